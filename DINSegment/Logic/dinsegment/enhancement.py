@@ -1,0 +1,162 @@
+"""Image enhancement of slices: fuzzy (V. Patrascu, arXiv 1502.04499; DIN paper, section 8), and what DIN is compared with.
+
+Every method takes slices with grey values in [-1, 1] and gives slices of the same shape in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import comb, sqrt
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from dinsegment.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = TypeVar("Array", "np.ndarray", "Tensor")
+
+SIGMA_U = sqrt(1 / 3)
+"""Standard deviation of the uniform distribution on (-1, 1), which every fuzzy window is stretched to (eq. 12)."""
+
+LIMIT = 0.98
+"""Grey values are scaled by this into the open interval, where artanh is finite: artanh(0.98) = 2.3."""
+
+FLOOR = 0.05
+"""Least standard deviation of a window, in the phi domain. A flat window (air, padding) would otherwise have its noise
+blown up into structure, and a constant slice would be divided by zero. With it no window gains more than 11.5 times."""
+
+
+def memberships(size: int, degree: int, gamma: float = 1.0) -> np.ndarray:
+    """Bernstein memberships along one axis, raised to `gamma` and normalised: P_i or Q_j.
+
+    Args:
+        size: Pixels along the axis; the support runs from the first to the last pixel's centre.
+        degree: m or n; there are degree + 1 windows.
+        gamma: Sharpness of the windows; 1 leaves the Bernstein polynomials as they are.
+
+    Returns:
+        (size, degree + 1) float32; rows sum to 1.
+    """
+    t = np.linspace(0.0, 1.0, size)[:, None] if size > 1 else np.full((1, 1), 0.5)
+    i = np.arange(degree + 1)
+    p = np.array([comb(degree, k) for k in i]) * t**i * (1 - t) ** (degree - i)
+    p = p**gamma
+    return (p / p.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def fuzzy_enhance(v: Array, m: int = 2, n: int = 2, gamma: float = 1.0, floor: float = FLOOR) -> Array:
+    """Fuzzy enhancement in closed form: tanh(A Phi - B), Phi = artanh(v), A and B from the windows' statistics.
+
+    The weights of window (i, j) are a product P_i(x) Q_j(y), so all sums are products of small matrices: a whole stack
+    costs one artanh, two passes for the windows' means and variances, and one tanh.
+
+    Args:
+        v: Slices (..., H, W) in the open interval (-1, 1), float32 or float64, numpy or torch on any device. Each slice
+            is a support of its own.
+        m: Windows along x, less one.
+        n: Windows along y, less one.
+        gamma: Sharpness of the windows.
+        floor: Least standard deviation of a window in the phi domain.
+
+    Returns:
+        Enhanced slices of the same shape, type and device, in (-1, 1).
+    """
+    xp = np if isinstance(v, np.ndarray) else __import__("torch")
+
+    def matrix(size: int, degree: int) -> Array:
+        weights = memberships(size, degree, gamma)
+        return weights.astype(v.dtype) if xp is np else xp.as_tensor(weights, dtype=v.dtype, device=v.device)
+
+    q, p = matrix(v.shape[-2], n), matrix(v.shape[-1], m)
+    phi = xp.arctanh(v)
+    # Moments about the slice's own mean: m and s stay exact where brightness in the phi domain is far from zero.
+    phi = phi - phi.mean((-2, -1), keepdims=True)
+    card = q.sum(0)[:, None] * p.sum(0)
+    mean = (q.T @ phi @ p) / card
+    variance = (q.T @ (phi * phi) @ p) / card - mean * mean
+    gain = SIGMA_U / xp.sqrt(variance.clip(floor**2, None))
+    enhanced = q @ gain @ p.T
+    enhanced *= phi
+    enhanced -= q @ (gain * mean) @ p.T
+    return xp.tanh(enhanced)
+
+
+def fuzzy(v: Array, **parameters: Any) -> Array:
+    """`fuzzy_enhance` of slices in the closed interval [-1, 1], (..., H, W) -> the same."""
+    return fuzzy_enhance(v * LIMIT, **parameters)
+
+
+def _per_slice(function: Callable[[np.ndarray], np.ndarray], v: Array) -> Array:
+    """Applies a numpy function of one (H, W) slice in [0, 1] to slices (..., H, W) in [-1, 1]."""
+    array = v if isinstance(v, np.ndarray) else v.detach().cpu().numpy()
+    slices = (array.reshape(-1, *array.shape[-2:]) + 1) / 2
+    out = np.stack([function(s) for s in slices]).reshape(array.shape).astype(array.dtype) * 2 - 1
+    return out if isinstance(v, np.ndarray) else v.new_tensor(out)
+
+
+def histogram_equalization(v: Array, bins: int = 256) -> Array:
+    """Histogram equalisation of each slice (scikit-image), (..., H, W) in [-1, 1] -> the same."""
+    from skimage.exposure import equalize_hist
+
+    return _per_slice(lambda s: equalize_hist(s, nbins=bins), v)
+
+
+def clahe(v: Array, clip_limit: float = 0.01, tiles: int = 8) -> Array:
+    """Contrast-limited adaptive histogram equalisation of each slice (scikit-image), (..., H, W) in [-1, 1] -> the same."""
+    from skimage.exposure import equalize_adapthist
+
+    def equalize(s: np.ndarray) -> np.ndarray:
+        if s.min() == s.max():
+            return s
+        low, high = s.min(), s.max()  # scikit-image stretches to the full range; the slice's own range is kept
+        kernel = tuple(max(side // tiles, 1) for side in s.shape)
+        return equalize_adapthist(s, kernel_size=kernel, clip_limit=clip_limit) * (high - low) + low
+
+    return _per_slice(equalize, v)
+
+
+def identity(v: Array) -> Array:
+    """The slices as they are: the network then sees the original twice (table 4, I + I)."""
+    return v
+
+
+METHODS: dict[str, Callable[..., Any]] = {
+    "fuzzy": fuzzy,
+    "histogram-equalization": histogram_equalization,
+    "clahe": clahe,
+    "none": identity,
+}
+
+
+@dataclass(frozen=True)
+class Enhancement:
+    """A method and its parameters, as weights.json names them.
+
+    Raises:
+        InputError: There is no such method.
+    """
+
+    method: str = "fuzzy"
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"There is no enhancement '{self.method}'; there are: {', '.join(METHODS)}.")
+
+    def __call__(self, v: Array) -> Array:
+        """Slices (..., H, W) with grey values in [-1, 1] -> enhanced slices of the same shape in [-1, 1]."""
+        return METHODS[self.method](v, **self.parameters)
+
+
+def to_unit_interval(x: Array, low: float, high: float) -> Array:
+    """Grey values to [-1, 1], clipped at the window (low, high)."""
+    return ((x - low) * (2.0 / (high - low)) - 1.0).clip(-1.0, 1.0)
+
+
+def from_unit_interval(v: Array, low: float, high: float) -> Array:
+    """[-1, 1] back to the grey range (low, high): the inverse of `to_unit_interval` inside the window."""
+    return (v + 1.0) * (0.5 * (high - low)) + low

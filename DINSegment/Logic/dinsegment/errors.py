@@ -1,0 +1,26 @@
+"""Errors whose text a user reads as it stands."""
+
+from __future__ import annotations
+
+
+class DINSegmentError(Exception):
+    """One sentence for the user: what is wrong with which input, and what to do."""
+
+
+class InputError(DINSegmentError, ValueError):
+    """An image, label map or option that cannot be used."""
+
+
+class ModelError(DINSegmentError, RuntimeError):
+    """A model that is unknown, missing, damaged, or does not fit the task."""
+
+
+class OutputError(DINSegmentError, OSError):
+    """A result that could not be written."""
+
+
+class Cancelled(DINSegmentError):
+    """The user cancelled; nothing was kept."""
+
+    def __init__(self) -> None:
+        super().__init__("Cancelled.")

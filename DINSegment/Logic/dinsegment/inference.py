@@ -1,0 +1,280 @@
+"""Volume and model to Segmentation: batches, devices, precision, progress, cancel, out-of-memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor, nn
+
+from dinsegment.errors import Cancelled, InputError
+from dinsegment.network import DIN
+from dinsegment.postprocessing import keep_one_organ, largest_component
+from dinsegment.preprocessing import Preprocessing, Slices, SliceStack, View, decide
+from dinsegment.segmentation import Segmentation
+from dinsegment.tasks import Task, get_task
+from dinsegment.volume import Volume, check_voxels
+from dinsegment.weights import Model, load_model
+
+Progress = Callable[[float, str], None]
+"""Called with the done fraction in 0..1 and what is being done."""
+
+MAX_BATCH = {"cpu": 8, "cuda": 64, "mps": 16}
+"""Slices in one pass: a CPU gains nothing beyond a few, and cancelling waits for a layer of one batch."""
+
+OVERVIEW_SLICES = 6
+"""Slices, spread over the stack, that are looked at to find the anatomy."""
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps` -> a device that is there.
+
+    Raises:
+        InputError: No such device on this machine.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if device == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    kind, _, index = device.partition(":")
+    there = {"cpu": True, "cuda": cuda and int(index or 0) < torch.cuda.device_count(), "mps": mps}
+    if kind not in there or (index and not index.isdigit()):
+        raise InputError(f"There is no device '{device}'; choose auto, cpu, cuda or mps.")
+    if not there[kind]:
+        raise InputError(f"This machine has no device '{device}' that PyTorch can use; choose 'auto' or 'cpu'.")
+    return torch.device(device)
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """Precision of matrix products: bfloat16 or float16 where the device computes it, None for float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if device.type == "cpu" and _cpu_has_bf16() else None
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 itself; emulated it would be slower than float32."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had on the device."""
+    if device.type == "cuda":
+        reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reusable
+    return psutil.virtual_memory().available
+
+
+def bytes_per_slice(network: DIN, view: View) -> int:
+    """Peak activation memory of one slice, in float32: decoder or level 1, whichever holds more, with room to spare."""
+    config = network.config
+    pixels = view.size[0] * view.size[1] // config.stem_stride**2
+    decoder = 6 * config.decoder_dim
+    fusion = 24 * config.dims[0]
+    return 4 * pixels * (max(decoder, fusion) + 8 * config.dims[0]) + 8 * view.size[0] * view.size[1] * config.classes
+
+
+class Runner:
+    """Runs slices through a network in batches on one device, and on the CPU when the device has no memory left."""
+
+    def __init__(
+        self,
+        network: DIN,
+        device: torch.device,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> None:
+        self.network = network
+        self.device = device
+        self.warnings: list[str] = []
+        self._progress = progress or (lambda _fraction, _text: None)
+        self._cancelled = cancelled or (lambda: False)
+        self._batch = MAX_BATCH[device.type]
+
+    def check_cancelled(self) -> None:
+        """Raises Cancelled if the user has asked for it."""
+        if self._cancelled():
+            raise Cancelled
+
+    def report(self, fraction: float, text: str) -> None:
+        """Tells the user, and stops if the user says so."""
+        self.check_cancelled()
+        self._progress(fraction, text)
+
+    @contextmanager
+    def _cancellable(self) -> Iterator[None]:
+        """Asks before every layer whether to go on, so that a slow network on a CPU stops within a layer."""
+        leaves = [m for m in self.network.modules() if not any(m.children())]
+        hooks = [m.register_forward_pre_hook(lambda *_: self.check_cancelled()) for m in leaves]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def probabilities(self, slices: Slices, text: str, start: float, stop: float) -> Tensor:
+        """Softmax of every slice, (slices, classes, rows, columns) float32 on the CPU.
+
+        Progress goes from `start` to `stop`.
+        """
+        count, done = len(slices.image), 0
+        fit = int(0.5 * free_memory(self.device) / bytes_per_slice(self.network, slices.view))
+        batch = max(1, min(self._batch, fit, count))
+        out = torch.empty(count, self.network.config.classes, *slices.view.size)
+        with self._cancellable():
+            while done < count:
+                self.report(start + (stop - start) * done / count, f"{text}: slice {done + 1} of {count}")
+                part = slice(done, min(done + batch, count))
+                try:
+                    out[part] = self._forward(slices.image[part], slices.enhanced[part])
+                except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                    if not _out_of_memory(error):
+                        raise
+                    batch = self._after_out_of_memory(batch)
+                    continue
+                done = part.stop
+        return out
+
+    def _forward(self, image: Tensor, enhanced: Tensor) -> Tensor:
+        dtype = autocast_dtype(self.device)
+        memory_format = torch.channels_last
+        with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            i, e = (x.to(self.device).contiguous(memory_format=memory_format) for x in (image, enhanced))
+            return self.network(i, e).float().softmax(1).cpu()
+
+    def _after_out_of_memory(self, batch: int) -> int:
+        """Half the batch; from a single slice on a device to the CPU."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if batch > 1:
+            self._batch = batch // 2
+            self._warn(f"The device '{self.device}' ran out of memory; slices were computed {self._batch} at a time.")
+        elif self.device.type != "cpu":
+            self._warn(f"The device '{self.device}' has too little free memory for one slice; the CPU was used instead.")
+            self.device = torch.device("cpu")
+            self.network.to(self.device)
+            self._batch = MAX_BATCH["cpu"]
+        else:
+            raise InputError("There is too little memory for a single slice; close other programs and try again.")
+        return self._batch
+
+    def _warn(self, text: str) -> None:
+        self.warnings = [w for w in self.warnings if w.split(";")[0] != text.split(";")[0]] + [text]
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return (
+        isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        or "out of memory" in text
+        or "can't allocate memory" in text
+        or "not enough memory" in text
+    )
+
+
+def find_anatomy(probabilities: Tensor, view: View) -> tuple[float, float] | None:
+    """Centre (y, x) in mm of the largest piece that is no background, or None if there is none.
+
+    Args:
+        probabilities: (slices, classes, rows, columns) on the view's grid.
+        view: The overview.
+    """
+    mask = largest_component((probabilities[:, 0] < 0.5).numpy())
+    if not mask.any():
+        return None
+    _, rows, columns = np.nonzero(mask)
+    y, x = (f + c.mean() * view.spacing for f, c in zip(view.first, (rows, columns), strict=True))
+    return float(y), float(x)
+
+
+def predict(runner: Runner, preprocessing: Preprocessing, volume: Volume) -> np.ndarray:
+    """Labels (k, j, i) uint8 on the Volume's grid, before the user sees anything else of the result.
+
+    The overview of a few slices tells where the anatomy is; the box around it is segmented in every slice; the
+    probabilities are brought back to the Volume's grid and only there decided.
+    """
+    stack = SliceStack.of(volume)
+    chosen = np.unique(np.linspace(0, len(stack.array) - 1, OVERVIEW_SLICES + 2).round().astype(int))
+    chosen = chosen[1:-1] if len(chosen) > OVERVIEW_SLICES else chosen
+    few = SliceStack(stack.array[chosen], stack.spacing, stack.axis)
+    overview = preprocessing.overview(stack)
+    seen = preprocessing.slices(few, overview)
+    center = find_anatomy(runner.probabilities(seen, "Finding the anatomy", 0.05, 0.25), overview)
+    if center is None:
+        return np.zeros(volume.shape, np.uint8)
+    box = preprocessing.box_around(center)
+    probabilities = runner.probabilities(preprocessing.slices(stack, box), "Segmenting", 0.25, 0.85)
+    runner.report(0.85, "Bringing the labels to the image's grid")
+    labels = np.empty(stack.array.shape, np.uint8)
+    for k in range(len(labels)):  # slice by slice: the classes of a whole CT would not fit into memory
+        labels[k] = decide(box.place_back(probabilities[k, 1:], stack)).numpy()
+    return stack.to_volume_axes(keep_one_organ(labels))
+
+
+def segment(
+    volume: Volume,
+    task: Task | str,
+    model: str | Model | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Segmentation:
+    """Segments a volume.
+
+    Args:
+        volume: The image; its array is not changed.
+        task: A task or its name.
+        model: A model or its name in weights.json; the task's first one if None.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        progress: Called with the fraction done and what is being done.
+        cancelled: Asked several times a second; True stops the run.
+
+    Returns:
+        Labels on exactly the volume's grid, the enhanced volume, and how it went. The same input gives the same
+        labels on the same machine.
+
+    Raises:
+        InputError: The volume, the task or the device cannot be used.
+        ModelError: The model is unknown, missing or damaged, or made for another task.
+        Cancelled: `cancelled` said so.
+    """
+    started = time.perf_counter()
+    task = get_task(task) if isinstance(task, str) else task
+    check_voxels(volume)
+    chosen_device = choose_device(device)
+    if progress:
+        progress(0.0, "Loading the model")
+    loaded = model if isinstance(model, Model) else load_model(model, task)
+    loaded.check_task(task)
+    runner = Runner(loaded.network.to(chosen_device), chosen_device, progress, cancelled)
+    runner.check_cancelled()
+    labels = predict(runner, loaded.preprocessing, volume)
+    runner.report(0.9, "Enhancing the image")
+    enhanced = loaded.preprocessing.enhanced_volume(volume)
+    runner.report(1.0, "Done")
+    return Segmentation(
+        volume=volume,
+        labels=labels,
+        task=task,
+        model=loaded.name,
+        enhanced=enhanced,
+        device=str(runner.device),
+        seconds=time.perf_counter() - started,
+        warnings=(*check_result(volume, labels, task), *runner.warnings),
+    )
+
+
+def check_result(volume: Volume, labels: np.ndarray, task: Task) -> tuple[str, ...]:
+    """Sentences about an input that the task is not made for, and about a result that cannot be whole."""
+    from dinsegment.quality import findings
+
+    return findings(volume, labels, task)
+
+
+def freeze(network: nn.Module) -> nn.Module:
+    """The network ready for inference: no gradients, channels last."""
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -1,0 +1,100 @@
+"""The tasks as data: modality, segments with their codes and colours, how slices are prepared.
+
+Codes are SNOMED CT. Colours are those that Slicer's own terminology and anatomy colour table recommend for the
+structure, so that a result looks like every other segmentation in Slicer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dinsegment.errors import InputError
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept: scheme (`SCT`), value and meaning (DICOM PS3.3, section 8)."""
+
+    scheme: str
+    value: str
+    meaning: str
+
+    def __str__(self) -> str:
+        return f"{self.scheme}^{self.value}^{self.meaning}"
+
+
+ANATOMICAL_STRUCTURE = Code("SCT", "123037004", "Anatomical Structure")
+TERMINOLOGY_CONTEXT = "DINSegment"
+"""Name of the terminology that holds every code below; Slicer bundles none that has the myocardium."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One structure of a task.
+
+    Attributes:
+        label: Its value in a labelmap.
+        name: What the user reads.
+        abbreviation: As the literature reports it.
+        type: What it is, of category Anatomical Structure.
+        color: Red, green, blue in 0..255.
+    """
+
+    label: int
+    name: str
+    abbreviation: str
+    type: Code
+    color: tuple[int, int, int]
+
+    @property
+    def terminology(self) -> str:
+        """Slicer's terminology entry: context~category~type~modifier~region context~region~modifier."""
+        none = "^^"
+        return "~".join(
+            (TERMINOLOGY_CONTEXT, str(ANATOMICAL_STRUCTURE), str(self.type), none, "", none, none)
+        )
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is segmented, in which images.
+
+    Attributes:
+        name: As the command line takes it.
+        title: As a user reads it.
+        modality: DICOM modality of its images, `MR` or `CT`.
+        segments: In the order of their labels, 1, 2, ...
+    """
+
+    name: str
+    title: str
+    modality: str
+    segments: tuple[Segment, ...]
+
+    @property
+    def classes(self) -> int:
+        """Classes of the network: the segments and the background."""
+        return len(self.segments) + 1
+
+
+HEART = Task(
+    name="heart",
+    title="Heart",
+    modality="MR",
+    segments=(
+        Segment(1, "Right ventricle", "RV", Code("SCT", "53085002", "Right ventricle"), (181, 85, 57)),
+        Segment(2, "Left ventricular myocardium", "Myo", Code("SCT", "74281007", "Myocardium"), (192, 104, 88)),
+        Segment(3, "Left ventricle", "LV", Code("SCT", "87878005", "Left ventricle"), (152, 55, 13)),
+    ),
+)
+
+TASKS = {task.name: task for task in (HEART,)}
+
+
+def get_task(name: str) -> Task:
+    """The task of that name; an InputError that names the known ones otherwise."""
+    try:
+        return TASKS[name]
+    except KeyError:
+        known = ", ".join(TASKS)
+        raise InputError(f"There is no task '{name}'; the tasks are: {known}.") from None

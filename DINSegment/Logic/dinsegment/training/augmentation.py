@@ -1,0 +1,140 @@
+"""Augmentation: what scanners, patients and operators vary, applied to slices before they are enhanced."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dinsegment.preprocessing import Preprocessing, decide
+from dinsegment.training.dataset import TrainingStack
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges and probabilities; a probability of 0 switches a step off.
+
+    Attributes:
+        overview: Share of slices shown as an overview, so that the network also learns to find the anatomy.
+        quarter_turn: Share turned by 90, 180 or 270 degrees.
+        flip: Share flipped, along each axis.
+        rotation: Standard deviation in degrees.
+        scale: Standard deviation of log2 of the magnification.
+        shift: Standard deviation of the box's centre in mm, for anatomy that was not found exactly.
+        elastic: Share deformed, and the standard deviation of the displacement in mm.
+        window: Standard deviation of the window's ends, in units of its width.
+        gamma: Standard deviation of log2 of gamma.
+        noise: Share, and the largest standard deviation of the noise.
+        blur: Share, and the largest loss of in-plane resolution.
+        bias: Share, and the standard deviation of the logarithm of the bias field.
+        crop: Share whose field of view ends inside the box.
+    """
+
+    overview: float = 0.15
+    quarter_turn: float = 0.4
+    flip: float = 0.3
+    rotation: float = 15.0
+    scale: float = 0.2
+    shift: float = 8.0
+    elastic: tuple[float, float] = (0.3, 2.5)
+    window: float = 0.07
+    gamma: float = 0.3
+    noise: tuple[float, float] = (0.3, 0.08)
+    blur: tuple[float, float] = (0.3, 2.4)
+    bias: tuple[float, float] = (0.3, 0.25)
+    crop: float = 0.15
+
+    def __call__(
+        self, stack: TrainingStack, k: int, preprocessing: Preprocessing, random: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """One slice as an image (rows, columns) in [-1, 1] and its labels (rows, columns), int64."""
+        overview = _chance(self.overview, random)
+        image, labels = stack.image[k].float(), stack.labels[k]
+        grid = self._grid(stack, preprocessing, overview, random)
+        if overview:  # coarser: without smoothing it would alias
+            image = F.avg_pool2d(F.avg_pool2d(F.pad(image[None, None], (1, 1, 1, 1), "replicate"), 2, 1), 2, 1)[0, 0]
+        inside = torch.ones_like(image)
+        low, high = stack.overview_window if overview else (0.0, 1.0)
+        planes = torch.stack((image, inside, *(labels == c for c in range(1, int(labels.max()) + 1))))
+        sampled = F.grid_sample(planes[None].float(), grid, align_corners=False)[0]
+        image, inside, foreground = sampled[0], sampled[1] > 0.5, sampled[2:]
+        truth = decide(foreground).long()
+        image = self._degrade((image - low) / (high - low), random)
+        if not overview and _chance(self.crop, random):
+            inside = inside & _field_of_view(truth, random)
+            truth = truth * inside
+        image = torch.where(inside, image.clamp(0.0, 1.0), 0.0)
+        return 2.0 * image - 1.0, truth
+
+    def _grid(
+        self, stack: TrainingStack, preprocessing: Preprocessing, overview: bool, random: torch.Generator
+    ) -> Tensor:
+        """Where each pixel of the augmented slice comes from: (1, rows, columns, 2), as `grid_sample` takes it."""
+        size = torch.tensor(stack.labels.shape[1:], dtype=torch.float32)
+        spacing = preprocessing.spacing
+        step = (preprocessing.overview_spacing / spacing if overview else 1.0) * 2 ** _normal(self.scale, random)
+        center = (size - 1) / 2 if overview else torch.tensor(stack.center)
+        shift = 3 * self.shift if overview else self.shift
+        center = center + torch.randn(2, generator=random) * shift / spacing
+        angle = math.radians(_normal(self.rotation, random))
+        if _chance(self.quarter_turn, random):
+            angle += math.pi / 2 * int(torch.randint(1, 4, (1,), generator=random))
+        matrix = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]) * step
+        for axis in range(2):
+            if _chance(self.flip, random):
+                matrix[:, axis] *= -1
+        ticks = torch.arange(preprocessing.box, dtype=torch.float32) - (preprocessing.box - 1) / 2
+        pixels = torch.stack(torch.meshgrid(ticks, ticks, indexing="ij"), dim=-1)
+        pixels = pixels @ matrix.T + center
+        share, deviation = self.elastic
+        if _chance(share, random):
+            pixels = pixels + deviation / spacing * step * _smooth_field(2, preprocessing.box, 6, random)
+        return ((2 * pixels + 1) / size - 1).flip(-1).unsqueeze(0)
+
+    def _degrade(self, image: Tensor, random: torch.Generator) -> Tensor:
+        """Grey values of a slice, 0..1 inside the window, as another scanner might have given them."""
+        share, largest = self.blur
+        if _chance(share, random):
+            factor = 1 + (largest - 1) * _uniform(random)
+            small = [max(8, round(n / factor)) for n in image.shape]
+            coarse = F.interpolate(image[None, None], small, mode="bilinear", antialias=True)
+            image = F.interpolate(coarse, image.shape, mode="bilinear")[0, 0]
+        share, deviation = self.bias
+        if _chance(share, random):
+            image = image * torch.exp(deviation * _smooth_field(1, len(image), 3, random)[..., 0])
+        share, largest = self.noise
+        if _chance(share, random):
+            image = image + torch.randn(image.shape, generator=random) * largest * _uniform(random)
+        low, high = _normal(self.window, random), 1 + 2 * _normal(self.window, random)
+        image = ((image - low) / max(high - low, 0.5)).clamp(0.0, 1.0)
+        return image ** (2 ** _normal(self.gamma, random))
+
+
+def _uniform(random: torch.Generator) -> float:
+    return float(torch.rand(1, generator=random))
+
+
+def _chance(share: float, random: torch.Generator) -> bool:
+    return _uniform(random) < share
+
+
+def _normal(deviation: float, random: torch.Generator) -> float:
+    return deviation * float(torch.randn(1, generator=random).clamp(-2.5, 2.5))
+
+
+def _smooth_field(channels: int, size: int, knots: int, random: torch.Generator) -> Tensor:
+    """A smooth random field (size, size, channels) of about unit standard deviation."""
+    coarse = torch.randn(1, channels, knots, knots, generator=random)
+    return F.interpolate(coarse, (size, size), mode="bicubic", align_corners=True)[0].permute(1, 2, 0)
+
+
+def _field_of_view(labels: Tensor, random: torch.Generator) -> Tensor:
+    """A rectangle that cuts away up to a quarter of the slice on each side: True inside."""
+    rows, columns = labels.shape
+    inside = torch.zeros(rows, columns, dtype=torch.bool)
+    top, bottom, left, right = (torch.rand(4, generator=random) * 0.25).tolist()
+    inside[int(top * rows) : rows - int(bottom * rows), int(left * columns) : columns - int(right * columns)] = True
+    return inside
