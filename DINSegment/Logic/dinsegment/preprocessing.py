@@ -154,9 +154,9 @@ class Preprocessing:
         enhancement: What makes the second image.
     """
 
-    spacing: float = 1.4
-    box: int = 128
-    overview_spacing: float = 2.8
+    spacing: float = 1.5
+    box: int = 112
+    overview_spacing: float = 3.0
     percentiles: tuple[float, float] = (0.5, 99.5)
     enhancement: Enhancement = field(default_factory=Enhancement)
 

@@ -39,3 +39,5 @@ class Segmentation:
             raise ValueError(f"Labels of shape {self.labels.shape} do not fit the grid {self.volume.shape}.")
         if self.labels.dtype != np.uint8:
             raise ValueError(f"Labels are uint8, not {self.labels.dtype}.")
+        if int(self.labels.max()) >= self.task.classes:
+            raise ValueError(f"The task '{self.task.name}' has no label {int(self.labels.max())}.")

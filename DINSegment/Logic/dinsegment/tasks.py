@@ -1,7 +1,7 @@
 """The tasks as data: modality, segments with their codes and colours, how slices are prepared.
 
-Codes are SNOMED CT. Colours are those that Slicer's own terminology and anatomy colour table recommend for the
-structure, so that a result looks like every other segmentation in Slicer.
+Codes are SNOMED CT. Colours are those that Slicer's own terminologies recommend for the structure, so that a result
+looks like every other segmentation in Slicer; myocardium, which Slicer does not know, has its colour of muscle.
 """
 
 from __future__ import annotations
@@ -64,12 +64,17 @@ class Task:
         title: As a user reads it.
         modality: DICOM modality of its images, `MR` or `CT`.
         segments: In the order of their labels, 1, 2, ...
+        chamber: Label of the cavity whose volume over the cardiac phases gives the ejection fraction; None if nothing
+            beats.
+        muscle: Label of the muscle whose mass is reported with it.
     """
 
     name: str
     title: str
     modality: str
     segments: tuple[Segment, ...]
+    chamber: int | None = None
+    muscle: int | None = None
 
     @property
     def classes(self) -> int:
@@ -86,6 +91,8 @@ HEART = Task(
         Segment(2, "Left ventricular myocardium", "Myo", Code("SCT", "74281007", "Myocardium"), (192, 104, 88)),
         Segment(3, "Left ventricle", "LV", Code("SCT", "87878005", "Left ventricle"), (152, 55, 13)),
     ),
+    chamber=3,
+    muscle=2,
 )
 
 TASKS = {task.name: task for task in (HEART,)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,18 @@ class State:
     step: int = 0
     best: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
+
+
+def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Exponential moving average that forgets quickly at first: random weights would linger otherwise."""
+
+    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        if not averaged.is_floating_point():  # BatchNorm's count of batches
+            return current
+        n = int(count)
+        return averaged.lerp(current.to(averaged.dtype), 1.0 - min(decay, (1 + n) / (10 + n)))
+
+    return average
 
 
 class Trainer:
@@ -67,7 +79,7 @@ class Trainer:
         self.network = DIN(recipe.network).to(self.device, memory_format=torch.channels_last)
         self.step_network: nn.Module = torch.compile(self.network) if compile else self.network
         self.average = torch.optim.swa_utils.AveragedModel(
-            self.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema), use_buffers=True
+            self.network, avg_fn=_moving_average(recipe.ema), use_buffers=True
         )
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         others = [p for p in self.network.parameters() if p.ndim <= 1]

@@ -1,0 +1,121 @@
+"""overview.png: original and enhanced slices side by side with the segments' outlines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dinsegment.files import atomic_path
+from dinsegment.measurements import segment_volumes
+from dinsegment.preprocessing import SliceStack
+from dinsegment.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PAIRS_PER_ROW = 4
+MAX_SLICES = 12
+MARGIN_MM = 25.0
+"""Shown around the segments on every side."""
+
+BACKGROUND, TEXT = "#16181c", "#e8eaed"
+OUTLINES = ("#ffb000", "#40e0d0", "#ff4f6d", "#7c9cff", "#9be564", "#ff8ad8", "#ffffff", "#c792ea")
+"""Colours of the outlines, told apart on grey also by the colour-blind; Slicer's own are all the reds of flesh."""
+
+
+def _choose_slices(labels: np.ndarray) -> np.ndarray:
+    """Up to MAX_SLICES slices, spread over those that have segments (over all if none has)."""
+    filled = np.flatnonzero(labels.reshape(len(labels), -1).any(1))
+    first, last = (filled[0], filled[-1]) if len(filled) else (0, len(labels) - 1)
+    return np.unique(np.linspace(first, last, min(MAX_SLICES, last - first + 1)).round().astype(int))
+
+
+def _crop(labels: np.ndarray, spacing: tuple[float, float]) -> tuple[slice, slice]:
+    """The rectangle around all segments with a margin; everything if there are none."""
+    mask = labels.any(0)
+    if not mask.any():
+        return slice(None), slice(None)
+    crops = []
+    for axis, step in enumerate(spacing):
+        filled = np.flatnonzero(mask.any(1 - axis))
+        margin = round(MARGIN_MM / step)
+        crops.append(slice(max(0, filled[0] - margin), filled[-1] + margin + 1))
+    return crops[0], crops[1]
+
+
+def _show(axes: Axes, image: np.ndarray, window: tuple[float, float], labels: np.ndarray, aspect: float) -> None:
+    axes.imshow(image, cmap="gray", vmin=window[0], vmax=window[1], aspect=aspect, interpolation="bilinear")
+    for label in np.unique(labels[labels > 0]):
+        axes.contour(labels == label, levels=[0.5], colors=OUTLINES[(label - 1) % len(OUTLINES)], linewidths=1.1)
+    axes.set_axis_off()
+
+
+def write_overview(segmentation: Segmentation, path: Path) -> None:
+    """Writes rows of slices, each as a pair of original and enhanced, with outlines on both and a legend.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    stack = SliceStack.of(segmentation.volume)
+    labels, enhanced = (np.moveaxis(a, stack.axis, 0) for a in (segmentation.labels, segmentation.enhanced.array))
+    rows, columns = _crop(labels, stack.spacing)
+    chosen = _choose_slices(labels)
+    original = stack.array[chosen, rows, columns]
+    windows = [tuple(np.percentile(a, (0.5, 99.5))) for a in (original, enhanced[chosen, rows, columns])]
+    aspect = stack.spacing[0] / stack.spacing[1]
+
+    pairs = min(PAIRS_PER_ROW, len(chosen))
+    grid_rows = -(-len(chosen) // pairs)
+    height, width = original.shape[1] * aspect, original.shape[2]
+    tile = 1.55
+    figure = Figure(
+        figsize=(max(2 * tile * pairs, 6.2), tile * height / width * grid_rows + 0.24 * grid_rows + 1.15), dpi=150
+    )
+    FigureCanvasAgg(figure)
+    figure.set_facecolor(BACKGROUND)
+    total = figure.get_figheight()
+    outer = figure.add_gridspec(
+        grid_rows, pairs, left=0.008, right=0.992, top=1 - 0.66 / total, bottom=0.42 / total, wspace=0.03, hspace=0.14
+    )
+    for n, k in enumerate(chosen):
+        cell = outer[n // pairs, n % pairs].subgridspec(1, 2, wspace=0.01)
+        for column, (image, title) in enumerate(
+            ((original[n], f"Slice {k + 1}"), (enhanced[k, rows, columns], "enhanced"))
+        ):
+            axes = figure.add_subplot(cell[column])
+            _show(axes, image, windows[column], labels[k, rows, columns], aspect)
+            axes.set_title(title, color=TEXT, fontsize=6.5, pad=2, loc="left")
+
+    task = segmentation.task
+    figure.text(
+        0.01, 1 - 0.12 / total, f"{segmentation.volume.name}  ·  {task.title}", color=TEXT, fontsize=11, va="top"
+    )
+    figure.text(
+        0.01,
+        1 - 0.36 / total,
+        f"Original and fuzzy-enhanced image, {segmentation.model}. Research tool, not a medical device.",
+        color=TEXT,
+        fontsize=7.5,
+        va="top",
+        alpha=0.8,
+    )
+    figure.legend(
+        handles=[
+            Line2D([], [], color=OUTLINES[(s.label - 1) % len(OUTLINES)], linewidth=2.5, label=f"{s.name}  {v.volume_ml:.1f} ml")
+            for s, v in zip(task.segments, segment_volumes(segmentation), strict=True)
+        ],
+        loc="lower left",
+        bbox_to_anchor=(0.005, 0.0),
+        ncols=4,
+        fontsize=8,
+        frameon=False,
+        labelcolor=TEXT,
+    )
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, facecolor=BACKGROUND, format="png")

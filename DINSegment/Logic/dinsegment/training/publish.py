@@ -1,0 +1,105 @@
+"""Puts trained weights among the models that ship: safetensors in half precision, and their entry in weights.json.
+
+    python -m dinsegment.training.publish --recipe NAME --weights best.safetensors --description TEXT --data data.json
+    python -m dinsegment.training.publish --scores metrics.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from safetensors.torch import load_file, save
+
+from dinsegment.errors import InputError
+from dinsegment.files import atomic_path
+from dinsegment.network import DIN
+from dinsegment.results import write_json
+from dinsegment.training.recipe import Recipe, load_recipe
+from dinsegment.weights import ModelEntry, models_folder
+
+MAX_SIZE = 16_000_000
+"""Bytes of one weights file: git keeps every version for ever."""
+
+
+def half_precision(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights in float16; vectors (biases, norms, their statistics) keep float32, they are small and set the scale."""
+    return {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in weights.items()}
+
+
+def publish(recipe: Recipe, weights: Path, description: str, data: dict[str, Any], folder: Path) -> ModelEntry:
+    """Writes the weights into `folder` and replaces or adds the model's entry in its weights.json, without scores.
+
+    Raises:
+        InputError: The weights do not fit the recipe's network, or are too large to ship.
+    """
+    tensors = load_file(weights)
+    with torch.device("meta"):
+        network = DIN(recipe.network)
+    try:
+        network.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        raise InputError(f"'{weights}' does not fit the network of the recipe '{recipe.name}'.") from error
+    content = save(half_precision(tensors))
+    if len(content) > MAX_SIZE:
+        raise InputError(f"'{weights}' makes {len(content)} bytes; a model that ships has at most {MAX_SIZE}.")
+    file = f"{recipe.name}.safetensors"
+    with atomic_path(folder / file) as path:
+        path.write_bytes(content)
+    entry = ModelEntry(
+        name=recipe.name,
+        task=recipe.task.name,
+        description=description,
+        network=recipe.network.to_dict(),
+        preprocessing=recipe.preprocessing.to_dict(),
+        weights={"file": file, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)},
+        license=data["license"],
+        data=data,
+    )
+    _replace(entry.name, asdict(entry), folder)
+    return entry
+
+
+def record_scores(metrics: dict[str, Any], folder: Path) -> None:
+    """Adds test scores, as `dinsegment evaluate` gives them, to the model that they belong to."""
+    entries = _read(folder)
+    if metrics["model"] not in entries:
+        raise InputError(f"weights.json has no model '{metrics['model']}' that the scores could belong to.")
+    kept = {k: metrics[k] for k in ("dice", "phases", "split", "command")} | {"cases": len(metrics["cases"])}
+    _replace(metrics["model"], {**entries[metrics["model"]], "scores": kept}, folder)
+
+
+def _read(folder: Path) -> dict[str, dict[str, Any]]:
+    path = folder / "weights.json"
+    models = json.loads(path.read_text(encoding="utf-8"))["models"] if path.exists() else []
+    return {model["name"]: model for model in models}
+
+
+def _replace(name: str, entry: dict[str, Any], folder: Path) -> None:
+    entries = {**_read(folder), name: entry}
+    with atomic_path(folder / "weights.json") as path:
+        write_json({"models": list(entries.values())}, path)
+
+
+def main(
+    recipe: Annotated[str | None, typer.Option(help="The recipe that was trained.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="best.safetensors of the run.")] = None,
+    description: Annotated[str, typer.Option(help="A sentence for the user.")] = "",
+    data: Annotated[Path | None, typer.Option(help="JSON: name, license, citation, split.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="metrics.json of the test patients.")] = None,
+) -> None:
+    """Publish weights, or record the scores of published ones."""
+    folder = models_folder()
+    if recipe and weights and data:
+        publish(load_recipe(recipe), weights, description, json.loads(data.read_text(encoding="utf-8")), folder)
+    if scores:
+        record_scores(json.loads(scores.read_text(encoding="utf-8")), folder)
+
+
+if __name__ == "__main__":
+    typer.run(main)

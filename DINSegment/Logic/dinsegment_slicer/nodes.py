@@ -1,0 +1,219 @@
+"""MRML nodes <-> Volume, Segmentation."""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer
+import vtk
+
+from dinsegment.errors import DINSegmentError, InputError
+from dinsegment.segmentation import Segmentation
+from dinsegment.tasks import Segment
+from dinsegment.volume import Volume
+from dinsegment_slicer.scene import place_beside, subject_hierarchy
+
+MODALITY_ATTRIBUTE = "DICOM.Modality"
+"""Where Slicer's DICOM module keeps a series' modality: at its item in the subject hierarchy."""
+
+
+def volume_from_node(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> Volume:
+    """The image of a volume node, where it lies in the world.
+
+    Args:
+        volumeNode: Grey image, with or without a scene. Linear parent transforms are part of the result's
+            `ijk_to_ras` (to world RAS, millimetres).
+
+    Returns:
+        A copy: voxels (k, j, i), float32. `modality` is the node's own attribute `DICOM.Modality`, or what
+        the DICOM module noted, else None.
+
+    Raises:
+        InputError: It is no grey image, holds no voxels, or has a non-linear parent transform.
+    """
+    array = slicer.util.arrayFromVolume(_checked(volumeNode))
+    return Volume(
+        array.astype(np.float32),  # Always a copy: the node's array is live.
+        _ijk_to_world(volumeNode),
+        name=_name(volumeNode),
+        modality=_modality(volumeNode),
+    )
+
+
+def enhanced_node(
+    segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalarVolumeNode
+) -> slicer.vtkMRMLScalarVolumeNode:
+    """A new volume node with the enhanced image, in the scene of `volumeNode` and right on it.
+
+    It has the geometry, parent transform and place in the subject hierarchy of `volumeNode`, and is shown
+    with the same window, level and colours, so that the two compare.
+
+    Raises:
+        InputError: The segmentation was made from another grid than `volumeNode` now has.
+    """
+    _check_same_grid(segmentation, volumeNode)
+    node = _add_node("vtkMRMLScalarVolumeNode", volumeNode, "fuzzy-enhanced")
+    # Not a clone: that would copy DICOM.instanceUIDs, and no DICOM instance holds these voxels.
+    node.CopyOrientation(volumeNode)
+    slicer.util.updateVolumeFromArray(node, segmentation.enhanced.array)
+    node.CreateDefaultDisplayNodes()
+    _copy_display(volumeNode.GetDisplayNode(), node.GetDisplayNode())
+    _lay_on(node, volumeNode)
+    return node
+
+
+def segmentation_node(
+    segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalarVolumeNode
+) -> slicer.vtkMRMLSegmentationNode:
+    """A new segmentation node, in the scene of `volumeNode` and right on it.
+
+    It has one segment per segment of the task, in the order of the labels, also where a label has no voxel;
+    each with name, colour, terminology and the DICOM tags of an automatic segmentation. `volumeNode` is its
+    reference image; parent transform and place in the subject hierarchy are the same.
+
+    Raises:
+        InputError: The segmentation was made from another grid than `volumeNode` now has.
+        DINSegmentError: Slicer did not take the labels.
+    """
+    _check_same_grid(segmentation, volumeNode)
+    node = _add_node("vtkMRMLSegmentationNode", volumeNode, segmentation.task.title)
+    node.CreateDefaultDisplayNodes()
+    for segment in segmentation.task.segments:
+        _add_segment(node, segment, segmentation.model)
+    _import_labels(node, segmentation, volumeNode)
+    # After the import: Slicer resamples a label map that lies under another transform than the segmentation.
+    _lay_on(node, volumeNode)
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    return node
+
+
+def _checked(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarVolumeNode:
+    if volumeNode is None:
+        raise InputError("No volume is selected: choose the image to segment.")
+    name = f"'{_name(volumeNode)}'"
+    if not volumeNode.IsA("vtkMRMLScalarVolumeNode"):
+        raise InputError(f"{name} is not a volume: choose the image to segment.")
+    if volumeNode.IsA("vtkMRMLLabelMapVolumeNode"):
+        raise InputError(f"{name} is a label map: choose the image it was made from.")
+    image = volumeNode.GetImageData()
+    voxels = image.GetPointData().GetScalars() if image else None
+    if voxels is None or voxels.GetNumberOfTuples() == 0:
+        raise InputError(f"{name} holds no image: load it again, or choose another volume.")
+    if voxels.GetNumberOfComponents() != 1:
+        raise InputError(
+            f"{name} has {voxels.GetNumberOfComponents()} values per voxel (colour or vectors): choose a "
+            "grey image, or make one with the module Vector to Scalar Volume."
+        )
+    return volumeNode
+
+
+def _name(node: slicer.vtkMRMLNode) -> str:
+    return node.GetName() or "volume"
+
+
+def _ijk_to_world(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
+    """4x4, from (i, j, k, 1) to world RAS, all parent transforms included."""
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    ijk_to_ras = slicer.util.arrayFromVTKMatrix(matrix)
+    transformNode = volumeNode.GetParentTransformNode()
+    if transformNode is None:
+        return ijk_to_ras
+    if not transformNode.IsTransformToWorldLinear():
+        raise InputError(
+            f"'{_name(volumeNode)}' lies under a non-linear transform: harden it (module Transforms) and "
+            "segment again."
+        )
+    return slicer.util.arrayFromTransformMatrix(transformNode, toWorld=True) @ ijk_to_ras
+
+
+def _modality(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> str | None:
+    modality = volumeNode.GetAttribute(MODALITY_ATTRIBUTE)
+    hierarchy = subject_hierarchy(volumeNode.GetScene()) if volumeNode.GetScene() else None
+    item = hierarchy.GetItemByDataNode(volumeNode) if hierarchy else 0
+    if not modality and item:
+        modality = hierarchy.GetItemAttribute(item, MODALITY_ATTRIBUTE)
+    return modality or None
+
+
+def _check_same_grid(segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
+    image = volumeNode.GetImageData()
+    shape = image.GetDimensions()[::-1] if image else None
+    if segmentation.labels.shape != shape:
+        raise InputError(
+            f"'{_name(volumeNode)}' has changed since it was segmented, from {segmentation.labels.shape} "
+            f"voxels to {shape}: segment it again."
+        )
+
+
+def _add_node(
+    className: str, volumeNode: slicer.vtkMRMLScalarVolumeNode, suffix: str
+) -> slicer.vtkMRMLDisplayableNode:
+    scene = volumeNode.GetScene()
+    # By class name, so that the defaults the user set for nodes of that class apply.
+    return scene.AddNewNodeByClass(className, scene.GenerateUniqueName(f"{_name(volumeNode)} {suffix}"))
+
+
+def _lay_on(node: slicer.vtkMRMLDisplayableNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Gives `node` the parent transform of `volumeNode`, whose changes it then follows, and its study."""
+    node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    place_beside(node, volumeNode)
+
+
+def _copy_display(
+    source: slicer.vtkMRMLScalarVolumeDisplayNode | None, target: slicer.vtkMRMLScalarVolumeDisplayNode
+) -> None:
+    """The enhanced image keeps the grey range, so window and level fit. No source: Slicer chooses them."""
+    if source is None:
+        return
+    target.SetAndObserveColorNodeID(source.GetColorNodeID())
+    target.SetInterpolate(source.GetInterpolate())
+    target.SetAutoWindowLevel(False)
+    target.SetWindowLevel(source.GetWindow(), source.GetLevel())
+
+
+def _add_segment(node: slicer.vtkMRMLSegmentationNode, segment: Segment, model: str) -> None:
+    """Adds `segment`, still without voxels; its name serves as its ID."""
+    added = slicer.vtkSegment()
+    added.SetName(segment.name)
+    added.SetColor(*(channel / 255 for channel in segment.color))
+    # Both were chosen: another terminology entry must not replace them.
+    added.SetNameAutoGenerated(False)
+    added.SetColorAutoGenerated(False)
+    added.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), segment.terminology)
+    added.SetTag("DICOM.SegmentAlgorithmType", "AUTOMATIC")
+    added.SetTag("DICOM.SegmentAlgorithmName", f"DINSegment {model}")
+    # Slicer would add the empty label map itself, but only where its converters are registered, as in the
+    # application.
+    labelmapName = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    added.AddRepresentation(labelmapName, slicer.vtkOrientedImageData())
+    _require(node.GetSegmentation().AddSegment(added, segment.name), node)
+
+
+def _import_labels(
+    node: slicer.vtkMRMLSegmentationNode,
+    segmentation: Segmentation,
+    volumeNode: slicer.vtkMRMLScalarVolumeNode,
+) -> None:
+    """Fills all segments at once, from one label map that they share."""
+    # Slicer takes the n-th ID for label n and passes over an empty ID. A segment without voxels stays out of
+    # the shared label map: Slicer's DICOM export tells an empty segment by its own label map being empty.
+    names = {segment.label: segment.name for segment in segmentation.task.segments}
+    present = set(np.unique(segmentation.labels).tolist())
+    segmentIds = vtk.vtkStringArray()
+    for label in range(1, max(names) + 1):
+        segmentIds.InsertNextValue(names[label] if label in names and label in present else "")
+
+    labelmapNode = slicer.vtkMRMLLabelMapVolumeNode()  # Never in the scene, so never left there.
+    labelmapNode.CopyOrientation(volumeNode)
+    slicer.util.updateVolumeFromArray(labelmapNode, segmentation.labels)
+    # The class, not slicer.modules.segmentations.logic(): the method is static, and outside the application
+    # there are no modules.
+    imported = slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(
+        labelmapNode, node, segmentIds
+    )
+    _require(imported, node)
+
+
+def _require(done: bool, node: slicer.vtkMRMLSegmentationNode) -> None:
+    if not done:
+        raise DINSegmentError(f"Slicer could not make '{_name(node)}': its error log says why.")

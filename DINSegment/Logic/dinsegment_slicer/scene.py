@@ -1,0 +1,63 @@
+"""What every change of a MRML scene needs: all or nothing, and a place in the subject hierarchy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import slicer
+
+
+@contextmanager
+def restored_on_error(scene: slicer.vtkMRMLScene) -> Iterator[None]:
+    """Removes every node that was added to `scene` inside the block if the block raises; the error goes on.
+
+    The block must not let the event loop run: what the user adds meanwhile would be taken for its own.
+    """
+    before = set(_node_ids(scene))
+    try:
+        yield
+    except BaseException:
+        # Latest first: display, storage and colour nodes go after what refers to them.
+        for node_id in reversed(_node_ids(scene)):
+            if node_id not in before:
+                _remove(scene, node_id)
+        raise
+
+
+def subject_hierarchy(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLSubjectHierarchyNode | None:
+    """The scene's subject hierarchy; None where it has none, as outside the application."""
+    # GetSubjectHierarchyNode makes one where it is missing, and reading an image must not change the scene.
+    if scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode") is None:
+        return None
+    return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+
+
+def place_beside(node: slicer.vtkMRMLNode, neighbour: slicer.vtkMRMLNode) -> None:
+    """Puts `node` under the parent that `neighbour` has in the subject hierarchy: its study, or the scene."""
+    hierarchy = subject_hierarchy(node.GetScene())
+    if hierarchy is None:
+        return
+    neighbour_item = hierarchy.GetItemByDataNode(neighbour)
+    parent = hierarchy.GetItemParent(neighbour_item) if neighbour_item else hierarchy.GetSceneItemID()
+    item = hierarchy.GetItemByDataNode(node)
+    if item:
+        hierarchy.SetItemParent(item, parent)
+    else:  # Only the application makes an item of each new node by itself.
+        hierarchy.CreateItem(parent, node)
+
+
+def _node_ids(scene: slicer.vtkMRMLScene) -> list[str]:
+    """IDs of all nodes, in the order in which they were added."""
+    return [scene.GetNthNode(index).GetID() for index in range(scene.GetNumberOfNodes())]
+
+
+def _remove(scene: slicer.vtkMRMLScene, node_id: str) -> None:
+    node = scene.GetNodeByID(node_id)
+    if node is None:  # It went together with another.
+        return
+    hierarchy = subject_hierarchy(scene)
+    item = hierarchy.GetItemByDataNode(node) if hierarchy else 0
+    if item:
+        hierarchy.RemoveItem(item, False, False)  # Neither its node nor children: as the application does it.
+    scene.RemoveNode(node)

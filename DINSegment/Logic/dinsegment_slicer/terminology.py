@@ -1,0 +1,54 @@
+"""The terminology that Slicer loads, made from the tasks: one source for codes and colours.
+
+    python -m dinsegment_slicer.terminology > DINSegment.term.json
+
+writes the file that ships; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from dinsegment.tasks import ANATOMICAL_STRUCTURE, TASKS, TERMINOLOGY_CONTEXT, Code, Segment
+
+# Slicer compares this text to tell a terminology from other JSON; it does not fetch it.
+SCHEMA = "https://raw.githubusercontent.com/qiicr/dcmqi/master/doc/segment-context-schema.json#"
+
+
+def terminology_context(segments: Iterable[Segment]) -> dict[str, Any]:
+    """What vtkSlicerTerminologiesModuleLogic.LoadTerminologyFromFile reads: each type once, with colour."""
+    types = {(segment.type.scheme, segment.type.value): _type(segment) for segment in segments}
+    category = {**_code(ANATOMICAL_STRUCTURE), "showAnatomy": False, "Type": list(types.values())}
+    return {
+        "SegmentationCategoryTypeContextName": TERMINOLOGY_CONTEXT,
+        "@schema": SCHEMA,
+        "SegmentationCodes": {"Category": [category]},
+    }
+
+
+def terminology_file() -> str:
+    """Text of DINSegment.term.json."""
+    segments = [segment for task in TASKS.values() for segment in task.segments]
+    return json.dumps(terminology_context(segments), indent=2) + "\n"
+
+
+def _type(segment: Segment) -> dict[str, Any]:
+    return {
+        **_code(segment.type),
+        "3dSlicerLabel": segment.name,
+        "recommendedDisplayRGBValue": list(segment.color),
+    }
+
+
+def _code(code: Code) -> dict[str, str]:
+    return {
+        "CodeMeaning": code.meaning,
+        "CodingSchemeDesignator": code.scheme,
+        "CodeValue": code.value,
+    }
+
+
+if __name__ == "__main__":
+    print(terminology_file(), end="")

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The reference images, no part of the repository: DINSEGMENT_DATA, or shared/data beside it."""
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
+    folder = Path(os.environ.get("DINSEGMENT_DATA") or beside)
+    if not folder.is_dir():
+        pytest.skip(f"The reference images are missing: there is no folder '{folder}' (set DINSEGMENT_DATA).")
+    return folder
+
+
+def _part(data_folder: Path, name: str) -> Path:
+    folder = data_folder / name
+    if not folder.is_dir():
+        pytest.skip(f"Reference images are missing: there is no folder '{folder}'.")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def acdc_folder(data_folder):
+    """100 cardiac cine MR patients as NIfTI, a frame at end diastole and one at end systole each."""
+    return _part(data_folder, "acdc")
+
+
+@pytest.fixture(scope="session")
+def sunnybrook_folder(data_folder):
+    """An oblique short-axis cine MR series: 12 slices x 20 phases."""
+    return _part(data_folder, "dicom/cine-mr-sunnybrook")
+
+
+@pytest.fixture(scope="session")
+def totalsegmentator_folder(data_folder):
+    """20 CT slices as JPEG 2000, 2 mm apart and 3 mm thick, with a segmentation of them as NIfTI."""
+    return _part(data_folder, "dicom/ct-totalsegmentator")
+
+
+@pytest.fixture(scope="session")
+def dcmqi_folder(data_folder):
+    """Three CT slices and a DICOM SEG of them in one folder."""
+    return _part(data_folder, "dicom/ct-3slice-dcmqi")

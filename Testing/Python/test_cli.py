@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dinsegment import cli
+from dinsegment.images import read_volume, write_volume
+from dinsegment.phantom import cine_phantom
+from dinsegment.tasks import HEART
+from dinsegment.training.metrics import dice
+from dinsegment.volume import Volume
+from dinsegment.weights import models_folder, read_entries
+
+FILES = ["enhanced.nrrd", "measurements.json", "overview.png", "segmentation.seg.nrrd"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs the program in this process; gives its exit code, what it printed, and what it printed as errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dinsegment", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "400")
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def phantoms():
+    return cine_phantom(2, slices=10)
+
+
+@pytest.fixture(scope="module")
+def image(phantoms, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("input") / "patient.nii.gz"
+    write_volume(replace(phantoms[0].volume, name="patient"), path)
+    return path
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_one_image(run, image, phantoms, tmp_path):
+    code, printed, errors = run("segment", image, "--task", "heart", "--output", tmp_path / "OUT", "--device", "cpu")
+    assert (code, errors) == (0, "")
+    assert "Left ventricle" in printed
+    assert "not a medical device" in printed
+    assert files(tmp_path / "OUT") == FILES
+    labels = read_volume(tmp_path / "OUT" / "segmentation.seg.nrrd")
+    source = read_volume(image)
+    np.testing.assert_allclose(labels.ijk_to_ras, source.ijk_to_ras, atol=1e-6)
+    assert dice(labels.array, phantoms[0].labels, 3) > 0.8
+    enhanced = read_volume(tmp_path / "OUT" / "enhanced.nrrd")
+    np.testing.assert_allclose(enhanced.ijk_to_ras, source.ijk_to_ras, atol=1e-6)
+    content = json.loads((tmp_path / "OUT" / "measurements.json").read_text())
+    for segment, entry in zip(HEART.segments, content["segments"], strict=True):
+        assert entry["name"] == segment.name
+        assert entry["voxels"] == int((labels.array == segment.label).sum())
+        assert entry["volume_ml"] == pytest.approx(entry["voxels"] * source.voxel_volume_ml)
+    assert content["task"] == "heart"
+    assert content["model"] == read_entries()[0].name
+    assert content["device"] == "cpu"
+    assert content["seconds"] > 0
+    assert content["warnings"] == []
+
+
+def test_overview_shows_outlines_on_both_images(run, image, tmp_path):
+    import matplotlib.colors
+    import matplotlib.image
+    from dinsegment.overview import OUTLINES
+
+    run("segment", image, "--task", "heart", "--output", tmp_path)
+    picture = matplotlib.image.imread(tmp_path / "overview.png")[..., :3]
+    assert picture.shape[1] > 900
+    for color in OUTLINES[:3]:
+        near = np.abs(picture - matplotlib.colors.to_rgb(color)).max(-1) < 0.12
+        assert near.sum() > 500
+
+
+def test_several_images_get_a_folder_each_and_a_bad_one_stops_none(run, image, tmp_path):
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    shutil.copy(image, other / "patient.nii.gz")
+    (tmp_path / "notes.nii").write_text("no image")
+    code, _, errors = run(
+        "segment", image, tmp_path / "notes.nii", other / "patient.nii.gz", "--task", "heart",
+        "--output", tmp_path / "OUT",
+    )  # fmt: skip
+    assert code == 2
+    assert len(errors.splitlines()) == 1
+    assert "notes.nii" in errors
+    assert files(tmp_path / "OUT") == [f"patient/{f}" for f in FILES] + [f"patient_2/{f}" for f in FILES]
+
+
+def test_every_phase_of_a_4d_file(run, phantoms, tmp_path):
+    images = []
+    for phantom in phantoms:
+        write_volume(phantom.volume, tmp_path / "phase.mha")
+        images.append(sitk.ReadImage(str(tmp_path / "phase.mha")))
+    sitk.WriteImage(sitk.JoinSeries(images), str(tmp_path / "cine.nii.gz"))
+    code, printed, _ = run("segment", tmp_path / "cine.nii.gz", "--task", "heart", "--output", tmp_path / "OUT")
+    assert code == 0
+    assert "ejection fraction" in printed
+    assert files(tmp_path / "OUT") == ["measurements.json", *(f"phase{n:02d}/{f}" for n in (1, 2) for f in FILES)]
+    function = json.loads((tmp_path / "OUT" / "measurements.json").read_text())["function"]
+    truth = [(p.labels == 3).sum() for p in phantoms]
+    assert (function["end_diastole"], function["end_systole"]) == (0, 1)
+    assert function["ejection_fraction_percent"] == pytest.approx(100 * (1 - truth[1] / truth[0]), abs=10)
+
+
+def test_phantom_when_no_image_is_given(run, tmp_path):
+    code, printed, _ = run("segment", "--task", "heart", "--output", tmp_path / "OUT")
+    assert code == 0
+    assert "phantom" in printed
+    assert len(files(tmp_path / "OUT")) == 9
+    scores = [float(part.split()[-1]) for part in printed.rpartition("truth: ")[2].split(",")]
+    assert min(scores) > 0.7
+
+
+def test_dicom_folder(run, totalsegmentator_folder, tmp_path):
+    """A CT in the heart task: it runs, and the user is warned."""
+    code, _, errors = run("segment", totalsegmentator_folder, "--task", "heart", "--output", tmp_path / "OUT")
+    assert code == 0
+    assert "looks like CT" in errors
+    assert "looks like CT" in json.loads((tmp_path / "OUT" / "measurements.json").read_text())["warnings"][0]
+
+
+def test_again_into_the_same_folder(run, image, tmp_path):
+    (tmp_path / "mine.txt").write_text("kept")
+    for _ in range(2):
+        assert run("segment", image, "--task", "heart", "--output", tmp_path)[0] == 0
+    assert files(tmp_path) == sorted([*FILES, "mine.txt"])
+
+
+def bad_inputs(folder: Path, good: Path) -> dict[str, tuple[Path, str]]:
+    """Inputs that cannot be segmented, and words of the sentence about each."""
+    volume = read_volume(good)
+
+    def written(name: str, array: np.ndarray, **header: object) -> Path:
+        write_volume(Volume(array, volume.ijk_to_ras, **header), folder / name)
+        return folder / name
+
+    holes, endless = volume.array.copy(), volume.array.copy()
+    holes[2, 3, 4], endless[0, 0, 0] = np.nan, np.inf
+    flat = folder / "flat.png"
+    sitk.WriteImage(sitk.Image(20, 20, sitk.sitkUInt8), str(flat))
+    colour = folder / "colour.nrrd"
+    sitk.WriteImage(sitk.Image([20, 20, 5], sitk.sitkVectorUInt8, 3), str(colour))
+    (folder / "empty").mkdir()
+    cut = folder / "cut.nii.gz"
+    cut.write_bytes(good.read_bytes()[:20000])
+    header = bytearray(352)
+    nifti = folder / "spacing.nii"
+    write_volume(volume, nifti)
+    header = bytearray(nifti.read_bytes())
+    header[80:84] = np.float32(0).tobytes()
+    nifti.write_bytes(bytes(header))
+    return {
+        "missing": (folder / "nowhere.nii.gz", "nowhere.nii.gz"),
+        "cut short": (cut, "cut.nii.gz"),
+        "empty folder": (folder / "empty", "empty"),
+        "2D": (flat, "flat.png"),
+        "colour": (colour, "colour.nrrd"),
+        "NaN": (written("holes.nrrd", holes), "NaN"),
+        "infinite": (written("endless.nrrd", endless), "infinite"),
+        "constant": (written("constant.nrrd", np.ones_like(volume.array)), "constant"),
+        "zero spacing": (nifti, "spacing"),
+    }
+
+
+KINDS = ["missing", "cut short", "empty folder", "2D", "colour", "NaN", "infinite", "constant", "zero spacing"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_input_gets_one_sentence_and_leaves_nothing(kind, run, image, tmp_path):
+    path, words = bad_inputs(tmp_path, image)[kind]
+    code, printed, errors = run("segment", path, "--task", "heart", "--output", tmp_path / "OUT")
+    assert code == 2
+    assert printed == ""
+    assert len(errors.splitlines()) == 1
+    assert errors.startswith("Error: ")
+    assert errors.rstrip().endswith(".")
+    assert words in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "OUT").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--task", "lung"], "no task 'lung'"),
+        (["--task", "heart", "--model", "other"], "no model 'other'"),
+        (["--task", "heart", "--device", "tpu"], "no device 'tpu'"),
+    ],
+)
+def test_bad_option(arguments, words, run, image, tmp_path):
+    code, _, errors = run("segment", image, *arguments, "--output", tmp_path / "OUT")
+    assert code == 2
+    assert words in errors
+    assert len(errors.splitlines()) == 1
+    assert not (tmp_path / "OUT").exists()
+
+
+@pytest.mark.parametrize(("damage", "words"), [("cut", "cut short"), ("changed", "SHA-256 is wrong"), ("gone", "not at")])
+def test_damaged_weights(damage, words, run, image, tmp_path, monkeypatch):
+    folder = tmp_path / "models"
+    shutil.copytree(models_folder(), folder)
+    weights = folder / read_entries()[0].weights["file"]
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "gone":
+        weights.unlink()
+    else:
+        weights.write_bytes(content[:-9] if damage == "cut" else content)
+    monkeypatch.setenv("DINSEGMENT_MODELS", str(folder))
+    code, _, errors = run("segment", image, "--task", "heart", "--output", tmp_path / "OUT")
+    assert code == 2
+    assert words in errors
+    assert not (tmp_path / "OUT").exists()
+
+
+def test_output_that_cannot_be_written(run, image, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, errors = run("segment", image, "--task", "heart", "--output", tmp_path / "file" / "OUT")
+    assert code == 2
+    assert "cannot be written to" in errors
+    assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on file sizes")
+def test_disk_full_leaves_nothing(image, tmp_path):
+    """Where no file may be larger than 100 kB the enhanced image does not fit; the smaller files do not stay either."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "dinsegment.cli", "segment", str(image), "--task", "heart", "--output", str(tmp_path / "OUT")],
+        env=environment, capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "OUT").exists()
+
+
+def test_models(run):
+    code, printed, _ = run("models")
+    assert code == 0
+    for entry in read_entries():
+        for shown in (entry.name, entry.license, entry.data["name"], f"{entry.scores['dice']['mean']:.3f}"):
+            assert shown in printed
+    assert "not a medical device" in printed
+
+
+def test_evaluate(run, acdc_folder, tmp_path):
+    """Two validation volumes; the scores are recomputed from what `segment` writes."""
+    patient = (acdc_folder / "split-val.txt").read_text().split()[0]
+    (tmp_path / "split.txt").write_text(patient + "\n")
+    code, _, _ = run(
+        "evaluate", "--task", "heart", "--data", acdc_folder, "--split", tmp_path / "split.txt",
+        "--output", tmp_path / "OUT",
+    )  # fmt: skip
+    assert code == 0
+    metrics = json.loads((tmp_path / "OUT" / "metrics.json").read_text())
+    assert list(metrics["dice"]) == ["mean", "RV", "Myo", "LV"]
+    assert {case["phase"] for case in metrics["cases"]} == {"ED", "ES"}
+    assert metrics["dice"]["mean"] == pytest.approx(np.mean([metrics["dice"][s] for s in ("RV", "Myo", "LV")]))
+    assert 0.7 < metrics["dice"]["mean"] < 1
+    case = metrics["cases"][0]
+    path = acdc_folder / patient / f"{case['case']}.nii.gz"
+    run("segment", path, "--task", "heart", "--output", tmp_path / "one")
+    labels = read_volume(tmp_path / "one" / "segmentation.seg.nrrd").array
+    truth = read_volume(path.with_name(f"{case['case']}_gt.nii.gz")).array
+    assert case["dice"]["LV"] == pytest.approx(dice(labels, truth, 3))
+
+
+def test_evaluate_bad_split(run, acdc_folder, tmp_path):
+    for split, words in (("nobody\n", "no labelled image"), ("", "names no patient")):
+        (tmp_path / "split.txt").write_text(split)
+        code, _, errors = run(
+            "evaluate", "--task", "heart", "--data", acdc_folder, "--split", tmp_path / "split.txt",
+            "--output", tmp_path / "OUT",
+        )  # fmt: skip
+        assert code == 2
+        assert words in errors
+        assert not (tmp_path / "OUT").exists()
+
+
+def test_importing_the_library_is_quick_because_it_is_lazy():
+    code = "import dinsegment, dinsegment.cli, sys; print(*{'torch', 'timm', 'SimpleITK', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == ""
+
+
+def test_help_says_what_it_is(run):
+    code, printed, _ = run("--help")
+    assert code == 0
+    assert "not a medical device" in printed

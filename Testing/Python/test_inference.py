@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from dinsegment import inference
+from dinsegment.errors import Cancelled, InputError, ModelError
+from dinsegment.inference import Runner, bytes_per_slice, choose_device, find_anatomy, freeze, segment
+from dinsegment.network import DIN, DIN_SMALL
+from dinsegment.phantom import heart_phantom
+from dinsegment.preprocessing import Slices, SliceStack, View
+from dinsegment.tasks import HEART
+from dinsegment.training.metrics import dice
+from dinsegment.volume import Volume
+from dinsegment.weights import load_model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(None, HEART)
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return heart_phantom(slices=10)
+
+
+@pytest.fixture(scope="module")
+def result(phantom, model):
+    return segment(phantom.volume, "heart", model, "cpu")
+
+
+def mean_dice(labels: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.mean([dice(labels, truth, s.label) for s in HEART.segments]))
+
+
+def test_finds_the_phantoms_heart(result, phantom):
+    assert mean_dice(result.labels, phantom.labels) > 0.7
+    assert result.warnings == ()
+
+
+def test_labels_lie_on_the_grid_of_the_input(result, phantom):
+    assert result.labels.shape == phantom.volume.shape
+    assert result.labels.dtype == np.uint8
+    assert result.volume is phantom.volume
+    np.testing.assert_array_equal(result.enhanced.ijk_to_ras, phantom.volume.ijk_to_ras)
+    assert result.enhanced.shape == phantom.volume.shape
+
+
+def test_enhanced_image_keeps_the_grey_range_and_differs(result, phantom):
+    original, enhanced = phantom.volume.array, result.enhanced.array
+    assert original.min() <= enhanced.min()
+    assert enhanced.max() <= original.max()
+    assert np.abs(enhanced - original).mean() > 0.01 * np.ptp(original)
+
+
+def test_says_how_it_went(result, model):
+    assert result.model == model.name
+    assert result.device == "cpu"
+    assert result.task is HEART
+    assert result.seconds > 0
+
+
+def test_same_result_twice(result, phantom, model):
+    again = segment(phantom.volume, HEART, model, "cpu")
+    np.testing.assert_array_equal(again.labels, result.labels)
+    np.testing.assert_array_equal(again.enhanced.array, result.enhanced.array)
+
+
+def test_input_is_not_changed(phantom, model):
+    before = phantom.volume.array.copy()
+    segment(phantom.volume, HEART, model, "cpu")
+    np.testing.assert_array_equal(phantom.volume.array, before)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0), (1, 2, 0)])
+def test_slices_may_lie_along_any_axis_of_the_array(order, result, phantom, model):
+    matrix = phantom.volume.ijk_to_ras.copy()
+    matrix[:, :3] = phantom.volume.ijk_to_ras[:, [2 - order[2], 2 - order[1], 2 - order[0]]]
+    turned = replace(phantom.volume, array=phantom.volume.array.transpose(order), ijk_to_ras=matrix)
+    labels = segment(turned, HEART, model, "cpu").labels.transpose(np.argsort(order))
+    assert mean_dice(labels, result.labels) > 0.93
+
+
+def test_brightness_and_contrast_do_not_matter(result, phantom, model):
+    other = phantom.volume.with_array(phantom.volume.array * 7.5 + 300)
+    assert mean_dice(segment(other, HEART, model, "cpu").labels, result.labels) > 0.99
+
+
+def test_single_slice(phantom, model):
+    k = int(np.argmax((phantom.labels == 3).sum((1, 2))))
+    one = replace(phantom.volume, array=phantom.volume.array[k : k + 1])
+    labels = segment(one, HEART, model, "cpu").labels
+    assert labels.shape == one.shape
+    assert mean_dice(labels, phantom.labels[k : k + 1]) > 0.7
+
+
+def test_tiny_image_works(phantom, model):
+    tiny = replace(phantom.volume, array=phantom.volume.array[:2, :7, :5])
+    assert segment(tiny, HEART, model, "cpu").labels.shape == (2, 7, 5)
+
+
+def test_nothing_found_is_said(model):
+    noise = np.random.default_rng(0).normal(100, 1, (4, 96, 96)).astype(np.float32)
+    volume = Volume(noise, np.diag([1.5, 1.5, 8.0, 1.0]), name="noise")
+    result = segment(volume, HEART, model, "cpu")
+    assert not result.labels.any()
+    assert "Nothing was found in 'noise'" in result.warnings[0]
+
+
+def test_ct_runs_with_a_warning(phantom, model):
+    result = segment(replace(phantom.volume, modality="CT", name="thorax"), HEART, model, "cpu")
+    assert any("'thorax' looks like CT" in w for w in result.warnings)
+    hounsfield = phantom.volume.with_array(phantom.volume.array - 1000.0)
+    assert any("CT" in w for w in segment(replace(hounsfield, modality=None), HEART, model, "cpu").warnings)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_no_numbers_are_refused(bad, phantom, model):
+    array = phantom.volume.array.copy()
+    array[3, 4, 5] = bad
+    with pytest.raises(InputError, match="1 voxels that are NaN or infinite"):
+        segment(phantom.volume.with_array(array), HEART, model, "cpu")
+
+
+def test_constant_image_is_refused(phantom, model):
+    with pytest.raises(InputError, match="constant"):
+        segment(phantom.volume.with_array(np.full(phantom.volume.shape, 7.0)), HEART, model, "cpu")
+
+
+def test_unknown_task_model_and_device(phantom):
+    with pytest.raises(InputError, match="no task 'lung'; the tasks are: heart"):
+        segment(phantom.volume, "lung")
+    with pytest.raises(ModelError, match="no model 'nnU-Net'"):
+        segment(phantom.volume, "heart", "nnU-Net")
+    with pytest.raises(InputError, match="no device 'tpu'"):
+        choose_device("tpu")
+    with pytest.raises(InputError, match="no device 'cuda:x'"):
+        choose_device("cuda:x")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="has no device 'cuda'"):
+            choose_device("cuda")
+
+
+def test_progress_rises_from_zero_to_one(phantom, model):
+    seen: list[tuple[float, str]] = []
+    segment(phantom.volume, HEART, model, "cpu", progress=lambda f, text: seen.append((f, text)))
+    fractions = [f for f, _ in seen]
+    assert fractions == sorted(fractions)
+    assert fractions[0] == 0.0
+    assert fractions[-1] == 1.0
+    assert {text.split(":")[0] for _, text in seen} >= {"Finding the anatomy", "Segmenting"}
+
+
+@pytest.mark.parametrize("after", [0.0, 0.1, 0.5])
+def test_cancel_answers_within_a_second(after, phantom, model):
+    state = {"asked": 0.0, "fraction": 0.0}
+
+    def progress(fraction: float, _text: str) -> None:
+        state["fraction"] = fraction
+
+    def cancelled() -> bool:
+        if state["fraction"] >= after and not state["asked"]:
+            state["asked"] = time.perf_counter()
+        return bool(state["asked"])
+
+    with pytest.raises(Cancelled):
+        segment(phantom.volume, HEART, model, "cpu", progress, cancelled)
+    assert time.perf_counter() - state["asked"] < 1.0
+
+
+def test_cancel_stops_inside_a_batch(phantom, model):
+    """The question is asked between layers: many more times than there are batches."""
+    asked = []
+    segment(phantom.volume, HEART, model, "cpu", cancelled=lambda: bool(asked.append(1)))
+    assert len(asked) > 100
+    assert not any(m._forward_pre_hooks for m in model.network.modules())
+
+
+class Narrow(DIN):
+    """A network that has memory for so many slices only, as a small device would."""
+
+    def __init__(self, fits: int) -> None:
+        super().__init__(DIN_SMALL)
+        self.fits = fits
+
+    def forward(self, image, enhanced):
+        if len(image) > self.fits:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 TiB.")
+        return super().forward(image, enhanced)
+
+
+def slices(count: int) -> Slices:
+    image = torch.rand(count, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return Slices(image, image.tanh(), View((0.0, 0.0), (32, 32), 1.4))
+
+
+def test_out_of_memory_halves_the_batch_and_says_so():
+    torch.manual_seed(0)
+    network = freeze(Narrow(3))
+    runner = Runner(network, torch.device("cpu"))
+    got = runner.probabilities(slices(8), "Segmenting", 0, 1)
+    assert len(runner.warnings) == 1
+    assert "ran out of memory" in runner.warnings[0]
+    assert "2 at a time" in runner.warnings[0]
+    network.fits = 100
+    alone = Runner(network, torch.device("cpu")).probabilities(slices(8), "Segmenting", 0, 1)
+    torch.testing.assert_close(got, alone, atol=2e-2, rtol=0)
+
+
+def test_no_memory_for_one_slice_goes_to_the_cpu(monkeypatch):
+    """The device is asked through the meta device, which is a device and not the CPU, and holds nothing."""
+    network = freeze(Narrow(0))
+    runner = Runner(network, torch.device("cpu"))
+    runner.device = torch.device("meta")
+    assert runner._after_out_of_memory(1) == inference.MAX_BATCH["cpu"]
+    assert runner.device.type == "cpu"
+    assert "the CPU was used instead" in runner.warnings[0]
+    with pytest.raises(InputError, match="too little memory"):
+        runner._after_out_of_memory(1)
+
+
+def test_other_errors_are_not_taken_for_memory():
+    network = freeze(Narrow(100))
+    with pytest.raises(RuntimeError, match=r"channels|expected"):
+        broken = slices(1)
+        Runner(network, torch.device("cpu")).probabilities(
+            Slices(broken.image.repeat(1, 2, 1, 1), broken.enhanced, broken.view), "Segmenting", 0, 1
+        )
+
+
+def test_batch_follows_free_memory(monkeypatch):
+    network = freeze(Narrow(100))
+    sizes: list[int] = []
+    network.register_forward_hook(lambda _m, inputs, _o: sizes.append(len(inputs[0])))
+    view = slices(1).view
+    monkeypatch.setattr(inference, "free_memory", lambda _device: 5 * bytes_per_slice(network, view))
+    Runner(network, torch.device("cpu")).probabilities(slices(6), "Segmenting", 0, 1)
+    assert sizes == [2, 2, 2]
+
+
+def test_memory_of_a_slice_is_not_underestimated():
+    """Peak of a real forward pass, counted by the allocator of the profiler, against the estimate."""
+    network = freeze(DIN(DIN_SMALL))
+    image = torch.rand(4, 1, 128, 128)
+    view = View((0.0, 0.0), (128, 128), 1.4)
+    with torch.inference_mode(), torch.profiler.profile(profile_memory=True) as profile:
+        network(image, image)
+    held = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    assert 0 < peak <= 4 * bytes_per_slice(network, view)
+
+
+def test_anatomy_is_the_largest_piece():
+    probabilities = torch.zeros(3, 4, 40, 60)
+    probabilities[:, 0] = 1.0
+    probabilities[1:, 0, 10:20, 30:40] = 0.0
+    probabilities[0, 0, 35:38, 2:5] = 0.0
+    view = View((50.0, 80.0), (40, 60), 2.0)
+    y, x = find_anatomy(probabilities, view)
+    assert (y, x) == pytest.approx((view.first[0] + 14.5 * 2, view.first[1] + 34.5 * 2))
+    assert find_anatomy(torch.ones(3, 4, 40, 60), view) is None
+
+
+def test_heart_at_the_edge_of_a_wide_field_of_view(phantom, model, result):
+    """The heart is found wherever it lies."""
+    rows, columns = phantom.volume.shape[1:]
+    width = ((0, 0), (rows, 10), (20, columns))
+    wide = replace(
+        phantom.volume, array=np.pad(phantom.volume.array, width, constant_values=phantom.volume.array.min())
+    )
+    labels = segment(wide, HEART, model, "cpu").labels[:, rows:-10, 20:-columns]
+    assert mean_dice(labels, result.labels) > 0.93
+    assert SliceStack.of(wide).array.shape == wide.shape

@@ -1,0 +1,354 @@
+"""From a Volume to what the network sees, and back to exactly the same voxels."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dinsegment.enhancement import Enhancement, fuzzy
+from dinsegment.preprocessing import Preprocessing, SliceStack, View, decide, resampling_matrix
+from dinsegment.volume import Volume
+
+quick = settings(max_examples=40, deadline=None)
+spacings = st.floats(0.4, 4)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def blobs(shape, seed=0, width=6.0):
+    """A smooth image (k, j, i), 0..1000, whose structures are some pixels wide."""
+    random = np.random.default_rng(seed)
+    grids = np.meshgrid(*[np.arange(n) for n in shape[1:]], indexing="ij")
+    image = np.zeros(shape)
+    for k in range(shape[0]):
+        for _ in range(8):
+            place = [random.uniform(0, n) for n in shape[1:]]
+            square = sum((g - c) ** 2 for g, c in zip(grids, place, strict=True))
+            image[k] += random.uniform(0.2, 1) * np.exp(-square / (2 * (random.uniform(1, 2) * width) ** 2))
+    return image / image.max() * 1000
+
+
+def scan(shape=(3, 60, 80), spacing=(8.0, 1.5, 1.2), seed=0):
+    """A smooth Volume; spacing along (k, j, i)."""
+    return Volume(blobs(shape, seed), np.diag([*spacing[::-1], 1.0]), "scan")
+
+
+def stack_of(array, spacing=(1.5, 1.5)):
+    return SliceStack(np.asarray(array, np.float32), spacing, 0)
+
+
+# --- resampling along an axis ------------------------------------------------------------------------------------
+
+
+@quick
+@given(st.integers(1, 30), spacings, st.integers(1, 40), spacings, st.floats(-40, 40))
+def test_rows_sum_to_one_inside_the_field_of_view_and_to_zero_outside(n_in, s_in, n_out, s_out, first):
+    matrix = resampling_matrix(n_in, s_in, n_out, s_out, first)
+    assert matrix.shape == (n_out, n_in) and matrix.dtype == np.float32 and matrix.min() >= 0
+    place = (first + np.arange(n_out) * s_out) / s_in  # in samples; the field of view ends half a sample outside
+    inside, outside = (place > -0.499) & (place < n_in - 0.501), (place < -0.501) | (place > n_in - 0.499)
+    np.testing.assert_allclose(matrix[inside].sum(1), 1, atol=1e-6)
+    assert not matrix[outside].any()
+
+
+@quick
+@given(st.integers(1, 40), spacings)
+def test_the_same_grid_is_left_as_it_is(n, spacing):
+    np.testing.assert_allclose(resampling_matrix(n, spacing, n, spacing, 0.0), np.eye(n), atol=1e-6)
+
+
+@quick
+@given(st.integers(2, 30), spacings, st.floats(0.1, 1), st.floats(0, 1), st.floats(-3, 3), st.floats(-50, 50))
+def test_refining_is_exact_for_a_linear_ramp(n_in, s_in, ratio, start, slope, offset):
+    length, s_out = (n_in - 1) * s_in, ratio * s_in
+    first = start * s_in
+    n_out = int((length - first) / s_out) + 1
+    ramp = slope * np.arange(n_in) * s_in + offset
+    expected = slope * (first + np.arange(n_out) * s_out) + offset
+    got = resampling_matrix(n_in, s_in, n_out, s_out, first).astype(np.float64) @ ramp
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_coarsening_averages_what_would_alias():
+    n, factor = 120, 4
+    matrix = resampling_matrix(n, 1.0, n // factor, factor, 1.5)
+    finest = np.tile([1.0, -1.0], n // 2)  # point sampling would show this as a constant, or as bands
+    fast = np.cos(2 * np.pi * np.arange(n) / 5)
+    slow = np.cos(2 * np.pi * np.arange(n) / 40)
+    assert np.abs(matrix @ finest)[1:-1].max() < 0.02
+    assert np.abs(matrix @ fast)[1:-1].max() < 0.15
+    assert np.abs(matrix @ slow).max() > 0.8
+    # No sample counts more than another: their weights add up to the same.
+    np.testing.assert_allclose(matrix.sum(0)[8:-8], 1 / factor, atol=1e-3)
+
+
+def test_the_outermost_values_hold_for_half_a_sample():
+    matrix = resampling_matrix(3, 2.0, 5, 1.0, -1.0)
+    np.testing.assert_allclose(matrix[0], [1, 0, 0])
+    np.testing.assert_allclose(resampling_matrix(3, 2.0, 1, 1.0, 4.99)[0], [0, 0, 1])
+    assert not resampling_matrix(3, 2.0, 1, 1.0, 5.01).any()
+
+
+# --- slices of a volume ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_slices_lie_across_the_largest_spacing_whatever_the_axis_order(order):
+    shape, spacing = np.array([3, 4, 5]), np.array([8.0, 1.5, 1.25])
+    array = np.arange(60, dtype=np.float32).reshape(shape).transpose(order)
+    volume = Volume(array, np.diag([*spacing[list(order)][::-1], 1.0]))
+    stack = SliceStack.of(volume)
+    assert stack.axis == order.index(0) and len(stack.array) == 3
+    in_plane = [spacing[a] for a in order if a != 0]
+    assert stack.spacing == pytest.approx(in_plane)
+    assert stack.array.shape[1:] == tuple(shape[a] for a in order if a != 0)
+    np.testing.assert_allclose(stack.extent_mm, [shape[a] * spacing[a] for a in order if a != 0])
+    back = stack.to_volume_axes(stack.array)
+    np.testing.assert_array_equal(back, volume.array)
+    assert back.flags.c_contiguous
+    slices = np.stack([np.take(volume.array, k, stack.axis) for k in range(3)])
+    np.testing.assert_array_equal(stack.array, slices)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "axis"),
+    [
+        ((1, 1, 1), 0),
+        ((1, 1.005, 1), 0),  # a header's rounding makes no slice axis
+        ((1, 1.1, 1), 1),
+        ((0.5, 1, 1), 0),  # two axes are equally coarse: k
+        ((1, 1, 3), 2),
+        ((5, 1, 1), 0),
+    ],
+)
+def test_without_a_largest_spacing_slices_are_those_of_the_array(spacing, axis):
+    volume = Volume(np.zeros((4, 5, 6)), np.diag([*spacing[::-1], 1.0]))
+    assert SliceStack.of(volume).axis == axis
+
+
+# --- a view and back ---------------------------------------------------------------------------------------------
+
+
+def covering(stack, spacing):
+    """A view that holds the whole field of view and some more."""
+    extent = stack.extent_mm
+    size = tuple(int(n) + 4 for n in extent / spacing)
+    return View(tuple(float(c) for c in (extent - stack.spacing) / 2), size, spacing)
+
+
+def test_first_pixel_of_a_view_lies_half_its_size_before_the_centre():
+    assert View((10.0, 20.0), (5, 4), 2.0).first == (6.0, 17.0)
+
+
+@quick
+@given(st.floats(0.7, 2), st.floats(0.7, 2), st.floats(0.4, 1.5), seeds)
+def test_smooth_images_survive_a_view_and_back(spacing_y, spacing_x, spacing, seed):
+    stack = stack_of(blobs((2, 48, 64), seed), (spacing_y, spacing_x))
+    view = covering(stack, spacing)
+    slices, inside = view.sample(stack)
+    assert slices.shape == (2, *view.size) and inside.shape == view.size
+    assert set(inside.unique().round(decimals=4).tolist()) <= {0.0, 1.0}
+    back = view.place_back(slices, stack).numpy()
+    assert back.shape == stack.array.shape
+    inner = (slice(None), slice(3, -3), slice(3, -3))
+    assert np.abs(back[inner] - stack.array[inner]).max() < 0.05 * 1000
+
+
+def test_a_view_on_the_same_grid_is_a_crop():
+    stack = stack_of(np.random.default_rng(1).normal(size=(2, 20, 30)), (1.5, 1.5))
+    view = View((1.5 * (4 + 3.5), 1.5 * (6 + 4.5)), (8, 10), 1.5)
+    slices, inside = view.sample(stack)
+    np.testing.assert_allclose(slices, stack.array[:, 4:12, 6:16], atol=1e-5)
+    assert inside.min() > 0.999
+    back = view.place_back(slices, stack).numpy()
+    np.testing.assert_allclose(back[:, 4:12, 6:16], stack.array[:, 4:12, 6:16], atol=1e-5)
+    back[:, 4:12, 6:16] = 0
+    assert not back.any()  # zero outside the view
+
+
+@quick
+@given(
+    corner=st.tuples(st.integers(8, 18), st.integers(8, 28)),
+    sides=st.tuples(st.integers(5, 12), st.integers(5, 12)),
+    in_plane=st.tuples(st.floats(0.8, 2), st.floats(0.8, 2)),
+    shift=st.tuples(st.floats(-3, 3), st.floats(-3, 3)),
+    fineness=st.floats(0.3, 0.95),
+)
+def test_labels_land_on_the_voxels_they_came_from(corner, sides, in_plane, shift, fineness):
+    labels = np.zeros((1, 40, 56))
+    labels[0, corner[0] : corner[0] + sides[0], corner[1] : corner[1] + sides[1]] = 1
+    stack = stack_of(labels, in_plane)
+    view = covering(stack, fineness * min(in_plane))
+    view = View(tuple(c + s for c, s in zip(view.center, shift, strict=True)), view.size, view.spacing)
+    back = view.place_back(view.sample(stack)[0], stack).numpy()
+    np.testing.assert_array_equal(back > 0.5, labels > 0)
+
+
+def test_place_back_keeps_leading_axes():
+    stack = stack_of(np.zeros((3, 12, 14)))
+    view = View((8.0, 9.0), (10, 11), 1.4)
+    values = torch.rand(3, 4, 10, 11)
+    back = view.place_back(values, stack)
+    assert back.shape == (3, 4, 12, 14)
+    torch.testing.assert_close(back[1, 2], view.place_back(values[1, 2], stack))
+
+
+# --- what the network sees ---------------------------------------------------------------------------------------
+
+PREPROCESSING = Preprocessing(spacing=1.4, box=32, overview_spacing=2.8)
+CENTER = (42.0, 50.0)
+ROOM = 14  # pixels of `scan` that lie beyond the box around CENTER on every side, at least
+
+
+def seen(volume, center=CENTER, preprocessing=PREPROCESSING):
+    stack = SliceStack.of(volume)
+    return preprocessing.slices(stack, preprocessing.box_around(center))
+
+
+def test_slices_are_images_and_enhanced_images_in_the_unit_interval():
+    result = seen(scan())
+    for x in (result.image, result.enhanced):
+        assert x.shape == (3, 1, 32, 32) and x.dtype == torch.float32
+        assert x.min() >= -1 and x.max() <= 1
+    assert result.image.min() == -1 and result.image.max() == 1
+    assert result.view == View(CENTER, (32, 32), 1.4)
+    torch.testing.assert_close(result.enhanced[:, 0], fuzzy(result.image[:, 0]))
+
+
+def test_the_window_are_the_percentiles_of_all_slices_inside_the_field_of_view():
+    values = np.random.default_rng(2).normal(100, 20, (3, 20, 20)).astype(np.float32)
+    stack = stack_of(values, (1.4, 1.4))
+    view = PREPROCESSING.box_around((13.3, 13.3))  # 32 pixels around 20: what is beyond them is no grey value
+    raw, inside = view.sample(stack)
+    assert 0.35 < inside.mean() < 0.45
+    expected = np.percentile(values, PREPROCESSING.percentiles)
+    assert PREPROCESSING.window(raw, inside) == pytest.approx(tuple(expected), rel=1e-4)
+    image = PREPROCESSING.slices(stack, view).image[:, 0]
+    assert (image[:, inside < 0.5] == -1).all() and image[:, inside > 0.5].mean() == pytest.approx(0, abs=0.1)
+
+
+def test_a_window_has_a_width_even_if_all_is_constant():
+    for value in (0.0, 7.0, -3000.0):
+        stack = stack_of(np.full((2, 40, 40), value), (1.4, 1.4))
+        result = PREPROCESSING.slices(stack, PREPROCESSING.box_around((28.0, 28.0)))
+        assert torch.isfinite(result.image).all() and torch.isfinite(result.enhanced).all()
+    low, high = PREPROCESSING.window(torch.zeros(2, 3, 3), torch.zeros(3, 3))  # a view of nothing
+    assert high > low
+
+
+@quick
+@given(st.tuples(*[st.integers(-ROOM, 20)] * 4), st.floats(0, 3000))
+def test_neither_padding_nor_cropping_beside_the_box_changes_what_is_seen(margins, padding):
+    """The box and its anatomy are seen alike in a wide and in a narrow field of view."""
+    volume = scan((3, 72, 90))
+    top, bottom, left, right = margins
+    widths = [(0, 0), (max(top, 0), max(bottom, 0)), (max(left, 0), max(right, 0))]
+    array = np.pad(volume.array, widths, constant_values=padding)
+    rows, columns = array.shape[1:]
+    array = array[:, max(-top, 0) : rows - max(-bottom, 0), max(-left, 0) : columns - max(-right, 0)]
+    other = Volume(array, volume.ijk_to_ras)
+    center = (54.0, 54.0)
+    expected = seen(volume, center)
+    got = seen(other, (center[0] + 1.5 * top, center[1] + 1.2 * left))
+    torch.testing.assert_close(got.image, expected.image, rtol=0, atol=1e-4)
+    torch.testing.assert_close(got.enhanced, expected.enhanced, rtol=0, atol=1e-3)
+
+
+@quick
+@given(st.floats(0.02, 60), st.floats(-1500, 1500))
+def test_scanner_units_do_not_matter(a, b):
+    volume = scan()
+    expected = seen(volume)
+    got = seen(volume.with_array(a * volume.array.astype(np.float64) + b))
+    torch.testing.assert_close(got.image, expected.image, rtol=0, atol=2e-3)
+    torch.testing.assert_close(got.enhanced, expected.enhanced, rtol=0, atol=1e-2)
+
+
+def test_the_axis_order_of_the_file_does_not_matter():
+    volume = scan()
+    expected = seen(volume)
+    turned = Volume(np.moveaxis(volume.array, 0, 2), np.diag([8.0, 1.2, 1.5, 1.0]))
+    torch.testing.assert_close(seen(turned).image, expected.image)
+
+
+def test_the_enhancement_of_the_options_is_used():
+    plain = seen(scan(), preprocessing=Preprocessing(box=32, enhancement=Enhancement("none")))
+    assert torch.equal(plain.enhanced, plain.image)
+    assert not torch.allclose(seen(scan()).enhanced, plain.enhanced, atol=0.1)
+
+
+@pytest.mark.parametrize(("shape", "spacing"), [((2, 30, 40), 1.5), ((2, 300, 260), 1.4), ((1, 200, 64), 0.7)])
+def test_the_overview_shows_the_whole_field_of_view(shape, spacing):
+    stack = stack_of(np.ones(shape), (spacing, 1.2 * spacing))
+    view = PREPROCESSING.overview(stack)
+    assert all(n % 16 == 0 and n >= PREPROCESSING.box for n in view.size)
+    assert view.spacing == PREPROCESSING.overview_spacing
+    first, extent = np.array(view.first), stack.extent_mm
+    assert (first - view.spacing / 2 <= -0.5 * np.array(stack.spacing)).all()
+    last = first + (np.array(view.size) - 0.5) * view.spacing
+    assert (last >= extent - 0.5 * np.array(stack.spacing)).all()
+    _, inside = view.sample(stack)
+    assert float(inside.sum()) * view.spacing**2 == pytest.approx(extent.prod(), rel=0.1)
+    back = view.place_back(inside, stack)
+    assert back[2:-2, 2:-2].min() > 0.99
+
+
+@pytest.mark.parametrize(
+    "preprocessing",
+    [Preprocessing(), Preprocessing(1.1, 96, 3.0, (1.0, 99.0), Enhancement("fuzzy", {"m": 3, "gamma": 2.0}))],
+    ids=("defaults", "all options"),
+)
+def test_options_survive_json(preprocessing):
+    text = json.dumps(preprocessing.to_dict())
+    assert Preprocessing.from_dict(json.loads(text)) == preprocessing
+    assert Preprocessing.from_dict({}) == Preprocessing()
+
+
+# --- for display -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_the_enhanced_volume_lies_on_the_grid_and_in_the_grey_range_of_the_original(axis):
+    plain = scan()
+    array = np.moveaxis(plain.array, 0, axis)
+    spacing = np.insert((1.5, 1.2), axis, 8.0)
+    matrix = np.diag([*spacing[::-1], 1.0])
+    matrix[:3, 3] = (-120, 30, 55)
+    volume = Volume(array, matrix, "scan", "MR")
+    before = volume.array.copy()
+    enhanced = PREPROCESSING.enhanced_volume(volume)
+    np.testing.assert_array_equal(volume.array, before)
+    np.testing.assert_array_equal(enhanced.ijk_to_ras, volume.ijk_to_ras)
+    assert enhanced.shape == volume.shape and enhanced.modality == "MR"
+    assert "scan" in enhanced.name and enhanced.name != "scan"
+    assert np.isfinite(enhanced.array).all()
+    assert enhanced.array.min() >= volume.array.min() and enhanced.array.max() <= volume.array.max()
+    low, high = np.percentile(volume.array, (0.5, 99.5))
+    unit = np.clip((plain.array - low) / (high - low) * 2 - 1, -1, 1)
+    expected = (np.stack([fuzzy(s) for s in unit]) + 1) / 2 * (high - low) + low
+    np.testing.assert_allclose(enhanced.array, np.moveaxis(expected, 0, axis), atol=1.0)
+    assert np.abs(enhanced.array - volume.array).mean() > 20
+
+
+# --- the decision ------------------------------------------------------------------------------------------------
+
+
+@quick
+@given(st.integers(2, 9), st.integers(1, 6), st.integers(1, 7), st.floats(0.2, 8), seeds)
+def test_decide_is_argmax_with_what_is_left_as_background(classes, rows, columns, sharpness, seed):
+    logits = torch.randn(classes, rows, columns, generator=torch.Generator().manual_seed(seed)) * sharpness
+    probabilities = logits.double().softmax(0)
+    labels = decide(probabilities[1:])
+    assert labels.dtype == torch.uint8
+    assert torch.equal(labels.long(), probabilities.argmax(0))
+
+
+def test_outside_the_box_everything_is_background():
+    assert not decide(torch.zeros(3, 4, 5)).any()
+    assert decide(torch.tensor([[0.3], [0.3]])).tolist() == [0]  # 0.4 is left for the background
+    assert decide(torch.tensor([[0.3], [0.36]])).tolist() == [2]

@@ -1,0 +1,59 @@
+"""Tasks: the labels mean what the data sets and DICOM say they mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from dinsegment.errors import InputError
+from dinsegment.tasks import HEART, TASKS, get_task
+
+every_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+
+
+def test_heart_labels_are_those_of_acdc_with_their_snomed_codes():
+    assert [(s.label, s.abbreviation, s.type.value) for s in HEART.segments] == [
+        (1, "RV", "53085002"),
+        (2, "Myo", "74281007"),
+        (3, "LV", "87878005"),
+    ]
+    assert HEART.modality == "MR" and HEART.classes == 4
+
+
+@every_task
+def test_labels_count_from_one_and_leave_zero_to_the_background(task):
+    assert [s.label for s in task.segments] == list(range(1, len(task.segments) + 1))
+    assert task.classes == len(task.segments) + 1
+
+
+@every_task
+def test_segments_can_be_told_apart(task):
+    for attribute in ("name", "abbreviation", "color", "type"):
+        values = [getattr(s, attribute) for s in task.segments]
+        assert len(set(values)) == len(values), attribute
+    assert all(0 <= c <= 255 for s in task.segments for c in s.color)
+
+
+@every_task
+def test_codes_are_snomed_ct(task):
+    for segment in task.segments:
+        assert segment.type.scheme == "SCT" and segment.type.value.isdigit() and segment.type.meaning
+
+
+@every_task
+def test_terminology_entry_has_the_seven_fields_that_slicer_reads(task):
+    for segment in task.segments:
+        fields = segment.terminology.split("~")
+        assert len(fields) == 7
+        assert fields[1].split("^") == ["SCT", "123037004", "Anatomical Structure"]
+        assert fields[2].split("^") == ["SCT", segment.type.value, segment.type.meaning]
+        assert fields[3] == fields[5] == fields[6] == "^^" and fields[4] == ""
+
+
+def test_a_task_is_found_by_its_name():
+    for name, task in TASKS.items():
+        assert get_task(name) is task and task.name == name
+
+
+def test_an_unknown_task_is_answered_with_the_known_ones():
+    with pytest.raises(InputError, match="no task 'Heart'.*heart"):
+        get_task("Heart")

@@ -1,0 +1,255 @@
+"""weights.json and the weights beside it: the right ones are loaded, and nothing else is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save
+
+import dinsegment
+from dinsegment.errors import ModelError
+from dinsegment.network import DIN, DINConfig
+from dinsegment.preprocessing import Preprocessing
+from dinsegment.tasks import HEART, TASKS, get_task
+from dinsegment.weights import MODELS_VARIABLE, find_entry, load_model, models_folder, read_entries, read_weights
+
+SHIPPED = Path(dinsegment.__file__).parents[2] / "Resources" / "Models"
+CONFIG = DINConfig(dims=(4, 8, 8, 8), depths=(1, 1, 1, 1), heads=(1, 2, 2, 2), window=4, decoder_dim=8)
+PREPROCESSING = Preprocessing(spacing=1.7, box=48, percentiles=(1.0, 99.0))
+
+
+def entry(name="heart-tiny", **changes):
+    return {
+        "name": name,
+        "task": "heart",
+        "description": "A tiny one.",
+        "network": CONFIG.to_dict(),
+        "preprocessing": PREPROCESSING.to_dict(),
+        "weights": {"file": f"{name}.safetensors"},
+        "license": "CC0-1.0",
+        "data": {"name": "none", "license": "none", "citation": "none", "split": "none"},
+        **changes,
+    }
+
+
+def publish(folder, network, *entries, dtype=torch.float32):
+    """The weights of a network under every entry's file name, and weights.json."""
+    weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in network.state_dict().items()}
+    content = save({k: v.clone() for k, v in weights.items()})
+    for one in entries:
+        (folder / one["weights"]["file"]).write_bytes(content)
+        one["weights"] |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / "weights.json").write_text(json.dumps({"models": entries}), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return DIN(CONFIG).eval()
+
+
+@pytest.fixture
+def folder(tmp_path, network):
+    publish(tmp_path, network, entry(), entry("heart-second", description="Another."))
+    return tmp_path
+
+
+def sentence(function, *arguments):
+    """What the ModelError of the call tells the user, in one line."""
+    with pytest.raises(ModelError) as caught:
+        function(*arguments)
+    text = str(caught.value)
+    assert text and "\n" not in text and text.endswith(".") and len(text) < 300
+    return text
+
+
+def test_the_model_that_was_saved_is_loaded(folder, network):
+    model = load_model("heart-tiny", HEART, folder)
+    assert (model.name, model.task, model.preprocessing) == ("heart-tiny", "heart", PREPROCESSING)
+    assert model.network.config == CONFIG
+    image, enhanced = torch.randn(2, 2, 1, 24, 20)
+    with torch.no_grad():
+        torch.testing.assert_close(model.network(image, enhanced), network(image, enhanced))
+    assert not model.network.training and not any(p.requires_grad for p in model.network.parameters())
+    model.check_task(HEART)
+
+
+def test_half_precision_weights_compute_in_single_precision(tmp_path, network):
+    publish(tmp_path, network, entry(), dtype=torch.float16)
+    model = load_model(None, HEART, tmp_path)
+    assert {p.dtype for p in model.network.parameters()} == {torch.float32}
+    image, enhanced = torch.randn(2, 1, 1, 16, 16)
+    with torch.no_grad():
+        expected, got = network(image, enhanced), model.network(image, enhanced)
+    torch.testing.assert_close(got, expected, rtol=0.02, atol=0.02)
+
+
+def test_one_encoder_for_both_images_is_still_one_after_loading(tmp_path):
+    config = replace(CONFIG, shared_encoder=True)
+    torch.manual_seed(1)
+    shared = DIN(config).eval()
+    publish(tmp_path, shared, entry(network=config.to_dict()))
+    model = load_model(None, HEART, tmp_path)
+    assert model.network.encoder_i is model.network.encoder_e
+    image, enhanced = torch.randn(2, 1, 1, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(model.network(image, enhanced), shared(image, enhanced))
+
+
+def test_entries_come_in_the_order_of_the_file_and_the_first_is_the_default(folder):
+    assert [e.name for e in read_entries(folder)] == ["heart-tiny", "heart-second"]
+    assert find_entry(None, HEART, folder).name == "heart-tiny"
+    assert find_entry("heart-second", HEART, folder).description == "Another."
+    assert load_model(None, HEART, folder).name == "heart-tiny"
+
+
+def test_the_default_is_the_first_of_the_task(tmp_path, network):
+    publish(tmp_path, network, entry("other", task="abdomen-2"), entry())
+    assert find_entry(None, HEART, tmp_path).name == "heart-tiny"
+
+
+def test_an_environment_variable_names_the_folder(folder, monkeypatch):
+    monkeypatch.delenv(MODELS_VARIABLE, raising=False)
+    shipped = models_folder()
+    assert shipped.parts[-2:] == ("Resources", "Models")
+    monkeypatch.setenv(MODELS_VARIABLE, str(folder))
+    assert models_folder() == folder and load_model("heart-second", HEART).name == "heart-second"
+
+
+def test_an_unknown_model_is_answered_with_the_known_ones(folder):
+    text = sentence(load_model, "hart", HEART, folder)
+    assert "'hart'" in text and "heart-tiny" in text and "heart-second" in text
+
+
+def test_a_task_without_a_model(folder):
+    text = sentence(load_model, None, replace(HEART, name="liver"), folder)
+    assert "'liver'" in text
+
+
+def test_a_model_of_another_task_says_so(folder):
+    model = load_model("heart-tiny", HEART, folder)
+    text = sentence(model.check_task, replace(HEART, name="liver"))
+    assert "'heart-tiny'" in text and "'heart'" in text and "'liver'" in text
+
+
+def test_missing_weights(folder):
+    (folder / "heart-tiny.safetensors").unlink()
+    text = sentence(load_model, "heart-tiny", HEART, folder)
+    assert "'heart-tiny'" in text and "heart-tiny.safetensors" in text
+    assert load_model("heart-second", HEART, folder).name == "heart-second"
+
+
+def test_weights_cut_short(folder):
+    path = folder / "heart-tiny.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-7])
+    text = sentence(load_model, "heart-tiny", HEART, folder)
+    assert f"{len(whole) - 7} bytes instead of {len(whole)}" in text
+
+
+def test_weights_with_one_wrong_bit(folder):
+    path = folder / "heart-tiny.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert "SHA-256" in sentence(load_model, "heart-tiny", HEART, folder)
+    assert "SHA-256" in sentence(read_weights, find_entry("heart-tiny", HEART, folder), folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", '{"models": 3}', '{"models": [{"name": "x"}]}', '{"models": [{"surprise": 1}]}', "\xff"],
+)
+def test_a_damaged_list_of_models(tmp_path, text):
+    (tmp_path / "weights.json").write_bytes(text.encode("latin-1"))
+    assert "weights.json" in sentence(read_entries, tmp_path)
+    assert "weights.json" in sentence(load_model, None, HEART, tmp_path)
+
+
+def test_no_list_of_models(tmp_path):
+    assert "weights.json" in sentence(read_entries, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "network_options",
+    [{"decoder_dim": 9}, {"classes": 3}, {"depths": [2, 1, 1, 1]}, {"dims": [4, 8, 8]}, {"layers": 3}, {"heads": [3] * 4}],
+    ids=str,
+)
+def test_weights_that_do_not_fit_the_network(tmp_path, network, network_options):
+    publish(tmp_path, network, entry(network={**CONFIG.to_dict(), **network_options}))
+    assert "'heart-tiny' do not fit" in sentence(load_model, None, HEART, tmp_path)
+
+
+def test_weights_in_another_format(tmp_path, network):
+    publish(tmp_path, network, entry())
+    listed = json.loads((tmp_path / "weights.json").read_text(encoding="utf-8"))
+    content = b"PK\x03\x04 a pickle, not safetensors"
+    (tmp_path / "heart-tiny.safetensors").write_bytes(content)
+    listed["models"][0]["weights"] |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (tmp_path / "weights.json").write_text(json.dumps(listed), encoding="utf-8")
+    assert "'heart-tiny' do not fit" in sentence(load_model, None, HEART, tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["file", "size", "sha256"])
+def test_an_entry_that_says_too_little_of_its_weights(folder, missing):
+    listed = json.loads((folder / "weights.json").read_text(encoding="utf-8"))
+    del listed["models"][0]["weights"][missing]
+    (folder / "weights.json").write_text(json.dumps(listed), encoding="utf-8")
+    sentence(load_model, "heart-tiny", HEART, folder)
+
+
+@pytest.mark.parametrize(
+    "options", [{"spacing": 1.4, "voxels": 3}, {"enhancement": {"method": "magic"}}, {"enhancement": {"way": "fuzzy"}}]
+)
+def test_an_entry_with_unknown_preprocessing(tmp_path, network, options):
+    publish(tmp_path, network, entry(preprocessing=options))
+    assert "'heart-tiny'" in sentence(load_model, "heart-tiny", HEART, tmp_path)
+
+
+# --- the models that are shipped ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    if not (SHIPPED / "weights.json").exists():
+        pytest.skip("No models are shipped yet: there is no weights.json in Resources/Models.")
+    return read_entries(SHIPPED)
+
+
+def test_shipped_models_have_names_of_their_own_and_a_known_task(shipped):
+    assert shipped and len({e.name for e in shipped}) == len(shipped)
+    assert {e.task for e in shipped} <= set(TASKS)
+
+
+def test_shipped_entries_say_what_a_user_has_to_know(shipped):
+    for e in shipped:
+        assert e.description and e.license
+        assert all(e.data[key] for key in ("name", "license", "citation", "split"))
+        assert e.scores
+
+
+def test_shipped_weights_are_the_listed_ones_and_small_enough(shipped):
+    for e in shipped:
+        content = (SHIPPED / e.weights["file"]).read_bytes()
+        assert len(content) == e.weights["size"] <= 16 * 2**20
+        assert hashlib.sha256(content).hexdigest() == e.weights["sha256"]
+
+
+def test_shipped_models_load_and_have_the_classes_of_their_task(shipped):
+    for e in shipped:
+        task = get_task(e.task)
+        model = load_model(e.name, task, SHIPPED)
+        assert model.network.config.classes == task.classes
+        x = torch.zeros(1, model.network.config.in_channels, 32, 32)
+        with torch.no_grad():
+            assert model.network(x, x).isfinite().all()
+
+
+def test_nothing_else_lies_beside_the_shipped_models(shipped):
+    listed = {e.weights["file"] for e in shipped}
+    assert {p.name for p in SHIPPED.glob("*.safetensors")} == listed

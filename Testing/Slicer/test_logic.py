@@ -1,0 +1,310 @@
+"""DINSegmentLogic: what it adds to a scene, and that a run that fails adds nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mrml
+import numpy as np
+import pytest
+import slicer
+
+from dinsegment.errors import Cancelled, InputError, ModelError
+from dinsegment.phantom import heart_phantom
+from dinsegment.tasks import HEART
+from dinsegment_slicer import nodes
+from dinsegment_slicer import scene as scene_module
+from dinsegment_slicer.logic import DINSegmentLogic
+
+
+@pytest.fixture
+def volumeNode(scene):
+    """In a study and under a transform, as a registered DICOM volume is."""
+    node = mrml.add_volume(scene)
+    mrml.add_study(scene, node)
+    node.SetAndObserveTransformNodeID(mrml.add_linear_transform(scene, mrml.OBLIQUE).GetID())
+    return node
+
+
+@pytest.fixture
+def logic():
+    return DINSegmentLogic(mrml.threshold)
+
+
+def raising(error):
+    def segmenter(volume, task, **options):
+        raise error
+
+    return segmenter
+
+
+class TestResult:
+    def test_nodes_and_segmentation(self, scene, volumeNode, logic):
+        before = set(mrml.node_ids(scene))
+        result = logic.segment(volumeNode, HEART)
+        assert np.array_equal(
+            mrml.exported_labels(result.segmentationNode, volumeNode), result.segmentation.labels
+        )
+        enhanced = slicer.util.arrayFromVolume(result.enhancedNode)
+        assert np.array_equal(enhanced, result.segmentation.enhanced.array)
+        added = [result.enhancedNode, result.segmentationNode]
+        expected = {i for node in added for i in (node.GetID(), node.GetDisplayNodeID())}
+        assert set(mrml.node_ids(scene)) - before == expected
+
+    def test_the_input_stays_as_it_was(self, volumeNode, logic):
+        before = slicer.util.arrayFromVolume(volumeNode).copy(), mrml.ijk_to_ras(volumeNode)
+        transform = volumeNode.GetTransformNodeID()
+        logic.segment(volumeNode, HEART)
+        assert np.array_equal(slicer.util.arrayFromVolume(volumeNode), before[0])
+        assert np.array_equal(mrml.ijk_to_ras(volumeNode), before[1])
+        assert volumeNode.GetTransformNodeID() == transform
+
+    def test_the_segmenter_is_given_everything(self, volumeNode):
+        seen = {}
+
+        def segmenter(volume, task, **options):
+            seen.update(options, volume=volume, task=task)
+            return mrml.threshold(volume)
+
+        def progress(fraction, text):
+            pass
+
+        def cancelled():
+            return False
+
+        DINSegmentLogic(segmenter).segment(volumeNode, "heart", "small", "cpu", progress, cancelled)
+        volume = seen.pop("volume")
+        assert np.allclose(volume.ijk_to_ras, mrml.OBLIQUE @ mrml.OBLIQUE, rtol=0, atol=1e-9)
+        assert seen == dict(task="heart", model="small", device="cpu", progress=progress, cancelled=cancelled)
+
+    def test_a_second_run_makes_new_nodes_with_names_of_their_own(self, scene, volumeNode, logic):
+        results = [logic.segment(volumeNode, HEART) for _ in range(3)]
+        added = [node for r in results for node in (r.segmentationNode, r.enhancedNode)]
+        assert len({node.GetID() for node in added}) == 6
+        assert len({node.GetName() for node in added}) == 6
+        assert all(node.GetScene() is scene for node in added)
+
+    def test_a_scene_without_subject_hierarchy(self):
+        scene = slicer.vtkMRMLScene()
+        volumeNode = mrml.add_volume(scene)
+        result = DINSegmentLogic(mrml.threshold).segment(volumeNode, HEART)
+        assert result.segmentationNode.GetScene() is scene
+        assert scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode") is None
+
+
+class TestNothingIsLeft:
+    """After a run that ends in an error: the same nodes, the same text to save, the same hierarchy items."""
+
+    @pytest.mark.parametrize(
+        "error",
+        [InputError("no heart"), ModelError("no weights"), Cancelled(), MemoryError(), KeyboardInterrupt()],
+    )
+    def test_the_segmenter_fails(self, scene, volumeNode, error):
+        before = mrml.scene_state(scene)
+        with pytest.raises(type(error)) as raised:
+            DINSegmentLogic(raising(error)).segment(volumeNode, HEART)
+        assert raised.value is error
+        assert mrml.scene_state(scene) == before
+
+    def test_cancelled_when_the_segmenter_is_done(self, scene, volumeNode, logic):
+        before = mrml.scene_state(scene)
+        done = []
+
+        def progress(fraction, text):
+            done.append(fraction)
+
+        with pytest.raises(Cancelled):
+            logic.segment(volumeNode, HEART, progress=progress, cancelled=lambda: 1.0 in done)
+        assert mrml.scene_state(scene) == before
+
+    def test_an_error_in_any_line_while_nodes_are_made(self, scene, volumeNode, logic):
+        """Runs as often as the node code has lines, and stops it with an error at each of them in turn."""
+        segmentation = mrml.threshold(nodes.volume_from_node(volumeNode))
+        before = mrml.scene_state(scene)
+        partial = 0
+        for line in range(1, 1000):
+            stop = StopAtLine(line, scene)
+            try:
+                with stop:
+                    logic.addToScene(volumeNode, segmentation)
+            except Stopped:
+                assert mrml.scene_state(scene) == before
+                partial += stop.nodes > len(before[0])
+            else:
+                break
+        assert line > 40
+        assert partial > 20
+        assert len(mrml.node_ids(scene)) == len(before[0]) + 4
+
+    @pytest.mark.vtk_says("is not binary labelmap")
+    def test_slicer_does_not_take_the_labels(self, scene, volumeNode, logic, monkeypatch):
+        # The same import, asked to fill a segmentation whose source is surfaces: Slicer refuses and says so.
+        def import_into_surfaces(node, *arguments):
+            name = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+            node.GetSegmentation().SetSourceRepresentationName(name)
+            real(node, *arguments)
+
+        real = nodes._import_labels
+        monkeypatch.setattr(nodes, "_import_labels", import_into_surfaces)
+        before = mrml.scene_state(scene)
+        with pytest.raises(nodes.DINSegmentError, match="Slicer could not make 'Cine SAX Heart'"):
+            logic.segment(volumeNode, HEART)
+        assert mrml.scene_state(scene) == before
+
+    def test_a_scene_without_subject_hierarchy(self):
+        scene = slicer.vtkMRMLScene()
+        volumeNode = mrml.add_volume(scene)
+        before = mrml.node_ids(scene)
+        with pytest.raises(Stopped), StopAtLine(60, scene):
+            DINSegmentLogic(mrml.threshold).segment(volumeNode, HEART)
+        assert mrml.node_ids(scene) == before
+
+    def test_what_others_made_before_stays(self, scene, volumeNode, logic):
+        first = logic.segment(volumeNode, HEART)
+        before = mrml.scene_state(scene)
+        with pytest.raises(Stopped), StopAtLine(60, scene):
+            logic.addToScene(volumeNode, first.segmentation)
+        assert mrml.scene_state(scene) == before
+        assert len(mrml.segments(first.segmentationNode)) == 3
+
+
+class TestTheVolumeGoesAway:
+    def test_removed_during_the_run(self, scene, volumeNode):
+        def segmenter(volume, task, **options):
+            scene.RemoveNode(volumeNode)
+            before.append(mrml.node_ids(scene))
+            return mrml.threshold(volume)
+
+        before = []
+        with pytest.raises(InputError, match="'Cine SAX' is not in the scene"):
+            DINSegmentLogic(segmenter).segment(volumeNode, HEART)
+        assert [mrml.node_ids(scene)] == before
+
+    def test_scene_closed_during_the_run(self, scene, volumeNode):
+        def segmenter(volume, task, **options):
+            scene.Clear(False)
+            before.append(mrml.node_ids(scene))
+            return mrml.threshold(volume)
+
+        before = []
+        with pytest.raises(InputError, match="is not in the scene"):
+            DINSegmentLogic(segmenter).segment(volumeNode, HEART)
+        assert [mrml.node_ids(scene)] == before
+
+    def test_other_voxels_during_the_run(self, scene, volumeNode):
+        def segmenter(volume, task, **options):
+            slicer.util.updateVolumeFromArray(volumeNode, mrml.random_image((2, 5, 6)))
+            before.append(mrml.scene_state(scene))
+            return mrml.threshold(volume)
+
+        before = []
+        with pytest.raises(InputError, match="has changed"):
+            DINSegmentLogic(segmenter).segment(volumeNode, HEART)
+        assert [mrml.scene_state(scene)] == before
+
+    def test_never_in_a_scene(self, logic):
+        node = slicer.vtkMRMLScalarVolumeNode()
+        slicer.util.updateVolumeFromArray(node, mrml.random_image())
+        with pytest.raises(InputError, match="is not in the scene"):
+            logic.segment(node, HEART)
+
+
+class TestLibrary:
+    def test_torch_is_not_loaded_before_the_first_run(self):
+        code = (
+            "import sys; from dinsegment_slicer.logic import DINSegmentLogic; DINSegmentLogic(); "
+            "sys.exit('torch' in sys.modules)"
+        )
+        logic_folder = Path(nodes.__file__).parents[1]
+        subprocess.run([sys.executable, "-c", code], cwd=logic_folder, check=True)
+
+    def test_an_unknown_task_is_an_input_error(self, scene, volumeNode):
+        before = mrml.scene_state(scene)
+        with pytest.raises(InputError, match="no task 'liver of a fish'"):
+            DINSegmentLogic().segment(volumeNode, "liver of a fish", device="cpu")
+        assert mrml.scene_state(scene) == before
+
+    def test_the_heart_of_a_phantom(self, scene, heart_model):
+        phantom = heart_phantom(slices=6, size=(150, 160))
+        volumeNode = mrml.add_volume(scene, phantom.volume.array, phantom.volume.ijk_to_ras)
+        said = []
+        result = DINSegmentLogic().segment(
+            volumeNode, "heart", model=heart_model, device="cpu", progress=lambda *step: said.append(step)
+        )
+        labels = mrml.exported_labels(result.segmentationNode, volumeNode)
+        assert np.array_equal(labels, result.segmentation.labels)
+        for segment in HEART.segments:
+            truth, found = phantom.labels == segment.label, labels == segment.label
+            assert 2 * (truth & found).sum() / (truth.sum() + found.sum()) > 0.5, segment.name
+        assert said[-1][0] == 1.0
+
+    def test_cancelling_the_network(self, scene, heart_model):
+        phantom = heart_phantom(slices=6, size=(150, 160))
+        volumeNode = mrml.add_volume(scene, phantom.volume.array, phantom.volume.ijk_to_ras)
+        before = mrml.scene_state(scene)
+        said = []
+        with pytest.raises(Cancelled):
+            DINSegmentLogic().segment(
+                volumeNode,
+                "heart",
+                model=heart_model,
+                device="cpu",
+                progress=lambda *step: said.append(step),
+                cancelled=lambda: bool(said) and said[-1][0] > 0.2,
+            )
+        assert mrml.scene_state(scene) == before
+
+
+@pytest.fixture(scope="session")
+def heart_model():
+    """The heart's first model; skips where its weights are not there."""
+    from dinsegment.weights import load_model
+
+    try:
+        return load_model(None, HEART).name
+    except ModelError as error:
+        pytest.skip(f"no weights for the heart: {error}")
+
+
+FILES = {nodes.__file__, scene_module.__file__}
+# Spared by StopAtLine: it is what is tested.
+CLEAN_UP = {
+    scene_module.restored_on_error.__wrapped__.__code__,
+    scene_module._node_ids.__code__,
+    scene_module._remove.__code__,
+}
+
+
+class Stopped(Exception):
+    pass
+
+
+class StopAtLine:
+    """Raises Stopped when the n-th line of nodes.py, or of what it calls in scene.py, is about to run.
+
+    Attributes:
+        nodes: Nodes in the scene at that moment.
+    """
+
+    def __init__(self, line, scene):
+        self.line, self.scene, self.nodes = line, scene, 0
+
+    def __enter__(self):
+        self.before = sys.gettrace()
+        sys.settrace(self.trace)
+
+    def __exit__(self, *error):
+        sys.settrace(self.before)
+
+    def trace(self, frame, event, argument):
+        code = frame.f_code
+        if code.co_filename not in FILES or code in CLEAN_UP or self.line <= 0:
+            return None
+        if event == "line":
+            self.line -= 1
+            if self.line == 0:
+                self.nodes = self.scene.GetNumberOfNodes()
+                raise Stopped
+        return self.trace

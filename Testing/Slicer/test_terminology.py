@@ -1,0 +1,59 @@
+"""The shipped terminology, read by Slicer's own logic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import slicer
+
+from dinsegment.tasks import ANATOMICAL_STRUCTURE, TASKS, TERMINOLOGY_CONTEXT
+from dinsegment_slicer.terminology import terminology_file
+
+FILE = Path(__file__).parents[2] / "DINSegment" / "Resources" / "Terminologies" / "DINSegment.term.json"
+
+every_segment = pytest.mark.parametrize(
+    "segment",
+    [segment for task in TASKS.values() for segment in task.segments],
+    ids=lambda segment: segment.name,
+)
+
+
+@pytest.fixture
+def logic():
+    logic = slicer.vtkSlicerTerminologiesModuleLogic()
+    assert logic.LoadTerminologyFromFile(str(FILE)) == TERMINOLOGY_CONTEXT
+    return logic
+
+
+def test_the_file_is_made_from_the_tasks():
+    assert FILE.read_text(encoding="utf-8") == terminology_file()
+
+
+def test_one_category_with_every_type_once(logic):
+    assert logic.GetNumberOfCategoriesInTerminology(TERMINOLOGY_CONTEXT) == 1
+    category = slicer.vtkSlicerTerminologyCategory()
+    assert logic.GetNthCategoryInTerminology(TERMINOLOGY_CONTEXT, 0, category)
+    assert category.GetCodeValue() == ANATOMICAL_STRUCTURE.value
+    codes = {segment.type.value for task in TASKS.values() for segment in task.segments}
+    assert logic.GetNumberOfTypesInTerminologyCategory(TERMINOLOGY_CONTEXT, category) == len(codes)
+
+
+@every_segment
+def test_slicer_finds_code_and_colour(logic, segment):
+    entry = slicer.vtkSlicerTerminologyEntry()
+    assert logic.DeserializeTerminologyEntry(segment.terminology, entry)
+    # Fills in what the loaded terminologies know: the colour is in none of the entry's own text.
+    assert logic.UpdateEntryFromLoadedTerminologies(entry, (), ())
+    assert entry.GetTerminologyContextName() == TERMINOLOGY_CONTEXT
+    type_ = entry.GetTypeObject()
+    found = (type_.GetCodingSchemeDesignator(), type_.GetCodeValue(), type_.GetCodeMeaning())
+    assert found == (segment.type.scheme, segment.type.value, segment.type.meaning)
+    assert tuple(type_.GetRecommendedDisplayRGBValue()) == segment.color
+
+
+@every_segment
+def test_slicer_finds_the_segment_by_its_name(logic, segment):
+    entry = slicer.vtkSlicerTerminologyEntry()
+    assert logic.FindTypeInTerminologyBy3dSlicerLabel(TERMINOLOGY_CONTEXT, segment.name, entry)
+    assert entry.GetTypeObject().GetCodeValue() == segment.type.value
