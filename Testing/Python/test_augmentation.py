@@ -17,7 +17,9 @@ from dinsegment.tasks import HEART
 from dinsegment.training.augmentation import Augmentation
 from dinsegment.training.dataset import TrainingStack, find_cases, prepare, read_split
 
-OFF = Augmentation(**{f.name: (0.0, 0.0) if isinstance(f.default, tuple) else 0.0 for f in fields(Augmentation)})
+OFF = Augmentation(
+    **{f.name: (0.0, 0.0) if isinstance(f.default, tuple) else 0.0 for f in fields(Augmentation)}
+)
 GEOMETRIC = {
     "overview": 1.0,
     "quarter_turn": 1.0,
@@ -58,24 +60,29 @@ def textured():
     return replace(plain, image=image[None].half())
 
 
-def assert_aligned(image, labels, reach=3):
+def assert_aligned(image, labels, reach=4):
     """The image says the same as the labels, away from the edges between them."""
     one = labels[None, None].float()
     size = 2 * reach + 1
-    flat = (F.max_pool2d(one, size, 1, reach) == -F.max_pool2d(-one, size, 1, reach))[0, 0]
-    assert flat.float().mean() > 0.3
-    shown = ((image + 1) * 1.5).round().long()
-    assert torch.equal(shown[flat], labels[flat])
+    flat = (F.max_pool2d(one, size, 1) == -F.max_pool2d(-one, size, 1))[0, 0]
+    assert flat.float().mean() > 0.2
+    inner = (slice(reach, -reach), slice(reach, -reach))
+    shown = ((image[inner] + 1) * 1.5).round().long()
+    assert torch.equal(shown[flat], labels[inner][flat])
 
 
 @each("step", [*GEOMETRIC, "crop", "all"])
 def test_labels_stay_on_their_image(step):
-    steps = {**GEOMETRIC, "overview": 0.3, "crop": 0.5} if step == "all" else {step: {**GEOMETRIC, "crop": 1.0}[step]}
+    steps = (
+        {**GEOMETRIC, "overview": 0.3, "crop": 0.5}
+        if step == "all"
+        else {step: {**GEOMETRIC, "crop": 1.0}[step]}
+    )
     stack, found = drawn_heart(), set()
     for seed in range(12):
         image, labels = augmented(stack, replace(OFF, **steps), seed)
         assert labels.dtype == torch.int64 and labels.shape == image.shape == (64, 64)
-        assert_aligned(image, labels, reach=4)
+        assert_aligned(image, labels)
         found |= set(labels.unique().tolist())
     assert found == {0, 1, 2, 3}
 
@@ -240,7 +247,7 @@ def test_beyond_the_field_of_view_it_is_black_even_with_every_step_on():
         assert not labels[~rows].any() and not labels[:, ~columns].any()
 
 
-# --- the same as at inference ------------------------------------------------------------------------------------
+# --- the same as at inference ---------------------------------------------------------------------
 
 
 def inference_sees(case, preprocessing, overview=False):
@@ -251,7 +258,9 @@ def inference_sees(case, preprocessing, overview=False):
     center = [np.mean(x) * s for x, s in zip(np.nonzero(truth)[1:], stack.spacing, strict=True)]
     view = preprocessing.overview(stack) if overview else preprocessing.box_around(tuple(map(float, center)))
     masks = [SliceStack((truth == s.label).astype(np.float32), stack.spacing, 0) for s in HEART.segments]
-    return preprocessing.slices(stack, view).image[:, 0], decide(torch.stack([view.sample(m)[0] for m in masks]))
+    return preprocessing.slices(stack, view).image[:, 0], decide(
+        torch.stack([view.sample(m)[0] for m in masks])
+    )
 
 
 def training_sees(case, preprocessing, augmentation=OFF):
@@ -260,18 +269,24 @@ def training_sees(case, preprocessing, augmentation=OFF):
     return tuple(torch.stack(x) for x in zip(*seen, strict=True))
 
 
-def assert_on_each_other(image, other):
-    """Moving one by a pixel in any direction makes the difference larger."""
-    inner = (slice(None), slice(2, -2), slice(2, -2))
-    best = (image - other)[inner].abs().mean()
-    for step, axis in ((1, 1), (-1, 1), (1, 2), (-1, 2)):
-        assert (image - other.roll(step, axis))[inner].abs().mean() > 1.5 * best
+def assert_the_same(seen, expected, tolerance):
+    """Images differ by no more, labels only along edges, both by more if moved by a pixel anywhere."""
+    (image, labels), (other, truth) = seen, expected
+    assert image.shape == other.shape
+    assert (image - other).abs().mean() < tolerance
+    for label in (1, 2, 3):
+        a, b = labels == label, truth == label
+        assert 2 * int((a & b).sum()) > 0.88 * int(a.sum() + b.sum())
+    for x, y, factor in ((image, other, 3), (labels.float(), truth.float(), 1.2)):
+        for step, axis in ((1, 1), (-1, 1), (1, 2), (-1, 2)):
+            moved = (x - y.roll(step, axis)).abs()[:, 2:-2, 2:-2].mean()
+            assert moved > factor * (x - y).abs()[:, 2:-2, 2:-2].mean()
 
 
-@pytest.fixture(scope="module", params=[(64, 80), (80, 64)], ids=("wide", "high"))
+@pytest.fixture(scope="module", params=[(96, 120), (120, 96)], ids=("wide", "high"))
 def smooth_case(request, tmp_path_factory):
     """A heart whose image is so smooth that interpolating it twice changes little."""
-    case = write_patients(tmp_path_factory.mktemp("smooth"), size=request.param)[0]
+    case = write_patients(tmp_path_factory.mktemp("smooth"), size=request.param, spacing=(16.0, 2.1, 1.9))[0]
     volume, _ = case.read(HEART)
     smooth = ndimage.gaussian_filter(volume.array, (0, 2.5, 2.5))
     write_volume(volume.with_array(smooth), case.image)
@@ -280,28 +295,20 @@ def smooth_case(request, tmp_path_factory):
 
 @each("preprocessing", [PREPROCESSING, Preprocessing(spacing=3.1, box=40)], ids=("finer", "coarser"))
 def test_without_augmentation_training_sees_what_inference_sees(smooth_case, preprocessing):
-    image, labels = training_sees(smooth_case, preprocessing)
-    expected, truth = inference_sees(smooth_case, preprocessing)
-    assert image.shape == expected.shape
-    assert (image - expected).abs().mean() < 0.01 and (image - expected).abs().max() < 0.15
-    assert_on_each_other(image, expected)
-    for label in (1, 2, 3):
-        assert dice_of(labels == label, truth == label) > 0.95
+    seen, expected = training_sees(smooth_case, preprocessing), inference_sees(smooth_case, preprocessing)
+    assert_the_same(seen, expected, 0.01)
+    assert (seen[0] - expected[0]).abs().max() < 0.1
 
 
 def test_without_augmentation_the_overview_is_that_of_inference(smooth_case):
-    preprocessing = replace(PREPROCESSING, overview_spacing=4.0)
-    image, labels = training_sees(smooth_case, preprocessing, replace(OFF, overview=1.0))
-    expected, truth = inference_sees(smooth_case, preprocessing, overview=True)
-    assert image.shape == expected.shape
-    assert (image - expected).abs().mean() < 0.02
-    assert_on_each_other(image, expected)
-    for label in (1, 2, 3):
-        assert dice_of(labels == label, truth == label) > 0.9
+    seen = training_sees(smooth_case, PREPROCESSING, replace(OFF, overview=1.0))
+    assert_the_same(seen, inference_sees(smooth_case, PREPROCESSING, overview=True), 0.01)
 
 
-def dice_of(a, b):
-    return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+def test_on_a_real_heart_training_sees_what_inference_sees(acdc_folder):
+    """Training interpolates twice, so its images are a little softer; nothing else differs."""
+    case = find_cases(acdc_folder, read_split(acdc_folder / "split-train.txt")[:1])[0]
+    assert_the_same(training_sees(case, Preprocessing()), inference_sees(case, Preprocessing()), 0.02)
 
 
 def test_the_overview_shows_the_whole_field_of_view():
@@ -309,21 +316,10 @@ def test_the_overview_shows_the_whole_field_of_view():
     for y in (slice(0, 6), slice(-6, None)):
         for x in (slice(0, 6), slice(-6, None)):
             corners[0, y, x] = 1.0
-    stack = replace(drawn_heart(), image=corners.half(), labels=torch.zeros(1, 100, 120, dtype=torch.uint8))
+    unlabelled = torch.zeros(1, 100, 120, dtype=torch.uint8)
+    stack = replace(drawn_heart(), image=corners.half(), labels=unlabelled)
     image, _ = augmented(stack, replace(OFF, overview=1.0))
     bright, pieces = ndimage.label((image > 0).numpy())
     assert pieces == 4  # at half the resolution, 50 x 60 pixels in the middle of 64 x 64
     places = sorted(tuple(map(round, c)) for c in ndimage.center_of_mass(bright, bright, range(1, 5)))
     np.testing.assert_allclose(places, [(8, 3), (8, 60), (55, 3), (55, 60)], atol=1)
-
-
-def test_on_a_real_heart_training_sees_what_inference_sees(acdc_folder):
-    preprocessing = Preprocessing()
-    case = find_cases(acdc_folder, read_split(acdc_folder / "split-train.txt")[:1])[0]
-    image, labels = training_sees(case, preprocessing)
-    expected, truth = inference_sees(case, preprocessing)
-    # Training interpolates twice, so its images are a little softer.
-    assert (image - expected).abs().mean() < 0.05
-    assert_on_each_other(image, expected)
-    for label in (1, 2, 3):
-        assert dice_of(labels == label, truth == label) > 0.95

@@ -63,9 +63,7 @@ def test_dice_sums_over_the_batch_and_leaves_out_the_background():
     logits, labels = random_case()
     probabilities, target = logits.softmax(1), channels(labels, 4)
     p, t = probabilities.numpy(), target.numpy()
-    scores = [
-        (2 * (p[:, c] * t[:, c]).sum() + 1) / (p[:, c].sum() + t[:, c].sum() + 1) for c in (1, 2, 3)
-    ]
+    scores = [(2 * (p[:, c] * t[:, c]).sum() + 1) / (p[:, c].sum() + t[:, c].sum() + 1) for c in (1, 2, 3)]
     assert dice_loss(probabilities, target).item() == pytest.approx(1 - np.mean(scores), rel=1e-5)
 
 

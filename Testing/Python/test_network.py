@@ -66,7 +66,7 @@ def base():
         return DIN(DIN_BASE).eval()
 
 
-# --- the paper's equations ---------------------------------------------------------------------------------------
+# --- the paper's equations ------------------------------------------------------------------------
 
 
 def gelu(x):
@@ -189,7 +189,7 @@ def decoded(decoder, features):
     return pixelwise(x.clamp(min=0), decoder.classify)
 
 
-# --- published size ----------------------------------------------------------------------------------------------
+# --- published size -------------------------------------------------------------------------------
 
 
 def test_parameters_of_the_base_network_are_the_published_ones(base):
@@ -222,7 +222,7 @@ def test_small_network_is_small():
     assert CONFIGS == {"din-base": DIN_BASE, "din-small": DIN_SMALL}
 
 
-# --- encoder -----------------------------------------------------------------------------------------------------
+# --- encoder --------------------------------------------------------------------------------------
 
 
 def test_levels_are_those_of_table_14(base):
@@ -231,6 +231,9 @@ def test_levels_are_those_of_table_14(base):
     assert [tuple(edge.shape) for edge, _ in features] == sizes
     assert [tuple(shape.shape) for _, shape in features] == sizes
     assert [len(blocks) for blocks in base.encoder_i.blocks] == [3, 3, 27, 3]
+    with torch.device("meta"):
+        encoder = Encoder()
+    assert [p.shape for p in encoder.parameters()] == [p.shape for p in base.encoder_i.parameters()]
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
@@ -268,7 +271,9 @@ def test_blocks_compute_what_timms_compute():
 
 def test_stochastic_depth_grows_to_the_last_block_and_is_off_in_evaluation():
     encoder = Encoder(1, (4, 4, 4, 4), (1, 2, 1, 1), drop_path=0.4)
-    rates = [b.drop_path.drop_prob if isinstance(b.drop_path, DropPath) else 0.0 for s in encoder.blocks for b in s]
+    rates = [
+        b.drop_path.drop_prob if isinstance(b.drop_path, DropPath) else 0.0 for s in encoder.blocks for b in s
+    ]
     assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
     plain = Encoder(1, (4, 4, 4, 4), (1, 2, 1, 1))
     plain.load_state_dict(encoder.state_dict())
@@ -276,7 +281,7 @@ def test_stochastic_depth_grows_to_the_last_block_and_is_off_in_evaluation():
     torch.testing.assert_close(encoder.eval()(x)[-1][1], plain.eval()(x)[-1][1])
 
 
-# --- fusion ------------------------------------------------------------------------------------------------------
+# --- fusion ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
@@ -327,7 +332,9 @@ def test_windows_do_not_see_each_other():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)), st.integers(1, 5))
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)), st.integers(1, 5)
+)
 def test_window_grid_splits_into_windows_and_joins_them_again(shape, size):
     batch, _, rows, columns = shape
     x = noise(*shape)
@@ -379,7 +386,7 @@ def test_swapping_images_and_weights_changes_nothing():
     assert not torch.allclose(module(e, i), module(i, e))
 
 
-# --- decoder -----------------------------------------------------------------------------------------------------
+# --- decoder --------------------------------------------------------------------------------------
 
 
 def level_features(seed, dims=(3, 5, 7, 9), size=(16, 24)):
@@ -406,7 +413,7 @@ def test_decoder_is_linear_up_to_the_convolution_that_fuses_the_levels():
     close(of_sum + of_nothing, of_a + of_b)
 
 
-# --- the whole network -------------------------------------------------------------------------------------------
+# --- the whole network ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

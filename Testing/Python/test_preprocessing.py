@@ -42,7 +42,7 @@ def stack_of(array, spacing=(1.5, 1.5)):
     return SliceStack(np.asarray(array, np.float32), spacing, 0)
 
 
-# --- resampling along an axis ------------------------------------------------------------------------------------
+# --- resampling along an axis ---------------------------------------------------------------------
 
 
 @quick
@@ -50,7 +50,9 @@ def stack_of(array, spacing=(1.5, 1.5)):
 def test_rows_sum_to_one_inside_the_field_of_view_and_to_zero_outside(n_in, s_in, n_out, s_out, first):
     matrix = resampling_matrix(n_in, s_in, n_out, s_out, first)
     assert matrix.shape == (n_out, n_in) and matrix.dtype == np.float32 and matrix.min() >= 0
-    place = (first + np.arange(n_out) * s_out) / s_in  # in samples; the field of view ends half a sample outside
+    place = (
+        first + np.arange(n_out) * s_out
+    ) / s_in  # in samples; the field of view ends half a sample outside
     inside, outside = (place > -0.499) & (place < n_in - 0.501), (place < -0.501) | (place > n_in - 0.499)
     np.testing.assert_allclose(matrix[inside].sum(1), 1, atol=1e-6)
     assert not matrix[outside].any()
@@ -94,7 +96,7 @@ def test_the_outermost_values_hold_for_half_a_sample():
     assert not resampling_matrix(3, 2.0, 1, 1.0, 5.01).any()
 
 
-# --- slices of a volume ------------------------------------------------------------------------------------------
+# --- slices of a volume ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -131,7 +133,7 @@ def test_without_a_largest_spacing_slices_are_those_of_the_array(spacing, axis):
     assert SliceStack.of(volume).axis == axis
 
 
-# --- a view and back ---------------------------------------------------------------------------------------------
+# --- a view and back ------------------------------------------------------------------------------
 
 
 def covering(stack, spacing):
@@ -198,7 +200,7 @@ def test_place_back_keeps_leading_axes():
     torch.testing.assert_close(back[1, 2], view.place_back(values[1, 2], stack))
 
 
-# --- what the network sees ---------------------------------------------------------------------------------------
+# --- what the network sees ------------------------------------------------------------------------
 
 PREPROCESSING = Preprocessing(spacing=1.4, box=32, overview_spacing=2.8)
 CENTER = (42.0, 50.0)
@@ -282,7 +284,9 @@ def test_the_enhancement_of_the_options_is_used():
     assert not torch.allclose(seen(scan()).enhanced, plain.enhanced, atol=0.1)
 
 
-@pytest.mark.parametrize(("shape", "spacing"), [((2, 30, 40), 1.5), ((2, 300, 260), 1.4), ((1, 200, 64), 0.7)])
+@pytest.mark.parametrize(
+    ("shape", "spacing"), [((2, 30, 40), 1.5), ((2, 300, 260), 1.4), ((1, 200, 64), 0.7)]
+)
 def test_the_overview_shows_the_whole_field_of_view(shape, spacing):
     stack = stack_of(np.ones(shape), (spacing, 1.2 * spacing))
     view = PREPROCESSING.overview(stack)
@@ -309,7 +313,7 @@ def test_options_survive_json(preprocessing):
     assert Preprocessing.from_dict({}) == Preprocessing()
 
 
-# --- for display -------------------------------------------------------------------------------------------------
+# --- for display ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("axis", range(3))
@@ -335,7 +339,7 @@ def test_the_enhanced_volume_lies_on_the_grid_and_in_the_grey_range_of_the_origi
     assert np.abs(enhanced.array - volume.array).mean() > 20
 
 
-# --- the decision ------------------------------------------------------------------------------------------------
+# --- the decision ---------------------------------------------------------------------------------
 
 
 @quick

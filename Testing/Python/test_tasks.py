@@ -55,5 +55,5 @@ def test_a_task_is_found_by_its_name():
 
 
 def test_an_unknown_task_is_answered_with_the_known_ones():
-    with pytest.raises(InputError, match="no task 'Heart'.*heart"):
+    with pytest.raises(InputError, match=r"no task 'Heart'.*heart"):
         get_task("Heart")

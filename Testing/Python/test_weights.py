@@ -16,7 +16,14 @@ from dinsegment.errors import ModelError
 from dinsegment.network import DIN, DINConfig
 from dinsegment.preprocessing import Preprocessing
 from dinsegment.tasks import HEART, TASKS, get_task
-from dinsegment.weights import MODELS_VARIABLE, find_entry, load_model, models_folder, read_entries, read_weights
+from dinsegment.weights import (
+    MODELS_VARIABLE,
+    find_entry,
+    load_model,
+    models_folder,
+    read_entries,
+    read_weights,
+)
 
 SHIPPED = Path(dinsegment.__file__).parents[2] / "Resources" / "Models"
 CONFIG = DINConfig(dims=(4, 8, 8, 8), depths=(1, 1, 1, 1), heads=(1, 2, 2, 2), window=4, decoder_dim=8)
@@ -163,7 +170,16 @@ def test_weights_with_one_wrong_bit(folder):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "{}", '{"models": 3}', '{"models": [{"name": "x"}]}', '{"models": [{"surprise": 1}]}', "\xff"],
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"models": 3}',
+        '{"models": [{"name": "x"}]}',
+        '{"models": [{"surprise": 1}]}',
+        "\xff",
+    ],
 )
 def test_a_damaged_list_of_models(tmp_path, text):
     (tmp_path / "weights.json").write_bytes(text.encode("latin-1"))
@@ -177,7 +193,14 @@ def test_no_list_of_models(tmp_path):
 
 @pytest.mark.parametrize(
     "network_options",
-    [{"decoder_dim": 9}, {"classes": 3}, {"depths": [2, 1, 1, 1]}, {"dims": [4, 8, 8]}, {"layers": 3}, {"heads": [3] * 4}],
+    [
+        {"decoder_dim": 9},
+        {"classes": 3},
+        {"depths": [2, 1, 1, 1]},
+        {"dims": [4, 8, 8]},
+        {"layers": 3},
+        {"heads": [3] * 4},
+    ],
     ids=str,
 )
 def test_weights_that_do_not_fit_the_network(tmp_path, network, network_options):
@@ -204,14 +227,15 @@ def test_an_entry_that_says_too_little_of_its_weights(folder, missing):
 
 
 @pytest.mark.parametrize(
-    "options", [{"spacing": 1.4, "voxels": 3}, {"enhancement": {"method": "magic"}}, {"enhancement": {"way": "fuzzy"}}]
+    "options",
+    [{"spacing": 1.4, "voxels": 3}, {"enhancement": {"method": "magic"}}, {"enhancement": {"way": "fuzzy"}}],
 )
 def test_an_entry_with_unknown_preprocessing(tmp_path, network, options):
     publish(tmp_path, network, entry(preprocessing=options))
     assert "'heart-tiny'" in sentence(load_model, "heart-tiny", HEART, tmp_path)
 
 
-# --- the models that are shipped ---------------------------------------------------------------------------------
+# --- the models that are shipped ------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -81,12 +81,12 @@ def write_overview(segmentation: Segmentation, path: Path) -> None:
     figure.set_facecolor(BACKGROUND)
     total = figure.get_figheight()
     outer = figure.add_gridspec(
-        grid_rows, pairs, left=0.008, right=0.992, top=1 - 0.66 / total, bottom=0.42 / total, wspace=0.03, hspace=0.14
+        grid_rows, pairs, left=0.008, right=0.992, top=1 - 0.66 / total, bottom=0.42 / total, wspace=0.03, hspace=0.10
     )
     for n, k in enumerate(chosen):
         cell = outer[n // pairs, n % pairs].subgridspec(1, 2, wspace=0.01)
         for column, (image, title) in enumerate(
-            ((original[n], f"Slice {k + 1}"), (enhanced[k, rows, columns], "enhanced"))
+            ((original[n], f"Slice {k + 1}"), (enhanced[k, rows, columns], "Enhanced"))
         ):
             axes = figure.add_subplot(cell[column])
             _show(axes, image, windows[column], labels[k, rows, columns], aspect)
