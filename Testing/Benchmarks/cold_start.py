@@ -1,6 +1,6 @@
 """One volume from the command line, cold start to files written: seconds and peak memory.
 
-    python Testing/Benchmarks/cold_start.py INPUT [--repeat 3]
+python Testing/Benchmarks/cold_start.py INPUT [--repeat 3]
 """
 
 from __future__ import annotations

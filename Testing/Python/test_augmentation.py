@@ -17,9 +17,7 @@ from dinsegment.tasks import HEART
 from dinsegment.training.augmentation import Augmentation
 from dinsegment.training.dataset import TrainingStack, find_cases, prepare, read_split
 
-OFF = Augmentation(
-    **{f.name: (0.0, 0.0) if isinstance(f.default, tuple) else 0.0 for f in fields(Augmentation)}
-)
+OFF = Augmentation(**{f.name: (0.0, 0.0) if isinstance(f.default, tuple) else 0.0 for f in fields(Augmentation)})
 GEOMETRIC = {
     "overview": 1.0,
     "quarter_turn": 1.0,
@@ -73,11 +71,7 @@ def assert_aligned(image, labels, reach=4):
 
 @each("step", [*GEOMETRIC, "crop", "all"])
 def test_labels_stay_on_their_image(step):
-    steps = (
-        {**GEOMETRIC, "overview": 0.3, "crop": 0.5}
-        if step == "all"
-        else {step: {**GEOMETRIC, "crop": 1.0}[step]}
-    )
+    steps = {**GEOMETRIC, "overview": 0.3, "crop": 0.5} if step == "all" else {step: {**GEOMETRIC, "crop": 1.0}[step]}
     stack, found = drawn_heart(), set()
     for seed in range(12):
         image, labels = augmented(stack, replace(OFF, **steps), seed)
@@ -258,9 +252,7 @@ def inference_sees(case, preprocessing, overview=False):
     center = [np.mean(x) * s for x, s in zip(np.nonzero(truth)[1:], stack.spacing, strict=True)]
     view = preprocessing.overview(stack) if overview else preprocessing.box_around(tuple(map(float, center)))
     masks = [SliceStack((truth == s.label).astype(np.float32), stack.spacing, 0) for s in HEART.segments]
-    return preprocessing.slices(stack, view).image[:, 0], decide(
-        torch.stack([view.sample(m)[0] for m in masks])
-    )
+    return preprocessing.slices(stack, view).image[:, 0], decide(torch.stack([view.sample(m)[0] for m in masks]))
 
 
 def training_sees(case, preprocessing, augmentation=OFF):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from dinsegment import cli
 from dinsegment.images import read_volume, write_volume
 from dinsegment.phantom import cine_phantom
@@ -84,6 +85,7 @@ def test_one_image(run, image, phantoms, tmp_path):
 def test_overview_shows_outlines_on_both_images(run, image, tmp_path):
     import matplotlib.colors
     import matplotlib.image
+
     from dinsegment.overview import OUTLINES
 
     run("segment", image, "--task", "heart", "--output", tmp_path)
@@ -218,7 +220,9 @@ def test_bad_option(arguments, words, run, image, tmp_path):
     assert not (tmp_path / "OUT").exists()
 
 
-@pytest.mark.parametrize(("damage", "words"), [("cut", "cut short"), ("changed", "SHA-256 is wrong"), ("gone", "not at")])
+@pytest.mark.parametrize(
+    ("damage", "words"), [("cut", "cut short"), ("changed", "SHA-256 is wrong"), ("gone", "not at")]
+)
 def test_damaged_weights(damage, words, run, image, tmp_path, monkeypatch):
     folder = tmp_path / "models"
     shutil.copytree(models_folder(), folder)
@@ -249,7 +253,7 @@ def test_disk_full_leaves_nothing(image, tmp_path):
     """Where no file may be larger than 100 kB the enhanced image does not fit; the smaller files do not stay either."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, "-m", "dinsegment.cli", "segment", str(image), "--task", "heart", "--output", str(tmp_path / "OUT")],
+        [sys.executable, "-m", "dinsegment.cli", "segment", image, "--task", "heart", "--output", tmp_path / "OUT"],
         env=environment, capture_output=True, text=True, check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
     )  # fmt: skip
@@ -303,7 +307,8 @@ def test_evaluate_bad_split(run, acdc_folder, tmp_path):
 
 
 def test_importing_the_library_is_quick_because_it_is_lazy():
-    code = "import dinsegment, dinsegment.cli, sys; print(*{'torch', 'timm', 'SimpleITK', 'matplotlib'} & set(sys.modules))"
+    heavy = {"torch", "timm", "SimpleITK", "matplotlib", "scipy"}
+    code = f"import dinsegment.cli, sys; print(*{heavy} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True, text=True, check=True,

@@ -240,9 +240,7 @@ class TestOrder:
         alone = read_volume(tmp_path)
         (tmp_path / "notes.txt").write_text("Patient moved.")
         (tmp_path / ".DS_Store").write_bytes(bytes(300))
-        (tmp_path / "DICOMDIR").write_bytes(
-            bytes(128) + b"DICM" + b"\2\0\2\0UI\x14\0" + b"1.2.840.10008.1.3.10"
-        )
+        (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM" + b"\2\0\2\0UI\x14\0" + b"1.2.840.10008.1.3.10")
         report = b"\2\0\2\0UI\x1e\0" + b"1.2.840.10008.5.1.4.1.1.88.22\0" + b"\x08\0\x60\0CS\2\0SR"
         (tmp_path / "report.dcm").write_bytes(bytes(128) + b"DICM" + report)
         (tmp_path / "folder").mkdir()

@@ -188,10 +188,7 @@ def test_faint_structure_in_bright_and_in_dark_slices_keeps_single_precision():
 
 @pytest.mark.parametrize("xp", ["numpy", "torch"])
 def test_a_batch_is_its_slices_each_by_itself(xp):
-    v = (
-        np.random.default_rng(3).uniform(-0.95, 0.95, (2, 3, 11, 8))
-        * np.array([0.2, 1.0, 0.6])[:, None, None]
-    )
+    v = np.random.default_rng(3).uniform(-0.95, 0.95, (2, 3, 11, 8)) * np.array([0.2, 1.0, 0.6])[:, None, None]
     one = fuzzy_enhance if xp == "numpy" else lambda x: fuzzy_enhance(torch.from_numpy(x)).numpy()
     together = one(v)
     assert together.shape == v.shape

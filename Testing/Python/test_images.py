@@ -407,12 +407,8 @@ class TestWriting:
             write_volume(volume, tmp_path / "image.nrrd")
         assert [file.name for file in tmp_path.iterdir()] == ["image.nrrd"]
 
-    @pytest.mark.skipif(
-        sys.platform == "win32", reason="Windows has no limit on the size of a process's files."
-    )
-    @pytest.mark.parametrize(
-        "file", ("image.nii", "image.nii.gz", "image.nrrd", "image.mha", "heart.seg.nrrd")
-    )
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of a process's files.")
+    @pytest.mark.parametrize("file", ("image.nii", "image.nii.gz", "image.nrrd", "image.mha", "heart.seg.nrrd"))
     def test_a_file_that_cannot_be_written_to_its_end(self, tmp_path, file):
         """In a process whose files may not grow beyond 20 kB, which fails inside ITK as a full disk does."""
         script = textwrap.dedent(

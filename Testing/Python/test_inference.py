@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from dinsegment import inference
 from dinsegment.errors import Cancelled, InputError, ModelError
 from dinsegment.inference import Runner, bytes_per_slice, choose_device, find_anatomy, freeze, segment

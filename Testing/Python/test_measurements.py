@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from dinsegment.measurements import cardiac_function, report, segment_volumes
 from dinsegment.quality import findings
 from dinsegment.segmentation import Segmentation

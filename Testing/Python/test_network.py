@@ -271,9 +271,7 @@ def test_blocks_compute_what_timms_compute():
 
 def test_stochastic_depth_grows_to_the_last_block_and_is_off_in_evaluation():
     encoder = Encoder(1, (4, 4, 4, 4), (1, 2, 1, 1), drop_path=0.4)
-    rates = [
-        b.drop_path.drop_prob if isinstance(b.drop_path, DropPath) else 0.0 for s in encoder.blocks for b in s
-    ]
+    rates = [b.drop_path.drop_prob if isinstance(b.drop_path, DropPath) else 0.0 for s in encoder.blocks for b in s]
     assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
     plain = Encoder(1, (4, 4, 4, 4), (1, 2, 1, 1))
     plain.load_state_dict(encoder.state_dict())
@@ -332,9 +330,7 @@ def test_windows_do_not_see_each_other():
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)), st.integers(1, 5)
-)
+@given(st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)), st.integers(1, 5))
 def test_window_grid_splits_into_windows_and_joins_them_again(shape, size):
     batch, _, rows, columns = shape
     x = noise(*shape)

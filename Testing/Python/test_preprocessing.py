@@ -50,9 +50,7 @@ def stack_of(array, spacing=(1.5, 1.5)):
 def test_rows_sum_to_one_inside_the_field_of_view_and_to_zero_outside(n_in, s_in, n_out, s_out, first):
     matrix = resampling_matrix(n_in, s_in, n_out, s_out, first)
     assert matrix.shape == (n_out, n_in) and matrix.dtype == np.float32 and matrix.min() >= 0
-    place = (
-        first + np.arange(n_out) * s_out
-    ) / s_in  # in samples; the field of view ends half a sample outside
+    place = (first + np.arange(n_out) * s_out) / s_in  # in samples; the field of view ends half a sample outside
     inside, outside = (place > -0.499) & (place < n_in - 0.501), (place < -0.501) | (place > n_in - 0.499)
     np.testing.assert_allclose(matrix[inside].sum(1), 1, atol=1e-6)
     assert not matrix[outside].any()
@@ -284,9 +282,7 @@ def test_the_enhancement_of_the_options_is_used():
     assert not torch.allclose(seen(scan()).enhanced, plain.enhanced, atol=0.1)
 
 
-@pytest.mark.parametrize(
-    ("shape", "spacing"), [((2, 30, 40), 1.5), ((2, 300, 260), 1.4), ((1, 200, 64), 0.7)]
-)
+@pytest.mark.parametrize(("shape", "spacing"), [((2, 30, 40), 1.5), ((2, 300, 260), 1.4), ((1, 200, 64), 0.7)])
 def test_the_overview_shows_the_whole_field_of_view(shape, spacing):
     stack = stack_of(np.ones(shape), (spacing, 1.2 * spacing))
     view = PREPROCESSING.overview(stack)

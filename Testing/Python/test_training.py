@@ -191,18 +191,14 @@ def test_a_prepared_case_is_the_image_at_the_box_spacing_in_units_of_its_window(
     assert stack.image.shape == stack.labels.shape == (5, rows, columns)
     assert stack.image.dtype == torch.float16 and stack.labels.dtype == torch.uint8
     middle = np.array([np.mean(x) for x in np.nonzero(labels)[1:]]) + 0.5  # from the image's edge
-    np.testing.assert_allclose(
-        np.array(stack.center) + 0.5, middle * (2.8, 2.5) / preprocessing.spacing, atol=0.6
-    )
+    np.testing.assert_allclose(np.array(stack.center) + 0.5, middle * (2.8, 2.5) / preprocessing.spacing, atol=0.6)
     heart = (labels > 0).mean()
     assert float((stack.labels > 0).float().mean()) == pytest.approx(heart, rel=0.05)
     # 0 and 1 are the percentiles of the box around the heart, as inference takes them.
     whole = SliceStack.of(volume)
     center = tuple(float(m) for m in (middle - 0.5) * (2.8, 2.5))
     low, high = preprocessing.window(*preprocessing.box_around(center).sample(whole))
-    assert float(stack.image.median()) == pytest.approx(
-        (np.median(volume.array) - low) / (high - low), abs=0.03
-    )
+    assert float(stack.image.median()) == pytest.approx((np.median(volume.array) - low) / (high - low), abs=0.03)
     ends = np.percentile(volume.array, preprocessing.percentiles)
     np.testing.assert_allclose(stack.overview_window, (ends - low) / (high - low), atol=0.06)
 
@@ -243,9 +239,7 @@ OPTIONS = {"name": "mine", "task": "heart", "network": {"name": "din-small"}, "p
 
 def write_recipe(folder, **changes):
     path = folder / "mine.json"
-    path.write_text(
-        json.dumps({k: v for k, v in {**OPTIONS, **changes}.items() if v is not None}), encoding="utf-8"
-    )
+    path.write_text(json.dumps({k: v for k, v in {**OPTIONS, **changes}.items() if v is not None}), encoding="utf-8")
     return str(path)
 
 
@@ -337,9 +331,7 @@ def test_validation_comes_every_so_often_and_the_log_tells(whole):
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4]
     assert [float(row["loss"]) for row in rows] == [row["loss"] for row in whole.state.history]
     segments = [row for row in whole.state.history if "dice" in row][-1]
-    assert segments["dice"] == pytest.approx(
-        np.mean([segments[f"dice {s.abbreviation}"] for s in HEART.segments])
-    )
+    assert segments["dice"] == pytest.approx(np.mean([segments[f"dice {s.abbreviation}"] for s in HEART.segments]))
 
 
 def test_the_best_weights_give_the_best_validation_dice(whole, cases):
@@ -356,9 +348,7 @@ def test_the_best_weights_give_the_best_validation_dice(whole, cases):
 def test_the_average_follows_the_weights(whole):
     weights, average = whole.network.state_dict(), whole.average.module.state_dict()
     assert weights.keys() == average.keys()
-    distances = [
-        float((average[k] - v).norm() / v.norm()) for k, v in weights.items() if v.is_floating_point()
-    ]
+    distances = [float((average[k] - v).norm() / v.norm()) for k, v in weights.items() if v.is_floating_point()]
     assert 0 < np.median(distances) < 0.5
 
 
@@ -372,9 +362,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(whole, cases, tmp_path):
     for one, other in ((resumed.network, whole.network), (resumed.average, whole.average)):
         for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
             assert torch.equal(a, b), name
-    digests = [
-        hashlib.sha256((t.output / "best.safetensors").read_bytes()).hexdigest() for t in (resumed, whole)
-    ]
+    digests = [hashlib.sha256((t.output / "best.safetensors").read_bytes()).hexdigest() for t in (resumed, whole)]
     assert digests[0] == digests[1]
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]  # nothing half-written is left
 

@@ -6,9 +6,7 @@ import vtk
 
 
 def pytest_configure(config):
-    config.addinivalue_line(
-        "markers", "vtk_says(text): VTK reports this error; without the mark it reports none"
-    )
+    config.addinivalue_line("markers", "vtk_says(text): VTK reports this error; without the mark it reports none")
 
 
 @pytest.fixture

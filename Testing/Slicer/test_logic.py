@@ -44,9 +44,7 @@ class TestResult:
     def test_nodes_and_segmentation(self, scene, volumeNode, logic):
         before = set(mrml.node_ids(scene))
         result = logic.segment(volumeNode, HEART)
-        assert np.array_equal(
-            mrml.exported_labels(result.segmentationNode, volumeNode), result.segmentation.labels
-        )
+        assert np.array_equal(mrml.exported_labels(result.segmentationNode, volumeNode), result.segmentation.labels)
         enhanced = slicer.util.arrayFromVolume(result.enhancedNode)
         assert np.array_equal(enhanced, result.segmentation.enhanced.array)
         added = [result.enhancedNode, result.segmentationNode]

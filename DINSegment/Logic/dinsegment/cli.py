@@ -34,7 +34,9 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 TaskName = Annotated[str, typer.Option("--task", help="What to segment: heart.")]
-ModelName = Annotated[str | None, typer.Option("--model", help="A model of `dinsegment models`; else the task's first.")]
+ModelName = Annotated[
+    str | None, typer.Option("--model", help="A model of `dinsegment models`; else the task's first.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results; created if missing.")]
 
@@ -97,7 +99,7 @@ def _segment_all(inputs: list[Path], task: Task, output: Path, model: str | None
 
 
 def _output_folders(inputs: list[Path], output: Path) -> list[Path]:
-    """`output` itself for one input; for several a folder each, named after the input, with a number where names meet."""
+    """`output` itself for one input; for several a folder each, named after it, with a number where names meet."""
     if len(inputs) < 2:
         return [output] * len(inputs)
     from dinsegment.files import image_stem
@@ -119,9 +121,7 @@ def _segment_input(path: Path, model: Model, task: Task, folder: Path, device: s
     _segment_phases(phases, model, task, folder, device, bar)
 
 
-def _segment_phases(
-    phases: list[Volume], model: Model, task: Task, folder: Path, device: str, bar: Progress
-) -> list:
+def _segment_phases(phases: list[Volume], model: Model, task: Task, folder: Path, device: str, bar: Progress) -> list:
     from dinsegment.inference import segment as run
     from dinsegment.results import write_results
 

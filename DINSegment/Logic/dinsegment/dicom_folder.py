@@ -96,9 +96,7 @@ def read_dicom(path: Path, series_uid: str | None = None) -> list[Volume]:
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     instances = [instance for file in files if (instance := _read_header(file)) is not None]
     if not instances:
-        raise InputError(
-            f"'{path}' has no DICOM images: give the folder that holds the image files themselves."
-        )
+        raise InputError(f"'{path}' has no DICOM images: give the folder that holds the image files themselves.")
     series = _choose_series(path, instances, series_uid)
     for instance in series:
         _check_instance(instance)
@@ -108,15 +106,11 @@ def read_dicom(path: Path, series_uid: str | None = None) -> list[Volume]:
     phases = _order_phases(path, slices)
 
     if len({instance.text("0020|0052") for instance in series}) > 1:
-        _log.warning(
-            "The images in '%s' name different frames of reference; they are read as one volume.", path
-        )
+        _log.warning("The images in '%s' name different frames of reference; they are read as one volume.", path)
     name = path.resolve().name if path.is_dir() else image_stem(path)
     modality = series[0].text("0008|0060") or None
     return [
-        Volume(
-            np.stack([_read_pixels(image) for image in phase]), ijk_to_ras, phase_name, modality, str(path)
-        )
+        Volume(np.stack([_read_pixels(image) for image in phase]), ijk_to_ras, phase_name, modality, str(path))
         for phase_name, phase in zip(phase_names(name, len(phases)), phases, strict=True)
     ]
 
@@ -178,12 +172,9 @@ def _choose_series(path: Path, instances: list[_Instance], series_uid: str | Non
         return by_uid[series_uid]
     if len(by_uid) > 1:
         listed = ", ".join(
-            f"'{series[0].text('0008|103e') or 'no description'}' ({len(series)} images)"
-            for series in by_uid.values()
+            f"'{series[0].text('0008|103e') or 'no description'}' ({len(series)} images)" for series in by_uid.values()
         )
-        raise InputError(
-            f"'{path}' has {len(by_uid)} DICOM series: {listed}; give a folder with one of them."
-        )
+        raise InputError(f"'{path}' has {len(by_uid)} DICOM series: {listed}; give a folder with one of them.")
     return instances
 
 
@@ -198,9 +189,7 @@ def _check_instance(instance: _Instance) -> None:
     if instance.components > 1:
         raise InputError(f"'{path}' is a colour image: give a grey image.")
     if "LOCALIZER" in instance.text("0008|0008").split("\\"):
-        raise InputError(
-            f"'{path}' is a localizer, not a slice of a volume: give a folder without localizers."
-        )
+        raise InputError(f"'{path}' is a localizer, not a slice of a volume: give a folder without localizers.")
     axes = instance.numbers("0020|0037", 6)
     spacing = instance.numbers("0028|0030", 2)
     if instance.numbers("0020|0032", 3) is None or axes is None or spacing is None:
@@ -212,9 +201,7 @@ def _check_instance(instance: _Instance) -> None:
     row, column = axes.reshape(2, 3)
     lengths = np.linalg.norm([row, column], axis=1)
     if np.abs(lengths - 1).max() > 1e-2 or abs(row @ column) > 1e-3:
-        raise InputError(
-            f"'{path}' has an orientation that is none: its rows and columns are not perpendicular."
-        )
+        raise InputError(f"'{path}' has an orientation that is none: its rows and columns are not perpendicular.")
 
 
 def _check_alike(path: Path, series: list[_Instance]) -> None:
@@ -278,9 +265,7 @@ def _slice_step(path: Path, slices: list[list[_Instance]]) -> np.ndarray:
 def _uneven(path: Path, slices: list[list[_Instance]], normal: np.ndarray) -> InputError:
     gaps = np.diff([normal @ images[0].position for images in slices])
     if len(slices) == 1 or gaps.max() - gaps.min() <= max(SAME_POSITION_MM, 0.01 * gaps.mean()):
-        return InputError(
-            f"'{path}' has slices that are shifted sideways against each other: give one straight stack."
-        )
+        return InputError(f"'{path}' has slices that are shifted sideways against each other: give one straight stack.")
     return InputError(
         f"'{path}' has slices {gaps.min():.4g} to {gaps.max():.4g} mm apart, so some are missing or from "
         "another stack: export the complete series again."

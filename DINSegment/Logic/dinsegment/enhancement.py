@@ -1,4 +1,4 @@
-"""Image enhancement of slices: fuzzy (V. Patrascu, arXiv 1502.04499; DIN paper, section 8), and what DIN is compared with.
+"""Image enhancement of slices: fuzzy (V. Patrascu, arXiv 1502.04499; DIN paper, section 8), and its alternatives.
 
 Every method takes slices with grey values in [-1, 1] and gives slices of the same shape in [-1, 1].
 """
@@ -106,7 +106,7 @@ def histogram_equalization(v: Array, bins: int = 256) -> Array:
 
 
 def clahe(v: Array, clip_limit: float = 0.01, tiles: int = 8) -> Array:
-    """Contrast-limited adaptive histogram equalisation of each slice (scikit-image), (..., H, W) in [-1, 1] -> the same."""
+    """Contrast-limited adaptive equalisation of each slice (scikit-image), (..., H, W) in [-1, 1] -> the same."""
     from skimage.exposure import equalize_adapthist
 
     def equalize(s: np.ndarray) -> np.ndarray:

@@ -50,9 +50,7 @@ def read_volumes(path: str | os.PathLike[str], series_uid: str | None = None) ->
         if image_io == "GDCMImageIO":
             return read_dicom(path, series_uid)
         if not image_io:
-            raise InputError(
-                f"'{path}' is damaged or in no known image format: give NIfTI, NRRD, MetaImage or DICOM."
-            )
+            raise InputError(f"'{path}' is damaged or in no known image format: give NIfTI, NRRD, MetaImage or DICOM.")
         if image_io in _CHECKS:
             _CHECKS[image_io](path)
         return _read_file(path)
@@ -66,9 +64,7 @@ def read_volume(path: str | os.PathLike[str], series_uid: str | None = None) -> 
     """
     volumes = read_volumes(path, series_uid)
     if len(volumes) > 1:
-        raise InputError(
-            f"'{path}' has {len(volumes)} phases where a single volume is needed: give one of them."
-        )
+        raise InputError(f"'{path}' has {len(volumes)} phases where a single volume is needed: give one of them.")
     return volumes[0]
 
 
@@ -97,9 +93,7 @@ def write_segmentation(segmentation: Segmentation, path: str | os.PathLike[str])
     """
     path = Path(path)
     if not path.name.endswith(".seg.nrrd"):
-        raise OutputError(
-            f"'{path}' has to end in .seg.nrrd, by which 3D Slicer knows a segmentation: rename it."
-        )
+        raise OutputError(f"'{path}' has to end in .seg.nrrd, by which 3D Slicer knows a segmentation: rename it.")
     labelmap = segmentation.volume.with_array(segmentation.labels)
     _write(labelmap, path, np.dtype(np.uint8), _segmentation_fields(segmentation))
 
@@ -172,8 +166,7 @@ def _check_kind(path: Path, reader: sitk.ImageFileReader) -> None:
         )
     if reader.GetDimension() not in (3, 4):
         raise InputError(
-            f"'{path}' has {reader.GetDimension()} dimensions: give a 3D image, "
-            "or a 4D one whose last axis is time."
+            f"'{path}' has {reader.GetDimension()} dimensions: give a 3D image, or a 4D one whose last axis is time."
         )
     check_spacing(path, reader.GetSpacing()[:3])
 
@@ -191,9 +184,7 @@ def _ijk_to_ras(path: Path, image: sitk.Image) -> np.ndarray:
 
 def _write(volume: Volume, path: Path, dtype: np.dtype, fields: Mapping[str, str]) -> None:
     if not path.name.endswith(WRITABLE):
-        raise OutputError(
-            f"'{path}' is in no format that can be written: let it end in {', '.join(WRITABLE)}."
-        )
+        raise OutputError(f"'{path}' is in no format that can be written: let it end in {', '.join(WRITABLE)}.")
     array = _as_type(volume, path, dtype)
     ijk_to_lps = RAS_FROM_LPS @ volume.ijk_to_ras
     spacing = np.linalg.norm(ijk_to_lps[:3, :3], axis=0)
@@ -237,15 +228,11 @@ def _check_written(volume: Volume, temporary: Path, path: Path) -> None:
     expected = volume.ijk_to_ras @ corners
     # NIfTI holds the grid in single precision.
     if np.abs(written.ijk_to_ras @ corners - expected).max() > max(1e-3, 1e-6 * np.abs(expected).max()):
-        raise OutputError(
-            f"'{path}' cannot hold axes that are not perpendicular: write the image as .nrrd or .mha."
-        )
+        raise OutputError(f"'{path}' cannot hold axes that are not perpendicular: write the image as .nrrd or .mha.")
 
 
 def _not_written(path: Path) -> OutputError:
-    return OutputError(
-        f"'{path}' could not be written completely, perhaps the disk is full: make room and try again."
-    )
+    return OutputError(f"'{path}' could not be written completely, perhaps the disk is full: make room and try again.")
 
 
 def _check_readable(path: Path) -> None:

@@ -154,7 +154,9 @@ class Runner:
             self._batch = batch // 2
             self._warn(f"The device '{self.device}' ran out of memory; slices were computed {self._batch} at a time.")
         elif self.device.type != "cpu":
-            self._warn(f"The device '{self.device}' has too little free memory for one slice; the CPU was used instead.")
+            self._warn(
+                f"The device '{self.device}' has too little free memory for one slice; the CPU was used instead."
+            )
             self.device = torch.device("cpu")
             self.network.to(self.device)
             self._batch = MAX_BATCH["cpu"]

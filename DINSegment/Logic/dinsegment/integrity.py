@@ -19,9 +19,7 @@ _CHUNK = 1 << 20
 def check_spacing(path: Path, spacing: tuple[float, ...] | list[float]) -> None:
     """Raises InputError unless every spacing (mm) is a number above zero."""
     if any(math.isnan(value) for value in spacing):
-        raise InputError(
-            f"'{path}' does not say in its header how large its voxels are: export the image again."
-        )
+        raise InputError(f"'{path}' does not say in its header how large its voxels are: export the image again.")
     if not all(0 < value < math.inf for value in spacing):
         text = " x ".join(f"{value:.4g}" for value in spacing)
         raise InputError(

@@ -107,7 +107,13 @@ def write_overview(segmentation: Segmentation, path: Path) -> None:
     )
     figure.legend(
         handles=[
-            Line2D([], [], color=OUTLINES[(s.label - 1) % len(OUTLINES)], linewidth=2.5, label=f"{s.name}  {v.volume_ml:.1f} ml")
+            Line2D(
+                [],
+                [],
+                color=OUTLINES[(s.label - 1) % len(OUTLINES)],
+                linewidth=2.5,
+                label=f"{s.name}  {v.volume_ml:.1f} ml",
+            )
             for s, v in zip(task.segments, segment_volumes(segmentation), strict=True)
         ],
         loc="lower left",

@@ -145,8 +145,7 @@ class _Patient:
         """Smooth noise (k, j, i) of mean 0 and variance about 1, fixed in the body whatever the grid."""
         rng = np.random.default_rng([self.texture_seed, *name.encode()])
         lattices = [
-            np.arange(-reach, reach, max(wavelength, least) / 2)
-            for reach, least in ((80, 12), (220, 0), (220, 0))
+            np.arange(-reach, reach, max(wavelength, least) / 2) for reach, least in ((80, 12), (220, 0), (220, 0))
         ]
         field = rng.standard_normal([len(lattice) for lattice in lattices], dtype=np.float32)
         for axis, lattice in zip(axes, lattices, strict=True):  # each pass spreads one axis and moves it last
@@ -218,9 +217,7 @@ def _paint_body(body: _Slices, patient: _Patient) -> None:
     body.paint(ribs + 1.8, MARROW)
     body.paint(cage, LUNG * (1 + 0.3 * fine))
     near_hilum = np.hypot(body.x - 40, body.y - 20) / 60
-    body.paint(
-        np.maximum(cage + 4, 2.5 * (1.1 + near_hilum - body.texture("lung vessels", 6.5))), VESSEL * 0.7
-    )
+    body.paint(np.maximum(cage + 4, 2.5 * (1.1 + near_hilum - body.texture("lung vessels", 6.5))), VESSEL * 0.7)
 
     liver = np.maximum(cage, body.ellipse(-90, 73 - 0.35 * z, 110, 80, 8) + 2 * rough)
     left_dome = np.maximum(cage, body.ellipse(45, 98 - 0.65 * z, 95, 68, -10) + 2 * rough)
@@ -349,9 +346,7 @@ def _paint_atria(heart: _Slices, s: np.ndarray, t: np.ndarray, depth: np.ndarray
         heart.paint(np.where(here, distance, NOWHERE), grey * (1 + 0.1 * rough))
 
 
-def _acquire(
-    grey: np.ndarray, patient: _Patient, axes: list[np.ndarray], noise: np.random.Generator
-) -> np.ndarray:
+def _acquire(grey: np.ndarray, patient: _Patient, axes: list[np.ndarray], noise: np.random.Generator) -> np.ndarray:
     """The scanner: coil shading, off-resonance bands, sampling and noise in k-space, magnitude."""
     _, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
     coil = 0.62 + 0.75 * np.exp(-((x + 20) ** 2 + (y + 110) ** 2) / 2 / 95**2)
@@ -360,17 +355,13 @@ def _acquire(
     off_resonance = np.pi * (1 + (np.hypot(x + 10, y + 20) / 185) ** 6)
     bands = np.abs(np.sin(off_resonance / 2)) ** 0.6
     mottle = 1 + 0.03 * patient.texture(axes, "grain", 5.0) + 0.05 * patient.texture(axes, "shading", 40.0)
-    gain = 1 + 0.03 * np.random.default_rng(patient.texture_seed).standard_normal(
-        (len(grey), 1, 1)
-    )  # of slices
+    gain = 1 + 0.03 * np.random.default_rng(patient.texture_seed).standard_normal((len(grey), 1, 1))  # of slices
     signal = (grey * mottle * coil * bands * gain).astype(np.complex64)
     signal += NOISE * (noise.standard_normal(grey.shape) + 1j * noise.standard_normal(grey.shape))
 
     # k-space was sampled to SAMPLED of this grid's resolution and tapered, which blurs and rings a little.
     rows, columns = (np.abs(2 * fft.fftfreq(n)) for n in grey.shape[1:])
-    rows, columns = (
-        np.where(f < SAMPLED, 0.54 + 0.46 * np.cos(np.pi * f / SAMPLED), 0) for f in (rows, columns)
-    )
+    rows, columns = (np.where(f < SAMPLED, 0.54 + 0.46 * np.cos(np.pi * f / SAMPLED), 0) for f in (rows, columns))
     image = fft.ifft2(fft.fft2(signal) * np.sqrt(np.outer(rows, columns)).astype(np.float32))
     return np.rint(BLOOD_SIGNAL * np.abs(image)).astype(np.float32)
 

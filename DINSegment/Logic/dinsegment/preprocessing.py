@@ -51,9 +51,7 @@ class SliceStack:
         return np.array(self.array.shape[1:]) * self.spacing
 
 
-def resampling_matrix(
-    n_in: int, spacing_in: float, n_out: int, spacing_out: float, first_out: float
-) -> np.ndarray:
+def resampling_matrix(n_in: int, spacing_in: float, n_out: int, spacing_out: float, first_out: float) -> np.ndarray:
     """Linear interpolation along one axis, widened to an antialiasing triangle where it coarsens.
 
     Args:
@@ -99,17 +97,13 @@ class View:
     def _matrices(self, stack: SliceStack) -> list[np.ndarray]:
         return [
             resampling_matrix(n_in, s_in, n, self.spacing, first)
-            for n_in, s_in, n, first in zip(
-                stack.array.shape[1:], stack.spacing, self.size, self.first, strict=True
-            )
+            for n_in, s_in, n, first in zip(stack.array.shape[1:], stack.spacing, self.size, self.first, strict=True)
         ]
 
     def _inverse_matrices(self, stack: SliceStack) -> list[np.ndarray]:
         return [
             resampling_matrix(n, self.spacing, n_out, s_out, -first)
-            for n_out, s_out, n, first in zip(
-                stack.array.shape[1:], stack.spacing, self.size, self.first, strict=True
-            )
+            for n_out, s_out, n, first in zip(stack.array.shape[1:], stack.spacing, self.size, self.first, strict=True)
         ]
 
     def sample(self, stack: SliceStack) -> tuple[Tensor, Tensor]:

@@ -50,9 +50,7 @@ class Segment:
     def terminology(self) -> str:
         """Slicer's terminology entry: context~category~type~modifier~region context~region~modifier."""
         none = "^^"
-        return "~".join(
-            (TERMINOLOGY_CONTEXT, str(ANATOMICAL_STRUCTURE), str(self.type), none, "", none, none)
-        )
+        return "~".join((TERMINOLOGY_CONTEXT, str(ANATOMICAL_STRUCTURE), str(self.type), none, "", none, none))
 
 
 @dataclass(frozen=True)

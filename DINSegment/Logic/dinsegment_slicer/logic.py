@@ -82,16 +82,12 @@ class DINSegmentLogic:
         volume = volume_from_node(volumeNode)
         _check_in_scene(volumeNode)
         segmenter = self._segmenter or _library_segmenter()
-        segmentation = segmenter(
-            volume, task, model=model, device=device, progress=progress, cancelled=cancelled
-        )
+        segmentation = segmenter(volume, task, model=model, device=device, progress=progress, cancelled=cancelled)
         if cancelled is not None and cancelled():
             raise Cancelled
         return self.addToScene(volumeNode, segmentation)
 
-    def addToScene(
-        self, volumeNode: slicer.vtkMRMLScalarVolumeNode, segmentation: Segmentation
-    ) -> SegmentationResult:
+    def addToScene(self, volumeNode: slicer.vtkMRMLScalarVolumeNode, segmentation: Segmentation) -> SegmentationResult:
         """Adds a finished segmentation of `volumeNode` to its scene: all of it or, with an error, nothing.
 
         Raises:

@@ -120,8 +120,7 @@ def _ijk_to_world(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
         return ijk_to_ras
     if not transformNode.IsTransformToWorldLinear():
         raise InputError(
-            f"'{_name(volumeNode)}' lies under a non-linear transform: harden it (module Transforms) and "
-            "segment again."
+            f"'{_name(volumeNode)}' lies under a non-linear transform: harden it (module Transforms) and segment again."
         )
     return slicer.util.arrayFromTransformMatrix(transformNode, toWorld=True) @ ijk_to_ras
 
@@ -145,9 +144,7 @@ def _check_same_grid(segmentation: Segmentation, volumeNode: slicer.vtkMRMLScala
         )
 
 
-def _add_node(
-    className: str, volumeNode: slicer.vtkMRMLScalarVolumeNode, suffix: str
-) -> slicer.vtkMRMLDisplayableNode:
+def _add_node(className: str, volumeNode: slicer.vtkMRMLScalarVolumeNode, suffix: str) -> slicer.vtkMRMLDisplayableNode:
     scene = volumeNode.GetScene()
     # By class name, so that the defaults the user set for nodes of that class apply.
     return scene.AddNewNodeByClass(className, scene.GenerateUniqueName(f"{_name(volumeNode)} {suffix}"))
@@ -208,9 +205,7 @@ def _import_labels(
     slicer.util.updateVolumeFromArray(labelmapNode, segmentation.labels)
     # The class, not slicer.modules.segmentations.logic(): the method is static, and outside the application
     # there are no modules.
-    imported = slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(
-        labelmapNode, node, segmentIds
-    )
+    imported = slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labelmapNode, node, segmentIds)
     _require(imported, node)
 
 

@@ -24,8 +24,7 @@ class MLPDecoder(nn.Module):
     def __init__(self, in_dims: Sequence[int], dim: int = 768, classes: int = 4, layers: int = 2) -> None:
         super().__init__()
         self.linear = nn.ModuleList(
-            nn.Sequential(*(nn.Conv2d(in_dim if n == 0 else dim, dim, 1) for n in range(layers)))
-            for in_dim in in_dims
+            nn.Sequential(*(nn.Conv2d(in_dim if n == 0 else dim, dim, 1) for n in range(layers))) for in_dim in in_dims
         )
         self.fuse = nn.Conv2d(dim * len(in_dims), dim, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(dim)
@@ -35,7 +34,5 @@ class MLPDecoder(nn.Module):
         """Four (B, C_l, H_l, W_l), finest first -> logits (B, classes, H_1, W_1)."""
         size = features[0].shape[-2:]
         levels = [linear(f) for linear, f in zip(self.linear, features, strict=True)]
-        levels = [levels[0]] + [
-            F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in levels[1:]
-        ]
+        levels = [levels[0]] + [F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in levels[1:]]
         return self.classify(F.relu(self.norm(self.fuse(torch.cat(levels, dim=1)))))

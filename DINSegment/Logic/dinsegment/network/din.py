@@ -109,10 +109,7 @@ class DIN(nn.Module):
         if any(pad):
             image, enhanced = (F.pad(x, pad, mode="replicate") for x in (image, enhanced))
         features = [
-            fuse(i, e)
-            for fuse, i, e in zip(
-                self.fusion, self.encoder_i(image), self.encoder_e(enhanced), strict=True
-            )
+            fuse(i, e) for fuse, i, e in zip(self.fusion, self.encoder_i(image), self.encoder_e(enhanced), strict=True)
         ]
         logits = self.decoder(features)
         if self.config.stem_stride > 1:

@@ -27,9 +27,7 @@ class Stem(nn.Sequential):
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1), LayerNorm2d(out_channels)
-        )
+        super().__init__(nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1), LayerNorm2d(out_channels))
 
 
 class Encoder(nn.Module):
@@ -62,15 +60,10 @@ class Encoder(nn.Module):
         self.edge, self.down, self.blocks = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for level, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
             for layers in (self.edge, self.down):
-                layers.append(
-                    Downsampling(dims[level - 1], dim) if level else Stem(in_channels, dim, stem_stride)
-                )
+                layers.append(Downsampling(dims[level - 1], dim) if level else Stem(in_channels, dim, stem_stride))
             self.blocks.append(
                 nn.Sequential(
-                    *(
-                        ConvNeXtBlock(dim, ls_init_value=layer_scale, drop_path=next(rates))
-                        for _ in range(depth)
-                    )
+                    *(ConvNeXtBlock(dim, ls_init_value=layer_scale, drop_path=next(rates)) for _ in range(depth))
                 )
             )
 

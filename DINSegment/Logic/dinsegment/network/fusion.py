@@ -125,9 +125,7 @@ class DIFM(nn.Module):
         expand_kernel: Kernel of the feed-forward's first convolution.
     """
 
-    def __init__(
-        self, dim: int, heads: int, window: int = 7, merge_kernel: int = 3, expand_kernel: int = 3
-    ) -> None:
+    def __init__(self, dim: int, heads: int, window: int = 7, merge_kernel: int = 3, expand_kernel: int = 3) -> None:
         super().__init__()
         self.merge_i = FeatureMerging(dim, merge_kernel)
         self.merge_e = FeatureMerging(dim, merge_kernel)

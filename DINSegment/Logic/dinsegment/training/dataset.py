@@ -150,6 +150,4 @@ class SliceSampler:
     def epoch(self, number: int) -> list[list[tuple[int, int]]]:
         """Batches of (stack, slice) of that epoch; the rest that fills no batch is left out."""
         order = np.random.default_rng((self.seed, number)).permutation(len(self.index))
-        return [
-            [self.index[i] for i in order[n * self.batch : (n + 1) * self.batch]] for n in range(len(self))
-        ]
+        return [[self.index[i] for i in order[n * self.batch : (n + 1) * self.batch]] for n in range(len(self))]

@@ -1,7 +1,7 @@
 """Puts trained weights among the models that ship: safetensors in half precision, and their entry in weights.json.
 
-    python -m dinsegment.training.publish --recipe NAME --weights best.safetensors --description TEXT --data data.json
-    python -m dinsegment.training.publish --scores metrics.json
+python -m dinsegment.training.publish --recipe NAME --weights best.safetensors --description TEXT --data data.json
+python -m dinsegment.training.publish --scores metrics.json
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The training loop: bfloat16, moving average of the weights, checkpoint and exact resume, best weights by validation."""
+"""The training loop: bfloat16, moving average of the weights, exact resume, best weights by validation."""
 
 from __future__ import annotations
 
@@ -151,9 +151,7 @@ class Trainer:
         image = torch.stack([i for i, _ in drawn]).to(self.device)
         labels = torch.stack([t for _, t in drawn]).to(self.device)
         enhanced = recipe.preprocessing.enhancement(image)
-        image, enhanced = (
-            x.unsqueeze(1).contiguous(memory_format=torch.channels_last) for x in (image, enhanced)
-        )
+        image, enhanced = (x.unsqueeze(1).contiguous(memory_format=torch.channels_last) for x in (image, enhanced))
         return image, enhanced, labels
 
     def _learning_rate(self) -> float:
