@@ -1,6 +1,6 @@
 """Fuzzy enhancement of a CT-sized volume, beside copying it once and beside scikit-image's CLAHE.
 
-    python Testing/Benchmarks/enhancement.py [--shape 150 512 512]
+python Testing/Benchmarks/enhancement.py [--shape 150 512 512]
 """
 
 from __future__ import annotations

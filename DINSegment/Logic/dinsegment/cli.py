@@ -136,7 +136,7 @@ def _segment_phases(phases: list[Volume], model: Model, task: Task, folder: Path
 
 
 def _updater(bar: Progress, line: int, name: str) -> Callable[[float, str], None]:
-    return lambda fraction, text: bar.update(line, completed=fraction, description=f"{name}: {text}")  # type: ignore[arg-type]
+    return lambda fraction, text: bar.update(line, completed=fraction, description=f"{name}: {text}")
 
 
 def _print_results(results: list, folder: Path) -> None:

@@ -60,18 +60,18 @@ class _Instance:
 
     @property
     def position(self) -> np.ndarray:
-        return self.numbers("0020|0032", 3)  # type: ignore[return-value]
+        return self.numbers("0020|0032", 3)
 
     @property
     def axes(self) -> np.ndarray:
         """Directions in which the column index and the row index grow, unit vectors in LPS, as rows."""
-        axes = np.reshape(self.numbers("0020|0037", 6), (2, 3))  # type: ignore[arg-type]
+        axes = np.reshape(self.numbers("0020|0037", 6), (2, 3))
         return axes / np.linalg.norm(axes, axis=1, keepdims=True)
 
     @property
     def pixel_spacing(self) -> np.ndarray:
         """Millimetres between rows and between columns."""
-        return self.numbers("0028|0030", 2)  # type: ignore[return-value]
+        return self.numbers("0028|0030", 2)
 
 
 def read_dicom(path: Path, series_uid: str | None = None) -> list[Volume]:

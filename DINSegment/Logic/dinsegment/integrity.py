@@ -122,7 +122,7 @@ def _open(path: Path) -> BinaryIO:
     """The file, unpacked if it is compressed."""
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if compressed else path.open("rb")  # type: ignore[return-value]
+    return gzip.open(path) if compressed else path.open("rb")
 
 
 def _drain(file: BinaryIO | gzip.GzipFile) -> int:

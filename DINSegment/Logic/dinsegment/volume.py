@@ -38,7 +38,7 @@ class Volume:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(k, j, i)."""
-        return self.array.shape  # type: ignore[return-value]
+        return self.array.shape
 
     @property
     def spacing(self) -> np.ndarray:

@@ -145,7 +145,7 @@ def build_model(entry: ModelEntry, content: bytes) -> Model:
         network.load_state_dict(weights, assign=True)
     except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
         raise ModelError(f"The weights of '{entry.name}' do not fit the network in weights.json.") from error
-    return Model(entry.name, entry.task, freeze(network), Preprocessing.from_dict(entry.preprocessing))  # type: ignore[arg-type]
+    return Model(entry.name, entry.task, freeze(network), Preprocessing.from_dict(entry.preprocessing))
 
 
 def load_model(name: str | None, task: Task, folder: Path | None = None) -> Model:

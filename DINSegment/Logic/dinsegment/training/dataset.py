@@ -131,7 +131,7 @@ def prepare(case: Case, task: Task, preprocessing: Preprocessing) -> TrainingSta
     return TrainingStack(
         image=((image - low) / (high - low)).half(),
         labels=decide(torch.stack(soft)),
-        center=tuple(float(c - f) / preprocessing.spacing for c, f in zip(center, view.first, strict=True)),  # type: ignore[arg-type]
+        center=tuple(float(c - f) / preprocessing.spacing for c, f in zip(center, view.first, strict=True)),
         overview_window=((overview[0] - low) / (high - low), (overview[1] - low) / (high - low)),
     )
 

@@ -36,7 +36,7 @@ def boundary_loss(probabilities: Tensor, target: Tensor, scales: tuple[int, ...]
     other two terms. G is linear, so the difference is pooled and filtered once.
     """
     difference = probabilities - target
-    return sum(sobel(F.avg_pool2d(difference, i)).abs().mean() for i in scales)  # type: ignore[return-value]
+    return sum(sobel(F.avg_pool2d(difference, i)).abs().mean() for i in scales)
 
 
 def din_loss(logits: Tensor, labels: Tensor, boundary_weight: float = 1.0) -> Tensor:
