@@ -75,7 +75,8 @@ def fuzzy_enhance(v: Array, m: int = 2, n: int = 2, gamma: float = 1.0, floor: f
     phi = xp.arctanh(v)
     # Moments about the slice's own mean: m and s stay exact where brightness in the phi domain is far from zero.
     phi = phi - phi.mean((-2, -1), keepdims=True)
-    card = q.sum(0)[:, None] * p.sum(0)
+    # Two pixels touch no inner window of a row: its weights are all 0, and so is what it adds.
+    card = (q.sum(0)[:, None] * p.sum(0)).clip(1e-12, None)
     mean = (q.T @ phi @ p) / card
     variance = (q.T @ (phi * phi) @ p) / card - mean * mean
     gain = SIGMA_U / xp.sqrt(variance.clip(floor**2, None))

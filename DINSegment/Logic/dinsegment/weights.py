@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,10 @@ def read_entries(folder: Path | None = None) -> list[ModelEntry]:
     """
     path = (folder or models_folder()) / "weights.json"
     try:
-        return [ModelEntry(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))["models"]]
+        entries = [ModelEntry(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))["models"]]
+        for entry, key in product(entries, ("file", "sha256", "size")):
+            entry.weights[key]  # a missing one is damage, too
+        return entries
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"The list of models '{path}' is missing or damaged; install DINSegment again.") from error
 
@@ -128,7 +132,7 @@ def build_model(entry: ModelEntry, content: bytes) -> Model:
     """A network from its entry and the bytes of its safetensors file.
 
     Raises:
-        ModelError: The weights do not fit the network that weights.json describes.
+        ModelError: The weights do not fit the network that weights.json describes, or an option there is unknown.
     """
     import torch
     from safetensors import SafetensorError
@@ -143,9 +147,10 @@ def build_model(entry: ModelEntry, content: bytes) -> Model:
             network = DIN(DINConfig.from_dict(entry.network))
         weights = {k: v.float() if v.is_floating_point() else v for k, v in load(content).items()}
         network.load_state_dict(weights, assign=True)
+        preprocessing = Preprocessing.from_dict(entry.preprocessing)
     except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
-        raise ModelError(f"The weights of '{entry.name}' do not fit the network in weights.json.") from error
-    return Model(entry.name, entry.task, freeze(network), Preprocessing.from_dict(entry.preprocessing))
+        raise ModelError(f"The weights of '{entry.name}' do not fit what weights.json says of them.") from error
+    return Model(entry.name, entry.task, freeze(network), preprocessing)
 
 
 def load_model(name: str | None, task: Task, folder: Path | None = None) -> Model:

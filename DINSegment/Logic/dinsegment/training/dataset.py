@@ -78,18 +78,22 @@ def find_cases(data: Path, patients: Iterable[str]) -> list[Case]:
         phases = _phases(folder / "Info.cfg")
         for labels in found:
             name, _, suffix = labels.name.partition("_gt")
-            frame = int(name.rpartition("frame")[2])
+            frame = name.rpartition("frame")[2].lstrip("0")
             cases.append(Case(patient, name, labels.with_name(name + suffix), labels, phases.get(frame, "")))
     return cases
 
 
-def _phases(info: Path) -> dict[int, str]:
+def _phases(info: Path) -> dict[str, str]:
     """Frame number -> `ED` or `ES`, from ACDC's Info.cfg; empty without that file."""
     if not info.exists():
         return {}
-    pairs = (line.split(":") for line in info.read_text(encoding="utf-8").splitlines() if ":" in line)
-    entries = {key.strip(): value.strip() for key, value in pairs}
-    return {int(entries[phase]): phase for phase in ("ED", "ES") if phase in entries}
+    try:
+        lines = info.read_text(encoding="utf-8").splitlines()
+        pairs = (line.partition(":") for line in lines)
+        entries = {key.strip(): value.strip() for key, _, value in pairs}
+        return {str(int(entries[phase])): phase for phase in ("ED", "ES") if phase in entries}
+    except (OSError, ValueError) as error:
+        raise InputError(f"'{info}' does not name the ED and ES frames by their numbers: correct it.") from error
 
 
 @dataclass(frozen=True, eq=False)

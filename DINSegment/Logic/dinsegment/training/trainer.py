@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from dinsegment.errors import InputError
 from dinsegment.files import atomic_path
 from dinsegment.inference import Runner, autocast_dtype, choose_device, freeze, predict
 from dinsegment.network import DIN
@@ -103,6 +104,11 @@ class Trainer:
         recipe = self.recipe
         stacks = [prepare(case, recipe.task, recipe.preprocessing) for case in self.train_cases]
         sampler = SliceSampler(stacks, recipe.batch, recipe.seed)
+        if not len(sampler):
+            raise InputError(
+                f"The training cases have {len(sampler.index)} slices, fewer than the batch of {recipe.batch} in "
+                f"the recipe '{recipe.name}': give more cases or a smaller batch."
+            )
         self.steps = len(sampler) * recipe.epochs
         while self.state.epoch < recipe.epochs:
             started = time.perf_counter()
@@ -121,6 +127,8 @@ class Trainer:
 
     def _epoch(self, stacks: Sequence[TrainingStack], sampler: SliceSampler) -> float:
         self.network.train()
+        # Stochastic depth draws from the global generator: after a resume it must draw the same.
+        torch.manual_seed(hash((self.recipe.seed, self.state.epoch)) % 2**62)
         losses = []
         for batch in sampler.epoch(self.state.epoch):
             image, enhanced, labels = self._batch(stacks, batch)
@@ -176,7 +184,8 @@ class Trainer:
         mean = float(means.mean())
         if mean > self.state.best:
             self.state.best = mean
-            weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+            # Clones: safetensors takes no tensors that share memory, as those of a shared encoder do.
+            weights = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
             with atomic_path(self.output / "best.safetensors") as path:
                 save_file(weights, path)
         names = [f"dice {s.abbreviation}" for s in self.recipe.task.segments]
