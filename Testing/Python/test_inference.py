@@ -105,11 +105,12 @@ def test_tiny_image_works(phantom, model):
 
 
 def test_nothing_found_is_said(model):
-    noise = np.random.default_rng(0).normal(100, 1, (4, 96, 96)).astype(np.float32)
-    volume = Volume(noise, np.diag([1.5, 1.5, 8.0, 1.0]), name="noise")
+    rows, columns = np.mgrid[:120, :140]
+    ramp = np.repeat((columns + 2.0 * rows)[None], 5, axis=0)
+    volume = Volume(ramp, np.diag([1.5, 1.5, 8.0, 1.0]), name="ramp")
     result = segment(volume, HEART, model, "cpu")
     assert not result.labels.any()
-    assert "Nothing was found in 'noise'" in result.warnings[0]
+    assert "Nothing was found in 'ramp'" in result.warnings[0]
 
 
 def test_ct_runs_with_a_warning(phantom, model):

@@ -164,8 +164,10 @@ def _segment_phantom(model: Model, task: Task, output: Path, device: str, bar: P
 
     if task.chamber is None:
         raise InputError(f"Give an image to segment: there is no phantom for the task '{task.name}'.")
-    phantoms = cine_phantom(2)
-    out.print("No image given: segmenting a generated beating-heart phantom at end diastole and end systole.")
+    phantoms = cine_phantom(2, slices=10)  # from the valves to the apex, as a scan is planned at end diastole
+    out.print(
+        "No image given: segmenting a generated beating-heart phantom at end diastole and end systole.", soft_wrap=True
+    )
     results = _segment_phases([p.volume for p in phantoms], model, task, output, device, bar)
     scores = {
         s.abbreviation: sum(dice(r.labels, p.labels, s.label) for r, p in zip(results, phantoms, strict=True)) / 2
