@@ -131,6 +131,15 @@ def test_without_a_largest_spacing_slices_are_those_of_the_array(spacing, axis):
     assert SliceStack.of(volume).axis == axis
 
 
+@pytest.mark.parametrize("axis", range(3))
+def test_a_single_slice_lies_across_its_axis_whatever_the_spacing(axis):
+    shape = [7, 7, 7]
+    shape[axis] = 1
+    for spacing in itertools.permutations((0.5, 1.4, 1.6)):
+        volume = Volume(np.zeros(shape), np.diag([*spacing, 1.0]))
+        assert SliceStack.of(volume).array.shape == (1, 7, 7)
+
+
 # --- a view and back ------------------------------------------------------------------------------
 
 

@@ -46,7 +46,8 @@ def test_terminology_entry_has_the_seven_fields_that_slicer_reads(task):
         assert len(fields) == 7
         assert fields[1].split("^") == ["SCT", "123037004", "Anatomical Structure"]
         assert fields[2].split("^") == ["SCT", segment.type.value, segment.type.meaning]
-        assert fields[3] == fields[5] == fields[6] == "^^" and fields[4] == ""
+        assert fields[3] == fields[5] == fields[6] == "^^"
+        assert fields[4] == "Anatomic codes - DICOM master list"
 
 
 def test_a_task_is_found_by_its_name():

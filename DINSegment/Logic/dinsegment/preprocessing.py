@@ -35,9 +35,14 @@ class SliceStack:
 
     @classmethod
     def of(cls, volume: Volume) -> SliceStack:
-        """The stack as it was acquired: slices lie across the axis of the largest spacing, k if there is no largest."""
+        """The stack as it was acquired.
+
+        Slices lie across the axis of the largest spacing, k if there is none; a single slice lies across its axis.
+        """
         spacing = volume.spacing
         axis = int(np.argmax(spacing)) if spacing.max() > 1.01 * np.median(spacing) else 0
+        if volume.shape[axis] > 1 and 1 in volume.shape:
+            axis = volume.shape.index(1)
         in_plane = np.delete(spacing, axis)
         return cls(np.moveaxis(volume.array, axis, 0), (float(in_plane[0]), float(in_plane[1])), axis)
 

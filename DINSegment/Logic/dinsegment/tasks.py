@@ -28,6 +28,10 @@ TERMINOLOGY_CONTEXT = "DINSegment"
 """Name of the terminology that holds every code below; Slicer bundles none that has the myocardium."""
 
 
+REGION_CONTEXT = "Anatomic codes - DICOM master list"
+"""Slicer's own list of anatomic regions, which its terminology selector offers beside the type."""
+
+
 @dataclass(frozen=True)
 class Segment:
     """One structure of a task.
@@ -50,7 +54,8 @@ class Segment:
     def terminology(self) -> str:
         """Slicer's terminology entry: context~category~type~modifier~region context~region~modifier."""
         none = "^^"
-        return "~".join((TERMINOLOGY_CONTEXT, str(ANATOMICAL_STRUCTURE), str(self.type), none, "", none, none))
+        what = (TERMINOLOGY_CONTEXT, str(ANATOMICAL_STRUCTURE), str(self.type), none)
+        return "~".join((*what, REGION_CONTEXT, none, none))
 
 
 @dataclass(frozen=True)
