@@ -42,10 +42,15 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the res
 
 
 def _progress() -> Progress:
+    """A bar on stderr while that is a terminal; elsewhere nothing, not even the empty line that a bar leaves."""
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn(),
-        console=err, transient=True, disable=not err.is_terminal,
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+        console=err if err.is_terminal else Console(quiet=True),
+        transient=True,
+    )
 
 
 @app.command()
