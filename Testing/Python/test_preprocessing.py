@@ -361,3 +361,16 @@ def test_outside_the_box_everything_is_background():
     assert not decide(torch.zeros(3, 4, 5)).any()
     assert decide(torch.tensor([[0.3], [0.3]])).tolist() == [0]  # 0.4 is left for the background
     assert decide(torch.tensor([[0.3], [0.36]])).tolist() == [2]
+
+
+def test_outside_the_field_of_view_it_is_black_whatever_zero_means():
+    """In CT 0 HU is water: what lies outside must not look like it."""
+    water = scan(seed=3)
+    water = water.with_array(water.array - 500.0)
+    preprocessing = Preprocessing(box=64)
+    view = preprocessing.box_around((0.0, 0.0))
+    slices = preprocessing.slices(SliceStack.of(water), view)
+    _, inside = view.sample(SliceStack.of(water))
+    assert 0 < inside.mean() < 0.5
+    assert (slices.image[:, 0, inside < 0.5] == -1).all()
+    assert slices.image[:, 0, inside > 0.5].mean() > -0.99

@@ -66,7 +66,7 @@ class Augmentation:
         if not overview and _chance(self.crop, random):
             inside = inside & _field_of_view(truth, random)
             truth = truth * inside
-        image = torch.where(inside, image.clamp(0.0, 1.0), 0.0)
+        image = torch.where(inside, image, 0.0)
         return 2.0 * image - 1.0, truth
 
     def _grid(
