@@ -277,11 +277,15 @@ def assert_the_same(seen, expected, tolerance):
 
 @pytest.fixture(scope="module", params=[(96, 120), (120, 96)], ids=("wide", "high"))
 def smooth_case(request, tmp_path_factory):
-    """A heart whose image is so smooth that interpolating it twice changes little."""
+    """A heart whose image is so smooth that interpolating it twice changes little.
+
+    Black is not 0, and the whole field of view is brighter than the heart's box: each has a window of its own.
+    """
     case = write_patients(tmp_path_factory.mktemp("smooth"), size=request.param, spacing=(16.0, 2.1, 1.9))[0]
     volume, _ = case.read(HEART)
     smooth = ndimage.gaussian_filter(volume.array, (0, 2.5, 2.5))
-    write_volume(volume.with_array(smooth), case.image)
+    ramp = np.linspace(-1, 1, smooth.shape[2]) ** 2 * smooth.max() / 2
+    write_volume(volume.with_array(smooth + ramp + 400), case.image)
     return case
 
 
@@ -294,7 +298,8 @@ def test_without_augmentation_training_sees_what_inference_sees(smooth_case, pre
 
 def test_without_augmentation_the_overview_is_that_of_inference(smooth_case):
     seen = training_sees(smooth_case, PREPROCESSING, replace(OFF, overview=1.0))
-    assert_the_same(seen, inference_sees(smooth_case, PREPROCESSING, overview=True), 0.01)
+    # Only the outermost pixels differ: training blends them with what lies outside.
+    assert_the_same(seen, inference_sees(smooth_case, PREPROCESSING, overview=True), 0.02)
 
 
 def test_on_a_real_heart_training_sees_what_inference_sees(acdc_folder):

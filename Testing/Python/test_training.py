@@ -23,7 +23,7 @@ from dinsegment.training.augmentation import Augmentation
 from dinsegment.training.dataset import Case, SliceSampler, TrainingStack, find_cases, prepare, read_split
 from dinsegment.training.metrics import dice
 from dinsegment.training.recipe import RECIPES, Recipe, load_recipe
-from dinsegment.training.trainer import Trainer
+from dinsegment.training.trainer import Trainer, _moving_average
 
 TINY = DINConfig(
     dims=(8, 16, 32, 64),
@@ -350,6 +350,44 @@ def test_the_average_follows_the_weights(whole):
     assert weights.keys() == average.keys()
     distances = [float((average[k] - v).norm() / v.norm()) for k, v in weights.items() if v.is_floating_point()]
     assert 0 < np.median(distances) < 0.5
+
+
+def test_what_is_validated_and_kept_is_the_moving_average(cases, tmp_path):
+    trainer = run(replace(RECIPE, epochs=1, validate_every=1), cases, tmp_path)
+    kept = load_file(tmp_path / "best.safetensors")
+    average, latest = trainer.average.module.state_dict(), trainer.network.state_dict()
+    torch.manual_seed(RECIPE.seed)
+    start = DIN(TINY).state_dict()
+    for name, weights in kept.items():
+        torch.testing.assert_close(weights, average[name], rtol=0, atol=0)
+    name = "decoder.classify.weight"
+    assert not torch.equal(kept[name], latest[name])
+    assert (kept[name] - latest[name]).norm() < (start[name] - latest[name]).norm()
+
+
+def test_every_step_draws_its_own_augmentation(cases, tmp_path):
+    trainer = Trainer(RECIPE, cases, cases[:1], tmp_path, device="cpu")
+    stacks = [prepare(cases[0], HEART, RECIPE.preprocessing)]
+    first, again = (trainer._batch(stacks, [(0, 2)])[0] for _ in range(2))
+    trainer.state.step += 1
+    assert torch.equal(first, again)
+    assert not torch.equal(first, trainer._batch(stacks, [(0, 2)])[0])
+
+
+def test_the_moving_average_forgets_its_start_quickly():
+    average = _moving_average(0.9)
+    new, old = torch.ones(3), torch.zeros(3)
+    for count, decay in ((1, 2 / 11), (4, 5 / 14), (1000, 0.9)):
+        torch.testing.assert_close(average(old, new, count), torch.full((3,), 1 - decay))
+    assert average(torch.tensor(3), torch.tensor(7), 5) == 7
+
+
+def test_weights_that_are_no_better_do_not_replace_the_best(cases, tmp_path):
+    trainer = Trainer(RECIPE, cases, cases[:1], tmp_path, device="cpu")
+    trainer.state.best = 1.01
+    trainer._validate()
+    assert not (tmp_path / "best.safetensors").exists()
+    assert trainer.state.best == 1.01
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(whole, cases, tmp_path):
