@@ -12,7 +12,8 @@ from phantom_cases import write_patients
 from scipy import ndimage
 
 from dinsegment.images import write_volume
-from dinsegment.preprocessing import Preprocessing, SliceStack, decide
+from dinsegment.preprocessing import Preprocessing, decide
+from dinsegment.slices import SliceStack
 from dinsegment.tasks import HEART
 from dinsegment.training.augmentation import Augmentation
 from dinsegment.training.dataset import TrainingStack, find_cases, prepare, read_split

@@ -12,7 +12,8 @@ from dinsegment.errors import Cancelled, InputError, ModelError
 from dinsegment.inference import Runner, bytes_per_slice, choose_device, find_anatomy, freeze, segment
 from dinsegment.network import DIN, DIN_SMALL
 from dinsegment.phantom import heart_phantom
-from dinsegment.preprocessing import Slices, SliceStack, View
+from dinsegment.preprocessing import Slices, View
+from dinsegment.slices import SliceStack
 from dinsegment.tasks import HEART
 from dinsegment.training.metrics import dice
 from dinsegment.volume import Volume

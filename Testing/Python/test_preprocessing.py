@@ -11,8 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dinsegment.display import enhanced_volume
 from dinsegment.enhancement import Enhancement, fuzzy
-from dinsegment.preprocessing import Preprocessing, SliceStack, View, decide, resampling_matrix
+from dinsegment.preprocessing import Preprocessing, View, decide, resampling_matrix
+from dinsegment.slices import SliceStack
 from dinsegment.volume import Volume
 
 quick = settings(max_examples=40, deadline=None)
@@ -330,7 +332,7 @@ def test_the_enhanced_volume_lies_on_the_grid_and_in_the_grey_range_of_the_origi
     matrix[:3, 3] = (-120, 30, 55)
     volume = Volume(array, matrix, "scan", "MR")
     before = volume.array.copy()
-    enhanced = PREPROCESSING.enhanced_volume(volume)
+    enhanced = enhanced_volume(volume, PREPROCESSING.enhancement)
     np.testing.assert_array_equal(volume.array, before)
     np.testing.assert_array_equal(enhanced.ijk_to_ras, volume.ijk_to_ras)
     assert enhanced.shape == volume.shape and enhanced.modality == "MR"

@@ -17,7 +17,8 @@ from dinsegment.errors import InputError
 from dinsegment.images import read_volume, write_volume
 from dinsegment.inference import Runner, freeze, predict
 from dinsegment.network import DIN, DIN_SMALL, DINConfig
-from dinsegment.preprocessing import Preprocessing, SliceStack
+from dinsegment.preprocessing import Preprocessing
+from dinsegment.slices import SliceStack
 from dinsegment.tasks import HEART
 from dinsegment.training.augmentation import Augmentation
 from dinsegment.training.dataset import Case, SliceSampler, TrainingStack, find_cases, prepare, read_split

@@ -11,11 +11,13 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from dinsegment.display import enhanced_volume
 from dinsegment.errors import Cancelled, InputError
 from dinsegment.network import DIN
 from dinsegment.postprocessing import keep_one_organ, largest_component
-from dinsegment.preprocessing import Preprocessing, Slices, SliceStack, View, decide
+from dinsegment.preprocessing import Preprocessing, Slices, View, decide
 from dinsegment.segmentation import Segmentation
+from dinsegment.slices import SliceStack
 from dinsegment.tasks import Task, get_task
 from dinsegment.volume import Volume, check_voxels
 from dinsegment.weights import Model, load_model
@@ -256,7 +258,7 @@ def segment(
     runner.check_cancelled()
     labels = predict(runner, loaded.preprocessing, volume)
     runner.report(0.9, "Enhancing the image")
-    enhanced = loaded.preprocessing.enhanced_volume(volume)
+    enhanced = enhanced_volume(volume, loaded.preprocessing.enhancement, loaded.preprocessing.percentiles)
     runner.report(1.0, "Done")
     return Segmentation(
         volume=volume,

@@ -9,8 +9,8 @@ import numpy as np
 
 from dinsegment.files import atomic_path
 from dinsegment.measurements import segment_volumes
-from dinsegment.preprocessing import SliceStack
 from dinsegment.segmentation import Segmentation
+from dinsegment.slices import SliceStack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,48 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dinsegment.enhancement import Enhancement, from_unit_interval, to_unit_interval
-from dinsegment.volume import Volume
+from dinsegment.display import PERCENTILES
+from dinsegment.enhancement import Enhancement, to_unit_interval
+from dinsegment.slices import SliceStack
 
 PATCH = 16
 """Sides of overviews are multiples of this many pixels, the stride of the coarsest level of `din-small`."""
-
-
-@dataclass(frozen=True, eq=False)
-class SliceStack:
-    """A Volume seen as parallel slices.
-
-    Attributes:
-        array: (slices, y, x) float32, a view of the Volume's voxels.
-        spacing: In-plane spacing (y, x) in mm.
-        axis: Axis of the Volume's array, 0 (k) to 2 (i), that became the first.
-    """
-
-    array: np.ndarray
-    spacing: tuple[float, float]
-    axis: int
-
-    @classmethod
-    def of(cls, volume: Volume) -> SliceStack:
-        """The stack as it was acquired.
-
-        Slices lie across the axis of the largest spacing, k if there is none; a single slice lies across its axis.
-        """
-        spacing = volume.spacing
-        axis = int(np.argmax(spacing)) if spacing.max() > 1.01 * np.median(spacing) else 0
-        if volume.shape[axis] > 1 and 1 in volume.shape:
-            axis = volume.shape.index(1)
-        in_plane = np.delete(spacing, axis)
-        return cls(np.moveaxis(volume.array, axis, 0), (float(in_plane[0]), float(in_plane[1])), axis)
-
-    def to_volume_axes(self, array: np.ndarray) -> np.ndarray:
-        """(slices, y, x) -> the axis order of the Volume's array: the inverse of `of`."""
-        return np.ascontiguousarray(np.moveaxis(array, 0, self.axis))
-
-    @property
-    def extent_mm(self) -> np.ndarray:
-        """Field of view (y, x) in mm."""
-        return np.array(self.array.shape[1:]) * self.spacing
 
 
 def resampling_matrix(n_in: int, spacing_in: float, n_out: int, spacing_out: float, first_out: float) -> np.ndarray:
@@ -156,7 +120,7 @@ class Preprocessing:
     spacing: float = 1.5
     box: int = 112
     overview_spacing: float = 3.0
-    percentiles: tuple[float, float] = (0.5, 99.5)
+    percentiles: tuple[float, float] = PERCENTILES
     enhancement: Enhancement = field(default_factory=Enhancement)
 
     @classmethod
@@ -198,14 +162,6 @@ class Preprocessing:
     def with_enhanced(self, image: Tensor, view: View) -> Slices:
         """Slices (slices, rows, columns) in [-1, 1] and their enhanced ones."""
         return Slices(image.unsqueeze(1), self.enhancement(image).unsqueeze(1), view)
-
-    def enhanced_volume(self, volume: Volume) -> Volume:
-        """The enhanced image for display: each whole slice at full resolution, in the grey range of the original."""
-        stack = SliceStack.of(volume)
-        window = self.window(torch.from_numpy(np.array(stack.array)), torch.ones(stack.array.shape[1:]))
-        enhanced = self.enhancement(to_unit_interval(stack.array, *window))
-        array = stack.to_volume_axes(from_unit_interval(enhanced, *window))
-        return volume.with_array(array, name=f"{volume.name} fuzzy-enhanced")
 
 
 def decide(foreground: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume
-from dinsegment.preprocessing import Preprocessing, SliceStack, View, decide
+from dinsegment.preprocessing import Preprocessing, View, decide
+from dinsegment.slices import SliceStack
 from dinsegment.tasks import Task
 from dinsegment.volume import Volume
 
