@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dinsegment.errors import InputError
-from dinsegment.tasks import HEART, TASKS, get_task
+from dinsegment.tasks import ABDOMEN, HEART, TASKS, get_task
 
 every_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
@@ -19,6 +19,21 @@ def test_heart_labels_are_those_of_acdc_with_their_snomed_codes():
     assert HEART.modality == "MR" and HEART.classes == 4
 
 
+def test_the_abdomen_has_eight_organs_with_their_snomed_codes():
+    assert [(s.name, s.type.value, s.modifier and s.modifier.value) for s in ABDOMEN.segments] == [
+        ("Aorta", "15825003", None),
+        ("Gallbladder", "28231008", None),
+        ("Left kidney", "64033007", "7771000"),
+        ("Right kidney", "64033007", "24028007"),
+        ("Liver", "10200004", None),
+        ("Pancreas", "15776009", None),
+        ("Spleen", "78961009", None),
+        ("Stomach", "69695003", None),
+    ]
+    assert ABDOMEN.modality == "CT" and ABDOMEN.classes == 9
+    assert ABDOMEN.chamber is None and ABDOMEN.muscle is None
+
+
 @every_task
 def test_labels_count_from_one_and_leave_zero_to_the_background(task):
     assert [s.label for s in task.segments] == list(range(1, len(task.segments) + 1))
@@ -27,9 +42,10 @@ def test_labels_count_from_one_and_leave_zero_to_the_background(task):
 
 @every_task
 def test_segments_can_be_told_apart(task):
-    for attribute in ("name", "abbreviation", "color", "type"):
-        values = [getattr(s, attribute) for s in task.segments]
-        assert len(set(values)) == len(values), attribute
+    for values in zip(*((s.name, s.abbreviation, (s.type, s.modifier)) for s in task.segments), strict=True):
+        assert len(set(values)) == len(values), values
+    # A pair of organs has one colour, as everywhere in Slicer.
+    assert len({s.color for s in task.segments}) == len({s.type for s in task.segments})
     assert all(0 <= c <= 255 for s in task.segments for c in s.color)
 
 
@@ -46,7 +62,8 @@ def test_terminology_entry_has_the_seven_fields_that_slicer_reads(task):
         assert len(fields) == 7
         assert fields[1].split("^") == ["SCT", "123037004", "Anatomical Structure"]
         assert fields[2].split("^") == ["SCT", segment.type.value, segment.type.meaning]
-        assert fields[3] == fields[5] == fields[6] == "^^"
+        assert fields[3] == (f"SCT^{segment.modifier.value}^{segment.modifier.meaning}" if segment.modifier else "^^")
+        assert fields[5] == fields[6] == "^^"
         assert fields[4] == "Anatomic codes - DICOM master list"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import slicer
 
-from dinsegment.tasks import ANATOMICAL_STRUCTURE, TASKS, TERMINOLOGY_CONTEXT
+from dinsegment.tasks import ANATOMICAL_STRUCTURE, TASKS, TERMINOLOGY_CONTEXT, Code
 from dinsegment_slicer.terminology import terminology_file
 
 FILE = Path(__file__).parents[2] / "DINSegment" / "Resources" / "Terminologies" / "DINSegment.term.json"
@@ -24,6 +24,10 @@ def logic():
     logic = slicer.vtkSlicerTerminologiesModuleLogic()
     assert logic.LoadTerminologyFromFile(str(FILE)) == TERMINOLOGY_CONTEXT
     return logic
+
+
+def coded(entry):
+    return Code(entry.GetCodingSchemeDesignator(), entry.GetCodeValue(), entry.GetCodeMeaning())
 
 
 def test_the_file_is_made_from_the_tasks():
@@ -46,14 +50,18 @@ def test_slicer_finds_code_and_colour(logic, segment):
     # Fills in what the loaded terminologies know: the colour is in none of the entry's own text.
     assert logic.UpdateEntryFromLoadedTerminologies(entry, (), ())
     assert entry.GetTerminologyContextName() == TERMINOLOGY_CONTEXT
-    type_ = entry.GetTypeObject()
-    found = (type_.GetCodingSchemeDesignator(), type_.GetCodeValue(), type_.GetCodeMeaning())
-    assert found == (segment.type.scheme, segment.type.value, segment.type.meaning)
-    assert tuple(type_.GetRecommendedDisplayRGBValue()) == segment.color
+    assert coded(entry.GetTypeObject()) == segment.type
+    colored = entry.GetTypeObject()
+    if segment.modifier:
+        colored = entry.GetTypeModifierObject()
+        assert coded(colored) == segment.modifier
+    assert tuple(colored.GetRecommendedDisplayRGBValue()) == segment.color
 
 
 @every_segment
 def test_slicer_finds_the_segment_by_its_name(logic, segment):
     entry = slicer.vtkSlicerTerminologyEntry()
     assert logic.FindTypeInTerminologyBy3dSlicerLabel(TERMINOLOGY_CONTEXT, segment.name, entry)
-    assert entry.GetTypeObject().GetCodeValue() == segment.type.value
+    assert coded(entry.GetTypeObject()) == segment.type
+    if segment.modifier:
+        assert coded(entry.GetTypeModifierObject()) == segment.modifier

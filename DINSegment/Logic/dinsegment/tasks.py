@@ -42,6 +42,7 @@ class Segment:
         abbreviation: As the literature reports it.
         type: What it is, of category Anatomical Structure.
         color: Red, green, blue in 0..255.
+        modifier: Laterality, where the type alone does not say which one.
     """
 
     label: int
@@ -49,12 +50,14 @@ class Segment:
     abbreviation: str
     type: Code
     color: tuple[int, int, int]
+    modifier: Code | None = None
 
     @property
     def terminology(self) -> str:
         """Slicer's terminology entry: context~category~type~modifier~region context~region~modifier."""
         none = "^^"
-        what = (TERMINOLOGY_CONTEXT, str(ANATOMICAL_STRUCTURE), str(self.type), none)
+        modifier = str(self.modifier) if self.modifier else none
+        what = (TERMINOLOGY_CONTEXT, str(ANATOMICAL_STRUCTURE), str(self.type), modifier)
         return "~".join((*what, REGION_CONTEXT, none, none))
 
 
@@ -98,7 +101,27 @@ HEART = Task(
     muscle=2,
 )
 
-TASKS = {task.name: task for task in (HEART,)}
+KIDNEY = Code("SCT", "64033007", "Kidney")
+LEFT = Code("SCT", "7771000", "Left")
+RIGHT = Code("SCT", "24028007", "Right")
+
+ABDOMEN = Task(
+    name="abdomen",
+    title="Abdomen",
+    modality="CT",
+    segments=(
+        Segment(1, "Aorta", "Aorta", Code("SCT", "15825003", "Aorta"), (224, 97, 76)),
+        Segment(2, "Gallbladder", "GB", Code("SCT", "28231008", "Gallbladder"), (139, 150, 98)),
+        Segment(3, "Left kidney", "KL", KIDNEY, (185, 102, 83), LEFT),
+        Segment(4, "Right kidney", "KR", KIDNEY, (185, 102, 83), RIGHT),
+        Segment(5, "Liver", "Liver", Code("SCT", "10200004", "Liver"), (221, 130, 101)),
+        Segment(6, "Pancreas", "PC", Code("SCT", "15776009", "Pancreas"), (249, 180, 111)),
+        Segment(7, "Spleen", "SP", Code("SCT", "78961009", "Spleen"), (157, 108, 162)),
+        Segment(8, "Stomach", "SM", Code("SCT", "69695003", "Stomach"), (216, 132, 105)),
+    ),
+)
+
+TASKS = {task.name: task for task in (HEART, ABDOMEN)}
 
 
 def get_task(name: str) -> Task:

@@ -18,8 +18,17 @@ SCHEMA = "https://raw.githubusercontent.com/qiicr/dcmqi/master/doc/segment-conte
 
 
 def terminology_context(segments: Iterable[Segment]) -> dict[str, Any]:
-    """What vtkSlicerTerminologiesModuleLogic.LoadTerminologyFromFile reads: each type once, with colour."""
-    types = {(segment.type.scheme, segment.type.value): _type(segment) for segment in segments}
+    """What vtkSlicerTerminologiesModuleLogic.LoadTerminologyFromFile reads: each type once, with name and colour.
+
+    Where a type has a modifier (left, right), name and colour are those of type and modifier together.
+    """
+    types: dict[tuple[str, str], dict[str, Any]] = {}
+    for segment in segments:
+        entry = types.setdefault((segment.type.scheme, segment.type.value), _code(segment.type))
+        if segment.modifier is None:
+            entry.update(_shown(segment))
+        else:
+            entry.setdefault("Modifier", []).append({**_code(segment.modifier), **_shown(segment)})
     category = {**_code(ANATOMICAL_STRUCTURE), "showAnatomy": False, "Type": list(types.values())}
     return {
         "SegmentationCategoryTypeContextName": TERMINOLOGY_CONTEXT,
@@ -34,15 +43,11 @@ def terminology_file() -> str:
     return json.dumps(terminology_context(segments), indent=2) + "\n"
 
 
-def _type(segment: Segment) -> dict[str, Any]:
-    return {
-        **_code(segment.type),
-        "3dSlicerLabel": segment.name,
-        "recommendedDisplayRGBValue": list(segment.color),
-    }
+def _shown(segment: Segment) -> dict[str, Any]:
+    return {"3dSlicerLabel": segment.name, "recommendedDisplayRGBValue": list(segment.color)}
 
 
-def _code(code: Code) -> dict[str, str]:
+def _code(code: Code) -> dict[str, Any]:
     return {
         "CodeMeaning": code.meaning,
         "CodingSchemeDesignator": code.scheme,
