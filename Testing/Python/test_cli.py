@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hub_server import Hub, forget_settings
 
 from dinsegment import cli
 from dinsegment.images import read_volume, write_volume
@@ -270,6 +271,76 @@ def test_models(run):
         for shown in (entry.name, entry.license, entry.data["name"], f"{entry.scores['dice']['mean']:.3f}"):
             assert shown in printed
     assert "not a medical device" in printed
+
+
+@pytest.fixture
+def remote(tmp_path, monkeypatch):
+    """A hub with the weights of `heart-remote`, and a weights.json that has it beside the shipped models."""
+    forget_settings(monkeypatch)
+    monkeypatch.setenv("DINSEGMENT_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "models"
+    shutil.copytree(models_folder(), folder)
+    listed = json.loads((folder / "weights.json").read_text())
+    content = (folder / listed["models"][0]["weights"]["file"]).read_bytes()
+    place = {"file": "heart-remote.safetensors", "repository": "hospital/heart", "revision": "0" * 40}
+    first = listed["models"][0]
+    listed["models"].append({**first, "name": "heart-remote", "weights": {**first["weights"], **place}})
+    (folder / "weights.json").write_text(json.dumps(listed))
+    monkeypatch.setenv("DINSEGMENT_MODELS", str(folder))
+    with Hub(files={("hospital/heart", "0" * 40, "heart-remote.safetensors"): content}) as hub:
+        monkeypatch.setenv("DINSEGMENT_HUB", hub.url)
+        yield hub
+
+
+def row(printed: str, name: str) -> str:
+    return next(line for line in printed.splitlines() if name in line)
+
+
+def test_models_says_where_the_weights_are(run, remote, tmp_path, monkeypatch):
+    _, printed, _ = run("models")
+    assert "shipped, 11.6 MB" in row(printed, read_entries()[0].name)
+    assert "to be downloaded, 11.6 MB" in row(printed, "heart-remote")
+    code, printed, errors = run("models", "--fetch", "heart-remote")
+    assert (code, errors) == (0, "")
+    path = Path(printed.strip().rpartition(" at ")[2])
+    assert path.is_relative_to(tmp_path / "cache") and path.stat().st_size == remote.sent
+    assert "cached, 11.6 MB" in row(run("models")[1], "heart-remote")
+    monkeypatch.setenv("DINSEGMENT_OFFLINE_FOLDER", str(path.parent))
+    assert "offline folder, 11.6 MB" in row(run("models")[1], "heart-remote")
+    assert not remote.requests[2:]
+    (models_folder() / read_entries()[0].weights["file"]).unlink()
+    assert "missing, 11.6 MB" in row(run("models")[1], read_entries()[0].name)
+
+
+def test_models_takes_in_weights_from_another_machine(run, remote, tmp_path):
+    (tmp_path / "downloaded").write_bytes(remote.files[("hospital/heart", "0" * 40, "heart-remote.safetensors")])
+    (models_folder() / "weights.json").write_text(
+        json.dumps({"models": json.loads((models_folder() / "weights.json").read_text())["models"][1:]})
+    )
+    code, printed, errors = run("models", "--import", tmp_path / "downloaded")
+    assert (code, errors) == (0, "") and "Imported the weights of 'heart-remote'" in printed
+    assert "cached" in row(run("models")[1], "heart-remote") and not remote.requests
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--fetch", "hart"], "no model 'hart'"),
+        (["--import", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--import", __file__], "of no model"),
+    ],
+)
+def test_models_with_a_bad_option(arguments, words, run, remote):
+    code, printed, errors = run("models", *arguments)
+    assert (code, printed) == (2, "")
+    assert words in errors and errors.startswith("Error: ") and len(errors.splitlines()) == 1
+
+
+def test_models_with_a_hub_that_fails(run, remote):
+    remote.status = 503
+    code, printed, errors = run("models", "--fetch", "heart-remote")
+    assert (code, printed) == (2, "")
+    assert "error 503" in errors and "dinsegment models --import" in errors and len(errors.splitlines()) == 1
 
 
 def test_evaluate(run, acdc_folder, tmp_path):

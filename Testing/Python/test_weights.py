@@ -7,18 +7,24 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hub_server import Hub, forget_settings
 from safetensors.torch import save
 
 import dinsegment
-from dinsegment.errors import ModelError
+from dinsegment.download import WeightsSettings
+from dinsegment.errors import Cancelled, ModelError
+from dinsegment.inference import segment
 from dinsegment.network import DIN, DINConfig
 from dinsegment.preprocessing import Preprocessing
 from dinsegment.tasks import HEART, TASKS, get_task
+from dinsegment.volume import Volume
 from dinsegment.weights import (
     MODELS_VARIABLE,
     find_entry,
+    is_available,
     load_model,
     models_folder,
     read_entries,
@@ -26,6 +32,7 @@ from dinsegment.weights import (
 )
 
 SHIPPED = Path(dinsegment.__file__).parents[2] / "Resources" / "Models"
+REVISION = "0123456789abcdef0123456789abcdef01234567"
 CONFIG = DINConfig(dims=(4, 8, 8, 8), depths=(1, 1, 1, 1), heads=(1, 2, 2, 2), window=4, decoder_dim=8)
 PREPROCESSING = Preprocessing(spacing=1.7, box=48, percentiles=(1.0, 99.0))
 
@@ -58,6 +65,14 @@ def publish(folder, network, *entries, dtype=torch.float32):
 def network():
     torch.manual_seed(0)
     return DIN(CONFIG).eval()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """An empty cache, so that nothing that this machine happens to have is found."""
+    forget_settings(monkeypatch)
+    monkeypatch.setenv("DINSEGMENT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -94,6 +109,14 @@ def test_half_precision_weights_compute_in_single_precision(tmp_path, network):
     with torch.no_grad():
         expected, got = network(image, enhanced), model.network(image, enhanced)
     torch.testing.assert_close(got, expected, rtol=0.02, atol=0.02)
+
+
+def test_the_loaded_model_outlives_its_file(folder, network):
+    """A file on a network drive may go away while the model is used."""
+    model = load_model("heart-tiny", HEART, folder)
+    (folder / "heart-tiny.safetensors").write_bytes(b"")
+    for got, expected in zip(model.network.parameters(), network.parameters(), strict=True):
+        assert got.equal(expected)
 
 
 def test_one_encoder_for_both_images_is_still_one_after_loading(tmp_path):
@@ -227,12 +250,92 @@ def test_an_entry_that_says_too_little_of_its_weights(folder, missing):
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"repository": "hospital/heart"},
+        {"repository": "hospital/heart", "revision": "main"},
+        {"repository": "heart", "revision": REVISION},
+        {"file": "../heart-tiny.safetensors"},
+        {"file": 3},
+        {"sha256": "none"},
+        {"size": "12"},
+    ],
+    ids=str,
+)
+def test_an_entry_whose_weights_cannot_be_found_with_what_it_says(folder, changes):
+    listed = json.loads((folder / "weights.json").read_text(encoding="utf-8"))
+    listed["models"][0]["weights"] |= changes
+    (folder / "weights.json").write_text(json.dumps(listed), encoding="utf-8")
+    assert "weights.json" in sentence(load_model, "heart-tiny", HEART, folder)
+
+
+@pytest.mark.parametrize(
     "options",
     [{"spacing": 1.4, "voxels": 3}, {"enhancement": {"method": "magic"}}, {"enhancement": {"way": "fuzzy"}}],
 )
 def test_an_entry_with_unknown_preprocessing(tmp_path, network, options):
     publish(tmp_path, network, entry(preprocessing=options))
     assert "'heart-tiny'" in sentence(load_model, "heart-tiny", HEART, tmp_path)
+
+
+# --- a model whose weights are not shipped ---------------------------------------------------------
+
+
+@pytest.fixture
+def hub(folder, monkeypatch):
+    """The weights of heart-tiny lie on a hub instead of beside weights.json."""
+    listed = json.loads((folder / "weights.json").read_text(encoding="utf-8"))
+    weights = listed["models"][0]["weights"]
+    weights |= {"repository": "hospital/heart", "revision": REVISION}
+    (folder / "weights.json").write_text(json.dumps(listed), encoding="utf-8")
+    content = (folder / weights["file"]).read_bytes()
+    (folder / weights["file"]).unlink()
+    monkeypatch.setenv(MODELS_VARIABLE, str(folder))
+    with Hub(files={("hospital/heart", REVISION, weights["file"]): content}) as hub:
+        monkeypatch.setenv("DINSEGMENT_HUB", hub.url)
+        yield hub
+
+
+def test_a_model_is_downloaded_when_it_is_loaded(hub, network, cache):
+    model = load_model("heart-tiny", HEART)
+    for got, expected in zip(model.network.parameters(), network.parameters(), strict=True):
+        assert got.equal(expected)
+    assert hub.requests and load_model("heart-tiny", HEART).name == "heart-tiny"
+    assert hub.sent == find_entry("heart-tiny", HEART).weights["size"]
+
+
+def test_settings_may_be_given_instead_of_the_environment(hub, tmp_path):
+    settings = WeightsSettings(tmp_path / "elsewhere", offline=True)
+    with pytest.raises(ModelError, match="are not on this machine"):
+        load_model(None, HEART, settings=settings)
+    settings = replace(settings, offline=False, hub=hub.url)
+    load_model(None, HEART, settings=settings)
+    entry = find_entry(None, HEART)
+    assert is_available(entry, settings=settings) and not is_available(entry)
+
+
+def small_volume():
+    array = np.random.default_rng(0).random((3, 40, 40), dtype=np.float32)
+    return Volume(array, np.diag([1.5, 1.5, 8.0, 1.0]))
+
+
+def test_segmenting_downloads_the_model_within_the_first_part_of_its_progress(hub):
+    fractions, texts = [], []
+    result = segment(
+        small_volume(), HEART, "heart-tiny", "cpu", lambda *said: (fractions.append(said[0]), texts.append(said[1]))
+    )
+    assert result.model == "heart-tiny"
+    assert fractions == sorted(fractions) and fractions[-1] == 1
+    downloading = [f for f, text in zip(fractions, texts, strict=True) if "heart-tiny" in text]
+    assert len(downloading) > 2 and min(downloading) > 0 and max(downloading) <= 0.05
+
+
+def test_segmenting_can_be_cancelled_while_the_model_is_downloaded(hub):
+    hub.stall_after = 1000
+    asked = []
+    with pytest.raises(Cancelled):
+        segment(small_volume(), HEART, "heart-tiny", "cpu", cancelled=lambda: asked.append(1) or len(asked) > 8)
+    assert not is_available(find_entry("heart-tiny", HEART))
 
 
 # --- the models that are shipped ------------------------------------------------------------------
@@ -257,15 +360,22 @@ def test_shipped_entries_say_what_a_user_has_to_know(shipped):
         assert e.scores
 
 
+def on_this_machine(shipped):
+    """Without those that would have to be downloaded."""
+    return [e for e in shipped if "repository" not in e.weights or is_available(e, SHIPPED)]
+
+
 def test_shipped_weights_are_the_listed_ones_and_small_enough(shipped):
-    for e in shipped:
+    listed = [e for e in shipped if "repository" not in e.weights]
+    assert listed
+    for e in listed:
         content = (SHIPPED / e.weights["file"]).read_bytes()
         assert len(content) == e.weights["size"] <= 16 * 2**20
         assert hashlib.sha256(content).hexdigest() == e.weights["sha256"]
 
 
 def test_shipped_models_load_and_have_the_classes_of_their_task(shipped):
-    for e in shipped:
+    for e in on_this_machine(shipped):
         task = get_task(e.task)
         model = load_model(e.name, task, SHIPPED)
         assert model.network.config.classes == task.classes
@@ -275,5 +385,5 @@ def test_shipped_models_load_and_have_the_classes_of_their_task(shipped):
 
 
 def test_nothing_else_lies_beside_the_shipped_models(shipped):
-    listed = {e.weights["file"] for e in shipped}
+    listed = {e.weights["file"] for e in shipped if "repository" not in e.weights}
     assert {p.name for p in SHIPPED.glob("*.safetensors")} == listed
