@@ -19,6 +19,10 @@ class OutputError(DINSegmentError, OSError):
     """A result that could not be written."""
 
 
+class WorkerError(DINSegmentError):
+    """The process that computes could not be started, broke, or answered with something unexpected."""
+
+
 class Cancelled(DINSegmentError):
     """The user cancelled; nothing was kept."""
 

@@ -212,9 +212,10 @@ def predict(runner: Runner, preprocessing: Preprocessing, volume: Volume) -> np.
         return np.zeros(volume.shape, np.uint8)
     box = preprocessing.box_around(center)
     probabilities = runner.probabilities(preprocessing.slices(stack, box), "Segmenting", 0.25, 0.85)
-    runner.report(0.85, "Bringing the labels to the image's grid")
     labels = np.empty(stack.array.shape, np.uint8)
-    for k in range(len(labels)):  # slice by slice: the classes of a whole CT would not fit into memory
+    count = len(labels)
+    for k in range(count):  # slice by slice: the classes of a whole CT would not fit into memory
+        runner.report(0.85 + 0.05 * k / count, f"Bringing the labels to the image's grid: slice {k + 1} of {count}")
         labels[k] = decide(box.place_back(probabilities[k, 1:], stack)).numpy()
     return stack.to_volume_axes(keep_one_organ(labels))
 
@@ -226,6 +227,7 @@ def segment(
     device: str = "auto",
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
+    load: Callable[..., Model] | None = None,
 ) -> Segmentation:
     """Segments a volume.
 
@@ -236,6 +238,8 @@ def segment(
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         progress: Called with the fraction done and what is being done.
         cancelled: Asked several times a second; True stops the run.
+        load: What loads a model by its name, like `load_model`, which it is by default; one that remembers models
+            serves who segments often.
 
     Returns:
         Labels on exactly the volume's grid, the enhanced volume, and how it went. The same input gives the same
@@ -252,7 +256,9 @@ def segment(
     chosen_device = choose_device(device)
     if progress:
         progress(0.0, "Loading the model")
-    loaded = model if isinstance(model, Model) else load_model(model, task)
+    downloading = progress and (lambda fraction, text: progress(0.05 * fraction, text))
+    load = load or load_model
+    loaded = model if isinstance(model, Model) else load(model, task, progress=downloading, cancelled=cancelled)
     loaded.check_task(task)
     runner = Runner(loaded.network.to(chosen_device), chosen_device, progress, cancelled)
     runner.check_cancelled()

@@ -1,0 +1,205 @@
+"""The process that keeps models warm: requests in, events out, arrays in files.
+
+`python -m dinsegment.worker` is started by another program and serves it until that ends. Requests come on standard
+input and events go to standard output, one JSON object a line; whatever else a library prints goes to standard error.
+
+Request, with the image as image.npy (k, j, i), float32, in the folder:
+
+    {"command": "segment", "id": 1, "folder": "/tmp/x", "task": "heart", "model": null, "device": "auto",
+     "volume": {"name": "Cine SAX", "ijk_to_ras": [[...], [...], [...], [...]], "modality": "MR"}}
+
+Events; all but the first carry the request's id:
+
+    ready       everything is loaded; sent once, at the start
+    alive       a sign of life of the computation, at most one a second
+    progress    fraction 0..1, text
+    done        model, device, seconds, warnings; labels.npy (uint8) and enhanced.npy (float32) are in the folder
+    error       type and message of the exception, and its traceback where it is none of the library's own
+
+The files of a request are closed before its `done` or `error` is sent.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from dinsegment.errors import DINSegmentError, InputError, OutputError
+from dinsegment.tasks import Task
+from dinsegment.volume import Volume
+from dinsegment.weights import Model, load_model
+
+IMAGE, LABELS, ENHANCED = "image.npy", "labels.npy", "enhanced.npy"
+
+IDLE_LIMIT_S = 15 * 60.0
+"""Without a request for so long, the process ends and gives its memory back."""
+
+ALIVE_INTERVAL_S = 1.0
+
+
+class Channel:
+    """Events to the program that started this process."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._said = 0.0
+
+    def send(self, event: str, **content: Any) -> None:
+        """Sends one event."""
+        self._said = time.monotonic()
+        # One write a line, so that no reader ever sees two events mixed.
+        self._stream.write(json.dumps({"event": event, **content}).encode() + b"\n")
+
+    def alive(self, request_id: int) -> None:
+        """Sends a sign of life unless the last event was a moment ago."""
+        if time.monotonic() - self._said >= ALIVE_INTERVAL_S:
+            self.send("alive", id=request_id)
+
+
+class Models:
+    """Models that were used once stay in memory."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[tuple[str | None, str], Model] = {}
+
+    def load(self, name: str | None, task: Task, **options: Any) -> Model:
+        """As `load_model`, but a second time at once."""
+        key = name, task.name
+        if key not in self._loaded:
+            self._loaded[key] = load_model(name, task, **options)
+        return self._loaded[key]
+
+
+def take_standard_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Standard input and output for this protocol alone, both binary.
+
+    From then on everything else that is printed goes to standard error, and everything else that reads standard input
+    finds it at its end; on Windows a library that only looks at it while a thread reads it would wait forever.
+    """
+    requests, events = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return requests, events
+
+
+def read_requests(stream: BinaryIO, requests: queue.Queue[bytes]) -> None:
+    """Hands on line after line; at the end, when the program that started this process is gone, ends at once."""
+    for line in stream:
+        requests.put(line)
+    os._exit(0)  # The only way out while another thread computes.
+
+
+def run(request: dict[str, Any], models: Models, channel: Channel) -> dict[str, Any]:
+    """Segments what a request names and leaves the results in its folder.
+
+    Returns:
+        What `done` says.
+
+    Raises:
+        DINSegmentError: As `dinsegment.inference.segment`.
+        OutputError: The results could not be written.
+    """
+    from dinsegment.inference import segment
+
+    if request["command"] != "segment":
+        raise InputError(f"There is no command '{request['command']}'; there is 'segment'.")
+    request_id, folder = request["id"], Path(request["folder"])
+
+    def progress(fraction: float, text: str) -> None:
+        channel.send("progress", id=request_id, fraction=fraction, text=text)
+
+    def cancelled() -> bool:  # Whoever cancels ends this process.
+        channel.alive(request_id)
+        return False
+
+    # Copy on write: a file that cannot be changed, and an array that torch takes without a warning.
+    volume = Volume(np.load(folder / IMAGE, mmap_mode="c"), **request["volume"])
+    result = segment(volume, request["task"], request["model"], request["device"], progress, cancelled, models.load)
+    try:
+        np.save(folder / LABELS, result.labels)
+        np.save(folder / ENHANCED, result.enhanced.array)
+    except OSError as error:
+        raise OutputError(
+            f"The result could not be written to '{folder}' ({error.strerror or error}): make room there and try again."
+        ) from error
+    return {
+        "model": result.model,
+        "device": result.device,
+        "seconds": result.seconds,
+        "warnings": list(result.warnings),
+    }
+
+
+def answer(request: dict[str, Any], models: Models, channel: Channel) -> None:
+    """Runs a request and sends its `done` or `error`."""
+    event, content = "done", {}
+    try:
+        content = run(request, models, channel)
+    except Exception as error:
+        event, content = "error", {"type": type(error).__name__, "message": str(error)}
+        if not isinstance(error, DINSegmentError):
+            content["traceback"] = traceback.format_exc()
+    # A traceback holds the arrays of its frames, and Windows removes no folder whose files are still mapped.
+    gc.collect()
+    _release_device_memory()
+    channel.send(event, id=request.get("id"), **content)
+
+
+def _release_device_memory() -> None:
+    """Gives back what PyTorch keeps for the next time: this process may be idle for long."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _offer_to_end_first() -> None:
+    """Where memory runs out, Linux ends this process rather than the application with the user's work."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+
+
+def preload() -> None:
+    """Loads what the first request would wait for."""
+    import dinsegment.inference
+    import dinsegment.quality  # noqa: F401
+
+
+def main() -> None:
+    """Serves requests until there are none for a while; does not return."""
+    stream, events = take_standard_streams()
+    faulthandler.enable()
+    _offer_to_end_first()
+    requests: queue.Queue[bytes] = queue.Queue()
+    threading.Thread(target=read_requests, args=(stream, requests), daemon=True).start()
+    preload()
+    gc.freeze()  # What is loaded stays, and need not be looked through after each request.
+    channel, models = Channel(events), Models()
+    channel.send("ready")
+    while True:
+        try:
+            line = requests.get(timeout=IDLE_LIMIT_S)
+        except queue.Empty:
+            break
+        answer(json.loads(line), models, channel)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # Not by returning: the interpreter would wait for the thread that reads.
+
+
+if __name__ == "__main__":
+    main()
