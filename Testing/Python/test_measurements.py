@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dinsegment.measurements import cardiac_function, report, segment_volumes
+from dinsegment.measurements import cardiac_function, function_from_volumes, report, segment_volumes
 from dinsegment.quality import findings
 from dinsegment.segmentation import Segmentation
 from dinsegment.tasks import HEART
@@ -61,6 +61,34 @@ def test_no_function_without_a_beat():
     assert cardiac_function([segmentation(cavity(0)), segmentation(cavity(0))]) is None
     still = replace(HEART, chamber=None)
     assert cardiac_function([replace(segmentation(cavity(n)), task=still) for n in (9, 5)]) is None
+
+
+def test_function_from_measured_volumes():
+    """As measured in segmentations that were edited, or of any other origin."""
+    function = function_from_volumes([100.0, 132.5, 60.0, 53.0], [80.0, 84.0, 90.0, 95.0])
+    assert (function.end_diastole, function.end_systole) == (1, 3)
+    assert (function.end_diastolic_volume_ml, function.end_systolic_volume_ml) == (132.5, 53.0)
+    assert function.stroke_volume_ml == pytest.approx(79.5)
+    assert function.ejection_fraction_percent == pytest.approx(60.0)
+    assert function.myocardial_mass_g == pytest.approx(84.0 * 1.05)
+
+
+def test_function_from_volumes_is_that_of_the_segmentations():
+    phases = [segmentation(cavity(n)) for n in (90, 120, 50, 48, 70)]
+    volumes = [segment_volumes(phase) for phase in phases]
+    found = function_from_volumes([v[2].volume_ml for v in volumes], [v[1].volume_ml for v in volumes])
+    assert found == cardiac_function(phases)
+
+
+def test_no_function_from_one_phase_or_empty_ones():
+    assert function_from_volumes([], []) is None
+    assert function_from_volumes([100.0], [80.0]) is None
+    assert function_from_volumes([0.0, 0.0], [80.0, 80.0]) is None
+
+
+def test_cavity_and_muscle_are_of_the_same_phases():
+    with pytest.raises(ValueError, match="in 2 phases, the muscle in 3"):
+        function_from_volumes([1.0, 2.0], [1.0, 2.0, 3.0])
 
 
 def test_report_is_what_measurements_json_has():

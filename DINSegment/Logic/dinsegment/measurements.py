@@ -55,16 +55,24 @@ class CardiacFunction:
     myocardial_mass_g: float
 
 
-def cardiac_function(phases: Sequence[Segmentation]) -> CardiacFunction | None:
-    """Function from the segmentations of one beat, two phases or more.
+def function_from_volumes(chamber_ml: Sequence[float], muscle_ml: Sequence[float]) -> CardiacFunction | None:
+    """Function from what was measured in the phases of one beat.
 
-    None for a single phase, for a task in which nothing beats, and where no cavity was found.
+    Args:
+        chamber_ml: Volume of the left ventricular cavity in each phase.
+        muscle_ml: Volume of its muscle in each phase.
+
+    Returns:
+        None for fewer than two phases, and where no phase has a cavity.
+
+    Raises:
+        ValueError: The two tell of different numbers of phases.
     """
-    task = phases[0].task
-    if len(phases) < 2 or task.chamber is None or task.muscle is None:
+    if len(chamber_ml) != len(muscle_ml):
+        raise ValueError(f"The cavity was measured in {len(chamber_ml)} phases, the muscle in {len(muscle_ml)}.")
+    if len(chamber_ml) < 2:
         return None
-    volumes = [[s.volume_ml for s in segment_volumes(phase)] for phase in phases]
-    cavity = np.array([v[task.chamber - 1] for v in volumes])
+    cavity = np.asarray(chamber_ml, dtype=float)
     ed, es = int(cavity.argmax()), int(cavity.argmin())
     if cavity[ed] == 0:
         return None
@@ -75,8 +83,20 @@ def cardiac_function(phases: Sequence[Segmentation]) -> CardiacFunction | None:
         end_systolic_volume_ml=float(cavity[es]),
         stroke_volume_ml=float(cavity[ed] - cavity[es]),
         ejection_fraction_percent=float(100 * (cavity[ed] - cavity[es]) / cavity[ed]),
-        myocardial_mass_g=volumes[ed][task.muscle - 1] * MYOCARDIAL_DENSITY,
+        myocardial_mass_g=float(muscle_ml[ed] * MYOCARDIAL_DENSITY),
     )
+
+
+def cardiac_function(phases: Sequence[Segmentation]) -> CardiacFunction | None:
+    """Function from the segmentations of one beat, two phases or more.
+
+    None for a single phase, for a task in which nothing beats, and where no cavity was found.
+    """
+    task = phases[0].task
+    if len(phases) < 2 or task.chamber is None or task.muscle is None:
+        return None
+    volumes = [[s.volume_ml for s in segment_volumes(phase)] for phase in phases]
+    return function_from_volumes([v[task.chamber - 1] for v in volumes], [v[task.muscle - 1] for v in volumes])
 
 
 def report(segmentation: Segmentation) -> dict[str, Any]:

@@ -10,33 +10,57 @@ from dinsegment.errors import DINSegmentError, InputError
 from dinsegment.segmentation import Segmentation
 from dinsegment.tasks import Segment
 from dinsegment.volume import Volume
+from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.job import JobImage
 from dinsegment_slicer.scene import place_beside, subject_hierarchy
 
 MODALITY_ATTRIBUTE = "DICOM.Modality"
 """Where Slicer's DICOM module keeps a series' modality: at its item in the subject hierarchy."""
 
+ORIGINAL_ROLE = "DINSegment.Original"
+"""Role of the node reference from an enhanced image to its original."""
 
-def volume_from_node(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> Volume:
-    """The image of a volume node, where it lies in the world.
+ENHANCED_SUFFIX = "fuzzy-enhanced"
+"""Follows the name of the original in that of its enhanced image."""
+
+
+def image_of(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> JobImage:
+    """The image of a volume node, where it lies in the world, without copying it.
 
     Args:
         volumeNode: Grey image, with or without a scene. Linear parent transforms are part of the result's
             `ijk_to_ras` (to world RAS, millimetres).
 
     Returns:
-        A copy: voxels (k, j, i), float32. `modality` is the node's own attribute `DICOM.Modality`, or what
-        the DICOM module noted, else None.
+        A live view of the voxels (k, j, i). `modality` is the node's own attribute `DICOM.Modality`, or what the
+        DICOM module noted, else None.
 
     Raises:
         InputError: It is no grey image, holds no voxels, or has a non-linear parent transform.
     """
-    array = slicer.util.arrayFromVolume(_checked(volumeNode))
-    return Volume(
-        array.astype(np.float32),  # Always a copy: the node's array is live.
-        _ijk_to_world(volumeNode),
-        name=_name(volumeNode),
-        modality=_modality(volumeNode),
+    return JobImage(
+        slicer.util.arrayFromVolume(checked_volume(volumeNode)),
+        ijk_to_world(volumeNode),
+        _name(volumeNode),
+        modality_of(volumeNode),
     )
+
+
+def volume_from_node(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> Volume:
+    """As `image_of`, as a copy: voxels (k, j, i), float32."""
+    image = image_of(volumeNode)
+    # Always a copy: the node's array is live.
+    return Volume(image.array.astype(np.float32), image.ijk_to_ras, name=image.name, modality=image.modality)
+
+
+def check_in_scene(node: slicer.vtkMRMLNode) -> None:
+    """Raises InputError for a node that is in no scene: a removed one lives on while Python holds it."""
+    if node.GetScene() is None:
+        raise InputError(
+            _("'{name}' is not in the scene, or was removed from it: load it, then segment it.").format(
+                name=_name(node)
+            )
+        )
 
 
 def enhanced_node(
@@ -50,15 +74,42 @@ def enhanced_node(
     Raises:
         InputError: The segmentation was made from another grid than `volumeNode` now has.
     """
-    _check_same_grid(segmentation, volumeNode)
-    node = _add_node("vtkMRMLScalarVolumeNode", volumeNode, "fuzzy-enhanced")
-    # Not a clone: that would copy DICOM.instanceUIDs, and no DICOM instance holds these voxels.
-    node.CopyOrientation(volumeNode)
-    slicer.util.updateVolumeFromArray(node, segmentation.enhanced.array)
+    check_same_grid(segmentation, volumeNode)
+    node = _add_node("vtkMRMLScalarVolumeNode", volumeNode, ENHANCED_SUFFIX)
+    fill_enhanced(node, segmentation, volumeNode)
     node.CreateDefaultDisplayNodes()
-    _copy_display(volumeNode.GetDisplayNode(), node.GetDisplayNode())
-    _lay_on(node, volumeNode)
+    copy_display(volumeNode.GetDisplayNode(), node.GetDisplayNode())
+    lay_on(node, volumeNode)
+    refer_to_original(node, volumeNode)
     return node
+
+
+def plain_enhanced_node(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarVolumeNode:
+    """As `enhanced_node`, but with the voxels of the original, float32, which are still to be enhanced.
+
+    Raises:
+        InputError: It is no grey image, holds no voxels, or is in no scene.
+    """
+    array = image_of(volumeNode).array
+    check_in_scene(volumeNode)
+    node = _add_node("vtkMRMLScalarVolumeNode", volumeNode, ENHANCED_SUFFIX)
+    node.CopyOrientation(volumeNode)
+    slicer.util.updateVolumeFromArray(node, array.astype(np.float32))
+    node.CreateDefaultDisplayNodes()
+    copy_display(volumeNode.GetDisplayNode(), node.GetDisplayNode())
+    lay_on(node, volumeNode)
+    refer_to_original(node, volumeNode)
+    return node
+
+
+def refer_to_original(enhancedNode: slicer.vtkMRMLScalarVolumeNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Notes, in a node reference that is saved with the scene, which image was enhanced."""
+    enhancedNode.SetNodeReferenceID(ORIGINAL_ROLE, volumeNode.GetID())
+
+
+def original_of(enhancedNode: slicer.vtkMRMLScalarVolumeNode | None) -> slicer.vtkMRMLScalarVolumeNode | None:
+    """The image that was enhanced; None if it is not in the scene any more."""
+    return enhancedNode.GetNodeReference(ORIGINAL_ROLE) if enhancedNode is not None else None
 
 
 def segmentation_node(
@@ -74,19 +125,36 @@ def segmentation_node(
         InputError: The segmentation was made from another grid than `volumeNode` now has.
         DINSegmentError: Slicer did not take the labels.
     """
-    _check_same_grid(segmentation, volumeNode)
+    check_same_grid(segmentation, volumeNode)
     node = _add_node("vtkMRMLSegmentationNode", volumeNode, segmentation.task.title)
     node.CreateDefaultDisplayNodes()
-    for segment in segmentation.task.segments:
-        _add_segment(node, segment, segmentation.model)
-    _import_labels(node, segmentation, volumeNode)
+    fill_segmentation(node, segmentation, volumeNode)
     # After the import: Slicer resamples a label map that lies under another transform than the segmentation.
-    _lay_on(node, volumeNode)
+    lay_on(node, volumeNode)
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     return node
 
 
-def _checked(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarVolumeNode:
+def fill_enhanced(
+    node: slicer.vtkMRMLScalarVolumeNode, segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalarVolumeNode
+) -> None:
+    """Gives `node` the enhanced image, on the grid of `volumeNode`; neither needs a scene."""
+    # Not a clone: that would copy DICOM.instanceUIDs, and no DICOM instance holds these voxels.
+    node.CopyOrientation(volumeNode)
+    slicer.util.updateVolumeFromArray(node, segmentation.enhanced.array)
+
+
+def fill_segmentation(
+    node: slicer.vtkMRMLSegmentationNode, segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalarVolumeNode
+) -> None:
+    """Gives `node` the segments of the task, with their voxels, on the grid of `volumeNode`; neither needs a scene."""
+    for segment in segmentation.task.segments:
+        _add_segment(node, segment, segmentation.model)
+    _import_labels(node, segmentation, volumeNode)
+
+
+def checked_volume(volumeNode: slicer.vtkMRMLScalarVolumeNode | None) -> slicer.vtkMRMLScalarVolumeNode:
+    """The node itself; raises InputError unless it is a grey image with voxels."""
     if volumeNode is None:
         raise InputError("No volume is selected: choose the image to segment.")
     name = f"'{_name(volumeNode)}'"
@@ -110,22 +178,33 @@ def _name(node: slicer.vtkMRMLNode) -> str:
     return node.GetName() or "volume"
 
 
-def _ijk_to_world(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
+def ijk_to_world(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
     """4x4, from (i, j, k, 1) to world RAS, all parent transforms included."""
     matrix = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(matrix)
-    ijk_to_ras = slicer.util.arrayFromVTKMatrix(matrix)
-    transformNode = volumeNode.GetParentTransformNode()
+    return parent_to_world(volumeNode) @ slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def parent_to_world(node: slicer.vtkMRMLTransformableNode) -> np.ndarray:
+    """4x4, all parent transforms of `node`: from the space its content is given in to world RAS.
+
+    Raises:
+        InputError: One of them is not linear.
+    """
+    transformNode = node.GetParentTransformNode()
     if transformNode is None:
-        return ijk_to_ras
+        return np.eye(4)
     if not transformNode.IsTransformToWorldLinear():
         raise InputError(
-            f"'{_name(volumeNode)}' lies under a non-linear transform: harden it (module Transforms) and segment again."
+            _("'{name}' lies under a non-linear transform: harden it (module Transforms) and try again.").format(
+                name=_name(node)
+            )
         )
-    return slicer.util.arrayFromTransformMatrix(transformNode, toWorld=True) @ ijk_to_ras
+    return slicer.util.arrayFromTransformMatrix(transformNode, toWorld=True)
 
 
-def _modality(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> str | None:
+def modality_of(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> str | None:
+    """The node's own attribute `DICOM.Modality`, or what the DICOM module noted, else None."""
     modality = volumeNode.GetAttribute(MODALITY_ATTRIBUTE)
     hierarchy = subject_hierarchy(volumeNode.GetScene()) if volumeNode.GetScene() else None
     item = hierarchy.GetItemByDataNode(volumeNode) if hierarchy else 0
@@ -134,7 +213,8 @@ def _modality(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> str | None:
     return modality or None
 
 
-def _check_same_grid(segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
+def check_same_grid(segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Raises InputError where `volumeNode` has another number of voxels than the segmentation was made from."""
     image = volumeNode.GetImageData()
     shape = image.GetDimensions()[::-1] if image else None
     if segmentation.labels.shape != shape:
@@ -150,16 +230,19 @@ def _add_node(className: str, volumeNode: slicer.vtkMRMLScalarVolumeNode, suffix
     return scene.AddNewNodeByClass(className, scene.GenerateUniqueName(f"{_name(volumeNode)} {suffix}"))
 
 
-def _lay_on(node: slicer.vtkMRMLDisplayableNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
+def lay_on(node: slicer.vtkMRMLDisplayableNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
     """Gives `node` the parent transform of `volumeNode`, whose changes it then follows, and its study."""
     node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
     place_beside(node, volumeNode)
 
 
-def _copy_display(
+def copy_display(
     source: slicer.vtkMRMLScalarVolumeDisplayNode | None, target: slicer.vtkMRMLScalarVolumeDisplayNode
 ) -> None:
-    """The enhanced image keeps the grey range, so window and level fit. No source: Slicer chooses them."""
+    """Shows an enhanced image as its original: it keeps the grey range, so window and level fit.
+
+    No source: Slicer chooses them.
+    """
     if source is None:
         return
     target.SetAndObserveColorNodeID(source.GetColorNodeID())

@@ -21,7 +21,9 @@ def restored_on_error(scene: slicer.vtkMRMLScene) -> Iterator[None]:
         # Latest first: display, storage and colour nodes go after what refers to them.
         for node_id in reversed(_node_ids(scene)):
             if node_id not in before:
-                _remove(scene, node_id)
+                node = scene.GetNodeByID(node_id)
+                if node is not None:  # Else it went together with another.
+                    remove_node(node)
         raise
 
 
@@ -52,10 +54,9 @@ def _node_ids(scene: slicer.vtkMRMLScene) -> list[str]:
     return [scene.GetNthNode(index).GetID() for index in range(scene.GetNumberOfNodes())]
 
 
-def _remove(scene: slicer.vtkMRMLScene, node_id: str) -> None:
-    node = scene.GetNodeByID(node_id)
-    if node is None:  # It went together with another.
-        return
+def remove_node(node: slicer.vtkMRMLNode) -> None:
+    """Takes a node, and its item in the subject hierarchy, out of its scene."""
+    scene = node.GetScene()
     hierarchy = subject_hierarchy(scene)
     item = hierarchy.GetItemByDataNode(node) if hierarchy else 0
     if item:
