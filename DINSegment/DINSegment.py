@@ -1,0 +1,194 @@
+"""What Slicer loads: the module's description, its sample data and its self test. The work is done in `Logic`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
+
+HERE = Path(__file__).resolve().parent
+PACKAGES = ("dinsegment", "dinsegment_slicer")
+
+if str(HERE / "Logic") not in sys.path:
+    sys.path.insert(0, str(HERE / "Logic"))
+
+from dinsegment_slicer import widget  # noqa: E402
+from dinsegment_slicer.logic import DINSegmentLogic  # noqa: E402
+
+
+class DINSegment(ScriptedLoadableModule):
+    """What Slicer shows of the module before it is opened."""
+
+    def __init__(self, parent: Any) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = "DINSegment"
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        parent.dependencies = ["Segmentations", "Sequences", "Terminologies", "Volumes"]
+        parent.contributors = ["DINSegment developers"]
+        parent.helpText = _(
+            "<p>Segments the heart in short-axis cine MR with the Dual Interaction Network, which looks at the image "
+            "and at its fuzzy-enhanced version at once, shows both side by side, and measures volumes, ejection "
+            "fraction and myocardial mass.</p>"
+            "<p><b>This is a research tool, not a medical device: do not use it for diagnosis or treatment.</b></p>"
+            '<p>See <a href="https://github.com/DINSegment/SlicerDINSegment">how to use it, and how well it works</a>.'
+            "</p>"
+        )
+        parent.acknowledgementText = _(
+            "<p>If you publish results of it, please cite:</p><ul>"
+            "<li>the network: J. Noh, W. Jeon, J. Park, <i>Dual Interaction Network with Cross-Image Attention for "
+            "Medical Image Segmentation</i>, Pattern Recognition Letters, 2025, doi 10.1016/j.patrec.2025.08.018;</li>"
+            "<li>the enhancement: V. Patrascu, <i>Color image enhancement using the lrgb coordinates in the context of "
+            "support fuzzification</i>, arXiv 1502.04499;</li>"
+            "<li>the training images: O. Bernard et al., <i>Deep Learning Techniques for Automatic MRI Cardiac "
+            "Multi-structures Segmentation and Diagnosis: Is the Problem Solved?</i>, IEEE Transactions on Medical "
+            "Imaging 37(11), 2018, doi 10.1109/TMI.2018.2837502.</li></ul>"
+            "<p>The weights are licensed CC BY-NC-SA 4.0, like those images.</p>"
+        )
+        # Only then there are the logics of other modules.
+        slicer.app.connect("startupCompleted()", load_terminology)
+        slicer.app.connect("startupCompleted()", register_sample_data)
+
+
+class DINSegmentWidget(widget.DINSegmentWidget):
+    """The panel. Slicer looks for it here, by its name."""
+
+    def onReload(self) -> None:
+        """Reloads the packages, too: Slicer runs only this file again, which then imports them anew."""
+        for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
+            del sys.modules[name]
+        super().onReload()
+
+
+def load_terminology() -> None:
+    """Makes the segments' codes known, so that the user can choose them and Slicer finds their colours."""
+    path = HERE / "Resources" / "Terminologies" / "DINSegment.term.json"
+    if not slicer.modules.terminologies.logic().LoadTerminologyFromFile(str(path)):
+        logging.error("The terminology '%s' could not be loaded: install DINSegment again.", path)
+
+
+def make_heart_phantom(source: Any) -> list[slicer.vtkMRMLNode]:
+    """Adds and shows one phase. Like what Slicer downloads, it comes as a list of nodes."""
+    from dinsegment_slicer.sample_data import add_heart_phantom
+
+    with slicer.util.WaitCursor():
+        volumeNode = add_heart_phantom(slicer.mrmlScene)
+    slicer.util.setSliceViewerLayers(background=volumeNode, fit=True, rotateToVolumePlane=True)
+    return [volumeNode]
+
+
+def make_cine_phantom(source: Any) -> list[slicer.vtkMRMLNode]:
+    """Adds and shows a whole beat."""
+    from dinsegment_slicer.sample_data import add_cine_phantom
+
+    with slicer.util.WaitCursor():
+        browserNode = add_cine_phantom(slicer.mrmlScene)
+    sequenceNode = browserNode.GetMasterSequenceNode()
+    slicer.modules.sequences.showSequenceBrowser(browserNode)
+    volumeNode = browserNode.GetProxyNode(sequenceNode)
+    slicer.util.setSliceViewerLayers(background=volumeNode, fit=True, rotateToVolumePlane=True)
+    return [sequenceNode]
+
+
+# As registerCustomSampleDataSource takes them; what is downloaded has "checksums" as well. The thumbnail is named after
+# the node. Slicer wants an address also of what is made on the spot.
+SAMPLES = (
+    {
+        "sampleName": "Heart phantom",
+        "nodeNames": "HeartPhantom",
+        "fileNames": "HeartPhantom.nrrd",
+        "uris": "phantom:heart",
+        "customDownloader": make_heart_phantom,
+    },
+    {
+        "sampleName": "Cine heart phantom",
+        "nodeNames": "CineHeartPhantom",
+        "fileNames": "CineHeartPhantom.seq.nrrd",
+        "uris": "phantom:cine",
+        "customDownloader": make_cine_phantom,
+    },
+)
+
+
+def register_sample_data() -> None:
+    """Shows the samples in the module Sample Data, in a category of their own."""
+    from SampleData import SampleDataLogic
+
+    for sample in SAMPLES:
+        thumbnail = HERE / "Resources" / "Icons" / f"{sample['nodeNames']}.png"
+        SampleDataLogic.registerCustomSampleDataSource(
+            category="DINSegment", thumbnailFileName=str(thumbnail), **sample
+        )
+
+
+class DINSegmentTest(ScriptedLoadableModuleTest):
+    """Segments the phantom for real, in the worker's process; fails where packages are missing."""
+
+    def setUp(self) -> None:
+        """A scene with nothing but the phantom."""
+        from dinsegment_slicer.dependencies import Dependencies
+        from dinsegment_slicer.sample_data import add_heart_phantom
+
+        missing = ", ".join(str(m.requirement) for m in Dependencies().missing())
+        self.assertFalse(missing, f"Packages are missing: segment in the panel and agree to install {missing}.")
+        slicer.mrmlScene.Clear()
+        self.volumeNode = add_heart_phantom(slicer.mrmlScene)
+
+    def test_heart(self) -> None:
+        """First cancelled, which leaves nothing, then to the end. One test, because starting the worker takes long."""
+        logic = DINSegmentLogic()
+        try:
+            self._cancel(logic)
+            self._segment(logic)
+        finally:
+            logic.close()
+            slicer.mrmlScene.Clear()
+
+    def _cancel(self, logic: DINSegmentLogic) -> None:
+        from dinsegment.errors import Cancelled
+
+        before, said = _node_ids(), []
+        with self.assertRaises(Cancelled):
+            logic.segment(
+                self.volumeNode, "heart", progress=lambda *step: said.append(step), cancelled=lambda: bool(said)
+            )
+        self.assertTrue(said, "It was cancelled before it began.")
+        self.assertEqual(_node_ids(), before)
+
+    def _segment(self, logic: DINSegmentLogic) -> None:
+        from dinsegment.tasks import HEART
+        from dinsegment_slicer.sample_data import heart_truth
+
+        result = logic.segment(self.volumeNode, "heart")
+        segmentation = result.segmentationNode.GetSegmentation()
+        names = [segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())]
+        self.assertEqual(names, [segment.name for segment in HEART.segments])
+
+        role = result.segmentationNode.GetReferenceImageGeometryReferenceRole()
+        self.assertEqual(result.segmentationNode.GetNodeReference(role), self.volumeNode)
+        self.assertEqual(_geometry(result.enhancedNode), _geometry(self.volumeNode))
+
+        (chamber,) = (segment for segment in HEART.segments if segment.label == HEART.chamber)
+        segment_id = segmentation.GetSegmentIdBySegmentName(chamber.name)
+        found = slicer.util.arrayFromSegmentBinaryLabelmap(result.segmentationNode, segment_id, self.volumeNode) > 0
+        truth = heart_truth() == chamber.label
+        dice = 2 * (found & truth).sum() / (found.sum() + truth.sum())
+        self.assertGreater(dice, 0.8, f"Dice of the {chamber.name.lower()}")
+
+
+def _geometry(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> tuple[Any, ...]:
+    """Dimensions and IJK-to-RAS."""
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    return volumeNode.GetImageData().GetDimensions(), slicer.util.arrayFromVTKMatrix(matrix).tolist()
+
+
+def _node_ids() -> list[str]:
+    return [slicer.mrmlScene.GetNthNode(n).GetID() for n in range(slicer.mrmlScene.GetNumberOfNodes())]

@@ -1,0 +1,226 @@
+"""The file that Slicer loads, in the host: description, terminology, sample data, reload and self test."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import textwrap
+import unittest
+from pathlib import Path
+from types import ModuleType
+
+import mrml
+import numpy as np
+import pytest
+import slicer
+
+from dinsegment.phantom import cine_phantom
+from dinsegment.tasks import HEART, TERMINOLOGY_CONTEXT
+from dinsegment_slicer import sample_data
+from dinsegment_slicer.dependencies import Dependencies
+from dinsegment_slicer.sequences import is_image_sequence, phase_images, times_ms
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "DINSegment" / "DINSegment.py"
+
+
+class SampleDataSource:
+    """As Slicer's: one address, file and node, or as many of each."""
+
+    def __init__(self, sampleName, uris, fileNames, nodeNames, customDownloader, thumbnailFileName, checksums):
+        assert isinstance(uris, str) and isinstance(fileNames, str) and isinstance(nodeNames, str)
+        self.sampleName, self.uris, self.fileNames, self.nodeNames = sampleName, [uris], [fileNames], [nodeNames]
+        self.customDownloader, self.thumbnailFileName = customDownloader, thumbnailFileName
+        self.checksums = [checksums]
+
+
+class SampleDataLogic:
+    sources = ()
+
+    @classmethod
+    def registerCustomSampleDataSource(
+        cls,
+        category="Custom",
+        sampleName=None,
+        uris=None,
+        fileNames=None,
+        nodeNames=None,
+        customDownloader=None,
+        thumbnailFileName=None,
+        loadFileTypes=None,
+        loadFiles=None,
+        loadFileProperties=None,
+        checksums=None,
+        loadFileType=None,
+    ):
+        assert category == "DINSegment"
+        source = SampleDataSource(
+            sampleName, uris, fileNames, nodeNames, customDownloader, thumbnailFileName, checksums
+        )
+        cls.sources = (*cls.sources, source)
+
+
+@pytest.fixture
+def host(monkeypatch):
+    """The application, started, with the module loaded."""
+    from host import Host
+
+    module = ModuleType("SampleData")
+    module.SampleDataLogic = SampleDataLogic
+    monkeypatch.setitem(sys.modules, "SampleData", module)
+    monkeypatch.setattr(SampleDataLogic, "sources", ())
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with Host() as host:
+        host.module = host.load_module(FILE)
+        host.start()
+        yield host
+
+
+@pytest.fixture
+def packages_restored():
+    """Afterwards those that the other tests were imported with are there again."""
+    before = {name: module for name, module in sys.modules.items() if name.startswith("dinsegment")}
+    yield
+    for name in [name for name in sys.modules if name.startswith("dinsegment")]:
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+class TestDescription:
+    def test_what_the_user_reads(self, host):
+        assert host.module.title == "DINSegment"
+        assert host.module.categories == ["Segmentation"]
+        assert host.module.contributors == ["DINSegment developers"]
+        assert "research tool, not a medical device" in host.module.helpText
+        for doi in ("10.1016/j.patrec.2025.08.018", "10.1109/TMI.2018.2837502", "arXiv 1502.04499"):
+            assert doi in host.module.acknowledgementText
+
+    def test_what_it_needs_is_there(self, host):
+        for name in host.module.dependencies:
+            assert hasattr(slicer.modules, name.lower())
+
+    def test_the_codes_of_the_segments_are_known_after_the_start(self, host):
+        entry = slicer.vtkSlicerTerminologyEntry()
+        logic = slicer.modules.terminologies.logic()
+        assert logic.FindTypeInTerminologyBy3dSlicerLabel(TERMINOLOGY_CONTEXT, HEART.segments[1].name, entry)
+        assert entry.GetTypeObject().GetCodeValue() == HEART.segments[1].type.value
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Sample data that is made faster."""
+    monkeypatch.setattr(sample_data, "GRID", {"slices": 2, "size": (96, 104)})
+
+
+class TestSampleData:
+    def test_every_sample_has_its_thumbnail(self, host):
+        assert {source.sampleName for source in SampleDataLogic.sources} == {"Heart phantom", "Cine heart phantom"}
+        for source in SampleDataLogic.sources:
+            assert Path(source.thumbnailFileName).is_file()
+
+    def test_what_is_downloaded_has_a_checksum(self, host):
+        for source in SampleDataLogic.sources:
+            if source.customDownloader is None:
+                assert all(checksum.startswith("SHA256:") for checksum in source.checksums)
+
+    def test_a_click_adds_and_shows_what_it_says(self, host, small, monkeypatch):
+        shown = []
+        monkeypatch.setattr(slicer.modules.sequences, "showSequenceBrowser", shown.append, raising=False)
+        # The application is one for all tests, and runs also what earlier ones connected to its start.
+        for source in SampleDataLogic.sources[-2:]:
+            (node,) = source.customDownloader(source)
+            assert node.GetName() == source.nodeNames[0]
+            assert node.GetScene() is slicer.mrmlScene
+        assert shown[0].GetMasterSequenceNode() is node
+
+    def test_one_phase(self, scene, small):
+        first, second = (sample_data.add_heart_phantom(scene) for _ in range(2))
+        assert (first.GetName(), second.GetName()) == ("HeartPhantom", "HeartPhantom_1")
+        assert np.array_equal(slicer.util.arrayFromVolume(first), slicer.util.arrayFromVolume(second))
+        phantom = cine_phantom(1, **sample_data.GRID)[0]
+        assert np.array_equal(slicer.util.arrayFromVolume(first), phantom.volume.array)
+        assert np.allclose(mrml.ijk_to_ras(first), phantom.volume.ijk_to_ras)
+        assert np.array_equal(sample_data.heart_truth(), phantom.labels)
+        assert first.GetDisplayNode() is not None
+
+    def test_a_beat(self, scene, small):
+        logic = slicer.vtkSlicerSequencesLogic()
+        logic.SetMRMLScene(scene)
+        browserNode = sample_data.add_cine_phantom(scene, phases=3)
+        sequenceNode = browserNode.GetMasterSequenceNode()
+        assert is_image_sequence(sequenceNode)
+        assert np.allclose(times_ms(sequenceNode), (0, 1000 / 3, 2000 / 3), atol=0.01)
+        phantoms = cine_phantom(3, **sample_data.GRID)
+        for image, phantom in zip(phase_images(sequenceNode), phantoms, strict=True):
+            assert np.array_equal(image.array, phantom.volume.array)
+            assert np.allclose(image.ijk_to_ras, phantom.volume.ijk_to_ras)
+            assert image.modality == "MR"
+        assert browserNode.GetProxyNode(sequenceNode).GetName() == "CineHeartPhantom"
+        logic.SetMRMLScene(None)
+
+
+class TestReload:
+    def test_the_packages_are_imported_anew(self, host, monkeypatch, packages_restored):
+        """Slicer runs the module's file again; what it imports must be what the files say now."""
+        old = host.open_module("DINSegment")
+        before = sys.modules["dinsegment_slicer.logic"]
+        reloaded = []
+
+        def reload(name):
+            importlib.invalidate_caches()
+            spec = importlib.util.spec_from_file_location(name, FILE)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            reloaded.append(module)
+
+        monkeypatch.setattr(slicer.util, "reloadScriptedModule", reload)
+        old.onReload()
+        assert reloaded[0].DINSegmentLogic is not before.DINSegmentLogic
+        assert sys.modules["dinsegment.tasks"].HEART is not HEART
+
+
+class TestStart:
+    def test_loading_and_opening_it_takes_no_package_that_is_yet_to_be_installed(self):
+        code = """
+            import sys
+            import time
+
+            sys.path.insert(0, sys.argv[2])
+            from host import Host
+
+            with Host() as host:
+                import numpy  # Slicer has it from its start.
+
+                start = time.perf_counter()
+                host.load_module(sys.argv[1])
+                seconds = time.perf_counter() - start
+                host.open_module("DINSegment")
+                used = set(sys.argv[3:]) & set(sys.modules)
+                assert not used, used
+                assert seconds < 2, seconds
+        """
+        packages = [m.name for m in Dependencies(path=[]).missing()]
+        command = [sys.executable, "-c", textwrap.dedent(code), FILE, Path(__file__).parent, *packages]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+class TestSelfTest:
+    def run(self):
+        suite = unittest.TestLoader().loadTestsFromTestCase(sys.modules["DINSegment"].DINSegmentTest)
+        result = unittest.TestResult()
+        suite.run(result)
+        return result
+
+    def test_it_passes(self, host):
+        result = self.run()
+        assert result.testsRun == 1
+        assert result.wasSuccessful(), result.errors + result.failures
+
+    def test_it_fails_where_packages_are_missing(self, host, monkeypatch):
+        dependencies = importlib.import_module("dinsegment_slicer.dependencies")
+        monkeypatch.setattr(dependencies.Dependencies, "_version", lambda self, name: None)
+        result = self.run()
+        assert len(result.failures) == 1
+        assert "agree to install torch>=2.5.1, torchvision" in result.failures[0][1]
