@@ -8,8 +8,10 @@ import numpy as np
 import slicer
 import vtk
 
+from dinsegment.errors import DINSegmentError
 from dinsegment.segmentation import Segmentation
-from dinsegment.tasks import HEART
+from dinsegment.tasks import HEART, get_task
+from dinsegment.volume import Volume
 
 
 def rotation(*degrees):
@@ -96,6 +98,48 @@ def threshold(volume, task=HEART, model=None, device="auto", progress=None, canc
     low, high = volume.array.min(), volume.array.max()
     enhanced = low + (high - low) * np.sqrt((volume.array - low) / (high - low))
     return Segmentation(volume, labels, task, model or "threshold", volume.with_array(enhanced), "cpu", 0.0)
+
+
+class InProcess:
+    """A worker that needs no process: segments with `segmenter`, one image at each poll."""
+
+    def __init__(self, segmenter=threshold):
+        self.segmenter, self.jobs, self.environment, self.pid = segmenter, [], {}, None
+
+    def start(self, images, task, model=None, device="auto"):
+        self.jobs.append(InProcessJob(self.segmenter, images, get_task(task), model, device))
+        return self.jobs[-1]
+
+    def close(self):
+        for job in self.jobs:
+            job.close()
+
+
+class InProcessJob:
+    def __init__(self, segmenter, images, task, model, device):
+        self.finished = self.cancelled = self.closed = False
+        self.error, self.results, self.fraction, self.text, self.secondsLeft = None, (), 0.0, "Starting", None
+        self._todo = [Volume(image.array, image.ijk_to_ras, image.name, image.modality) for image in images]
+        self._run = lambda volume: segmenter(volume, task, model=model, device=device)
+
+    def poll(self):
+        if self.finished:
+            return False
+        try:
+            self.results += (self._run(self._todo[len(self.results)]),)
+        except DINSegmentError as error:
+            self.error = error
+        self.fraction, self.text = len(self.results) / len(self._todo), "Segmenting"
+        self.finished = self.error is not None or self.fraction == 1
+        return True
+
+    def cancel(self):
+        self.cancelled = self.cancelled or not self.finished
+        self.finished = True
+
+    def close(self):
+        self.cancel()
+        self.closed = True
 
 
 def without(segmentation, *labels):

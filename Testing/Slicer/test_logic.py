@@ -30,7 +30,7 @@ def volumeNode(scene):
 
 @pytest.fixture
 def logic():
-    return DINSegmentLogic(mrml.threshold)
+    return DINSegmentLogic(mrml.InProcess())
 
 
 def raising(error):
@@ -43,13 +43,52 @@ def raising(error):
 class TestResult:
     def test_nodes_and_segmentation(self, scene, volumeNode, logic):
         before = set(mrml.node_ids(scene))
+        expected = mrml.threshold(nodes.volume_from_node(volumeNode))
         result = logic.segment(volumeNode, HEART)
-        assert np.array_equal(mrml.exported_labels(result.segmentationNode, volumeNode), result.segmentation.labels)
-        enhanced = slicer.util.arrayFromVolume(result.enhancedNode)
-        assert np.array_equal(enhanced, result.segmentation.enhanced.array)
+        assert np.array_equal(mrml.exported_labels(result.segmentationNode, volumeNode), expected.labels)
+        assert np.array_equal(slicer.util.arrayFromVolume(result.enhancedNode), expected.enhanced.array)
         added = [result.enhancedNode, result.segmentationNode]
-        expected = {i for node in added for i in (node.GetID(), node.GetDisplayNodeID())}
-        assert set(mrml.node_ids(scene)) - before == expected
+        expected_ids = {i for node in added for i in (node.GetID(), node.GetDisplayNodeID())}
+        assert set(mrml.node_ids(scene)) - before == expected_ids
+        assert (result.task, result.model, result.device, result.warnings) == (HEART, "threshold", "cpu", ())
+        assert result.sequences is None and nodes.original_of(result.enhancedNode) is volumeNode
+
+    def test_the_files_of_a_job_are_given_up(self, volumeNode):
+        worker = mrml.InProcess()
+        DINSegmentLogic(worker).segment(volumeNode, HEART)
+        assert worker.jobs[0].closed
+
+    def test_two_phases(self, scene, volumeNode, logic):
+        second = mrml.add_volume(scene, mrml.random_image((3, 7, 8)), mrml.GEOMETRIES["flipped"], "ES")
+        result = logic.segment(volumeNode, HEART, secondNode=second)
+        for node, segmentationNode in zip((volumeNode, second), result.segmentationNodes, strict=True):
+            expected = mrml.threshold(nodes.volume_from_node(node)).labels
+            assert np.array_equal(mrml.exported_labels(segmentationNode, node), expected)
+        assert [nodes.original_of(node) for node in result.enhancedNodes] == [volumeNode, second]
+
+    def test_a_sequence(self, scene, logic):
+        sequenceNode = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "Cine")
+        sequenceNode.SetIndexName("phase")
+        for phase in range(3):
+            data = slicer.vtkMRMLScalarVolumeNode()
+            slicer.util.updateVolumeFromArray(data, mrml.random_image() + phase)
+            sequenceNode.SetDataNodeAtValue(data, str(phase))
+        result = logic.segment(sequenceNode, HEART)
+        assert result.sequences.segmentationSequenceNode.GetNumberOfDataNodes() == 3
+        assert result.segmentationNode is result.sequences.segmentationNode
+
+    def test_a_sequence_takes_no_second_phase(self, scene, volumeNode, logic):
+        sequenceNode = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "Cine")
+        with pytest.raises(InputError, match="'Cine' already has all phases"):
+            logic.segment(sequenceNode, HEART, secondNode=volumeNode)
+
+    def test_the_same_image_twice(self, volumeNode, logic):
+        with pytest.raises(InputError, match="'Cine SAX' is chosen twice"):
+            logic.segment(volumeNode, HEART, secondNode=volumeNode)
+
+    def test_nothing_chosen(self, scene, logic):
+        with pytest.raises(InputError, match="No volume is selected"):
+            logic.segment(None, HEART)
 
     def test_the_input_stays_as_it_was(self, volumeNode, logic):
         before = slicer.util.arrayFromVolume(volumeNode).copy(), mrml.ijk_to_ras(volumeNode)
@@ -66,16 +105,15 @@ class TestResult:
             seen.update(options, volume=volume, task=task)
             return mrml.threshold(volume)
 
-        def progress(fraction, text):
-            pass
-
-        def cancelled():
-            return False
-
-        DINSegmentLogic(segmenter).segment(volumeNode, "heart", "small", "cpu", progress, cancelled)
+        said = []
+        DINSegmentLogic(mrml.InProcess(segmenter)).segment(
+            volumeNode, "heart", "small", "cpu", progress=lambda *step: said.append(step)
+        )
         volume = seen.pop("volume")
         assert np.allclose(volume.ijk_to_ras, mrml.OBLIQUE @ mrml.OBLIQUE, rtol=0, atol=1e-9)
-        assert seen == dict(task="heart", model="small", device="cpu", progress=progress, cancelled=cancelled)
+        assert np.array_equal(volume.array, slicer.util.arrayFromVolume(volumeNode))
+        assert seen == dict(task=HEART, model="small", device="cpu")
+        assert said == [(1.0, "Segmenting")]
 
     def test_a_second_run_makes_new_nodes_with_names_of_their_own(self, scene, volumeNode, logic):
         results = [logic.segment(volumeNode, HEART) for _ in range(3)]
@@ -87,7 +125,7 @@ class TestResult:
     def test_a_scene_without_subject_hierarchy(self):
         scene = slicer.vtkMRMLScene()
         volumeNode = mrml.add_volume(scene)
-        result = DINSegmentLogic(mrml.threshold).segment(volumeNode, HEART)
+        result = DINSegmentLogic(mrml.InProcess()).segment(volumeNode, HEART)
         assert result.segmentationNode.GetScene() is scene
         assert scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode") is None
 
@@ -102,24 +140,21 @@ class TestNothingIsLeft:
     def test_the_segmenter_fails(self, scene, volumeNode, error):
         before = mrml.scene_state(scene)
         with pytest.raises(type(error)) as raised:
-            DINSegmentLogic(raising(error)).segment(volumeNode, HEART)
+            DINSegmentLogic(mrml.InProcess(raising(error))).segment(volumeNode, HEART)
         assert raised.value is error
         assert mrml.scene_state(scene) == before
 
-    def test_cancelled_when_the_segmenter_is_done(self, scene, volumeNode, logic):
+    def test_cancelled(self, scene, volumeNode):
         before = mrml.scene_state(scene)
-        done = []
-
-        def progress(fraction, text):
-            done.append(fraction)
-
+        worker = mrml.InProcess()
         with pytest.raises(Cancelled):
-            logic.segment(volumeNode, HEART, progress=progress, cancelled=lambda: 1.0 in done)
+            DINSegmentLogic(worker).segment(volumeNode, HEART, cancelled=lambda: True)
         assert mrml.scene_state(scene) == before
+        assert worker.jobs[0].cancelled and worker.jobs[0].closed
 
     def test_an_error_in_any_line_while_nodes_are_made(self, scene, volumeNode, logic):
         """Runs as often as the node code has lines, and stops it with an error at each of them in turn."""
-        segmentation = mrml.threshold(nodes.volume_from_node(volumeNode))
+        segmentation = [mrml.threshold(nodes.volume_from_node(volumeNode))]
         before = mrml.scene_state(scene)
         partial = 0
         for line in range(1, 1000):
@@ -156,14 +191,14 @@ class TestNothingIsLeft:
         volumeNode = mrml.add_volume(scene)
         before = mrml.node_ids(scene)
         with pytest.raises(Stopped), StopAtLine(60, scene):
-            DINSegmentLogic(mrml.threshold).segment(volumeNode, HEART)
+            DINSegmentLogic(mrml.InProcess()).segment(volumeNode, HEART)
         assert mrml.node_ids(scene) == before
 
     def test_what_others_made_before_stays(self, scene, volumeNode, logic):
         first = logic.segment(volumeNode, HEART)
         before = mrml.scene_state(scene)
         with pytest.raises(Stopped), StopAtLine(60, scene):
-            logic.addToScene(volumeNode, first.segmentation)
+            logic.addToScene(volumeNode, [mrml.threshold(nodes.volume_from_node(volumeNode))])
         assert mrml.scene_state(scene) == before
         assert len(mrml.segments(first.segmentationNode)) == 3
 
@@ -177,7 +212,7 @@ class TestTheVolumeGoesAway:
 
         before = []
         with pytest.raises(InputError, match="'Cine SAX' is not in the scene"):
-            DINSegmentLogic(segmenter).segment(volumeNode, HEART)
+            DINSegmentLogic(mrml.InProcess(segmenter)).segment(volumeNode, HEART)
         assert [mrml.node_ids(scene)] == before
 
     def test_scene_closed_during_the_run(self, scene, volumeNode):
@@ -188,7 +223,7 @@ class TestTheVolumeGoesAway:
 
         before = []
         with pytest.raises(InputError, match="is not in the scene"):
-            DINSegmentLogic(segmenter).segment(volumeNode, HEART)
+            DINSegmentLogic(mrml.InProcess(segmenter)).segment(volumeNode, HEART)
         assert [mrml.node_ids(scene)] == before
 
     def test_other_voxels_during_the_run(self, scene, volumeNode):
@@ -199,7 +234,7 @@ class TestTheVolumeGoesAway:
 
         before = []
         with pytest.raises(InputError, match="has changed"):
-            DINSegmentLogic(segmenter).segment(volumeNode, HEART)
+            DINSegmentLogic(mrml.InProcess(segmenter)).segment(volumeNode, HEART)
         assert [mrml.scene_state(scene)] == before
 
     def test_never_in_a_scene(self, logic):
@@ -210,60 +245,54 @@ class TestTheVolumeGoesAway:
 
 
 class TestLibrary:
-    def test_torch_is_not_loaded_before_the_first_run(self):
+    def test_torch_is_never_loaded_in_this_process(self):
         code = (
-            "import sys; from dinsegment_slicer.logic import DINSegmentLogic; DINSegmentLogic(); "
+            "import sys; from dinsegment_slicer.logic import DINSegmentLogic\n"
+            "from dinsegment_slicer import controller, preview, result, views, sequences\n"
             "sys.exit('torch' in sys.modules)"
         )
-        logic_folder = Path(nodes.__file__).parents[1]
-        subprocess.run([sys.executable, "-c", code], cwd=logic_folder, check=True)
+        subprocess.run([sys.executable, "-c", code], cwd=Path(nodes.__file__).parents[1], check=True)
 
-    def test_an_unknown_task_is_an_input_error(self, scene, volumeNode):
+    def test_an_unknown_task_is_an_input_error(self, scene, volumeNode, logic):
         before = mrml.scene_state(scene)
         with pytest.raises(InputError, match="no task 'liver of a fish'"):
-            DINSegmentLogic().segment(volumeNode, "liver of a fish", device="cpu")
+            logic.segment(volumeNode, "liver of a fish", device="cpu")
         assert mrml.scene_state(scene) == before
 
-    def test_the_heart_of_a_phantom(self, scene, heart_model):
+    def test_the_heart_of_a_phantom(self, scene, heart_logic):
         phantom = heart_phantom(slices=6, size=(150, 160))
         volumeNode = mrml.add_volume(scene, phantom.volume.array, phantom.volume.ijk_to_ras)
         said = []
-        result = DINSegmentLogic().segment(
-            volumeNode, "heart", model=heart_model, device="cpu", progress=lambda *step: said.append(step)
-        )
+        result = heart_logic.segment(volumeNode, "heart", device="cpu", progress=lambda *step: said.append(step))
         labels = mrml.exported_labels(result.segmentationNode, volumeNode)
-        assert np.array_equal(labels, result.segmentation.labels)
         for segment in HEART.segments:
             truth, found = phantom.labels == segment.label, labels == segment.label
             assert 2 * (truth & found).sum() / (truth.sum() + found.sum()) > 0.5, segment.name
         assert said[-1][0] == 1.0
 
-    def test_cancelling_the_network(self, scene, heart_model):
+    def test_cancelling_the_network(self, scene, heart_logic):
         phantom = heart_phantom(slices=6, size=(150, 160))
         volumeNode = mrml.add_volume(scene, phantom.volume.array, phantom.volume.ijk_to_ras)
         before = mrml.scene_state(scene)
         said = []
         with pytest.raises(Cancelled):
-            DINSegmentLogic().segment(
+            heart_logic.segment(
                 volumeNode,
                 "heart",
-                model=heart_model,
                 device="cpu",
                 progress=lambda *step: said.append(step),
                 cancelled=lambda: bool(said) and said[-1][0] > 0.2,
             )
         assert mrml.scene_state(scene) == before
+        assert heart_logic.worker.pid is None
 
 
-@pytest.fixture(scope="session")
-def heart_model():
-    """The heart's first model; skips where its weights are not there."""
-    from dinsegment.weights import load_model
-
-    try:
-        return load_model(None, HEART).name
-    except ModelError as error:
-        pytest.skip(f"no weights for the heart: {error}")
+@pytest.fixture(scope="module")
+def heart_logic():
+    """With the worker's real process."""
+    logic = DINSegmentLogic()
+    yield logic
+    logic.close()
 
 
 FILES = {nodes.__file__, scene_module.__file__}
@@ -271,7 +300,7 @@ FILES = {nodes.__file__, scene_module.__file__}
 CLEAN_UP = {
     scene_module.restored_on_error.__wrapped__.__code__,
     scene_module._node_ids.__code__,
-    scene_module._remove.__code__,
+    scene_module.remove_node.__code__,
 }
 
 

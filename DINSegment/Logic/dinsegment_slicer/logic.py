@@ -1,118 +1,218 @@
-"""DINSegmentLogic: a volume node in, a segmentation node and an enhanced volume node out."""
+"""DINSegmentLogic: a volume or a sequence in; segmentations and enhanced images out, in the same scene."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import slicer
 
 from dinsegment.errors import Cancelled, InputError
 from dinsegment.segmentation import Segmentation
-from dinsegment.tasks import Task
-from dinsegment.volume import Volume
-from dinsegment_slicer.nodes import enhanced_node, segmentation_node, volume_from_node
+from dinsegment.tasks import Task, get_task
+from dinsegment_slicer.job import Job, JobImage, Worker
+from dinsegment_slicer.nodes import check_in_scene, enhanced_node, image_of, segmentation_node
 from dinsegment_slicer.scene import restored_on_error
+from dinsegment_slicer.sequences import SequenceResult, add_sequences_to_scene, phase_images
 
 Progress = Callable[[float, str], None]
 """Is called with the fraction that is done, 0..1, and what is being done."""
 
-
-class Segmenter(Protocol):
-    """What segments: `dinsegment.inference.segment`, or what stands in for it."""
-
-    def __call__(
-        self,
-        volume: Volume,
-        task: Task | str,
-        model: str | None = None,
-        device: str = "auto",
-        progress: Progress | None = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> Segmentation: ...
+POLL_S = 0.02
+"""Seconds between two looks at a job that is waited for."""
 
 
 @dataclass(frozen=True, eq=False)
-class SegmentationResult:
-    """What a run added to the scene, and what it was made from."""
+class Result:
+    """What a run added to the scene.
 
-    segmentationNode: slicer.vtkMRMLSegmentationNode
-    enhancedNode: slicer.vtkMRMLScalarVolumeNode
-    segmentation: Segmentation
+    Attributes:
+        segmentationNodes: One per volume; of a sequence the proxy of the phase in view.
+        enhancedNodes: The enhanced images, in the same order.
+        sequences: What was added for a sequence, None for volumes.
+        task: What was segmented.
+        model: Name of the model.
+        device: Where it was computed.
+        seconds: Time of the computation, all volumes together.
+        warnings: Sentences for the user, each once.
+    """
+
+    segmentationNodes: tuple[slicer.vtkMRMLSegmentationNode, ...]
+    enhancedNodes: tuple[slicer.vtkMRMLScalarVolumeNode, ...]
+    sequences: SequenceResult | None
+    task: Task
+    model: str
+    device: str
+    seconds: float
+    warnings: tuple[str, ...]
+
+    @property
+    def segmentationNode(self) -> slicer.vtkMRMLSegmentationNode:
+        """The segmentation of the first volume, or of the phase in view."""
+        return self.segmentationNodes[0]
+
+    @property
+    def enhancedNode(self) -> slicer.vtkMRMLScalarVolumeNode:
+        """The enhanced image of the first volume, or of the phase in view."""
+        return self.enhancedNodes[0]
 
 
 class DINSegmentLogic:
-    """Segments volume nodes. A run that fails or is cancelled leaves the scene as it was.
+    """Segments volume nodes and sequences. A run that fails or is cancelled leaves the scene as it was.
+
+    The network runs in a process of its own, which stays warm between runs until `close`.
 
     Example, in Slicer's Python console:
-        >>> result = DINSegmentLogic().segment(slicer.util.getNode("MRHead"), "heart")
+        >>> result = DINSegmentLogic().segment(slicer.util.getNode("patient001_frame01"), "heart")
 
     Args:
-        segmenter: What segments; by default the library, which is loaded at the first run.
+        worker: What runs the jobs; by default a process of its own, started at the first run.
     """
 
-    def __init__(self, segmenter: Segmenter | None = None) -> None:
-        self._segmenter = segmenter
+    def __init__(self, worker: Worker | None = None) -> None:
+        self.worker = worker or Worker()
+
+    def images(
+        self, inputNode: slicer.vtkMRMLNode, secondNode: slicer.vtkMRMLScalarVolumeNode | None = None
+    ) -> list[JobImage]:
+        """The images to segment: one of a volume, one of each phase of a sequence.
+
+        Args:
+            inputNode: Grey image or sequence of grey images in a scene; linear parent transforms are honoured.
+            secondNode: Another phase of the same heart, beside a volume.
+
+        Raises:
+            InputError: One of them cannot be segmented, or the two do not go together.
+        """
+        if inputNode is not None and inputNode.IsA("vtkMRMLSequenceNode"):
+            if secondNode is not None:
+                raise InputError(
+                    f"The sequence '{inputNode.GetName()}' already has all phases: choose no second phase beside it."
+                )
+            return phase_images(inputNode)
+        nodes = [inputNode] if secondNode is None else [inputNode, secondNode]
+        if inputNode is not None and inputNode is secondNode:
+            raise InputError(f"'{inputNode.GetName()}' is chosen twice: choose another image as the second phase.")
+        images = [image_of(node) for node in nodes]
+        for node in nodes:
+            check_in_scene(node)
+        return images
+
+    def start(
+        self, images: Sequence[JobImage], task: Task | str, model: str | None = None, device: str = "auto"
+    ) -> Job:
+        """Begins to segment; the job is to be polled, and closed in the end.
+
+        Args:
+            images: As `images` gives them.
+            task: A task or its name, as in `dinsegment.tasks.TASKS`.
+            model: Name of a model in weights.json; by default the first one for the task.
+            device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        """
+        return self.worker.start(images, task if isinstance(task, str) else task.name, model, device)
 
     def segment(
         self,
-        volumeNode: slicer.vtkMRMLScalarVolumeNode,
+        inputNode: slicer.vtkMRMLNode,
         task: Task | str,
         model: str | None = None,
         device: str = "auto",
+        secondNode: slicer.vtkMRMLScalarVolumeNode | None = None,
         progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,
-    ) -> SegmentationResult:
-        """Segments the image of `volumeNode` and adds the result to its scene; returns when it is done.
+    ) -> Result:
+        """Segments and adds the result to the scene; returns when it is done. The window stays live meanwhile.
 
         Args:
-            volumeNode: Grey image in a scene; a linear parent transform is honoured.
-            task: A task or its name, as in `dinsegment.tasks.TASKS`.
-            model: Name of a model in weights.json; by default the one for the task.
-            device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+            inputNode: As in `images`.
+            task: As in `start`.
+            model: As in `start`.
+            device: As in `start`.
+            secondNode: As in `images`.
             progress: Told how far the computation is.
             cancelled: Asked now and then; True ends the run.
 
         Raises:
             InputError: The image cannot be segmented, or was removed or changed meanwhile.
             ModelError: The model is unknown, missing, damaged, or does not fit the task.
+            WorkerError: The process that computes could not be started, or broke.
             Cancelled: `cancelled` said so.
         """
-        volume = volume_from_node(volumeNode)
-        _check_in_scene(volumeNode)
-        segmenter = self._segmenter or _library_segmenter()
-        segmentation = segmenter(volume, task, model=model, device=device, progress=progress, cancelled=cancelled)
-        if cancelled is not None and cancelled():
-            raise Cancelled
-        return self.addToScene(volumeNode, segmentation)
+        get_task(task) if isinstance(task, str) else task
+        job = self.start(self.images(inputNode, secondNode), task, model, device)
+        try:
+            while not job.finished:
+                if cancelled is not None and cancelled():
+                    raise Cancelled
+                if job.poll() and progress is not None:
+                    progress(job.fraction, job.text)
+                _let_the_window_live()
+            if job.error is not None:
+                raise job.error
+            return self.addToScene(inputNode, job.results, secondNode)
+        finally:
+            job.cancel()
+            job.close()
 
-    def addToScene(self, volumeNode: slicer.vtkMRMLScalarVolumeNode, segmentation: Segmentation) -> SegmentationResult:
-        """Adds a finished segmentation of `volumeNode` to its scene: all of it or, with an error, nothing.
+    def addToScene(
+        self,
+        inputNode: slicer.vtkMRMLNode,
+        segmentations: Sequence[Segmentation],
+        secondNode: slicer.vtkMRMLScalarVolumeNode | None = None,
+    ) -> Result:
+        """Adds finished segmentations to the scene: all of them or, with an error, nothing.
+
+        Args:
+            inputNode: The volume or sequence that was segmented.
+            segmentations: One per image, in the order of `images`.
+            secondNode: The second phase, beside a volume.
 
         Raises:
-            InputError: `volumeNode` is in no scene any more, or has another grid than the segmentation.
+            InputError: A node is in no scene any more, or has another grid than its segmentation.
             DINSegmentError: Slicer did not take the labels.
         """
-        _check_in_scene(volumeNode)
-        with restored_on_error(volumeNode.GetScene()):
-            return SegmentationResult(
-                enhancedNode=enhanced_node(segmentation, volumeNode),
-                segmentationNode=segmentation_node(segmentation, volumeNode),
-                segmentation=segmentation,
-            )
+        check_in_scene(inputNode)
+        if inputNode.IsA("vtkMRMLSequenceNode"):
+            added = add_sequences_to_scene(inputNode, segmentations)
+            return _result((added.segmentationNode,), (added.enhancedNode,), added, segmentations)
+        nodes = [inputNode] if secondNode is None else [inputNode, secondNode]
+        for node in nodes:
+            check_in_scene(node)
+        with restored_on_error(inputNode.GetScene()):
+            pairs = list(zip(segmentations, nodes, strict=True))
+            enhanced = tuple(enhanced_node(segmentation, node) for segmentation, node in pairs)
+            segmented = tuple(segmentation_node(segmentation, node) for segmentation, node in pairs)
+            return _result(segmented, enhanced, None, segmentations)
+
+    def close(self) -> None:
+        """Ends the process that computes. It starts again by itself when it is needed."""
+        self.worker.close()
 
 
-def _check_in_scene(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
-    # A removed node lives on while Python holds it, without a scene.
-    if volumeNode.GetScene() is None:
-        raise InputError(
-            f"'{volumeNode.GetName()}' is not in the scene, or was removed from it: load it, then segment it."
-        )
+def _result(
+    segmentationNodes: tuple[slicer.vtkMRMLSegmentationNode, ...],
+    enhancedNodes: tuple[slicer.vtkMRMLScalarVolumeNode, ...],
+    sequences: SequenceResult | None,
+    segmentations: Sequence[Segmentation],
+) -> Result:
+    first = segmentations[0]
+    return Result(
+        segmentationNodes=segmentationNodes,
+        enhancedNodes=enhancedNodes,
+        sequences=sequences,
+        task=first.task,
+        model=first.model,
+        device=first.device,
+        seconds=sum(s.seconds for s in segmentations),
+        # The same is often said of every phase.
+        warnings=tuple(dict.fromkeys(warning for s in segmentations for warning in s.warnings)),
+    )
 
 
-def _library_segmenter() -> Segmenter:
-    # Imported here because it imports torch, which a fresh Slicer does not have.
-    from dinsegment.inference import segment
-
-    return segment
+def _let_the_window_live() -> None:
+    """Lets the application handle what the user does; outside it there is no window."""
+    application = getattr(slicer, "app", None)
+    if application is not None:
+        application.processEvents()
+    time.sleep(POLL_S)

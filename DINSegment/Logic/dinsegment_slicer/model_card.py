@@ -1,0 +1,58 @@
+"""What is said of a model: scores, training data, licence, where its weights are."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from dinsegment.download import WeightsSettings
+from dinsegment.tasks import TASKS
+from dinsegment.weights import ModelEntry, is_available
+from dinsegment_slicer.i18n import tr as _
+
+
+def model_card(entry: ModelEntry, settings: WeightsSettings) -> str:
+    """Rich text for a label; colours and fonts are the theme's."""
+    rows = [
+        (_("Finds"), _finds(entry)),
+        (_("Test scores"), _scores(entry.scores)),
+        (_("Trained on"), _data(entry.data)),
+        (_("Licence"), escape(entry.license)),
+        (_("Weights"), _weights(entry, settings)),
+    ]
+    body = "".join(
+        f'<tr><td style="padding-right: 8px"><b>{title}</b></td><td>{text}</td></tr>' for title, text in rows if text
+    )
+    return f"<p>{escape(entry.description)}</p><table>{body}</table>"
+
+
+def _finds(entry: ModelEntry) -> str:
+    task = TASKS.get(entry.task)
+    return escape(", ".join(s.name.lower() for s in task.segments)) if task else ""
+
+
+def _scores(scores: dict[str, Any]) -> str:
+    dice = scores.get("dice", {})
+    if not dice:
+        return _("none yet")
+    each = ", ".join(f"{escape(name)} {value:.3f}" for name, value in dice.items() if name != "mean")
+    text = _("mean Dice {mean:.3f} ({each}) over {cases} volumes").format(
+        mean=dice.get("mean", float("nan")), each=each, cases=scores.get("cases", "?")
+    )
+    command = escape(str(scores.get("command", "")))
+    return f'<span title="{command}">{text}</span>'
+
+
+def _data(data: dict[str, Any]) -> str:
+    parts = [
+        f"{escape(str(data.get('name', '')))}: {escape(str(data.get('split', '')))}",
+        escape(str(data.get("citation", ""))),
+        _("Licence of the data: {license}").format(license=escape(str(data.get("license", "")))),
+    ]
+    return "<br>".join(part for part in parts if part)
+
+
+def _weights(entry: ModelEntry, settings: WeightsSettings) -> str:
+    size = _("{size:.1f} MB").format(size=entry.weights["size"] / 1e6)
+    here = _("on this machine") if is_available(entry, settings=settings) else _("downloaded at the first use")
+    return f"{size}, {here}"

@@ -1,0 +1,75 @@
+"""The parameter node: everything that the panel knows, saved with the scene and restored with it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Union
+
+import slicer
+from slicer.parameterNodeWrapper import Choice, Default, WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+from dinsegment.enhancement import METHODS
+
+MODULE = "DINSegment"
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@parameterNodeWrapper
+class DINSegmentParameters:
+    """What is segmented, how it is shown, and what came of it.
+
+    Attributes:
+        inputNode: The image, or the sequence of a cine series.
+        secondNode: Another phase of the same heart, or None.
+        task: Name of the task that made the result; empty before the first.
+        model: Name of a model in weights.json; empty for each task's own first one.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        segmentationNode: The result; of a sequence the proxy of the phase in view.
+        enhancedNode: The enhanced image that belongs to it.
+        secondSegmentationNode: The result of `secondNode`.
+        secondEnhancedNode: The enhanced image of `secondNode`.
+        showSecond: `secondNode` and its result are in view.
+        segmentationSequenceNode: The results of all phases of a sequence.
+        enhancedSequenceNode: The enhanced images of all phases of a sequence.
+        plotChartNode: Volume over time.
+        tableNode: The measurements.
+        sideBySide: Original and enhanced image in two linked views.
+        threeD: Segments as surfaces in a 3D view.
+        outline: Segments as outlines; otherwise their areas are filled.
+        showPlot: The plot of volume over time is in view.
+        method: How the shown enhanced image is made, as in `dinsegment.enhancement.METHODS`.
+        windowsX: Fuzzy windows along a row, m + 1.
+        windowsY: Fuzzy windows along a column, n + 1.
+        gamma: Sharpness of the fuzzy windows.
+    """
+
+    # The wrapper takes only typing.Union for nodes, and stores None only where None is a member of it.
+    inputNode: Union[slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLSequenceNode, None]  # noqa: UP007
+    secondNode: slicer.vtkMRMLScalarVolumeNode
+    task: str = ""
+    model: str = ""
+    device: Annotated[str, Choice(list(DEVICES)), Default("auto")]
+    segmentationNode: slicer.vtkMRMLSegmentationNode
+    enhancedNode: slicer.vtkMRMLScalarVolumeNode
+    secondSegmentationNode: slicer.vtkMRMLSegmentationNode
+    secondEnhancedNode: slicer.vtkMRMLScalarVolumeNode
+    showSecond: bool = False
+    segmentationSequenceNode: slicer.vtkMRMLSequenceNode
+    enhancedSequenceNode: slicer.vtkMRMLSequenceNode
+    plotChartNode: slicer.vtkMRMLPlotChartNode
+    tableNode: slicer.vtkMRMLTableNode
+    sideBySide: bool = True
+    threeD: bool = False
+    outline: bool = True
+    showPlot: bool = True
+    method: Annotated[str, Choice(list(METHODS)), Default("fuzzy")]
+    windowsX: Annotated[int, WithinRange(2, 9), Default(3)]
+    windowsY: Annotated[int, WithinRange(2, 9), Default(3)]
+    gamma: Annotated[float, WithinRange(0.1, 5.0), Default(1.0)]
+
+
+def parameters_of_scene() -> DINSegmentParameters:
+    """The module's parameter node in the application's scene, made if there is none."""
+    logic = ScriptedLoadableModuleLogic()
+    logic.moduleName = MODULE
+    return DINSegmentParameters(logic.getParameterNode())

@@ -1,0 +1,220 @@
+"""The nodes that belong to a result, as the parameter node knows them, and what is measured of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import slicer
+import vtk
+
+from dinsegment.errors import InputError
+from dinsegment.measurements import CardiacFunction
+from dinsegment.tasks import TASKS
+from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.logic import Result
+from dinsegment_slicer.measure import (
+    MeasuredSegment,
+    function_of,
+    measure_phases,
+    update_measurement_table,
+    update_volume_plot,
+)
+from dinsegment_slicer.nodes import original_of, plain_enhanced_node
+from dinsegment_slicer.preview import EnhancedImage
+from dinsegment_slicer.scene import remove_node
+from dinsegment_slicer.sequences import browser_of, phases, proxy_of, select_phase, sequence_of, times_ms
+
+if TYPE_CHECKING:  # The application alone has what it is made of.
+    from dinsegment_slicer.parameters import DINSegmentParameters
+
+SEGMENTATION_EVENTS = (
+    slicer.vtkSegmentation.SegmentAdded,
+    slicer.vtkSegmentation.SegmentRemoved,
+    slicer.vtkSegmentation.SegmentModified,
+    slicer.vtkSegmentation.SourceRepresentationModified,
+    slicer.vtkMRMLSegmentationNode.SegmentationChangedEvent,
+)
+"""What a correction in the Segment Editor, or another phase of a sequence, says of itself."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the panel shows of a result.
+
+    Attributes:
+        title: What it is of.
+        columns: Segments, in each of the phases that `titles` names.
+        titles: Headings of the columns.
+        function: Of the left ventricle; None for a single phase.
+        phases: How many phases there are.
+    """
+
+    title: str
+    columns: Sequence[Sequence[MeasuredSegment]]
+    titles: Sequence[str]
+    function: CardiacFunction | None
+    phases: int
+
+
+class ResultNodes:
+    """A result in the scene: of a volume, of two phases of one heart, or of a sequence.
+
+    Args:
+        parameters: The parameter node, whose node references are read and, by what says so, changed.
+    """
+
+    def __init__(self, parameters: DINSegmentParameters) -> None:
+        self._parameters = parameters
+
+    def segmentations(self) -> list[slicer.vtkMRMLSegmentationNode]:
+        """Those in view: one, or one for each of two phases; of a sequence the proxy."""
+        nodes = (self._parameters.segmentationNode, self._parameters.secondSegmentationNode)
+        return [node for node in nodes if node is not None]
+
+    def shown(self) -> tuple[slicer.vtkMRMLScalarVolumeNode | None, slicer.vtkMRMLScalarVolumeNode | None]:
+        """Original and enhanced image to show side by side; None where there is none."""
+        enhancedNode = self._parameters.enhancedNode
+        if self._parameters.showSecond and self._parameters.secondEnhancedNode is not None:
+            enhancedNode = self._parameters.secondEnhancedNode
+        return (original_of(enhancedNode), enhancedNode) if enhancedNode is not None else (None, None)
+
+    def observed(self) -> list[tuple[slicer.vtkMRMLNode, int]]:
+        """Nodes, and the events after which the volumes are to be computed again."""
+        events = [(node, event) for node in self.segmentations() for event in SEGMENTATION_EVENTS]
+        browserNode = self._browser()
+        return [*events, (browserNode, vtk.vtkCommand.ModifiedEvent)] if browserNode is not None else events
+
+    def replace_by(self, result: Result) -> None:
+        """Takes a new result in place of the one before, whose segmentations stay in the scene, hidden."""
+        p = self._parameters
+        for node in self.segmentations():
+            if node.GetDisplayNode() is not None:
+                node.GetDisplayNode().SetVisibility(False)
+        replaced = (p.enhancedNode, p.secondEnhancedNode, p.enhancedSequenceNode, p.plotChartNode, p.tableNode)
+        second = (*zip(result.segmentationNodes, result.enhancedNodes, strict=True), (None, None))[1]
+        p.task = result.task.name
+        p.segmentationNode, p.enhancedNode = result.segmentationNode, result.enhancedNode
+        p.secondSegmentationNode, p.secondEnhancedNode = second
+        p.segmentationSequenceNode = result.sequences.segmentationSequenceNode if result.sequences else None
+        p.enhancedSequenceNode = result.sequences.enhancedSequenceNode if result.sequences else None
+        p.plotChartNode = p.tableNode = None
+        p.showSecond = False
+        self._remove(replaced)
+
+    def measure(self) -> Measurement | None:
+        """Measures what there is now, and brings plot and table up to date; None without a result.
+
+        Raises:
+            InputError: A segment cannot be measured.
+        """
+        p = self._parameters
+        task = TASKS.get(p.task)
+        if p.segmentationNode is None or task is None:
+            return None
+        title = p.segmentationNode.GetName()
+        if p.segmentationSequenceNode is not None:
+            return self._measure_sequence(title)
+        columns = measure_phases(self.segmentations())
+        function = function_of(task, columns)
+        titles = [_("Volume (ml)")]
+        if function is not None:
+            titles = [_("ED (ml)"), _("ES (ml)")] if function.end_diastole == 0 else [_("ES (ml)"), _("ED (ml)")]
+        elif len(columns) == 2:
+            titles = [_("First (ml)"), _("Second (ml)")]
+        p.tableNode = update_measurement_table(self._scene, f"{title} measurements", columns, function, p.tableNode)
+        return Measurement(title, columns, titles, function, len(columns))
+
+    def show_phase(self, index: int) -> None:
+        """Brings a phase, counted from 0, into view."""
+        browserNode = self._browser()
+        if browserNode is not None:
+            select_phase(browserNode, index)
+        else:
+            self._parameters.showSecond = index == 1
+
+    def enhanced_images(self) -> list[EnhancedImage]:
+        """All enhanced images, the one in view first."""
+        p = self._parameters
+        if p.enhancedNode is None:
+            return []
+        if p.enhancedSequenceNode is not None:
+            return self._enhanced_phases()
+        nodes = [p.enhancedNode, *([p.secondEnhancedNode] if p.secondEnhancedNode is not None else [])]
+        images = [EnhancedImage(original_of(node), node) for node in nodes if original_of(node) is not None]
+        return images[::-1] if p.showSecond else images
+
+    def add_enhanced(self) -> None:
+        """Adds an enhanced image of the chosen input, still a copy of it, unless there is one already.
+
+        Raises:
+            InputError: Nothing that can be enhanced is chosen.
+        """
+        p = self._parameters
+        volumeNode = p.inputNode
+        if volumeNode is not None and volumeNode.IsA("vtkMRMLSequenceNode"):
+            volumeNode = proxy_of(volumeNode)
+            if volumeNode is None:
+                raise InputError(
+                    _("The sequence '{name}' is not in view: show it first (module Sequences).").format(
+                        name=p.inputNode.GetName()
+                    )
+                )
+        if volumeNode is not None and volumeNode is original_of(p.enhancedNode):
+            return
+        enhancedNode = plain_enhanced_node(volumeNode)
+        # The enhanced image alone makes room; one that belongs to a result stays with it in the scene.
+        replaced = () if p.segmentationNode is not None else (p.enhancedNode,)
+        p.segmentationNode = p.secondSegmentationNode = p.secondEnhancedNode = None
+        p.segmentationSequenceNode = p.enhancedSequenceNode = p.plotChartNode = p.tableNode = None
+        p.showSecond = False
+        p.enhancedNode = enhancedNode
+        self._remove(replaced)
+
+    def _measure_sequence(self, title: str) -> Measurement:
+        p = self._parameters
+        task, sequenceNode = TASKS[p.task], p.segmentationSequenceNode
+        nodes = [sequenceNode.GetNthDataNode(n) for n in range(sequenceNode.GetNumberOfDataNodes())]
+        measured = measure_phases(nodes, p.segmentationNode)
+        function = function_of(task, measured)
+        browserNode = self._browser()
+        selected = browserNode.GetSelectedItemNumber() if browserNode is not None else 0
+        columns, titles = [measured[selected]], [_("Phase {number} (ml)").format(number=selected + 1)]
+        if function is not None:
+            columns += [measured[function.end_diastole], measured[function.end_systole]]
+            titles += [_("ED (ml)"), _("ES (ml)")]
+        p.plotChartNode = update_volume_plot(
+            self._scene, f"{title} volumes", task, measured, times_ms(sequenceNode), function, p.plotChartNode
+        )
+        p.tableNode = update_measurement_table(self._scene, f"{title} measurements", measured, function, p.tableNode)
+        title = _("{title}, phase {number} of {count}").format(title=title, number=selected + 1, count=len(measured))
+        return Measurement(title, columns, titles, function, len(measured))
+
+    def _enhanced_phases(self) -> list[EnhancedImage]:
+        p = self._parameters
+        found = sequence_of(original_of(p.enhancedNode))
+        browserNode = self._browser()
+        if found is None or browserNode is None:
+            return []
+        sequenceNode, enhancedSequence = found[1], p.enhancedSequenceNode
+        nodes = [enhancedSequence.GetNthDataNode(n) for n in range(enhancedSequence.GetNumberOfDataNodes())]
+        images = [
+            EnhancedImage(volumeNode, node, p.enhancedNode)
+            for volumeNode, node in zip(phases(sequenceNode), nodes, strict=True)
+        ]
+        selected = browserNode.GetSelectedItemNumber()
+        return images[selected:] + images[:selected]
+
+    def _browser(self) -> slicer.vtkMRMLSequenceBrowserNode | None:
+        sequenceNode = self._parameters.segmentationSequenceNode
+        return browser_of(sequenceNode) if sequenceNode is not None else None
+
+    @property
+    def _scene(self) -> slicer.vtkMRMLScene:
+        return self._parameters.parameterNode.GetScene()
+
+    def _remove(self, nodes: Sequence[slicer.vtkMRMLNode | None]) -> None:
+        for node in nodes:
+            if node is not None and node.GetScene() is not None:
+                remove_node(node)

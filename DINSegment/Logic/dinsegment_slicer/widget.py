@@ -1,0 +1,393 @@
+"""The panel: reads the parameter node, calls the controller, shows what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import qt
+import slicer
+import vtk
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
+from slicer.util import VTKObservationMixin
+
+from dinsegment.errors import DINSegmentError
+from dinsegment.tasks import TASKS, Task
+from dinsegment.weights import find_entry
+from dinsegment_slicer.controller import Controller, Message, Request, Severity
+from dinsegment_slicer.dependencies import Dependencies
+from dinsegment_slicer.enhancement_section import EnhancementSection
+from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.logic import DINSegmentLogic, Result
+from dinsegment_slicer.model_section import ModelSection
+from dinsegment_slicer.parameters import DINSegmentParameters, parameters_of_scene
+from dinsegment_slicer.preview import EnhancedImage
+from dinsegment_slicer.result import ResultNodes
+from dinsegment_slicer.result_section import ResultSection
+from dinsegment_slicer.segment_display import show_3d, show_outline
+from dinsegment_slicer.sequences import sequence_of
+from dinsegment_slicer.states import State
+from dinsegment_slicer.views import SideBySide
+
+RUN_INTERVAL_MS = 50
+"""Between two looks at a run."""
+MEASURE_DELAY_MS = 300
+"""After the last correction, until the volumes are computed again."""
+
+
+class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """What Slicer shows for the module."""
+
+    def __init__(self, parent: Any = None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.parameters: DINSegmentParameters | None = None
+        self._guiTag: Any = None
+        self._observed: list[tuple[Any, int]] = []
+        self._updating = False
+
+    # --- life of the module -------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        """Makes the panel; called once, when the user first opens the module."""
+        ScriptedLoadableModuleWidget.setup(self)
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/DINSegment.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+
+        self.logic = DINSegmentLogic()
+        self.controller = Controller(self.logic, Dependencies(), self._ask)
+        self.views = SideBySide(slicer.mrmlScene, slicer.app.applicationLogic())
+        self.result = ResultSection(self.ui)
+        self.model = ModelSection(self.ui)
+        self.enhancement = EnhancementSection(self.ui, self._enhancedImages, self._currentSlice)
+        self._runTimer = _timer(RUN_INTERVAL_MS, self.controller.tick)
+        self._measureTimer = _timer(MEASURE_DELAY_MS, self._measure, once=True)
+
+        self.taskButtons = {"heart": self.ui.segmentHeartButton, "abdomen": self.ui.segmentAbdomenButton}
+        self._set_icons()
+        self._connect()
+        self._showParameterNode(parameters_of_scene())
+        self._updatePanel()
+
+    def cleanup(self) -> None:
+        """Ends what runs and gives everything back; called when the module is closed or reloaded."""
+        self._runTimer.stop()
+        self._measureTimer.stop()
+        self._showParameterNode(None)
+        self.controller.close()
+        self.views.close()
+        self.removeObservers()
+
+    def enter(self) -> None:
+        """The user opens the module."""
+        self._showParameterNode(parameters_of_scene())
+        self._chooseAnImage()
+        self._updateViews()
+
+    def exit(self) -> None:
+        """The user opens another module: the own layout comes back, a run goes on."""
+        self.enhancement.stop()
+        self.views.hide()
+
+    def _connect(self) -> None:
+        self.controller.changed.connect(self._updatePanel)
+        self.controller.finished.connect(self._onFinished)
+        self.model.message.connect(self._onModelMessage)
+        for name, button in self.taskButtons.items():
+            button.clicked.connect(lambda _checked=False, name=name: self._onSegment(TASKS[name]))
+        self.ui.cancelButton.clicked.connect(lambda _checked=False: self.controller.cancel())
+        self.ui.messageCloseButton.clicked.connect(lambda _checked=False: self.controller.tell(None))
+        self.ui.wholeSequenceButton.clicked.connect(self._onWholeSequence)
+        self.ui.endDiastoleButton.clicked.connect(lambda _checked=False: self._showPhase("end_diastole"))
+        self.ui.endSystoleButton.clicked.connect(lambda _checked=False: self._showPhase("end_systole"))
+        self.ui.editButton.clicked.connect(self._onEdit)
+        self.ui.showEnhancedButton.clicked.connect(self._onShowEnhanced)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self._onSceneChanged)
+        self.addObserver(scene, scene.EndImportEvent, self._onSceneChanged)
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved)
+
+    # --- the scene ------------------------------------------------------------------------------------
+
+    def _onSceneStartClose(self, _caller: Any, _event: str) -> None:
+        self._runTimer.stop()
+        self._measureTimer.stop()
+        self.enhancement.stop()
+        self.controller.sceneClosed()
+        self._showParameterNode(None)
+
+    def _onSceneChanged(self, _caller: Any, _event: str) -> None:
+        # A loaded scene brings a parameter node of its own.
+        self._showParameterNode(parameters_of_scene())
+        if self.parent.isEntered:
+            self._updateViews()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeAboutToBeRemoved(self, _caller: Any, _event: str, node: slicer.vtkMRMLNode) -> None:
+        self.controller.nodeRemoved(node)
+        if self.parameters is not None and node in (self.parameters.segmentationNode, self.parameters.enhancedNode):
+            self.enhancement.stop()
+            self._measureTimer.start()
+
+    # --- the parameter node -----------------------------------------------------------------------------
+
+    def _showParameterNode(self, parameters: DINSegmentParameters | None) -> None:
+        if self.parameters is not None:
+            self.parameters.disconnectGui(self._guiTag)
+            self.removeObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
+        self.parameters = parameters
+        self.model.setParameters(parameters)
+        self.enhancement.setParameters(parameters)
+        if parameters is not None:
+            self._guiTag = parameters.connectGui(self.ui)
+            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
+            self._onParametersModified()
+        else:
+            self._observeResult()
+
+    def _onParametersModified(self, _caller: Any = None, _event: str | None = None) -> None:
+        if self.parameters is None or self._updating:
+            return
+        self._updating = True  # What follows changes the parameter node itself.
+        try:
+            self.controller.chooseInput(self.parameters.inputNode)
+            self.model.update()
+            self.enhancement.update()
+            self._observeResult()
+            self._updateDisplay()
+            self._updateViews()
+        finally:
+            self._updating = False
+        self._measure()
+
+    def _chooseAnImage(self) -> None:
+        """The image in view, or else the first one, saves a click."""
+        if self.parameters is None or self.parameters.inputNode is not None:
+            return
+        selection = slicer.app.applicationLogic().GetSelectionNode()
+        active = slicer.mrmlScene.GetNodeByID(selection.GetActiveVolumeID() or "") if selection else None
+        if active is None or not active.IsA("vtkMRMLScalarVolumeNode") or active.IsA("vtkMRMLLabelMapVolumeNode"):
+            active = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+        if active is not None:
+            found = sequence_of(active)
+            self.parameters.inputNode = found[1] if found else active
+
+    # --- segmenting ----------------------------------------------------------------------------------------
+
+    def _onSegment(self, task: Task) -> None:
+        if self.parameters is None:
+            return
+        self.enhancement.stop()
+        self.logic.worker.environment = self.model.environment()
+        self.controller.segment(
+            Request(
+                task,
+                self.parameters.inputNode,
+                self.parameters.secondNode,
+                self.model.modelFor(task),
+                self.parameters.device,
+            )
+        )
+
+    def _onFinished(self, _request: Request, result: Result) -> None:
+        if self.parameters is None:
+            return
+        self._updating = True
+        try:
+            self._resultNodes().replace_by(result)
+        finally:
+            self._updating = False
+        self.ui.resultSection.collapsed = False
+        self.enhancement.onNewImages()
+        self._onParametersModified()
+
+    def _ask(self, question: str) -> bool:
+        return bool(slicer.util.confirmOkCancelDisplay(question, windowTitle=_("DINSegment")))
+
+    def _onWholeSequence(self, _checked: bool = False) -> None:
+        found = sequence_of(self.parameters.inputNode) if self.parameters else None
+        if found:
+            self.parameters.secondNode = None
+            self.parameters.inputNode = found[1]
+
+    # --- the result --------------------------------------------------------------------------------------
+
+    def _resultNodes(self) -> ResultNodes:
+        return ResultNodes(self.parameters)
+
+    def _observeResult(self) -> None:
+        """The volumes follow every correction and every change of phase."""
+        observed = self._resultNodes().observed() if self.parameters is not None else []
+        if observed == self._observed:
+            return
+        for node, event in self._observed:
+            self.removeObserver(node, event, self._onResultModified)
+        for node, event in observed:
+            self.addObserver(node, event, self._onResultModified)
+        self._observed = observed
+
+    def _onResultModified(self, _caller: Any, _event: str) -> None:
+        self._measureTimer.start()
+
+    def _measure(self) -> None:
+        if self.parameters is None:
+            return
+        self._updating = True
+        try:
+            measurement = self._resultNodes().measure()
+        except DINSegmentError as error:
+            self.controller.tell(Message(Severity.ERROR, str(error)))
+            measurement = None
+        finally:
+            self._updating = False
+        self.ui.resultSection.setVisible(measurement is not None)
+        if measurement is None:
+            return
+        self.result.showSegments(measurement.columns, measurement.titles)
+        self.result.showFunction(measurement.function)
+        self.ui.resultLabel.setText(measurement.title)
+        self.ui.phaseFrame.setVisible(measurement.function is not None)
+        self.ui.plotCheckBox.setVisible(self.parameters.segmentationSequenceNode is not None)
+        self._function = measurement.function
+
+    def _showPhase(self, name: str) -> None:
+        self._resultNodes().show_phase(getattr(self._function, name))
+
+    def _updateDisplay(self) -> None:
+        for segmentationNode in self._resultNodes().segmentations():
+            show_outline(segmentationNode, self.parameters.outline)
+            show_3d(segmentationNode, self.parameters.threeD)
+
+    def _updateViews(self) -> None:
+        if self.parameters is None or not self.parent.isEntered:
+            return
+        volumeNode, enhancedNode = self._resultNodes().shown()
+        if self.parameters.sideBySide and volumeNode is not None and enhancedNode is not None:
+            plot = self.parameters.plotChartNode if self.parameters.showPlot else None
+            segmentations = self._resultNodes().segmentations()
+            self.views.show(volumeNode, enhancedNode, segmentations, threeD=self.parameters.threeD, plotChartNode=plot)
+        else:
+            self.views.hide()
+
+    def _onEdit(self, _checked: bool = False) -> None:
+        segmentationNode = self.parameters.segmentationNode
+        volumeNode, _enhancedNode = self._resultNodes().shown()
+        slicer.util.selectModule("SegmentEditor")
+        editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
+        editor.setSegmentationNode(segmentationNode)
+        editor.setSourceVolumeNode(volumeNode)
+        slicer.util.setSliceViewerLayers(background=volumeNode)
+
+    # --- the enhanced image ------------------------------------------------------------------------------
+
+    def _enhancedImages(self) -> Sequence[EnhancedImage]:
+        return self._resultNodes().enhanced_images()
+
+    def _currentSlice(self) -> int:
+        volumeNode, _enhancedNode = self._resultNodes().shown()
+        return self.views.currentSlice(volumeNode) if volumeNode is not None else 0
+
+    def _onShowEnhanced(self, _checked: bool = False) -> None:
+        if self.parameters is None:
+            return
+        try:
+            self._resultNodes().add_enhanced()
+        except DINSegmentError as error:
+            self.controller.tell(Message(Severity.ERROR, str(error)))
+            return
+        self.parameters.sideBySide = True
+        self.enhancement.recompute()
+        self._updateViews()
+
+    # --- what is shown of the controller -------------------------------------------------------------------
+
+    def _updatePanel(self) -> None:
+        busy = self.controller.busy
+        if busy and not self._runTimer.isActive():
+            self._runTimer.start()
+        elif not busy and self._runTimer.isActive():
+            self._runTimer.stop()
+        for widget in (self.ui.inputSelector, self.ui.secondSelector, self.ui.modelComboBox, self.ui.deviceComboBox):
+            widget.setEnabled(not busy)
+        self._updateTaskButtons()
+        self._updateSequenceHint()
+        self.ui.progressFrame.setVisible(busy)
+        self.ui.cancelButton.setEnabled(self.controller.state is State.RUNNING)
+        self.ui.progressBar.setValue(round(1000 * self.controller.fraction))
+        self.ui.progressLabel.setText(_progress_text(self.controller))
+        self._showMessage(self.controller.message)
+
+    def _updateTaskButtons(self) -> None:
+        reasons = []
+        for name, button in self.taskButtons.items():
+            reason = self._reason(TASKS[name])
+            button.setEnabled(reason is None and not self.controller.busy)
+            button.setToolTip(reason or _finds(TASKS[name]))
+            if reason and reason not in reasons:
+                reasons.append(reason)
+        self.ui.reasonLabel.setText("\n".join(reasons))
+        self.ui.reasonLabel.setVisible(bool(reasons) and not self.controller.busy)
+
+    def _reason(self, task: Task) -> str | None:
+        """Why the task cannot run; None if it can."""
+        try:
+            find_entry(self.model.modelFor(task), task)
+        except DINSegmentError:
+            return _("Segment {task}: there is no model for it yet.").format(task=task.title.lower())
+        if self.controller.state is State.NO_INPUT:
+            return _("Choose an image first.")
+        return None
+
+    def _updateSequenceHint(self) -> None:
+        found = sequence_of(self.parameters.inputNode) if self.parameters and self.parameters.inputNode else None
+        self.ui.wholeSequenceButton.setVisible(found is not None and not self.controller.busy)
+        if found:
+            count = found[1].GetNumberOfDataNodes()
+            self.ui.wholeSequenceButton.setText(
+                _("This is one phase of a cine: use all {count} phases").format(count=count)
+            )
+
+    def _showMessage(self, message: Message | None) -> None:
+        self.ui.messageFrame.setVisible(message is not None)
+        if message is None:
+            return
+        icons = {
+            Severity.INFORMATION: qt.QStyle.SP_MessageBoxInformation,
+            Severity.WARNING: qt.QStyle.SP_MessageBoxWarning,
+            Severity.ERROR: qt.QStyle.SP_MessageBoxCritical,
+        }
+        icon = slicer.app.style().standardIcon(icons[message.severity])
+        self.ui.messageIcon.setPixmap(icon.pixmap(24, 24))
+        self.ui.messageLabel.setText(message.text)
+
+    def _onModelMessage(self, text: str, isError: bool) -> None:
+        self.controller.tell(Message(Severity.ERROR if isError else Severity.INFORMATION, text))
+
+    def _set_icons(self) -> None:
+        for name, button in self.taskButtons.items():
+            button.setIcon(qt.QIcon(self.resourcePath(f"Icons/{name}.png")))
+        self.ui.exportButton.setToolTip(_("The DICOM SEG export is not part of this version yet."))
+
+
+def _timer(interval_ms: int, slot: Any, once: bool = False) -> qt.QTimer:
+    timer = qt.QTimer()
+    timer.setInterval(interval_ms)
+    timer.setSingleShot(once)
+    timer.timeout.connect(slot)
+    return timer
+
+
+def _finds(task: Task) -> str:
+    return _("Find in the chosen image: {segments}.").format(segments=", ".join(s.name.lower() for s in task.segments))
+
+
+def _progress_text(controller: Controller) -> str:
+    left = controller.secondsLeft
+    if left is None:
+        return controller.text
+    if left < 90:
+        return _("{text} ({seconds:.0f} s left)").format(text=controller.text, seconds=left)
+    return _("{text} ({minutes:.0f} min left)").format(text=controller.text, minutes=left / 60)
