@@ -1,7 +1,8 @@
 """The tasks as data: modality, segments with their codes and colours, how slices are prepared.
 
-Codes are SNOMED CT. Colours are those that Slicer's own terminologies recommend for the structure, so that a result
-looks like every other segmentation in Slicer; myocardium, which Slicer does not know, has its colour of muscle.
+Codes are SNOMED CT. Colours of the abdomen are those that Slicer's own terminologies recommend, so that a result looks
+like every other segmentation in Slicer. The heart's are not: Slicer has three reds of flesh for it, which nobody tells
+apart as outlines; these are told apart on grey, also by the colour-blind.
 """
 
 from __future__ import annotations
@@ -93,9 +94,9 @@ HEART = Task(
     title="Heart",
     modality="MR",
     segments=(
-        Segment(1, "Right ventricle", "RV", Code("SCT", "53085002", "Right ventricle"), (181, 85, 57)),
-        Segment(2, "Left ventricular myocardium", "Myo", Code("SCT", "74281007", "Myocardium"), (192, 104, 88)),
-        Segment(3, "Left ventricle", "LV", Code("SCT", "87878005", "Left ventricle"), (152, 55, 13)),
+        Segment(1, "Right ventricle", "RV", Code("SCT", "53085002", "Right ventricle"), (255, 176, 0)),
+        Segment(2, "Left ventricular myocardium", "Myo", Code("SCT", "74281007", "Myocardium"), (64, 224, 208)),
+        Segment(3, "Left ventricle", "LV", Code("SCT", "87878005", "Left ventricle"), (255, 79, 109)),
     ),
     chamber=3,
     muscle=2,
