@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import mrml
 import numpy as np
@@ -30,11 +28,6 @@ from dinsegment_slicer.sequences import (
     sequence_of,
     times_ms,
 )
-
-_spec = importlib.util.spec_from_file_location("images", Path(__file__).parents[1] / "Python" / "conftest.py")
-_images = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_images)
-data_folder, sunnybrook_folder = _images.data_folder, _images.sunnybrook_folder
 
 SHIFT = mrml.affine(mrml.rotation(10, 20, 30), (1, 1, 1), (5, 6, 7))
 

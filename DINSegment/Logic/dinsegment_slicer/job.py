@@ -123,9 +123,6 @@ class Worker:
         """
         if self._job is not None and not self._job.finished:
             raise WorkerError(_("A segmentation is running: wait for it, or cancel it."))
-        if not self._used:
-            self._used = True
-            remove_leftovers()
         _workers.add(self)
         for folder in tuple(self._in_use):
             self._release(folder)
@@ -144,6 +141,9 @@ class Worker:
 
     def _warm_process(self) -> WorkerProcess:
         """The process that is there, if it still serves, or a new one."""
+        if not self._used:
+            remove_leftovers()
+            self._used = True
         process = self._process
         if process is None or not process.running or process.worn or self._started_with != self.environment:
             self._end_process()

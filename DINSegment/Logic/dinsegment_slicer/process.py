@@ -14,12 +14,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from dinsegment.errors import WorkerError
 from dinsegment_slicer.i18n import tr as _
+
+if TYPE_CHECKING:
+    import psutil  # Elsewhere only once it is needed: a fresh Slicer does not have it.
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,15 @@ def remove_folder(folder: Path) -> bool:
 
 
 def remove_leftovers() -> None:
-    """Removes the temporary folders of processes that are gone."""
+    """Removes the temporary folders of processes that are gone.
+
+    Raises:
+        WorkerError: What the worker needs is not installed.
+    """
+    try:
+        import psutil
+    except ImportError as error:
+        raise WorkerError(_("The packages that segmentation needs are not installed: install them first.")) from error
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
         pid = folder.name[len(FOLDER_PREFIX) :].split("-")[0]
         if pid.isdigit() and folder.is_dir() and not folder.is_symlink() and not psutil.pid_exists(int(pid)):
@@ -214,6 +223,8 @@ class WorkerProcess:
         if self._closed:
             return
         self._closed = True
+        import psutil
+
         tree = self._tree()
         self._kill_group()
         for process in tree:
@@ -234,6 +245,8 @@ class WorkerProcess:
         return self.exit_code
 
     def _tree(self) -> list[psutil.Process]:
+        import psutil
+
         if self._look() is not None:
             return []
         with suppress(psutil.Error):
@@ -266,6 +279,8 @@ def _wait(popen: subprocess.Popen, tree: Sequence[psutil.Process]) -> None:
 
 
 def _alive(process: psutil.Process) -> bool:
+    import psutil
+
     # An orphan is reaped by the system, in its own time: a zombie is gone already.
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

@@ -69,7 +69,6 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._set_icons()
         self._connect()
         self._showParameterNode(parameters_of_scene())
-        self._updatePanel()
 
     def cleanup(self) -> None:
         """Ends what runs and gives everything back; called when the module is closed or reloaded."""
@@ -161,6 +160,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._updateViews()
         finally:
             self._updating = False
+        self._updatePanel()
         self._measure()
 
     def _chooseAnImage(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The reference images, no part of the repository: DINSEGMENT_DATA, or shared/data beside it."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     folder = Path(os.environ.get("DINSEGMENT_DATA") or beside)
     if not folder.is_dir():
         pytest.skip(f"The reference images are missing: there is no folder '{folder}' (set DINSEGMENT_DATA).")

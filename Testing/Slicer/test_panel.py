@@ -1,0 +1,519 @@
+"""The panel, clicked through: the real .ui, the real worker, the real MRML, on the Qt host."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import slicer
+
+pytest.importorskip("PySide6", reason="the panel needs PySide6")
+
+from host import Host
+from host.api import Api, check_forms, check_sources
+
+from dinsegment_slicer.sample_data import add_cine_phantom, add_heart_phantom
+
+MODULE = Path(__file__).parents[2] / "DINSegment" / "DINSegment.py"
+
+
+@pytest.fixture
+def host(monkeypatch, tmp_path):
+    monkeypatch.setenv("DINSEGMENT_CACHE", str(tmp_path / "cache"))
+    with Host() as host:
+        host.load_module(MODULE)
+        yield host
+
+
+@pytest.fixture(scope="module")
+def warm_worker():
+    """One process for all panels here: starting it takes seconds."""
+    from dinsegment_slicer.job import Worker
+
+    worker = Worker()
+    yield worker
+    worker.close()
+
+
+@pytest.fixture
+def panel(host, warm_worker, monkeypatch):
+    widget = host.open_module("DINSegment")
+    monkeypatch.setattr(widget.logic, "worker", warm_worker)
+    monkeypatch.setattr(widget.logic, "close", lambda: None)
+    host.pump()
+    return widget
+
+
+@pytest.fixture
+def phantom(host):
+    return add_heart_phantom(slicer.mrmlScene)
+
+
+def segment(host, panel, seconds=90):
+    panel.ui.segmentHeartButton.click()
+    host.wait_until(lambda: not panel.controller.busy, seconds)
+    host.pump(0.5)
+
+
+def choose(panel, node):
+    panel.ui.inputSelector.setCurrentNode(node)
+
+
+def rows(table):
+    return [[table.item(r, c).text() for c in range(table.columnCount)] for r in range(table.rowCount)]
+
+
+def shown(widget):
+    return widget.isVisibleTo(widget.window())
+
+
+class TestWithoutAnImage:
+    def test_the_buttons_say_why_they_cannot_run(self, panel):
+        for button in (panel.ui.segmentHeartButton, panel.ui.segmentAbdomenButton):
+            assert not button.enabled
+        assert "Choose an image first." in panel.ui.reasonLabel.text
+        assert "Segment abdomen: there is no model for it yet." in panel.ui.reasonLabel.text
+        assert "Choose an image" in panel.ui.segmentHeartButton.toolTip
+
+    def test_nothing_is_shown_that_is_not_there(self, panel):
+        for widget in (panel.ui.progressFrame, panel.ui.messageFrame, panel.ui.resultSection):
+            assert not shown(widget)
+        assert shown(panel.ui.noteLabel) and "not a medical device" in panel.ui.noteLabel.text
+
+    def test_the_image_that_comes_can_be_segmented(self, host, panel):
+        choose(panel, add_heart_phantom(slicer.mrmlScene))
+        assert panel.ui.segmentHeartButton.enabled
+        assert not panel.ui.segmentAbdomenButton.enabled  # No model yet.
+
+
+class TestHeart:
+    def test_from_the_click_to_the_volumes(self, host, phantom, panel):
+        choose(panel, phantom)
+        before = slicer.util.arrayFromVolume(phantom).copy()
+        panel.ui.segmentHeartButton.click()
+        assert not panel.ui.segmentHeartButton.enabled and not panel.ui.inputSelector.enabled
+        assert shown(panel.ui.progressFrame)
+        host.wait_until(lambda: panel.ui.progressBar.value > 300, 60)
+        assert panel.ui.cancelButton.enabled and "slice" in panel.ui.progressLabel.text
+        host.wait_until(lambda: not panel.controller.busy, 60)
+        host.pump(0.5)
+        assert not shown(panel.ui.progressFrame) and shown(panel.ui.resultSection)
+        names, volumes = zip(*rows(panel.ui.volumeTable), strict=True)
+        assert names == ("Right ventricle", "Left ventricular myocardium", "Left ventricle")
+        assert all(20 < float(v) < 400 for v in volumes)
+        assert not shown(panel.ui.functionTable) and not shown(panel.ui.phaseFrame)
+        assert panel.views.visible
+        assert panel.parameters.tableNode.GetTable().GetNumberOfRows() == 3
+        np.testing.assert_array_equal(slicer.util.arrayFromVolume(phantom), before)
+
+    def test_the_users_layout_comes_back(self, host, phantom, panel):
+        layout = slicer.app.layoutManager()
+        own = layout.layout
+        choose(panel, phantom)
+        segment(host, panel)
+        assert layout.layout > 500
+        panel.ui.sideBySideCheckBox.click()
+        assert layout.layout == own
+        panel.ui.sideBySideCheckBox.click()
+        assert layout.layout > 500
+        slicer.util.selectModule("SegmentEditor")
+        host.pump()
+        assert layout.layout == own
+        slicer.util.selectModule("DINSegment")
+        host.pump()
+        assert layout.layout > 500
+
+    def test_outline_fill_and_3d(self, host, phantom, panel):
+        choose(panel, phantom)
+        segment(host, panel)
+        display = panel.parameters.segmentationNode.GetDisplayNode()
+        assert display.GetVisibility2DOutline() and not display.GetVisibility2DFill()
+        panel.ui.outlineCheckBox.click()
+        assert display.GetVisibility2DFill()
+        panel.ui.threeDCheckBox.click()
+        assert panel.parameters.segmentationNode.GetSegmentation().ContainsRepresentation("Closed surface")
+        panel.ui.threeDCheckBox.click()
+        assert not panel.parameters.segmentationNode.GetSegmentation().ContainsRepresentation("Closed surface")
+
+    def test_the_volumes_follow_corrections(self, host, phantom, panel):
+        choose(panel, phantom)
+        segment(host, panel)
+        node = panel.parameters.segmentationNode
+        before = float(rows(panel.ui.volumeTable)[2][1])
+        labels = slicer.util.arrayFromSegmentBinaryLabelmap(node, "Left ventricle", phantom)
+        labels[:, : labels.shape[1] // 2] = 0
+        slicer.util.updateSegmentBinaryLabelmapFromArray(labels, node, "Left ventricle", phantom)
+        host.pump(0.6)
+        voxel_ml = np.prod(phantom.GetSpacing()) / 1000
+        after = float(rows(panel.ui.volumeTable)[2][1])
+        assert after == pytest.approx(labels.sum() * voxel_ml, abs=0.06) and after < before
+        node.GetSegmentation().GetSegment("Left ventricle").SetName("My LV")
+        host.pump(0.6)
+        assert rows(panel.ui.volumeTable)[2][0] == "My LV"
+
+    def test_editing_opens_the_segment_editor_with_the_right_nodes(self, host, phantom, panel):
+        choose(panel, phantom)
+        segment(host, panel)
+        panel.ui.editButton.click()
+        host.pump()
+        assert slicer.util.selectedModule() == "SegmentEditor"
+        editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
+        assert editor.segmentationNode() is panel.parameters.segmentationNode
+        assert editor.sourceVolumeNode() is phantom
+
+    def test_a_second_run_keeps_the_corrected_segments_and_hides_them(self, host, phantom, panel):
+        choose(panel, phantom)
+        segment(host, panel)
+        first, enhanced = panel.parameters.segmentationNode, panel.parameters.enhancedNode.GetID()
+        segment(host, panel)
+        assert panel.parameters.segmentationNode is not first
+        assert first.GetScene() is slicer.mrmlScene and not first.GetDisplayNode().GetVisibility()
+        assert slicer.mrmlScene.GetNodeByID(enhanced) is None  # It holds no work of the user's.
+        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 1
+
+    def test_export_is_off_and_says_why(self, host, phantom, panel):
+        choose(panel, phantom)
+        segment(host, panel)
+        assert not panel.ui.exportButton.enabled and "not part of this version" in panel.ui.exportButton.toolTip
+
+    def test_an_acdc_image(self, host, panel, acdc_folder):
+        from mrml import add_volume
+
+        from dinsegment.images import read_volume
+
+        volume = read_volume(acdc_folder / "patient001" / "patient001_frame01.nii.gz")
+        node = add_volume(slicer.mrmlScene, volume.array.astype(np.int16), volume.ijk_to_ras, "patient001")
+        choose(panel, node)
+        segment(host, panel)
+        truth = read_volume(acdc_folder / "patient001" / "patient001_frame01_gt.nii.gz").array
+        found = slicer.util.arrayFromSegmentBinaryLabelmap(panel.parameters.segmentationNode, "Left ventricle", node)
+        assert 2 * (found.astype(bool) & (truth == 3)).sum() / (found.sum() + (truth == 3).sum()) > 0.9
+
+    def test_the_panel_answers_all_the_time(self, host, phantom, panel):
+        choose(panel, phantom)
+        segment(host, panel)
+        with host.responsiveness() as probe:
+            segment(host, panel)
+        assert probe.longest < 1.0  # Measured in Testing/Benchmarks/panel.py; here only that nothing blocks.
+
+
+class TestPhases:
+    def test_a_cine_sequence(self, host, panel):
+        browser = add_cine_phantom(slicer.mrmlScene, phases=3)
+        sequence = browser.GetMasterSequenceNode()
+        choose(panel, sequence)
+        segment(host, panel)
+        p = panel.parameters
+        assert p.segmentationSequenceNode.GetNumberOfDataNodes() == 3
+        assert browser.IsSynchronizedSequenceNode(p.segmentationSequenceNode, True)
+        function = dict(rows(panel.ui.functionTable))
+        edv, esv = (float(function[f"End-{name} volume"].split()[0]) for name in ("diastolic", "systolic"))
+        assert edv > esv and float(function["Stroke volume"].split()[0]) == pytest.approx(edv - esv, abs=0.11)
+        assert "phase 1 of 3" in panel.ui.resultLabel.text
+        assert p.plotChartNode.GetNumberOfPlotSeriesNodes() == 5
+        panel.ui.endSystoleButton.click()
+        host.pump(0.5)
+        es = browser.GetSelectedItemNumber()
+        assert es != 0 and f"phase {es + 1} of 3" in panel.ui.resultLabel.text
+        current, _ed, systole = (float(v) for v in rows(panel.ui.volumeTable)[2][1:])
+        assert current == systole == pytest.approx(esv)
+        panel.ui.endDiastoleButton.click()
+        host.pump(0.5)
+        assert browser.GetSelectedItemNumber() == 0
+
+    def test_a_phase_of_a_cine_offers_the_whole_sequence(self, host, panel):
+        browser = add_cine_phantom(slicer.mrmlScene, phases=3)
+        sequence = browser.GetMasterSequenceNode()
+        choose(panel, browser.GetProxyNode(sequence))
+        assert shown(panel.ui.wholeSequenceButton) and "all 3 phases" in panel.ui.wholeSequenceButton.text
+        panel.ui.wholeSequenceButton.click()
+        assert panel.parameters.inputNode is sequence and panel.ui.inputSelector.currentNode() is sequence
+        assert not shown(panel.ui.wholeSequenceButton)
+
+    def test_end_diastole_and_end_systole_as_two_images(self, host, panel):
+        from mrml import add_volume
+
+        from dinsegment.phantom import cine_phantom
+
+        ed, es = (
+            add_volume(slicer.mrmlScene, p.volume.array, p.volume.ijk_to_ras, name)
+            for p, name in zip(cine_phantom(2, slices=6), ("ED", "ES"), strict=True)
+        )
+        choose(panel, ed)
+        panel.ui.secondSelector.setCurrentNode(es)
+        segment(host, panel)
+        assert len(rows(panel.ui.functionTable)) == 5
+        assert [panel.ui.volumeTable.horizontalHeaderItem(c).text() for c in (1, 2)] == ["ED (ml)", "ES (ml)"]
+        panel.ui.endSystoleButton.click()
+        original = slicer.mrmlScene.GetSingletonNode("DINOriginal", "vtkMRMLSliceCompositeNode")
+        assert original.GetBackgroundVolumeID() == es.GetID()
+        panel.ui.endDiastoleButton.click()
+        assert original.GetBackgroundVolumeID() == ed.GetID()
+
+
+class TestWhenSomethingGoesWrong:
+    def test_cancel(self, host, phantom, panel):
+        choose(panel, phantom)
+        before = [slicer.mrmlScene.GetNthNode(n).GetID() for n in range(slicer.mrmlScene.GetNumberOfNodes())]
+        panel.ui.segmentHeartButton.click()
+        host.wait_until(lambda: panel.controller.fraction > 0.1, 60)
+        pid = panel.logic.worker.pid
+        panel.ui.cancelButton.click()
+        host.pump()
+        assert not psutil.pid_exists(pid)
+        after = [slicer.mrmlScene.GetNthNode(n).GetID() for n in range(slicer.mrmlScene.GetNumberOfNodes())]
+        assert after == before
+        assert "Cancelled" in panel.ui.messageLabel.text and panel.ui.segmentHeartButton.enabled
+        panel.ui.messageCloseButton.click()
+        assert not shown(panel.ui.messageFrame)
+
+    def test_a_killed_worker(self, host, phantom, panel):
+        choose(panel, phantom)
+        panel.ui.segmentHeartButton.click()
+        host.wait_until(lambda: panel.controller.fraction > 0.1, 60)
+        os.kill(panel.logic.worker.pid, signal.SIGKILL)
+        host.wait_until(lambda: not panel.controller.busy, 20)
+        assert shown(panel.ui.messageFrame) and "memory" in panel.ui.messageLabel.text
+        segment(host, panel)
+        assert shown(panel.ui.resultSection) and not shown(panel.ui.messageFrame)
+
+    def test_the_image_is_deleted_meanwhile(self, host, phantom, panel):
+        choose(panel, phantom)
+        panel.ui.segmentHeartButton.click()
+        host.pump(0.3)
+        slicer.mrmlScene.RemoveNode(phantom)
+        host.pump()
+        assert not panel.controller.busy and "was removed" in panel.ui.messageLabel.text
+        assert not panel.ui.segmentHeartButton.enabled
+
+    def test_the_scene_is_closed_meanwhile(self, host, phantom, panel):
+        choose(panel, phantom)
+        panel.ui.segmentHeartButton.click()
+        host.pump(0.3)
+        slicer.mrmlScene.Clear()
+        host.pump()
+        assert not panel.controller.busy and not panel.ui.segmentHeartButton.enabled
+        assert panel.logic.worker.pid is None
+        assert panel.parameters.inputNode is None
+
+    def test_an_image_that_cannot_be_segmented(self, host, panel):
+        from mrml import add_volume
+
+        choose(panel, add_volume(slicer.mrmlScene, np.full((3, 20, 20), 7, np.int16), name="Flat"))
+        segment(host, panel)
+        assert "'Flat' is constant" in panel.ui.messageLabel.text
+        assert not shown(panel.ui.resultSection)
+
+    def test_missing_packages_and_a_no(self, host, phantom, panel, tmp_path):
+        from dinsegment_slicer.dependencies import Dependencies
+
+        panel.controller.dependencies = Dependencies(path=[str(tmp_path)])
+        host.answer("Cancel")
+        choose(panel, phantom)
+        panel.ui.segmentHeartButton.click()
+        host.pump()
+        assert len(host.messages) == 1 and "torch" in host.messages[0].text
+        assert "Nothing was installed" in panel.ui.messageLabel.text
+        assert panel.ui.segmentHeartButton.enabled
+
+    def test_the_result_is_deleted(self, host, phantom, panel):
+        choose(panel, phantom)
+        segment(host, panel)
+        slicer.mrmlScene.RemoveNode(panel.parameters.segmentationNode)
+        host.pump(0.6)
+        assert not shown(panel.ui.resultSection)
+        segment(host, panel)
+        assert shown(panel.ui.resultSection)
+
+
+class TestScenes:
+    def test_a_saved_scene_brings_everything_back(self, host, phantom, panel, tmp_path):
+        choose(panel, phantom)
+        segment(host, panel)
+        before = rows(panel.ui.volumeTable)
+        panel.ui.outlineCheckBox.click()
+        panel.ui.windowsXSpinBox.setValue(5)
+        host.pump(0.2)
+        save_scene(tmp_path)
+        slicer.mrmlScene.Clear()
+        host.pump()
+        assert not shown(panel.ui.resultSection) and panel.ui.outlineCheckBox.checked
+        load_scene(tmp_path)
+        host.pump(0.5)
+        p = panel.parameters
+        assert p.inputNode.GetName() == "HeartPhantom" and p.segmentationNode is not None
+        assert not panel.ui.outlineCheckBox.checked and panel.ui.windowsXSpinBox.value == 5
+        assert rows(panel.ui.volumeTable) == before and shown(panel.ui.resultSection)
+        assert panel.views.visible
+
+    def test_two_scenes_in_turn(self, host, phantom, panel, tmp_path):
+        choose(panel, phantom)
+        segment(host, panel)
+        save_scene(tmp_path)
+        slicer.mrmlScene.Clear()
+        other = add_heart_phantom(slicer.mrmlScene)
+        choose(panel, other)
+        segment(host, panel)
+        slicer.mrmlScene.Clear()
+        load_scene(tmp_path)
+        host.pump(0.5)
+        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+        assert shown(panel.ui.resultSection)
+
+    def test_reload(self, host, phantom):
+        panel = host.open_module("DINSegment")
+        choose(panel, phantom)
+        segment(host, panel)
+        pid, before = panel.logic.worker.pid, rows(panel.ui.volumeTable)
+        panel.onReload()
+        host.pump()
+        assert not psutil.pid_exists(pid)
+        again = slicer.util.getModuleWidget("DINSegment")
+        assert again is not panel
+        again.enter()
+        host.pump(0.5)
+        assert again.parameters.inputNode is phantom and rows(again.ui.volumeTable) == before
+
+
+def save_scene(folder):
+    """As Slicer saves: every storable node into a file, then the scene."""
+    scene = slicer.mrmlScene
+    scene.SetRootDirectory(str(folder))
+    for index in range(scene.GetNumberOfNodes()):
+        node = scene.GetNthNode(index)
+        if not node.IsA("vtkMRMLStorableNode") or not node.GetSaveWithScene() or node.IsA("vtkMRMLColorNode"):
+            continue
+        if node.GetStorageNode() is None:
+            node.AddDefaultStorageNode()
+        storage = node.GetStorageNode()
+        if storage is None:
+            continue
+        storage.SetFileName(str(folder / f"{node.GetID()}.{storage.GetDefaultWriteFileExtension()}"))
+        assert storage.WriteData(node), node.GetName()
+    scene.SetURL(str(folder / "scene.mrml"))
+    assert scene.Commit()
+
+
+def load_scene(folder):
+    slicer.mrmlScene.SetURL(str(folder / "scene.mrml"))
+    assert slicer.mrmlScene.Connect()
+
+
+class TestEnhancement:
+    def test_the_enhanced_image_without_segmenting(self, host, phantom, panel):
+        choose(panel, phantom)
+        panel.ui.showEnhancedButton.click()
+        host.pump(0.5)
+        from dinsegment.display import enhanced_volume
+        from dinsegment_slicer.enhancement_section import PUBLISHED
+        from dinsegment_slicer.nodes import volume_from_node
+
+        expected = enhanced_volume(volume_from_node(phantom), PUBLISHED).array
+        shown_array = slicer.util.arrayFromVolume(panel.parameters.enhancedNode)
+        np.testing.assert_array_equal(shown_array, expected)
+        assert panel.views.visible and not shown(panel.ui.resultSection)
+
+    def test_the_image_follows_the_parameters(self, host, phantom, panel):
+        choose(panel, phantom)
+        segment(host, panel)
+        array = slicer.util.arrayFromVolume(panel.parameters.enhancedNode)
+        published = array.copy()
+        panel.ui.gammaSlider.value = 3.0
+        host.pump(0.5)
+        assert np.abs(array - published).max() > 10
+        panel.ui.resetEnhancementButton.click()
+        host.pump(0.5)
+        np.testing.assert_allclose(array, published, atol=1e-3)
+
+    def test_all_phases_of_a_cine_follow(self, host, panel):
+        browser = add_cine_phantom(slicer.mrmlScene, phases=2)
+        choose(panel, browser.GetMasterSequenceNode())
+        segment(host, panel)
+        sequence = panel.parameters.enhancedSequenceNode
+        before = [slicer.util.arrayFromVolume(sequence.GetNthDataNode(n)).copy() for n in range(2)]
+        proxy = slicer.util.arrayFromVolume(panel.parameters.enhancedNode).copy()
+        panel.ui.methodComboBox.setCurrentIndex(panel.ui.methodComboBox.findData("none"))
+        host.pump(0.8)
+        for n in range(2):
+            assert np.abs(slicer.util.arrayFromVolume(sequence.GetNthDataNode(n)) - before[n]).max() > 10
+        assert np.abs(slicer.util.arrayFromVolume(panel.parameters.enhancedNode) - proxy).max() > 10
+
+    def test_parameters_that_mean_nothing_are_off(self, panel):
+        panel.ui.methodComboBox.setCurrentIndex(panel.ui.methodComboBox.findData("none"))
+        assert not panel.ui.gammaSlider.enabled and not panel.ui.windowsXSpinBox.enabled
+
+
+class TestModel:
+    def test_the_card_names_scores_data_and_licence(self, panel):
+        text = panel.ui.modelCard.text
+        for words in ("Dice 0.", "ACDC", "CC BY-NC-SA 4.0", "10.1109/TMI.2018.2837502", "on this machine"):
+            assert words in text
+
+    def test_choices_are_kept_in_the_parameter_node(self, panel):
+        panel.ui.deviceComboBox.setCurrentIndex(panel.ui.deviceComboBox.findData("cpu"))
+        panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findData("heart-din-small"))
+        assert panel.parameters.device == "cpu" and panel.parameters.model == "heart-din-small"
+
+    def test_settings_reach_the_worker_and_outlive_the_panel(self, host, panel):
+        panel.ui.mirrorEdit.setText("http://mirror.hospital ")
+        panel.ui.mirrorEdit.editingFinished.emit()
+        panel.ui.offlineCheckBox.click()
+        panel.ui.cacheEdit.setCurrentPath("cache")
+        assert panel.model.environment() == {
+            "DINSEGMENT_HUB": "http://mirror.hospital",
+            "DINSEGMENT_CACHE": "cache",
+            "DINSEGMENT_OFFLINE": "1",
+        }
+        panel.onReload()
+        host.pump()
+        again = slicer.util.getModuleWidget("DINSegment")
+        assert again.ui.mirrorEdit.text == "http://mirror.hospital" and again.ui.offlineCheckBox.checked
+
+    def test_importing_weights_that_belong_to_no_model(self, host, panel, tmp_path):
+        path = tmp_path / "other.safetensors"
+        path.write_bytes(b"not these")
+        host.answer(str(path))
+        panel.ui.importWeightsButton.click()
+        host.pump()
+        assert shown(panel.ui.messageFrame) and "other.safetensors" in panel.ui.messageLabel.text
+
+    def test_importing_the_right_weights(self, host, panel):
+        host.answer(str(MODULE.parent / "Resources" / "Models" / "heart-din-small.safetensors"))
+        panel.ui.importWeightsButton.click()
+        host.pump()
+        assert "'heart-din-small' were imported" in panel.ui.messageLabel.text
+
+
+class TestForEverybody:
+    def test_every_control_has_a_tool_tip_and_can_be_reached_by_keyboard(self, panel):
+        import qt
+
+        controls = [
+            widget
+            for name, widget in vars(panel.ui).items()
+            if name.endswith(("Button", "Selector", "ComboBox", "CheckBox", "SpinBox", "Slider", "Edit", "Table"))
+        ]
+        assert len(controls) > 25
+        for widget in controls:
+            assert widget.toolTip, widget.objectName
+            assert int(widget.focusPolicy) & int(qt.Qt.TabFocus), widget.objectName
+
+    @pytest.mark.parametrize("theme", ["light", "dark"])
+    def test_no_colour_is_fixed(self, host, panel, theme, tmp_path):
+        host.set_theme(theme)
+        for widget in vars(panel.ui).values():
+            assert not widget.styleSheet, widget.objectName
+        assert host.grab(panel.parent, tmp_path / "panel.png").stat().st_size > 10_000
+
+
+def test_every_name_that_the_code_uses_exists_in_slicer():
+    api = Api()
+    if not api.known:
+        pytest.skip("the names of the real application (slicer-api.json) are not at hand")
+    folder = MODULE.parent
+    assert check_sources([MODULE, *(folder / "Logic" / "dinsegment_slicer").glob("*.py")], api) == []
+    assert check_forms([folder / "Resources" / "UI" / "DINSegment.ui"]) == []
