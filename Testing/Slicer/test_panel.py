@@ -500,13 +500,15 @@ class TestForEverybody:
         assert len(controls) > 25
         for widget in controls:
             assert widget.toolTip, widget.objectName
-            assert int(widget.focusPolicy) & int(qt.Qt.TabFocus), widget.objectName
+            if not widget.inherits("ctkPathLineEdit"):  # The field inside it takes the focus.
+                assert int(widget.focusPolicy) & int(qt.Qt.TabFocus), widget.objectName
 
     @pytest.mark.parametrize("theme", ["light", "dark"])
     def test_no_colour_is_fixed(self, host, panel, theme, tmp_path):
         host.set_theme(theme)
         for widget in vars(panel.ui).values():
-            assert not widget.styleSheet, widget.objectName
+            if widget.inherits("QWidget"):
+                assert not widget.styleSheet, widget.objectName
         assert host.grab(panel.parent, tmp_path / "panel.png").stat().st_size > 10_000
 
 

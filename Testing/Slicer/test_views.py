@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import mrml
 import numpy as np
@@ -48,6 +48,7 @@ class Application:
 
     scene: slicer.vtkMRMLScene
     logic: slicer.vtkMRMLApplicationLogic
+    queue: list = field(default_factory=list)
 
     @property
     def layoutNode(self):
@@ -87,6 +88,12 @@ class Application:
     def resize(self, width, height):
         for node in self.views():
             self.slice_logic(node.GetLayoutName()).ResizeSliceNode(width, height)
+        self.events()
+
+    def events(self):
+        """The event loop turns."""
+        while self.queue:
+            self.queue.pop(0)()
 
     def user_zooms(self, factor):
         """In the left view; Slicer hands it on."""
@@ -130,7 +137,7 @@ def app(scene):
 
 @pytest.fixture
 def sideBySide(app):
-    views = SideBySide(app.scene, app.logic)
+    views = SideBySide(app.scene, app.logic, app.queue.append)
     yield views
     views.close()
 
@@ -277,11 +284,15 @@ class TestWhereTheViewsLook:
         red.RotateToVolumePlane(volumeNode)
         assert np.allclose(slice_to_ras(red)[:3, :3], turned, rtol=0, atol=1e-6)
 
-    def test_it_starts_at_the_slice_where_the_segments_are_largest(self, app, sideBySide, beat):
-        volumeNode, enhancedNode, segmentationNode = add_beat(app.scene, beat)
-        sideBySide.show(volumeNode, enhancedNode, [segmentationNode])
-        area = np.count_nonzero(beat.labels, axis=(1, 2))
-        assert sideBySide.currentSlice(volumeNode) == area.argmax() != len(area) // 2
+    def test_it_starts_at_the_slice_in_the_middle_of_the_segments(self, app, sideBySide):
+        volumeNode = mrml.add_volume(app.scene, mrml.random_image((9, 10, 10)), np.eye(4))
+        labels = np.zeros((9, 10, 10), np.uint8)
+        labels[0, :5] = 1  # 50 voxels, then 30, 30 and 30: the half of them lies in slice 1.
+        labels[1:4, :3] = 2
+        volume = nodes.volume_from_node(volumeNode)
+        segmentation = Segmentation(volume, labels, HEART, "truth", volume, "cpu", 0.0)
+        sideBySide.show(volumeNode, None, [nodes.segmentation_node(segmentation, volumeNode)])
+        assert sideBySide.currentSlice(volumeNode) == 1
 
     def test_segments_are_found_on_a_grid_and_under_a_transform_of_their_own(self, app, sideBySide):
         volumeNode = mrml.add_volume(
@@ -441,7 +452,7 @@ class TestWhatIsShown:
         assert not sideBySide.visible
 
     def test_a_scene_without_layout_is_refused_in_words(self, scene, pair):
-        sideBySide = SideBySide(scene, slicer.vtkMRMLApplicationLogic())
+        sideBySide = SideBySide(scene, slicer.vtkMRMLApplicationLogic(), print)
         assert not sideBySide.visible
         with pytest.raises(DINSegmentError, match="no layout"):
             sideBySide.show(*pair)
@@ -497,9 +508,13 @@ class TestShownAgain:
         app.resize(400, 800)
         assert app.views()[1].GetFieldOfView()[:2] == pytest.approx((volume_mm, volume_mm * 2))
         app.slice_logic(layouts.ENHANCED_VIEW).ResizeSliceNode(200, 800)
+        app.events()
         left, right = app.views()
         assert left.GetFieldOfView()[:2] == pytest.approx((volume_mm * 2, volume_mm * 4))
         assert right.GetFieldOfView()[:2] == pytest.approx((volume_mm, volume_mm * 4))
+        for node in (left, right):  # What is drawn follows: Slicer ignores a field of view set in the wrong moment.
+            size = np.divide(node.GetFieldOfView(), node.GetDimensions())
+            assert np.allclose(np.diag(slicer.util.arrayFromVTKMatrix(node.GetXYToSlice()))[:2], size[:2])
         sideBySide.hide()
         app.resize(400, 800)
         assert left.GetFieldOfView()[:2] == pytest.approx((volume_mm * 2, volume_mm * 4))
@@ -553,7 +568,7 @@ class TestTheUsersLayout:
 
     def test_it_outlives_a_reload_of_the_module(self, app, sideBySide, pair):
         sideBySide.show(*pair)
-        reloaded = SideBySide(app.scene, app.logic)
+        reloaded = SideBySide(app.scene, app.logic, app.queue.append)
         assert reloaded.visible
         reloaded.show(*pair, threeD=True)
         reloaded.hide()
@@ -577,7 +592,7 @@ class TestTheUsersLayout:
         assert app.layoutNode.GetNumberOfMaximizedViewNodes() == 0
 
     def test_closing_observes_nothing_any_more(self, app, pair):
-        sideBySide = SideBySide(app.scene, app.logic)
+        sideBySide = SideBySide(app.scene, app.logic, app.queue.append)
         sideBySide.show(*pair)
         sideBySide.close()
         assert app.arrangement == CONVENTIONAL
@@ -601,7 +616,7 @@ class TestScenes:
         assert app.arrangement == CONVENTIONAL
 
     def test_one_that_nobody_holds_or_closed_does_no_harm(self, app, pair):
-        SideBySide(app.scene, app.logic).show(*pair)
+        SideBySide(app.scene, app.logic, app.queue.append).show(*pair)
         gc.collect()
         app.resize(300, 200)
         app.scene.RemoveNode(pair[0])
@@ -628,7 +643,7 @@ class TestScenes:
         app.scene.Commit()
 
         with another_application(tmp_path / "scene.mrml", register=known) as other:
-            views = SideBySide(other.scene, other.logic)
+            views = SideBySide(other.scene, other.logic, other.queue.append)
             assert views.visible and other.arrangement == layouts.WITH_3D
             assert other.layoutNode.GetCurrentLayoutDescription() == other.layoutNode.GetLayoutDescription(
                 layouts.WITH_3D

@@ -15,8 +15,8 @@ from dinsegment_slicer.placement import Grid
 SEGMENTATION_LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
 
 
-def largest_slice(grid: Grid, segmentationNodes: Iterable[slicer.vtkMRMLSegmentationNode]) -> int | None:
-    """The slice of `grid` with most segmented voxels; None without any."""
+def central_slice(grid: Grid, segmentationNodes: Iterable[slicer.vtkMRMLSegmentationNode]) -> int | None:
+    """The slice of `grid` in the middle of all segmented voxels; None without any."""
     slices = grid.dimensions[grid.axis]
     area = np.zeros(slices, np.int64)
     for labels, to_world in _labelmaps(segmentationNodes):
@@ -27,7 +27,8 @@ def largest_slice(grid: Grid, segmentationNodes: Iterable[slicer.vtkMRMLSegmenta
             nearest = np.rint(a * i + b * j + c * k + d).astype(np.int64)
             inside = nearest[(nearest >= 0) & (nearest < slices)]
             area += np.bincount(inside, minlength=slices)
-    return int(area.argmax()) if area.any() else None
+    # Half of the voxels lie on either side: of a heart that is a mid-ventricular slice.
+    return int(np.searchsorted(np.cumsum(area), area.sum() / 2)) if area.any() else None
 
 
 def _labelmaps(

@@ -13,7 +13,7 @@ import vtk
 from dinsegment.errors import DINSegmentError
 from dinsegment_slicer import layouts
 from dinsegment_slicer.i18n import tr as _
-from dinsegment_slicer.labelmaps import add_corners, largest_slice, segmented_box
+from dinsegment_slicer.labelmaps import add_corners, central_slice, segmented_box
 from dinsegment_slicer.placement import Fit, Grid, acquired_plane
 
 PLACED_ATTRIBUTE = "DINSegment.Placed"
@@ -28,10 +28,19 @@ class SideBySide:
     Args:
         scene: Its layout node carries the layouts.
         applicationLogic: `slicer.app.applicationLogic()`.
+        later: Calls a function once the current event is over, as a timer of 0 ms does. Slicer ignores a new field of
+            view while a view still tells that its size changed.
     """
 
-    def __init__(self, scene: slicer.vtkMRMLScene, applicationLogic: slicer.vtkMRMLApplicationLogic) -> None:
+    def __init__(
+        self,
+        scene: slicer.vtkMRMLScene,
+        applicationLogic: slicer.vtkMRMLApplicationLogic,
+        later: Callable[[Callable[[], None]], object],
+    ) -> None:
         self._scene = scene
+        self._later = later
+        self._fitsLater = False
         self._applicationLogic = applicationLogic
         self._volumeID: str | None = None
         self._fit: Fit | None = None
@@ -62,7 +71,7 @@ class SideBySide:
         """Shows the two images, or other ones, or the same with other views beside them.
 
         The first time that a volume is shown, and when it was moved, both views show it whole, in its acquired
-        plane, at the slice where the segments are largest or else at the middle one. Later they stay as the user has
+        plane, at the slice in the middle of the segments or else of the volume. Later they stay as the user has
         them.
 
         Args:
@@ -192,7 +201,7 @@ class SideBySide:
         key = f"{volumeNode.GetID()} {grid.key}"
         if all(node.GetAttribute(PLACED_ATTRIBUTE) == key for node in (original, enhanced)):
             return
-        k = largest_slice(grid, segmentationNodes)
+        k = central_slice(grid, segmentationNodes)
         sliceToRAS = acquired_plane(original, grid, grid.middle if k is None else k)
         for node in (original, enhanced):
             self._composite(node).SetForegroundVolumeID(None)
@@ -262,7 +271,14 @@ class SideBySide:
             node.RemoveObserver(tag)
 
     def _onViewModified(self, *_event: object) -> None:
-        self._keep_fit()
+        if self._fit is not None and not self._fit.holds() and not self._fitsLater:
+            self._fitsLater = True
+            self._later(_weakly(self._fit_now))
+
+    def _fit_now(self) -> None:
+        self._fitsLater = False
+        if self._viewObservations:  # Else it was hidden meanwhile.
+            self._keep_fit()
 
     def _keep_fit(self) -> None:
         """A view gets its size after the layout, and another one with every window: what fitted shall fit again."""

@@ -58,7 +58,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         self.logic = DINSegmentLogic()
         self.controller = Controller(self.logic, Dependencies(), self._ask)
-        self.views = SideBySide(slicer.mrmlScene, slicer.app.applicationLogic())
+        self.views = SideBySide(slicer.mrmlScene, slicer.app.applicationLogic(), _later)
         self.result = ResultSection(self.ui)
         self.model = ModelSection(self.ui)
         self.enhancement = EnhancementSection(self.ui, self._enhancedImages, self._currentSlice)
@@ -378,6 +378,10 @@ def _timer(interval_ms: int, slot: Any, once: bool = False) -> qt.QTimer:
     timer.setSingleShot(once)
     timer.timeout.connect(slot)
     return timer
+
+
+def _later(slot: Any) -> None:
+    qt.QTimer.singleShot(0, slot)
 
 
 def _finds(task: Task) -> str:
