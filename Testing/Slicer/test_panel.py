@@ -500,8 +500,9 @@ class TestForEverybody:
         assert len(controls) > 25
         for widget in controls:
             assert widget.toolTip, widget.objectName
-            if not widget.inherits("ctkPathLineEdit"):  # The field inside it takes the focus.
-                assert int(widget.focusPolicy) & int(qt.Qt.TabFocus), widget.objectName
+            # Of a composite control, what it consists of takes the focus.
+            parts = [widget, *widget.findChildren(qt.QWidget)]
+            assert any(int(part.focusPolicy) & int(qt.Qt.TabFocus) for part in parts), widget.objectName
 
     @pytest.mark.parametrize("theme", ["light", "dark"])
     def test_no_colour_is_fixed(self, host, panel, theme, tmp_path):

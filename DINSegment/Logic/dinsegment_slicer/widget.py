@@ -12,10 +12,11 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from dinsegment.errors import DINSegmentError
+from dinsegment.measurements import CardiacFunction
 from dinsegment.tasks import TASKS, Task
 from dinsegment.weights import find_entry
 from dinsegment_slicer.controller import Controller, Message, Request, Severity
-from dinsegment_slicer.dependencies import Dependencies
+from dinsegment_slicer.dependencies import Dependencies, Missing
 from dinsegment_slicer.enhancement_section import EnhancementSection
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.logic import DINSegmentLogic, Result
@@ -45,6 +46,11 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._guiTag: Any = None
         self._observed: list[tuple[Any, int]] = []
         self._updating = False
+        self._measuredNodes: list[str] | None = None
+        self._displayed: tuple[Any, ...] = ()
+        self._viewed: tuple[Any, ...] = ()
+        self._missing: list[Missing] = []
+        self._function: CardiacFunction | None = None
 
     # --- life of the module -------------------------------------------------------------------------
 
@@ -81,6 +87,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self) -> None:
         """The user opens the module."""
+        self._missing = self.controller.dependencies.missing()
         self._showParameterNode(parameters_of_scene())
         self._chooseAnImage()
         self._updateViews()
@@ -138,6 +145,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.parameters.disconnectGui(self._guiTag)
             self.removeObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
         self.parameters = parameters
+        self._measuredNodes = None
         self.model.setParameters(parameters)
         self.enhancement.setParameters(parameters)
         if parameters is not None:
@@ -161,7 +169,9 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         finally:
             self._updating = False
         self._updatePanel()
-        self._measure()
+        nodes = [node.GetID() for node in self._resultNodes().segmentations()]
+        if nodes != self._measuredNodes:  # Not at every step of a slider: a cine takes a fifth of a second.
+            self._measure()
 
     def _chooseAnImage(self) -> None:
         """The image in view, or else the first one, saves a click."""
@@ -200,6 +210,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._resultNodes().replace_by(result)
         finally:
             self._updating = False
+        self._missing = []
         self.ui.resultSection.collapsed = False
         self.enhancement.onNewImages()
         self._onParametersModified()
@@ -236,7 +247,11 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parameters is None:
             return
         self._updating = True
+        self._measuredNodes = [node.GetID() for node in self._resultNodes().segmentations()]
         try:
+            if self.parameters.threeD:  # Another phase has no surfaces yet.
+                for segmentationNode in self._resultNodes().segmentations():
+                    show_3d(segmentationNode, True)
             measurement = self._resultNodes().measure()
         except DINSegmentError as error:
             self.controller.tell(Message(Severity.ERROR, str(error)))
@@ -244,6 +259,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         finally:
             self._updating = False
         self.ui.resultSection.setVisible(measurement is not None)
+        self._function = measurement.function if measurement is not None else None
         if measurement is None:
             return
         self.result.showSegments(measurement.columns, measurement.titles)
@@ -251,13 +267,18 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.resultLabel.setText(measurement.title)
         self.ui.phaseFrame.setVisible(measurement.function is not None)
         self.ui.plotCheckBox.setVisible(self.parameters.segmentationSequenceNode is not None)
-        self._function = measurement.function
 
     def _showPhase(self, name: str) -> None:
-        self._resultNodes().show_phase(getattr(self._function, name))
+        if self._function is not None:
+            self._resultNodes().show_phase(getattr(self._function, name))
 
     def _updateDisplay(self) -> None:
-        for segmentationNode in self._resultNodes().segmentations():
+        nodes = self._resultNodes().segmentations()
+        wanted = (*(node.GetID() for node in nodes), self.parameters.outline, self.parameters.threeD)
+        if wanted == self._displayed:  # What the user changed elsewhere stays.
+            return
+        self._displayed = wanted
+        for segmentationNode in nodes:
             show_outline(segmentationNode, self.parameters.outline)
             show_3d(segmentationNode, self.parameters.threeD)
 
@@ -265,12 +286,16 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parameters is None or not self.parent.isEntered:
             return
         volumeNode, enhancedNode = self._resultNodes().shown()
-        if self.parameters.sideBySide and volumeNode is not None and enhancedNode is not None:
-            plot = self.parameters.plotChartNode if self.parameters.showPlot else None
-            segmentations = self._resultNodes().segmentations()
-            self.views.show(volumeNode, enhancedNode, segmentations, threeD=self.parameters.threeD, plotChartNode=plot)
-        else:
+        if not self.parameters.sideBySide or volumeNode is None or enhancedNode is None:
             self.views.hide()
+            return
+        plot = self.parameters.plotChartNode if self.parameters.showPlot else None
+        segmentations = self._resultNodes().segmentations()
+        nodes = (volumeNode, enhancedNode, plot, *segmentations)
+        wanted = (self.parameters.threeD, *(node.GetID() if node is not None else None for node in nodes))
+        if wanted != self._viewed or not self.views.visible:
+            self._viewed = wanted
+            self.views.show(volumeNode, enhancedNode, segmentations, threeD=self.parameters.threeD, plotChartNode=plot)
 
     def _onEdit(self, _checked: bool = False) -> None:
         segmentationNode = self.parameters.segmentationNode
@@ -310,8 +335,11 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._runTimer.start()
         elif not busy and self._runTimer.isActive():
             self._runTimer.stop()
-        for widget in (self.ui.inputSelector, self.ui.secondSelector, self.ui.modelComboBox, self.ui.deviceComboBox):
+        for widget in (self.ui.inputSelector, self.ui.modelComboBox, self.ui.deviceComboBox):
             widget.setEnabled(not busy)
+        inputNode = self.parameters.inputNode if self.parameters is not None else None
+        isSequence = inputNode is not None and inputNode.IsA("vtkMRMLSequenceNode")
+        self.ui.secondSelector.setEnabled(not busy and not isSequence)  # A sequence has all phases.
         self._updateTaskButtons()
         self._updateSequenceHint()
         self.ui.progressFrame.setVisible(busy)
@@ -328,6 +356,9 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             button.setToolTip(reason or _finds(TASKS[name]))
             if reason and reason not in reasons:
                 reasons.append(reason)
+        if self._missing:
+            names = ", ".join(missing.name for missing in self._missing)
+            reasons.append(_("The first click asks to install what is missing: {names}.").format(names=names))
         self.ui.reasonLabel.setText("\n".join(reasons))
         self.ui.reasonLabel.setVisible(bool(reasons) and not self.controller.busy)
 
