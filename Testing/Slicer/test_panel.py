@@ -504,6 +504,12 @@ class TestForEverybody:
             parts = [widget, *widget.findChildren(qt.QWidget)]
             assert any(int(part.focusPolicy) & int(qt.Qt.TabFocus) for part in parts), widget.objectName
 
+    def test_the_keys_after_alt_are_each_for_one_thing_and_none_of_slicers_menus(self, panel):
+        texts = [widget.text for widget in vars(panel.ui).values() if hasattr(widget, "text")]
+        keys = [text[text.index("&") + 1].upper() for text in texts if "&" in text]
+        assert len(keys) > 12 and len(set(keys)) == len(keys)
+        assert not set(keys) & set("FEVH")  # File, Edit, View, Help
+
     @pytest.mark.parametrize("theme", ["light", "dark"])
     def test_no_colour_is_fixed(self, host, panel, theme, tmp_path):
         host.set_theme(theme)

@@ -33,7 +33,7 @@ app = typer.Typer(
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-TaskName = Annotated[str, typer.Option("--task", help="What to segment: heart.")]
+TaskName = Annotated[str, typer.Option("--task", help="What to segment: heart or abdomen.")]
 ModelName = Annotated[
     str | None, typer.Option("--model", help="A model of `dinsegment models`; else the task's first.")
 ]
@@ -89,7 +89,7 @@ def _segment_all(inputs: list[Path], task: Task, output: Path, model: str | None
 
     folders = _output_folders(inputs, output)
     with _progress() as bar:
-        loaded = load_model(model, task)
+        loaded = _load(load_model, model, task, bar)
         if not inputs:
             _segment_phantom(loaded, task, output, device, bar)
             return 0
@@ -101,6 +101,14 @@ def _segment_all(inputs: list[Path], task: Task, output: Path, model: str | None
                 err.print(f"Error: {error}", soft_wrap=True, markup=False)
                 failed += 1
         return failed
+
+
+def _load(load_model: Callable[..., Model], name: str | None, task: Task, bar: Progress) -> Model:
+    """Loads a model; weights that do not ship are downloaded first, and the bar shows it."""
+    line = bar.add_task("Loading the model", total=1.0)
+    loaded = load_model(name, task, progress=lambda done, text: bar.update(line, completed=done, description=text))
+    bar.remove_task(line)
+    return loaded
 
 
 def _output_folders(inputs: list[Path], output: Path) -> list[Path]:
@@ -203,7 +211,7 @@ def evaluate(
     with _progress() as bar:
         line = bar.add_task("Evaluating", total=len(cases))
         metrics = run(
-            load_model(model, chosen), chosen, cases, device,
+            _load(load_model, model, chosen, bar), chosen, cases, device,
             lambda n, case: bar.update(line, completed=n, description=case.name),
         )  # fmt: skip
     metrics["split"] = split.name

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from math import comb, sqrt
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -131,6 +132,14 @@ METHODS: dict[str, Callable[..., Any]] = {
     "clahe": clahe,
     "none": identity,
 }
+
+PACKAGES = {"histogram-equalization": "skimage", "clahe": "skimage"}
+"""What a method needs beside numpy; it is imported when the method is used."""
+
+
+def available_methods() -> list[str]:
+    """Methods that can be used here: Slicer, for one, comes without scikit-image."""
+    return [method for method in METHODS if method not in PACKAGES or find_spec(PACKAGES[method])]
 
 
 @dataclass(frozen=True)

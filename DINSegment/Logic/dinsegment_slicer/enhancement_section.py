@@ -7,7 +7,7 @@ from typing import Any
 
 import qt
 
-from dinsegment.enhancement import METHODS, Enhancement
+from dinsegment.enhancement import Enhancement, available_methods
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.parameters import DINSegmentParameters
 from dinsegment_slicer.preview import EnhancedImage, EnhancementPreview
@@ -49,7 +49,7 @@ class EnhancementSection:
             "clahe": _("CLAHE"),
             "none": _("None"),
         }
-        for method in METHODS:
+        for method in available_methods():
             ui.methodComboBox.addItem(titles.get(method, method), method)
         ui.methodComboBox.currentTextChanged.connect(self._onMethodChanged)
         ui.resetEnhancementButton.clicked.connect(self._onReset)
@@ -81,7 +81,8 @@ class EnhancementSection:
 
     def recompute(self) -> None:
         """Makes the slice in view now, and the rest while the window is idle."""
-        if self._parameters is not None:
+        # A scene from elsewhere may ask for a method that cannot be used here.
+        if self._parameters is not None and self._parameters.method in available_methods():
             self._preview.begin(self._images(), enhancement_of(self._parameters), self._currentSlice())
             self._timer.start()
 

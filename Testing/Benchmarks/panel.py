@@ -1,0 +1,98 @@
+"""The panel while it segments: how long a click may have to wait, how long a volume takes, what is left.
+
+    python Testing/Benchmarks/panel.py [IMAGE] [--rounds 50]
+
+Runs the real panel on the Qt host with the real worker. IMAGE is a short-axis MR that SimpleITK reads; without it the
+generated phantom is used. Beside the panel's own waits stands what the same event loop waits when nothing runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "Testing" / "Slicer"), str(ROOT / "DINSegment" / "Logic")]
+
+import slicer  # noqa: E402
+from host import Host  # noqa: E402
+
+
+def add_image(path):
+    from mrml import add_volume
+
+    from dinsegment.images import read_volume
+    from dinsegment_slicer.sample_data import add_heart_phantom
+
+    if path is None:
+        return add_heart_phantom(slicer.mrmlScene)
+    volume = read_volume(path)
+    return add_volume(slicer.mrmlScene, volume.array.astype(np.int16), volume.ijk_to_ras, volume.name)
+
+
+def segment(host, panel):
+    """Seconds from the click to the result in the scene, and the longest wait of the event loop meanwhile."""
+    began = time.perf_counter()
+    with host.responsiveness() as probe:
+        panel.ui.segmentHeartButton.click()
+        host.wait_until(lambda: not panel.controller.busy, 300)
+        seconds = time.perf_counter() - began
+        host.pump(0.6)
+    assert panel.ui.resultSection.isVisibleTo(panel.parent), panel.ui.messageLabel.text
+    return seconds, probe.longest
+
+
+def node_ids():
+    return [slicer.mrmlScene.GetNthNode(n).GetID() for n in range(slicer.mrmlScene.GetNumberOfNodes())]
+
+
+def leftovers():
+    return len(psutil.Process().children(recursive=True)), len(list(Path(tempfile.gettempdir()).glob("DINSegment-*")))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("image", nargs="?", type=Path)
+    parser.add_argument("--rounds", type=int, default=50)
+    options = parser.parse_args()
+    table = Table("", "seconds", "longest wait, ms", title="The panel while it segments")
+    with Host() as host:
+        host.load_module(ROOT / "DINSegment" / "DINSegment.py")
+        panel = host.open_module("DINSegment")
+        panel.ui.inputSelector.setCurrentNode(add_image(options.image))
+        with host.responsiveness() as probe:
+            host.pump(3)
+        table.add_row("nothing runs", "3.0", f"{1000 * probe.longest:.0f}")
+        for name in ("first volume, cold worker", "second volume", "third volume"):
+            seconds, wait = segment(host, panel)
+            table.add_row(name, f"{seconds:.2f}", f"{1000 * wait:.0f}")
+        panel.logic.close()
+
+        before, cancels, memory = node_ids(), [], []
+        for number in range(options.rounds):
+            moment = (number % 10) / 10
+            panel.ui.segmentHeartButton.click()
+            host.wait_until(lambda moment=moment: panel.controller.fraction >= 0.6 * moment, 60)
+            began = time.perf_counter()
+            panel.ui.cancelButton.click()
+            cancels.append(time.perf_counter() - began)
+            assert not panel.controller.busy and node_ids() == before and leftovers() == (0, 0)
+            memory.append(psutil.Process().memory_info().rss / 1e6)
+        grown = memory[-1] - memory[0]
+        table.caption = (
+            f"{options.rounds} rounds of segment and cancel: longest cancel {max(cancels):.2f} s; no process, file or "
+            f"node left after any; the host's memory went from {memory[0]:.0f} to {memory[-1]:.0f} MB ({grown:+.1f} MB)"
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
