@@ -95,8 +95,9 @@ def make_cine_phantom(source: Any) -> list[slicer.vtkMRMLNode]:
     return [sequenceNode]
 
 
-# As registerCustomSampleDataSource takes them; what is downloaded has "checksums" as well. The thumbnail is named after
-# the node. Slicer wants an address also of what is made on the spot.
+# As registerCustomSampleDataSource takes them. The thumbnail is named after the node. Slicer wants an address also of
+# what is made on the spot. CTLiver is Slicer's own sample, liver_100 of the Medical Segmentation Decathlon, CC BY-SA 4.0.
+CT_LIVER_SHA256 = "e16eae0ae6fefa858c5c11e58f0f1bb81834d81b7102e021571056324ef6f37e"
 SAMPLES = (
     {
         "sampleName": "Heart phantom",
@@ -111,6 +112,13 @@ SAMPLES = (
         "fileNames": "CineHeartPhantom.seq.nrrd",
         "uris": "phantom:cine",
         "customDownloader": make_cine_phantom,
+    },
+    {
+        "sampleName": "Abdominal CT",
+        "nodeNames": "CTLiver",
+        "fileNames": "CTLiver.nrrd",
+        "uris": f"https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/{CT_LIVER_SHA256}",
+        "checksums": f"SHA256:{CT_LIVER_SHA256}",
     },
 )
 

@@ -161,6 +161,7 @@ class TestPictures:
             ("abdomen", (64, 64)),
             ("HeartPhantom", (260, 280)),
             ("CineHeartPhantom", (260, 280)),
+            ("CTLiver", (260, 280)),
         ],
     )
     def test_size(self, name, size):

@@ -85,11 +85,9 @@ def segment(
 
 def _segment_all(inputs: list[Path], task: Task, output: Path, model: str | None, device: str) -> int:
     """Segments one input after the other; a bad one is reported and the next one follows. Returns how many failed."""
-    from dinsegment.weights import load_model
-
     folders = _output_folders(inputs, output)
     with _progress() as bar:
-        loaded = _load(load_model, model, task, bar)
+        loaded = _load(model, task, bar)
         if not inputs:
             _segment_phantom(loaded, task, output, device, bar)
             return 0
@@ -103,8 +101,10 @@ def _segment_all(inputs: list[Path], task: Task, output: Path, model: str | None
         return failed
 
 
-def _load(load_model: Callable[..., Model], name: str | None, task: Task, bar: Progress) -> Model:
+def _load(name: str | None, task: Task, bar: Progress) -> Model:
     """Loads a model; weights that do not ship are downloaded first, and the bar shows it."""
+    from dinsegment.weights import load_model
+
     line = bar.add_task("Loading the model", total=1.0)
     loaded = load_model(name, task, progress=lambda done, text: bar.update(line, completed=done, description=text))
     bar.remove_task(line)
@@ -203,7 +203,6 @@ def evaluate(
     from dinsegment.results import write_json
     from dinsegment.training.dataset import find_cases, read_split
     from dinsegment.training.evaluation import evaluate as run
-    from dinsegment.weights import load_model
 
     chosen = get_task(task)
     cases = find_cases(data, read_split(split))
@@ -211,7 +210,7 @@ def evaluate(
     with _progress() as bar:
         line = bar.add_task("Evaluating", total=len(cases))
         metrics = run(
-            _load(load_model, model, chosen, bar), chosen, cases, device,
+            _load(model, chosen, bar), chosen, cases, device,
             lambda n, case: bar.update(line, completed=n, description=case.name),
         )  # fmt: skip
     metrics["split"] = split.name
