@@ -96,7 +96,8 @@ def make_cine_phantom(source: Any) -> list[slicer.vtkMRMLNode]:
 
 
 # As registerCustomSampleDataSource takes them. The thumbnail is named after the node. Slicer wants an address also of
-# what is made on the spot. CTLiver is Slicer's own sample, liver_100 of the Medical Segmentation Decathlon, CC BY-SA 4.0.
+# what is made on the spot.
+# CTLiver is Slicer's own sample: liver_100 of the Medical Segmentation Decathlon, CC BY-SA 4.0.
 CT_LIVER_SHA256 = "e16eae0ae6fefa858c5c11e58f0f1bb81834d81b7102e021571056324ef6f37e"
 SAMPLES = (
     {

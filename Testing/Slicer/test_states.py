@@ -10,7 +10,7 @@ from dinsegment_slicer.states import BUSY, TRANSITIONS, Event, State, next_state
 
 every_state = pytest.mark.parametrize("state", State, ids=lambda s: s.name)
 every_pair = pytest.mark.parametrize(
-    "state, event", itertools.product(State, Event), ids=lambda x: x.name if hasattr(x, "name") else x
+    "state, event", list(itertools.product(State, Event)), ids=lambda x: x.name if hasattr(x, "name") else x
 )
 
 IGNORED = {

@@ -706,9 +706,17 @@ class TestHowSegmentsAreShown:
             assert (voxels.GetValueRange() == (0, 0)) == empty
             assert (segment.GetRepresentation("Closed surface").GetNumberOfPoints() == 0) == empty
 
-    def test_surfaces_that_slicer_cannot_make_are_an_error_in_words(self, scene, beat):
-        with pytest.raises(DINSegmentError, match="surfaces of 'Cine SAX Heart'"):
-            show_3d(add_beat(scene, beat)[2], True)
+    def test_surfaces_that_slicer_cannot_make_are_an_error_in_words(self, scene):
+        # From contours to surfaces Slicer has no way of its own.
+        node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Contours")
+        segment = slicer.vtkSegment()
+        segment.SetName("Heart")
+        contours = slicer.vtkSegmentationConverter.GetSegmentationPlanarContourRepresentationName()
+        segment.AddRepresentation(contours, vtk.vtkPolyData())
+        node.GetSegmentation().SetSourceRepresentationName(contours)
+        node.GetSegmentation().AddSegment(segment)
+        with pytest.raises(DINSegmentError, match="surfaces of 'Contours'"):
+            show_3d(node, True)
 
 
 @pytest.mark.usefixtures("opengl")

@@ -250,6 +250,9 @@ def guarded(function: Callable[..., Any], passed: int | None = None) -> Callable
     taken = _arguments_taken(function)
 
     def call(*arguments: Any) -> None:
+        owner = getattr(function, "owner", None)
+        if isinstance(owner, shiboken6.Shiboken.Object) and not shiboken6.isValid(owner):
+            return  # As Qt itself does with a slot of what is gone.
         try:
             function(*map(wrap, arguments if taken is None else arguments[:taken]))
         except Exception as error:
@@ -368,6 +371,7 @@ def _wrap_attribute(attribute: Any, owner: Any, name: str) -> Any:
             return wrap(attribute(*map(unwrap, arguments), **{key: unwrap(item) for key, item in keywords.items()}))
 
         method.__name__ = name
+        method.owner = owner
         return method
     return wrap(attribute)
 

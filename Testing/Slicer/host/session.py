@@ -15,7 +15,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 import slicer
 import vtk
-from PySide6.QtCore import QCoreApplication, QElapsedTimer, QEvent, QEventLoop, Qt, QTimer
+from PySide6.QtCore import SIGNAL, QCoreApplication, QElapsedTimer, QEvent, QEventLoop, Qt, QTimer
 from PySide6.QtGui import QPixmap
 from PySide6.QtWidgets import QApplication, QWidget
 
@@ -167,6 +167,9 @@ class Host:
             running = proxies.close_made()
         finally:
             Host._application.close_scene()
+            # There is one application for all: what this Host's modules connected to its start is theirs.
+            if Host._application.receivers(SIGNAL("startupCompleted()")):
+                Host._application.startupCompleted.disconnect()
             for widget in QApplication.topLevelWidgets():
                 widget.deleteLater()
             self._process_deletions()
