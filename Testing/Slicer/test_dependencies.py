@@ -169,7 +169,7 @@ class TestRequirements:
             owners = metadata.packages_distributions()
             blocked = {top for top, names in owners.items() if not allowed & set(map(canonicalize_name, names))}
             blocked -= {"dinsegment", "dinsegment_slicer"}
-            assert {"matplotlib", "typer", "rich", "skimage"} <= blocked
+            assert {"matplotlib", "skimage"} <= blocked
 
             class Filtered:
                 # Some packages only look for others: nothing is found then, as where they are not installed.
