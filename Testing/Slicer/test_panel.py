@@ -16,6 +16,7 @@ pytest.importorskip("PySide6", reason="the panel needs PySide6")
 from host import Host
 from host.api import Api, check_forms, check_sources
 
+from dinsegment_slicer import layouts
 from dinsegment_slicer.sample_data import add_cine_phantom, add_heart_phantom
 
 MODULE = Path(__file__).parents[2] / "DINSegment" / "DINSegment.py"
@@ -215,6 +216,10 @@ class TestPhases:
         assert edv > esv and float(function["Stroke volume"].split()[0]) == pytest.approx(edv - esv, abs=0.11)
         assert "phase 1 of 3" in panel.ui.resultLabel.text
         assert p.plotChartNode.GetNumberOfPlotSeriesNodes() == 5
+        layout = slicer.app.layoutManager()
+        assert layout.layout == layouts.WITH_PLOT
+        panel.ui.plotCheckBox.click()
+        assert layout.layout == layouts.TWO_VIEWS
         panel.ui.endSystoleButton.click()
         host.pump(0.5)
         es = browser.GetSelectedItemNumber()
@@ -362,6 +367,19 @@ class TestScenes:
         load_scene(tmp_path)
         host.pump(0.5)
         assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+        assert shown(panel.ui.resultSection)
+
+    def test_a_scene_that_is_closed_while_another_module_is_open(self, host, phantom, panel):
+        choose(panel, phantom)
+        segment(host, panel)
+        slicer.util.selectModule("SegmentEditor")
+        slicer.mrmlScene.Clear()
+        host.pump(0.5)
+        slicer.util.selectModule("DINSegment")
+        host.pump(0.5)
+        assert not shown(panel.ui.resultSection) and not panel.ui.segmentHeartButton.enabled
+        choose(panel, add_heart_phantom(slicer.mrmlScene))
+        segment(host, panel)
         assert shown(panel.ui.resultSection)
 
     def test_reload(self, host, phantom):

@@ -126,9 +126,9 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._showParameterNode(None)
 
     def _onSceneChanged(self, _caller: Any, _event: str) -> None:
-        # A loaded scene brings a parameter node of its own.
-        self._showParameterNode(parameters_of_scene())
+        # A loaded scene brings a parameter node of its own. While another module is open, `enter` will look for it.
         if self.parent.isEntered:
+            self._showParameterNode(parameters_of_scene())
             self._updateViews()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
@@ -267,6 +267,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.resultLabel.setText(measurement.title)
         self.ui.phaseFrame.setVisible(measurement.function is not None)
         self.ui.plotCheckBox.setVisible(self.parameters.segmentationSequenceNode is not None)
+        self._updateViews()  # There may be a plot now.
 
     def _showPhase(self, name: str) -> None:
         if self._function is not None:
