@@ -256,8 +256,15 @@ class TestPhases:
         panel.ui.endSystoleButton.click()
         original = slicer.mrmlScene.GetSingletonNode("DINOriginal", "vtkMRMLSliceCompositeNode")
         assert original.GetBackgroundVolumeID() == es.GetID()
+        nodes = (panel.parameters.segmentationNode, panel.parameters.secondSegmentationNode)
+        assert [node.GetDisplayNode().GetVisibility() for node in nodes] == [0, 1]
+        panel.ui.editButton.click()
+        editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
+        assert editor.segmentationNode() is nodes[1] and editor.sourceVolumeNode() is es
+        slicer.util.selectModule("DINSegment")
         panel.ui.endDiastoleButton.click()
         assert original.GetBackgroundVolumeID() == ed.GetID()
+        assert [node.GetDisplayNode().GetVisibility() for node in nodes] == [1, 0]
 
 
 class TestWhenSomethingGoesWrong:

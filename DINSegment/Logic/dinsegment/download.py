@@ -457,7 +457,7 @@ def _read(
 def _failed_url(url: str, error: BaseException | None) -> str:
     """The address that failed: after a redirection it is another one than that which was asked for."""
     try:
-        return str(error.request.url)  # type: ignore[union-attr]
+        return str(error.request.url)
     except (AttributeError, RuntimeError):  # no request belongs to it
         return url
 

@@ -73,6 +73,11 @@ class ResultNodes:
         nodes = (self._parameters.segmentationNode, self._parameters.secondSegmentationNode)
         return [node for node in nodes if node is not None]
 
+    def segmentation_shown(self) -> slicer.vtkMRMLSegmentationNode | None:
+        """The one in view, which is what the user corrects."""
+        nodes = self.segmentations()
+        return nodes[-1 if self._parameters.showSecond else 0] if nodes else None
+
     def shown(self) -> tuple[slicer.vtkMRMLScalarVolumeNode | None, slicer.vtkMRMLScalarVolumeNode | None]:
         """Original and enhanced image to show side by side; None where there is none."""
         enhancedNode = self._parameters.enhancedNode

@@ -26,6 +26,8 @@ class ResultSection:
         self.ui = ui
         for table in (ui.volumeTable, ui.functionTable):
             table.verticalHeader().setVisible(False)
+            # Follows also the width of the panel, in which a long name takes two lines.
+            table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
             table.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
             table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
 
@@ -90,5 +92,4 @@ def _fit(table: qt.QTableWidget) -> None:
     header = table.horizontalHeader()
     header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
     header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
-    table.resizeRowsToContents()
     table.updateGeometry()

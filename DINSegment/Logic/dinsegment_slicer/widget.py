@@ -275,11 +275,14 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _updateDisplay(self) -> None:
         nodes = self._resultNodes().segmentations()
-        wanted = (*(node.GetID() for node in nodes), self.parameters.outline, self.parameters.threeD)
+        p = self.parameters
+        wanted = (*(node.GetID() for node in nodes), p.outline, p.threeD, p.showSecond)
         if wanted == self._displayed:  # What the user changed elsewhere stays.
             return
         self._displayed = wanted
-        for segmentationNode in nodes:
+        for number, segmentationNode in enumerate(nodes):
+            # Of two phases the one in view: the outlines of both would lie on each other.
+            segmentationNode.GetDisplayNode().SetVisibility(number == int(p.showSecond) or len(nodes) == 1)
             show_outline(segmentationNode, self.parameters.outline)
             show_3d(segmentationNode, self.parameters.threeD)
 
@@ -299,7 +302,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.views.show(volumeNode, enhancedNode, segmentations, threeD=self.parameters.threeD, plotChartNode=plot)
 
     def _onEdit(self, _checked: bool = False) -> None:
-        segmentationNode = self.parameters.segmentationNode
+        segmentationNode = self._resultNodes().segmentation_shown()
         volumeNode, _enhancedNode = self._resultNodes().shown()
         slicer.util.selectModule("SegmentEditor")
         editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
