@@ -30,6 +30,12 @@ def acdc_folder(data_folder):
 
 
 @pytest.fixture(scope="session")
+def btcv_folder(data_folder):
+    """24 abdominal CTs with 13 organs, as reduced copies."""
+    return _part(data_folder, "btcv")
+
+
+@pytest.fixture(scope="session")
 def sunnybrook_folder(data_folder):
     """An oblique short-axis cine MR series: 12 slices x 20 phases."""
     return _part(data_folder, "dicom/cine-mr-sunnybrook")

@@ -18,7 +18,7 @@ import numpy as np
 
 from dinsegment.inference import segment
 from dinsegment.tasks import get_task
-from dinsegment.training.dataset import find_cases, read_split
+from dinsegment.training.cases import find_cases, read_split
 from dinsegment.training.metrics import dice
 from dinsegment.volume import Volume
 from dinsegment.weights import load_model
@@ -112,7 +112,7 @@ def main() -> None:
     options = parser.parse_args()
     task = get_task(options.task)
     model = load_model(options.model, task)
-    cases = find_cases(options.data, read_split(options.split))
+    cases = find_cases(options.data, read_split(options.split), task)
     chosen = [c for n, p in enumerate(dict.fromkeys(c.patient for c in cases))
               for c in cases if c.patient == p and c.phase == ("ED", "ES")[n % 2]][:10]  # fmt: skip
     table = {}

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from dinsegment.images import write_volume
 from dinsegment.phantom import cine_phantom
-from dinsegment.training.dataset import Case, find_cases
+from dinsegment.tasks import HEART
+from dinsegment.training.cases import Case, find_cases
 
 SMALL = {"slices": 5, "size": (64, 80), "spacing": (16.0, 2.8, 2.5)}
 
@@ -22,4 +23,4 @@ def write_patients(data: Path, count: int = 1, first: int = 1, **grid) -> list[C
             truth = phantom.volume.with_array(phantom.labels)
             write_volume(truth, folder / f"{name}_frame{frame:02d}_gt.nii.gz")
         (folder / "Info.cfg").write_text("ED: 3\nES: 9\nGroup: NOR\nNbFrame: 20\n", encoding="utf-8")
-    return find_cases(data, names)
+    return find_cases(data, names, HEART)

@@ -42,7 +42,7 @@ def read_volumes(path: str | os.PathLike[str], series_uid: str | None = None) ->
     path = Path(path)
     if not path.exists():
         raise InputError(f"There is no file or folder '{path}': check the path.")
-    with _itk_warnings_off():
+    with itk_warnings_off():
         if path.is_dir():
             return read_dicom(path, series_uid)
         _check_readable(path)
@@ -194,7 +194,7 @@ def _write(volume: Volume, path: Path, dtype: np.dtype, fields: Mapping[str, str
     image.SetOrigin(ijk_to_lps[:3, 3])
     for key, value in fields.items():
         image.SetMetaData(key, value)
-    with atomic_path(path) as temporary, _itk_warnings_off():
+    with atomic_path(path) as temporary, itk_warnings_off():
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
         except RuntimeError as error:
@@ -244,7 +244,7 @@ def _check_readable(path: Path) -> None:
 
 
 @contextmanager
-def _itk_warnings_off() -> Iterator[None]:
+def itk_warnings_off() -> Iterator[None]:
     """ITK warns on stderr of spacing that is only in NIfTI's pixdim, which is read all the same."""
     before = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)

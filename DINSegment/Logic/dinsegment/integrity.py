@@ -43,7 +43,7 @@ def check_nifti(path: Path) -> None:
     """
     header_path = path.with_suffix(".hdr") if path.suffix == ".img" else path
     with _reading(path):
-        with _open(header_path) as file:
+        with open_maybe_gzipped(header_path) as file:
             header = file.read(544)
         order = "<" if header[:4] in (b"\x5c\x01\x00\x00", b"\x1c\x02\x00\x00") else ">"
         if struct.unpack_from(f"{order}i", header)[0] == 540:  # NIfTI-2
@@ -60,7 +60,7 @@ def check_nifti(path: Path) -> None:
             offset = int(struct.unpack_from(f"{order}f", header, 108)[0])
         check_spacing(path, spacing[: dimensions[0]])
         voxel_path = header_path if magic in (b"n+1", b"n+2") else header_path.with_suffix(".img")
-        with _open(voxel_path) as file:
+        with open_maybe_gzipped(voxel_path) as file:
             size = _drain(file)
         if size < offset + math.prod(dimensions[1 : dimensions[0] + 1]) * bits // 8:
             raise damaged(path)
@@ -118,7 +118,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise damaged(path) from error
 
 
-def _open(path: Path) -> BinaryIO:
+def open_maybe_gzipped(path: Path) -> BinaryIO:
     """The file, unpacked if it is compressed."""
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
