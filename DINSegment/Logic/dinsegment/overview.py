@@ -32,7 +32,7 @@ def _choose_slices(labels: np.ndarray) -> np.ndarray:
     return np.unique(np.linspace(first, last, min(MAX_SLICES, last - first + 1)).round().astype(int))
 
 
-def _crop(labels: np.ndarray, spacing: tuple[float, float]) -> tuple[slice, slice]:
+def crop_around(labels: np.ndarray, spacing: tuple[float, float]) -> tuple[slice, slice]:
     """The rectangle around all segments with a margin; everything if there are none."""
     mask = labels.any(0)
     if not mask.any():
@@ -64,7 +64,7 @@ def write_overview(segmentation: Segmentation, path: Path) -> None:
 
     stack = SliceStack.of(segmentation.volume)
     labels, enhanced = (np.moveaxis(a, stack.axis, 0) for a in (segmentation.labels, segmentation.enhanced.array))
-    rows, columns = _crop(labels, stack.spacing)
+    rows, columns = crop_around(labels, stack.spacing)
     chosen = _choose_slices(labels)
     original = stack.array[chosen, rows, columns]
     windows = [tuple(np.percentile(a, (0.5, 99.5))) for a in (original, enhanced[chosen, rows, columns])]

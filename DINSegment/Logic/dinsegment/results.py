@@ -25,7 +25,7 @@ def write_json(content: Any, path: Path) -> None:
 
 
 @contextmanager
-def _staged(output: Path) -> Iterator[Path]:
+def staged(output: Path) -> Iterator[Path]:
     """A folder beside its place whose content replaces what has the same name in `output` once all is written."""
     existed = output.exists()
     ensure_writable_folder(output)
@@ -64,7 +64,7 @@ def write_results(phases: Sequence[Segmentation], output: Path) -> None:
     Raises:
         OutputError: Something could not be written; then nothing is left.
     """
-    with _staged(output) as folder:
+    with staged(output) as folder:
         if len(phases) == 1:
             _write_phase(phases[0], folder)
             return
