@@ -16,8 +16,16 @@ from hypothesis import strategies as st
 from timm.layers import DropPath
 from torch.utils.flop_counter import FlopCounterMode
 
-from dinsegment.network import CONFIGS, DIN, DIN_BASE, DIN_SMALL, DINConfig, count_parameters
+from dinsegment.network import CONFIGS, DIN, DIN_BASE, DIN_SMALL, DINConfig, build_network, count_parameters
 from dinsegment.network.decoder import MLPDecoder
+from dinsegment.network.emcad import (
+    AttentionGate,
+    ChannelAttention,
+    EMCADDecoder,
+    MultiScaleConvolution,
+    SpatialAttention,
+    UpConvolution,
+)
 from dinsegment.network.encoder import Encoder
 from dinsegment.network.fusion import (
     DIFM,
@@ -37,6 +45,15 @@ TINY = DINConfig(
     window=3,
     decoder_dim=6,
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Networks this small spend their time waiting for threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def randomised(module, seed=0):
@@ -516,3 +533,237 @@ def test_options_that_cannot_be_are_named():
             DINConfig(**{name: (1, 2, 3)})
     with pytest.raises(ValueError, match="3 attention heads do not divide 4 channels"):
         DIN(replace(TINY, heads=(3, 2, 4, 4)))
+
+
+# --- the paper's experiments ----------------------------------------------------------------------
+
+
+def pair(seed, channels=4, size=(5, 7)):
+    """f_edge and f_shape of one image."""
+    return noise(2, channels, *size, seed=seed), noise(2, channels, *size, seed=seed + 1)
+
+
+@pytest.mark.parametrize("merging", [True, False])
+@pytest.mark.parametrize("cross_attention", [True, False])
+@pytest.mark.parametrize("spatial_attention", [True, False])
+def test_a_part_of_the_fusion_module_that_is_off_is_left_out(merging, cross_attention, spatial_attention):
+    switches = {"merging": merging, "cross_attention": cross_attention, "spatial_attention": spatial_attention}
+    module = randomised(DIFM(4, 2, 3, **switches))
+    i, e = pair(2), pair(4)
+    f_i, f_e = (merged(module.merge_i, *i), merged(module.merge_e, *e)) if merging else (i[1], e[1])
+    f_ie, f_ei = attended(module.attention, f_i, f_e) if cross_attention else (f_i, f_e)
+    f_ie, f_ei = fed_forward(module.feed_forward_ie, f_ie), fed_forward(module.feed_forward_ei, f_ei)
+    if spatial_attention:
+        f_ie, f_ei = spatially_attended(f_ie), spatially_attended(f_ei)
+    close(module(i, e), f_ie + f_ei)
+    names = {name.split(".")[0] for name, _ in module.named_parameters()}
+    assert ("merge_i" in names) == merging and ("attention" in names) == cross_attention
+
+
+@pytest.mark.parametrize(("direction", "way"), [("image-to-enhanced", 0), ("enhanced-to-image", 1)])
+def test_one_way_attention_is_one_of_the_two_ways(direction, way):
+    """With the weights of the other way left out, what is computed is the same."""
+    both, one = randomised(DIFM(4, 2, 3)), randomised(DIFM(4, 2, 3, direction=direction), seed=1)
+    asks, answers = ("qkv_i", "qkv_e") if way == 0 else ("qkv_e", "qkv_i")
+    weights = {k: v for k, v in both.state_dict().items() if k in one.state_dict()}
+    for kind in ("weight", "bias"):
+        weights[f"attention.{asks}.{kind}"] = weights[f"attention.{asks}.{kind}"][:4]
+        weights[f"attention.{answers}.{kind}"] = weights[f"attention.{answers}.{kind}"][4:]
+    one.load_state_dict(weights)
+    i, e = pair(2), pair(4)
+    f = attended(both.attention, merged(both.merge_i, *i), merged(both.merge_e, *e))[way]
+    feed_forward = (both.feed_forward_ie, both.feed_forward_ei)[way]
+    close(one(i, e), spatially_attended(fed_forward(feed_forward, f)))
+
+
+def images(size=(16, 24)):
+    return noise(2, 1, *size), noise(2, 1, *size, seed=2)
+
+
+def shapes(x, encoder):
+    """f_shape of all levels of an encoder that gives no f_edge."""
+    x_levels = []
+    for level in range(4):
+        x = downsampled(x, encoder.down[level], level, 1)
+        for block in encoder.blocks[level]:
+            x = convnext_block(x, block)
+        x_levels.append(x)
+    return x_levels
+
+
+def matches(network, features):
+    """Whether the network says what its decoder makes of those features."""
+    expected = upsampled(decoded(network.decoder, features), (16, 24))
+    torch.testing.assert_close(network(*images()), expected, rtol=1e-7, atol=1e-7)
+
+
+def test_concatenation_of_both_encoders_features():
+    network = randomised(DIN(replace(TINY, fusion="concatenation")))
+    image, enhanced = images()
+    levels = zip(network.fusion, shapes(image, network.encoder_i), shapes(enhanced, network.encoder_e), strict=True)
+    matches(network, [pixelwise(torch.cat((i, e), 1), fuse.conv) for fuse, i, e in levels])
+
+
+@pytest.mark.parametrize("inputs", ["image", "enhanced"])
+def test_a_single_encoder_sees_one_image_only(inputs):
+    network = randomised(DIN(replace(TINY, fusion="none", inputs=inputs)))
+    image, enhanced = images()
+    seen, encoder = (image, network.encoder_i) if inputs == "image" else (enhanced, network.encoder_e)
+    matches(network, shapes(seen, encoder))
+    counts = count_parameters(network)
+    assert counts["fusion"] == 0 and counts["total"] == sum(p.numel() for p in network.parameters())
+
+
+def test_both_images_as_channels_of_one_encoder():
+    network = randomised(DIN(replace(TINY, fusion="input")))
+    matches(network, shapes(torch.cat(images(), 1), network.encoder_i))
+    assert network.encoder_e is None
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_finer_levels_than_those_with_a_fusion_module_are_left_out(count):
+    network = randomised(DIN(replace(TINY, difm_levels=count)))
+    image, enhanced = images()
+    features = []
+    for level in range(4 - count, 4):
+        fuse = network.fusion[level - (4 - count)]
+        features.append(fuse(network.encoder_i(image)[level], network.encoder_e(enhanced)[level]))
+    matches(network, features)
+    network(image, enhanced).square().sum().backward()
+    assert [n for n, p in network.named_parameters() if p.grad is None] == []
+
+
+def test_finer_levels_than_those_with_a_fusion_module_can_be_concatenated():
+    network = randomised(DIN(replace(TINY, difm_levels=1, levels_without_difm="concatenation")))
+    image, enhanced = images()
+    i, e = shapes(image, network.encoder_i), shapes(enhanced, network.encoder_e)
+    fine = [pixelwise(torch.cat((i[n], e[n]), 1), network.fusion[n].conv) for n in range(3)]
+    matches(network, [*fine, network.fusion[3](network.encoder_i(image)[3], network.encoder_e(enhanced)[3])])
+
+
+# --- EMCAD ----------------------------------------------------------------------------------------
+
+
+def batch_norm(x, norm):
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    return (x - norm.running_mean[:, None, None]) * scale[:, None, None] + norm.bias[:, None, None]
+
+
+def conv(x, layer):
+    return F.conv2d(x, layer.weight, layer.bias, padding=layer.weight.shape[-1] // 2, groups=layer.groups)
+
+
+def channel_attended(x, module):
+    narrow, _, wide = module.mlp
+    maximum, mean = (lambda f: F.adaptive_max_pool2d(f, 1)), (lambda f: F.adaptive_avg_pool2d(f, 1))
+    weight = sum(conv(conv(f(x), narrow).clamp(min=0), wide) for f in (maximum, mean))
+    return x * torch.sigmoid(weight)
+
+
+def spatially_weighed(x, module):
+    return x * torch.sigmoid(conv(torch.stack((x.max(1)[0], x.mean(1)), 1), module.conv))
+
+
+def multi_scale(x, module):
+    wide = batch_norm(conv(x, module.expand[0]), module.expand[1]).clamp(0, 6)
+    y = sum(batch_norm(conv(wide, scale[0]), scale[1]).clamp(0, 6) for scale in module.scales)
+    groups, channels = x.shape[1], y.shape[1]
+    order = [g * (channels // groups) + n for n in range(channels // groups) for g in range(groups)]
+    return x + batch_norm(conv(y[:, order], module.project[0]), module.project[1])
+
+
+def refined(x, module):
+    return multi_scale(spatially_weighed(channel_attended(x, module[0]), module[1]), module[2])
+
+
+def brought_up(x, module):
+    _, depthwise, norm, _, pointwise = module
+    x = x.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    return conv(batch_norm(conv(x, depthwise), norm).clamp(min=0), pointwise)
+
+
+def gated(g, x, module):
+    of_g, of_x = (batch_norm(conv(f, part[0]), part[1]) for f, part in ((g, module.of_decoder), (x, module.of_level)))
+    q = (of_g + of_x).clamp(min=0)
+    return x * torch.sigmoid(batch_norm(conv(q, module.weigh[0]), module.weigh[1]))
+
+
+def test_each_part_of_emcad_is_as_published():
+    x, g = noise(2, 6, 5, 7), noise(2, 6, 5, 7, seed=2)
+    for module, expected in (
+        (ChannelAttention(6), channel_attended),
+        (SpatialAttention(), spatially_weighed),
+        (MultiScaleConvolution(6), multi_scale),
+        (UpConvolution(6, 4), brought_up),
+    ):
+        module = randomised(module)
+        close(module(x), expected(x, module))
+    gate = randomised(AttentionGate(6))
+    close(gate(g, x), gated(g, x, gate))
+
+
+def test_emcad_goes_from_the_coarsest_level_to_the_finest():
+    decoder = randomised(EMCADDecoder((4, 6, 8, 10), classes=3))
+    features = level_features(1, dims=(4, 6, 8, 10))
+    d = refined(features[3], decoder.refine[3])
+    for level in (2, 1, 0):
+        d = brought_up(d, decoder.up[level])
+        d = refined(d + gated(d, features[level], decoder.gate[level]), decoder.refine[level])
+    logits = decoder(features)
+    assert logits.shape == (2, 3, 16, 24)
+    torch.testing.assert_close(logits, pixelwise(d, decoder.classify), rtol=1e-6, atol=1e-6)
+
+
+def test_emcad_in_place_of_the_mlp_decoder():
+    network = randomised(DIN(replace(TINY, decoder="emcad", stem_stride=2)))
+    image, enhanced = noise(1, 1, 19, 30), noise(1, 1, 19, 30, seed=2)
+    assert isinstance(network.decoder, EMCADDecoder) and network(image, enhanced).shape == (1, 3, 19, 30)
+
+
+# --- options --------------------------------------------------------------------------------------
+
+EXPERIMENTS = [
+    {"fusion": "concatenation"},
+    {"fusion": "none", "inputs": "enhanced"},
+    {"fusion": "input", "decoder": "emcad"},
+    {"merging": False, "spatial_attention": False},
+    {"attention": "image-to-enhanced", "shared_encoder": True},
+    {"difm_levels": 2},
+]
+
+
+@pytest.mark.parametrize("changes", EXPERIMENTS, ids=str)
+def test_every_experiment_survives_json_and_takes_any_size(changes):
+    config = replace(TINY, **changes)
+    network = build_network(json.loads(json.dumps(config.to_dict()))).eval()
+    assert network.config == config
+    assert network(*torch.randn(2, 1, 1, 21, 13)).shape == (1, 3, 21, 13)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"fusion": "sum"}, "'fusion' of a DIN is one of difm, concatenation, input, none, not 'sum'"),
+        ({"decoder": "unet"}, "'decoder' of a DIN is one of mlp, emcad"),
+        ({"difm_levels": 5}, "1 to 4 levels with a DIFM, not 5"),
+        ({"fusion": "none"}, "needs 'inputs'"),
+        ({"inputs": "image"}, "needs 'inputs'"),
+        ({"attention": "image-to-enhanced", "cross_attention": False}, "'cross_attention' is off"),
+        ({"fusion": "input", "shared_encoder": True}, "one encoder: none that could be shared"),
+        ({"fusion": "concatenation", "merging": False}, "'merging' is an option of DIFM"),
+    ],
+    ids=str,
+)
+def test_experiments_that_contradict_themselves_are_named(changes, named):
+    with pytest.raises(ValueError, match=named):
+        replace(TINY, **changes)
+
+
+def test_the_factory_knows_networks_by_name():
+    with torch.device("meta"):
+        assert build_network({"name": "din-small", "classes": 9}).config == replace(DIN_SMALL, classes=9)
+        assert build_network({"classes": 9}).config == replace(DIN_BASE, classes=9)
+    with pytest.raises(ValueError, match="no network 'din-huge'; there are: din-base, din-small, monai-unet"):
+        build_network({"name": "din-huge"})
+    with pytest.raises(ValueError, match="DIN has no option 'width'"):
+        build_network({"name": "din-small", "width": 3})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dinsegment.display import enhanced_volume
 from dinsegment.errors import Cancelled, InputError
-from dinsegment.network import DIN
+from dinsegment.network import DIN, Comparator
 from dinsegment.postprocessing import keep_one_organ, largest_component
 from dinsegment.preprocessing import Preprocessing, Slices, View, decide
 from dinsegment.segmentation import Segmentation
@@ -71,13 +71,9 @@ def free_memory(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
-def bytes_per_slice(network: DIN, view: View) -> int:
-    """Peak activation memory of one slice, in float32: decoder or level 1, whichever holds more, with room to spare."""
-    config = network.config
-    pixels = view.size[0] * view.size[1] // config.stem_stride**2
-    decoder = 6 * config.decoder_dim
-    fusion = 24 * config.dims[0]
-    return 4 * pixels * (max(decoder, fusion) + 8 * config.dims[0]) + 8 * view.size[0] * view.size[1] * config.classes
+def bytes_per_slice(network: DIN | Comparator, view: View) -> int:
+    """Peak activation memory of one slice, in float32, with room to spare."""
+    return int(4 * view.size[0] * view.size[1] * network.values_per_pixel)
 
 
 class Runner:
@@ -85,7 +81,7 @@ class Runner:
 
     def __init__(
         self,
-        network: DIN,
+        network: DIN | Comparator,
         device: torch.device,
         progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,

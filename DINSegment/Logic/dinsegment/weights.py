@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dinsegment.inference import Progress
-    from dinsegment.network import DIN
+    from dinsegment.network import DIN, Comparator
     from dinsegment.preprocessing import Preprocessing
 
 MODELS_VARIABLE = "DINSEGMENT_MODELS"
@@ -58,7 +58,7 @@ class ModelEntry:
         name: As `--model` takes it.
         task: Name of its task.
         description: A sentence for the user.
-        network: Options of the DIN.
+        network: Options of the network.
         preprocessing: Options of the Preprocessing.
         weights: `file`, `sha256`, `size` in bytes; where they are not shipped also `repository` on the hub
             ("owner/name") and `revision` (the hash of a commit).
@@ -95,7 +95,7 @@ class Model:
 
     name: str
     task: str
-    network: DIN
+    network: DIN | Comparator
     preprocessing: Preprocessing
 
     def check_task(self, task: Task) -> None:
@@ -339,12 +339,12 @@ def build_model(entry: ModelEntry, weights: dict[str, Tensor]) -> Model:
     import torch
 
     from dinsegment.inference import freeze
-    from dinsegment.network import DIN, DINConfig
+    from dinsegment.network import build_network
     from dinsegment.preprocessing import Preprocessing
 
     try:
         with torch.device("meta"):  # no time is spent on random weights
-            network = DIN(DINConfig.from_dict(entry.network))
+            network = build_network(entry.network)
         network.load_state_dict(weights, assign=True)
         preprocessing = Preprocessing.from_dict(entry.preprocessing)
     except (RuntimeError, ValueError, TypeError) as error:

@@ -13,7 +13,7 @@ class MLPDecoder(nn.Module):
     """Each level to `dim` channels and to the finest level's size; concatenation, 3x3 convolution, classes.
 
     Args:
-        in_dims: Channels of the four fused features.
+        in_dims: Channels of the fused features, finest first.
         dim: Channels of the decoder (768 in the paper).
         classes: Classes, background included.
         layers: Linear layers per level. One, as in SegFormer, makes 22.7 M parameters at the published width; 25.27 M
@@ -31,7 +31,7 @@ class MLPDecoder(nn.Module):
         self.classify = nn.Conv2d(dim, classes, 1)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Four (B, C_l, H_l, W_l), finest first -> logits (B, classes, H_1, W_1)."""
+        """(B, C_l, H_l, W_l) of the levels, finest first -> logits (B, classes, H_1, W_1)."""
         size = features[0].shape[-2:]
         levels = [linear(f) for linear, f in zip(self.linear, features, strict=True)]
         levels = [levels[0]] + [F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in levels[1:]]

@@ -44,6 +44,8 @@ class Encoder(nn.Module):
         stem_stride: Stride of the first convolution.
         layer_scale: Start value of ConvNeXt's layer scale.
         drop_path: Stochastic depth rate of the last block; it grows linearly from 0 at the first.
+        edge: Whether a level gives f_edge. A fusion that looks at f_shape only has no use for it, and weights that
+            nothing depends on would never learn.
     """
 
     def __init__(
@@ -54,24 +56,31 @@ class Encoder(nn.Module):
         stem_stride: int = 1,
         layer_scale: float = 1e-6,
         drop_path: float = 0.0,
+        edge: Sequence[bool] = (True, True, True, True),
     ) -> None:
         super().__init__()
+        self.has_edge = tuple(edge)
         rates = iter(np.linspace(0, drop_path, sum(depths)).tolist())
         self.edge, self.down, self.blocks = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for level, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
             for layers in (self.edge, self.down):
                 layers.append(Downsampling(dims[level - 1], dim) if level else Stem(in_channels, dim, stem_stride))
+            if not edge[level]:
+                self.edge[level] = nn.Identity()
             self.blocks.append(
                 nn.Sequential(
                     *(ConvNeXtBlock(dim, ls_init_value=layer_scale, drop_path=next(rates)) for _ in range(depth))
                 )
             )
 
-    def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """(B, in_channels, H, W) -> four pairs (f_edge, f_shape), each (B, C_l, H / (s 2^l), W / (s 2^l))."""
+    def forward(self, x: Tensor) -> list[tuple[Tensor | None, Tensor]]:
+        """(B, in_channels, H, W) -> four pairs (f_edge, f_shape), each (B, C_l, H / (s 2^l), W / (s 2^l)).
+
+        f_edge is None at levels built without it.
+        """
         features = []
-        for edge, down, blocks in zip(self.edge, self.down, self.blocks, strict=True):
-            f_edge = edge(x)
+        for has_edge, edge, down, blocks in zip(self.has_edge, self.edge, self.down, self.blocks, strict=True):
+            f_edge = edge(x) if has_edge else None
             x = blocks(down(x))
             features.append((f_edge, x))
         return features

@@ -60,32 +60,44 @@ class DualCrossAttention(nn.Module):
 
     The paper gives no window size and no number of heads: 7 divides all four of its feature sizes (224, 112, 56, 28),
     and heads of 32 channels are what window attention commonly has.
+
+    Args:
+        dim: Channels C.
+        heads: Attention heads.
+        window: Side of an attention window in tokens.
+        direction: `both`, or one way only (table 7): `image-to-enhanced`, where the queries are the original's, gives
+            f_IE; `enhanced-to-image` gives f_EI. Of queries, keys and values only those are made that are then needed.
     """
 
-    def __init__(self, dim: int, heads: int, window: int) -> None:
+    def __init__(self, dim: int, heads: int, window: int, direction: str = "both") -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"{heads} attention heads do not divide {dim} channels.")
-        self.heads, self.window = heads, window
-        self.qkv_i = nn.Linear(dim, 3 * dim)
-        self.qkv_e = nn.Linear(dim, 3 * dim)
+        self.dim, self.heads, self.window, self.direction = dim, heads, window, direction
+        of_i, of_e = {"both": (3, 3), "image-to-enhanced": (1, 2), "enhanced-to-image": (2, 1)}[direction]
+        self.qkv_i = nn.Linear(dim, of_i * dim)
+        self.qkv_e = nn.Linear(dim, of_e * dim)
 
-    def forward(self, f_i: Tensor, f_e: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) twice -> f_IE, f_EI of the same shape."""
+    def forward(self, f_i: Tensor, f_e: Tensor) -> tuple[Tensor, ...]:
+        """(B, C, H, W) twice -> f_IE, f_EI of the same shape, or the one of them that the direction asks for."""
         grid = WindowGrid(f_i.shape[0], *f_i.shape[-2:], self.window)
         mask = grid.mask(f_i.device)
 
         def project(qkv: nn.Linear, f: Tensor) -> tuple[Tensor, ...]:
             tokens = grid.split(f)
-            x = qkv(tokens).reshape(*tokens.shape[:2], 3, self.heads, -1)
+            x = qkv(tokens).reshape(*tokens.shape[:2], qkv.out_features // self.dim, self.heads, -1)
             return x.permute(2, 0, 3, 1, 4).unbind(0)
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask) + q
             return grid.join(x.transpose(1, 2).flatten(2))
 
-        q_i, k_i, v_i = project(self.qkv_i, f_i)
-        q_e, k_e, v_e = project(self.qkv_e, f_e)
+        of_i, of_e = project(self.qkv_i, f_i), project(self.qkv_e, f_e)
+        if self.direction == "image-to-enhanced":
+            return (attend(*of_i, *of_e),)
+        if self.direction == "enhanced-to-image":
+            return (attend(*of_e, *of_i),)
+        (q_i, k_i, v_i), (q_e, k_e, v_e) = of_i, of_e
         return attend(q_i, k_e, v_e), attend(q_e, k_i, v_i)
 
 
@@ -108,6 +120,21 @@ def global_spatial_attention(f: Tensor) -> Tensor:
     return torch.sigmoid(f.mean(dim=1, keepdim=True)) * f
 
 
+class Concatenation(nn.Module):
+    """What DIFM is compared with: both images' f_shape, concatenated, 1x1 convolution back to C channels.
+
+    The kernel is open in the paper; 1x1 is the least that gives the decoder the width it has behind a DIFM.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2 * dim, dim, 1)
+
+    def forward(self, i: tuple[Tensor | None, Tensor], e: tuple[Tensor | None, Tensor]) -> Tensor:
+        """Pairs (f_edge, f_shape) of I and of E, f_shape (B, C, H, W) -> the fused feature (B, C, H, W)."""
+        return self.conv(torch.cat((i[1], e[1]), dim=1))
+
+
 class DIFM(nn.Module):
     """Fuses the features of the original (I) and of the enhanced slice (E) at one level.
 
@@ -123,18 +150,46 @@ class DIFM(nn.Module):
         window: Side of an attention window in tokens.
         merge_kernel: Kernel of the merging convolution.
         expand_kernel: Kernel of the feed-forward's first convolution.
+        merging: Whether f_edge and f_shape are merged (eq. 1); else f_shape alone goes on (ablation).
+        cross_attention: Whether each image asks the other (eq. 2, 3); else each goes on by itself (ablation).
+        spatial_attention: Whether global spatial attention weighs what is added (eq. 6); else it is added as it is.
+        direction: Of the cross-attention, as `DualCrossAttention` takes it (table 7).
     """
 
-    def __init__(self, dim: int, heads: int, window: int = 7, merge_kernel: int = 3, expand_kernel: int = 3) -> None:
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        window: int = 7,
+        merge_kernel: int = 3,
+        expand_kernel: int = 3,
+        *,
+        merging: bool = True,
+        cross_attention: bool = True,
+        spatial_attention: bool = True,
+        direction: str = "both",
+    ) -> None:
         super().__init__()
-        self.merge_i = FeatureMerging(dim, merge_kernel)
-        self.merge_e = FeatureMerging(dim, merge_kernel)
-        self.attention = DualCrossAttention(dim, heads, window)
-        self.feed_forward_ie = GatedFeedForward(dim, expand_kernel)
-        self.feed_forward_ei = GatedFeedForward(dim, expand_kernel)
+        self.merge_i = FeatureMerging(dim, merge_kernel) if merging else None
+        self.merge_e = FeatureMerging(dim, merge_kernel) if merging else None
+        self.attention = DualCrossAttention(dim, heads, window, direction) if cross_attention else None
+        self.spatial_attention, self.direction = spatial_attention, direction
+        if direction != "enhanced-to-image":
+            self.feed_forward_ie = GatedFeedForward(dim, expand_kernel)
+        if direction != "image-to-enhanced":
+            self.feed_forward_ei = GatedFeedForward(dim, expand_kernel)
 
-    def forward(self, i: tuple[Tensor, Tensor], e: tuple[Tensor, Tensor]) -> Tensor:
+    def _feed_forwards(self) -> list[GatedFeedForward]:
+        """Those of the directions that there are, IE first."""
+        names = ("feed_forward_ie", "feed_forward_ei")
+        return [getattr(self, name) for name in names if hasattr(self, name)]
+
+    def forward(self, i: tuple[Tensor | None, Tensor], e: tuple[Tensor | None, Tensor]) -> Tensor:
         """Pairs (f_edge, f_shape) of I and of E, each (B, C, H, W) -> the fused feature (B, C, H, W)."""
-        f_ie, f_ei = self.attention(self.merge_i(*i), self.merge_e(*e))
-        f_ie, f_ei = self.feed_forward_ie(f_ie), self.feed_forward_ei(f_ei)
-        return global_spatial_attention(f_ie) + global_spatial_attention(f_ei)
+        features: tuple[Tensor, ...] = (self.merge_i(*i), self.merge_e(*e)) if self.merge_i else (i[1], e[1])
+        if self.attention:
+            features = self.attention(*features)
+        features = tuple(forward(f) for forward, f in zip(self._feed_forwards(), features, strict=True))
+        if self.spatial_attention:
+            features = tuple(global_spatial_attention(f) for f in features)
+        return features[0] + features[1] if len(features) == 2 else features[0]

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 
 from dinsegment.errors import InputError
 from dinsegment.files import atomic_path
-from dinsegment.network import DIN
+from dinsegment.network import build_network
 from dinsegment.results import write_json
 from dinsegment.training.recipe import Recipe, load_recipe
 from dinsegment.weights import ModelEntry, models_folder
@@ -40,7 +40,7 @@ def publish(recipe: Recipe, weights: Path, description: str, data: dict[str, Any
     """
     tensors = load_file(weights)
     with torch.device("meta"):
-        network = DIN(recipe.network)
+        network = build_network(recipe.network)
     try:
         network.load_state_dict(tensors, assign=True)
     except RuntimeError as error:

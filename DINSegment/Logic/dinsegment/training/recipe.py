@@ -1,14 +1,19 @@
-"""A recipe: everything that makes one training run, as a JSON file."""
+"""A recipe: everything that makes one training run, as a JSON file.
+
+A recipe may name another as its `base` and then says only what differs. Objects are merged entry by entry, except that
+one which names another `name` or `method` than the base's replaces it: a network's sizes mean nothing to another
+network. `name` and `description` are each recipe's own.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from dinsegment.errors import InputError
-from dinsegment.network import CONFIGS, DINConfig
+from dinsegment.network import NetworkConfig, network_config
 from dinsegment.preprocessing import Preprocessing
 from dinsegment.tasks import Task, get_task
 from dinsegment.training.augmentation import Augmentation
@@ -23,7 +28,7 @@ class Recipe:
     Attributes:
         name: Of the recipe and of the model it makes.
         task: What is learned.
-        network: Options of the DIN.
+        network: Options of the DIN, or of what it is compared with.
         preprocessing: How slices are prepared; goes into weights.json with the model.
         augmentation: What is varied.
         boundary_weight: Factor of the boundary loss; 1 in the paper.
@@ -35,11 +40,12 @@ class Recipe:
         ema: Decay of the moving average of the weights, which is what is validated and kept.
         validate_every: Epochs between validations.
         seed: Of weights, order and augmentation.
+        description: A line for who has to choose: what it is for, and the published score where there is one.
     """
 
     name: str
     task: Task
-    network: DINConfig
+    network: NetworkConfig
     preprocessing: Preprocessing
     augmentation: Augmentation = field(default_factory=Augmentation)
     boundary_weight: float = 1.0
@@ -51,33 +57,89 @@ class Recipe:
     ema: float = 0.995
     validate_every: int = 4
     seed: int = 1
+    description: str = ""
 
 
 def load_recipe(name_or_file: str) -> Recipe:
     """A recipe by its name, or from a JSON file.
 
     Raises:
-        InputError: There is none, or an entry is unknown or missing.
+        InputError: There is none, its bases cannot be followed, or an entry is unknown or missing.
     """
-    path = RECIPES / f"{name_or_file}.json"
-    path = path if path.exists() else Path(name_or_file)
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.json")))
-        raise InputError(f"There is no recipe '{name_or_file}'; give a JSON file or one of: {known}.")
+    path = _find(name_or_file, Path())
+    if path is None:
+        raise InputError(f"There is no recipe '{name_or_file}'; give a JSON file or one of: {_known()}.")
+    options = _with_bases(path)
     try:
-        return _from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return _from_dict(options)
     except (TypeError, ValueError, KeyError) as error:
-        raise InputError(f"The recipe '{path}' cannot be used: {error}.") from error
+        raise InputError(f"The recipe '{path}' cannot be used: {str(error).rstrip('.')}.") from error
+
+
+def list_recipes() -> dict[str, str]:
+    """The recipes that come with DINSegment: name -> a line that describes it, in the order of their names."""
+    return {path.stem: _read(path).get("description", "") for path in sorted(RECIPES.glob("*.json"))}
+
+
+def _known() -> str:
+    return ", ".join(sorted(p.stem for p in RECIPES.glob("*.json")))
+
+
+def _find(name_or_file: str, folder: Path) -> Path | None:
+    """The file of a recipe that comes with DINSegment, or a file, looked for from that folder; None without either."""
+    shipped = RECIPES / f"{name_or_file}.json"
+    path = shipped if shipped.is_file() else folder / name_or_file
+    return path if path.is_file() else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        options = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"The recipe '{path}' cannot be used: it is no JSON ({error}).") from error
+    if not isinstance(options, dict):
+        raise InputError(f"The recipe '{path}' cannot be used: it is no JSON object.")
+    return options
+
+
+def _with_bases(path: Path) -> dict[str, Any]:
+    """The entries of a recipe, those of its bases filled in."""
+    chain = [path]
+    options = _read(path)
+    while (base := options.pop("base", None)) is not None:
+        found = _find(str(base), chain[-1].parent)
+        if found is None:
+            raise InputError(f"The recipe '{chain[-1]}' builds on '{base}', which there is not; there are: {_known()}.")
+        if found.resolve() in [p.resolve() for p in chain]:
+            names = " -> ".join(p.stem for p in [*chain, found])
+            raise InputError(f"The recipe '{path}' cannot be used: its bases go round in a circle, {names}.")
+        chain.append(found)
+        inherited = {k: v for k, v in _read(found).items() if k not in ("name", "description")}
+        options = {**inherited, **{k: _merged(inherited.get(k), v) for k, v in options.items()}}
+    return options
+
+
+def _merged(base: Any, own: Any) -> Any:
+    """An entry of a recipe over that of its base."""
+    if not (isinstance(base, dict) and isinstance(own, dict)):
+        return own
+    if any(k in own and own[k] != base.get(k) for k in ("name", "method")):
+        return own
+    return {**base, **{k: _merged(base.get(k), v) for k, v in own.items()}}
 
 
 def _from_dict(options: dict[str, Any]) -> Recipe:
-    network = dict(options["network"])
-    config = CONFIGS[network.pop("name")]
-    DINConfig.from_dict(network)  # an unknown option is named before it is used
+    known = [f.name for f in fields(Recipe)]
+    unknown = [k for k in options if k not in known]
+    if unknown:
+        raise ValueError(f"a recipe has no entry {', '.join(map(repr, unknown))}; it has: {', '.join(known)}")
+    missing = [k for k in ("name", "task", "network", "preprocessing") if k not in options]
+    if missing:
+        raise ValueError(f"it has no entry {', '.join(map(repr, missing))}")
     augmentation = {k: tuple(v) if isinstance(v, list) else v for k, v in options.get("augmentation", {}).items()}
     made = {
         "task": get_task(options["task"]),
-        "network": replace(config, **network),
+        "network": network_config(options["network"]),
         "preprocessing": Preprocessing.from_dict(options["preprocessing"]),
         "augmentation": Augmentation(**augmentation),
     }

@@ -1,0 +1,48 @@
+"""From options, as they stand in recipes and in weights.json, to a network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from dinsegment.network.comparators import DEFAULTS, Comparator, ComparatorConfig
+from dinsegment.network.din import CONFIGS, DIN, DINConfig
+
+NetworkConfig = DINConfig | ComparatorConfig
+
+
+def network_config(options: dict[str, Any]) -> NetworkConfig:
+    """The configuration that options describe.
+
+    Args:
+        options: `name`, and what differs from it: `din-base`, `din-small`, or one of
+            `dinsegment.network.comparators.DEFAULTS`. Without a name they are those of a DIN, as weights.json has them.
+
+    Raises:
+        ValueError: There is no such network, or it has no such option.
+    """
+    name = options.get("name", "din-base")
+    if name in DEFAULTS:
+        return ComparatorConfig.from_dict(options)
+    if name not in CONFIGS:
+        raise ValueError(f"There is no network '{name}'; there are: {', '.join([*CONFIGS, *DEFAULTS])}.")
+    chosen = {k: v for k, v in options.items() if k != "name"}
+    DINConfig.check_names(chosen)
+    return replace(CONFIGS[name], **chosen)
+
+
+def build_network(options: dict[str, Any] | NetworkConfig) -> DIN | Comparator:
+    """A network, with random weights, that takes (image, enhanced), each (B, 1, H, W) in [-1, 1], and gives logits.
+
+    Args:
+        options: As `network_config` takes them, or what it gives.
+
+    Returns:
+        A module with (B, classes, H, W) as output, the options as `config` and `values_per_pixel` for memory.
+
+    Raises:
+        ValueError: There is no such network, or it has no such option.
+        InputError: It is one of MONAI's, which is not installed.
+    """
+    config = network_config(options) if isinstance(options, dict) else options
+    return Comparator(config) if isinstance(config, ComparatorConfig) else DIN(config)

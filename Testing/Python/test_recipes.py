@@ -1,0 +1,338 @@
+"""Recipes: each one loads, builds its network and learns; bases are followed; sizes are those of the paper."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib.util import find_spec
+
+import pytest
+import torch
+from torch.nn.utils import parameters_to_vector
+from torch.utils.flop_counter import FlopCounterMode
+
+from dinsegment.errors import InputError
+from dinsegment.network import DIN, DIN_SMALL, ComparatorConfig, DINConfig, build_network, count_parameters
+from dinsegment.network.comparators import PACKAGES
+from dinsegment.preprocessing import Preprocessing
+from dinsegment.training.losses import din_loss
+from dinsegment.training.recipe import RECIPES, list_recipes, load_recipe
+
+NAMES = sorted(p.stem for p in RECIPES.glob("*.json"))
+TABLES = sorted(name.partition("-")[2] for name in NAMES if name.startswith("acdc-table"))
+TINY_SIZES = {
+    "monai-unet": {"channels": [4, 8, 16], "strides": [2, 2], "num_res_units": 1},
+    "monai-attention-unet": {"channels": [4, 8, 16], "strides": [2, 2]},
+    "monai-swin-unetr": {"feature_size": 12},
+    "monai-segresnet": {"init_filters": 8, "blocks_down": [1, 1, 1], "blocks_up": [1, 1]},
+    "monai-nnunet": {"filters": [4, 8, 8], "strides": [1, 2, 2]},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Networks this small spend their time waiting for threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def shrunk(config):
+    """The same experiment at a size that a test can afford."""
+    if isinstance(config, ComparatorConfig):
+        if config.name == "monai-swin-unetr" and not find_spec(PACKAGES["SwinUNETR"][0]):
+            pytest.skip("MONAI's SwinUNETR needs einops, which is not installed.")
+        return replace(config, options=TINY_SIZES[config.name])
+    sizes = {"dims": (8, 16, 16, 32), "depths": (1, 1, 1, 1), "heads": (1, 1, 2, 2), "window": 4, "decoder_dim": 16}
+    return replace(config, layer_scale=0.5, **sizes)
+
+
+def discs(count=2, side=32):
+    """Slices (count, side, side) in [-1, 1] with two nested discs in noise, and their labels."""
+    random = torch.Generator().manual_seed(0)
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    radius = torch.stack([((y - 14 - n) ** 2 + (x - 17) ** 2).sqrt() for n in range(count)])
+    labels = (radius < 11).long() + (radius < 8) + (radius < 4)
+    image = labels / 2 - 0.8 + 0.1 * torch.randn(labels.shape, generator=random)
+    return image.clamp(-1, 1), labels
+
+
+def batch_of(recipe):
+    image, labels = discs()
+    enhanced = recipe.preprocessing.enhancement(image)
+    return image.unsqueeze(1), enhanced.unsqueeze(1), labels
+
+
+# --- every recipe that comes with DINSegment ------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_loads_and_gradients_reach_every_weight_of_its_network(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name and recipe.network.classes == recipe.task.classes
+    torch.manual_seed(3)
+    network = build_network(shrunk(recipe.network))
+    image, enhanced, labels = batch_of(recipe)
+    logits = network(image, enhanced)
+    assert logits.shape == (2, recipe.task.classes, 32, 32)
+    din_loss(logits, labels, recipe.boundary_weight).backward()
+    assert [n for n, p in network.named_parameters() if p.grad is None] == []
+    # Vectors may have none: a bias before a normalisation, for one, changes nothing.
+    assert [n for n, p in network.named_parameters() if p.ndim > 1 and not p.grad.any()] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "acdc-din-base",
+        "heart-din-small",
+        "small-table3-cross-attention",
+        "small-table4-only-enhanced",
+        "small-table5-concatenation",
+        "small-table5-input",
+        "acdc-table6-three-difms",
+        "small-table7-image-to-enhanced",
+        "small-table11-emcad",
+        "small-monai-unet",
+        "small-monai-nnunet",
+    ],
+)
+def test_a_network_learns(name):
+    recipe = load_recipe(name)
+    torch.manual_seed(0)
+    network = build_network(shrunk(recipe.network))
+    image, enhanced, labels = batch_of(recipe)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(12):
+        loss = din_loss(network(image, enhanced), labels, recipe.boundary_weight)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.75 * losses[0]
+
+
+def test_each_recipe_has_a_line_that_tells_it_from_all_others():
+    listed = list_recipes()
+    assert list(listed) == NAMES
+    assert all(text and text.endswith(".") and "\n" not in text for text in listed.values())
+    assert len(set(listed.values())) == len(listed)
+    assert all(load_recipe(name).description == text for name, text in listed.items())
+
+
+def test_no_two_recipes_make_the_same_experiment():
+    recipes = [replace(load_recipe(name), name="", description="") for name in NAMES]
+    assert all(a != b for n, a in enumerate(recipes) for b in recipes[:n])
+
+
+def test_the_recipe_as_published():
+    recipe = load_recipe("acdc-din-base")
+    assert recipe.network == DINConfig(classes=4)
+    assert (recipe.learning_rate, recipe.batch, recipe.epochs, recipe.boundary_weight) == (1e-4, 3, 300, 1.0)
+    assert recipe.preprocessing.box == 224 and recipe.preprocessing.enhancement.method == "fuzzy"
+    varied = {"overview", "quarter_turn", "scale", "shift", "window", "gamma", "crop"}
+    assert all(getattr(recipe.augmentation, name) == 0 for name in varied)
+    assert all(getattr(recipe.augmentation, name)[0] == 0 for name in ("elastic", "noise", "blur", "bias"))
+    assert recipe.augmentation.flip > 0 and recipe.augmentation.rotation > 0
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_row_of_a_table_differs_from_the_whole_only_in_what_it_is_about(table):
+    for prefix, whole in (("acdc", "acdc-din-base"), ("small", "heart-din-small")):
+        row, base = load_recipe(f"{prefix}-{table}"), load_recipe(whole)
+        differs = {k for k, v in vars(row).items() if v != getattr(base, k)} - {"name", "description"}
+        allowed = {"table4": {"network", "preprocessing"}, "table3": {"network", "boundary_weight"}}
+        assert differs and differs <= allowed.get(table.partition("-")[0], {"network"})
+        if row.preprocessing != base.preprocessing:
+            assert replace(row.preprocessing, enhancement=base.preprocessing.enhancement) == base.preprocessing
+        if isinstance(row.network, DINConfig):
+            changed = {k for k, v in vars(row.network).items() if v != getattr(base.network, k)}
+            assert not changed & {"dims", "depths", "stem_stride", "heads", "classes", "decoder_dim"}
+
+
+# --- sizes ----------------------------------------------------------------------------------------
+
+
+def sizes(name):
+    """Parameters of a recipe's network in millions: encoders, fusion, decoder, total."""
+    with torch.device("meta"):
+        network = build_network(load_recipe(name).network)
+    return {part: count / 1e6 for part, count in count_parameters(network).items()}
+
+
+def test_the_published_size_beside_the_tables_networks():
+    base = sizes("acdc-din-base")
+    assert base["total"] == pytest.approx(323.31, rel=0.03)
+    assert base["fusion"] == pytest.approx(119.94, rel=0.1)
+    for name in ("acdc-table4-only-image", "acdc-table4-only-enhanced", "acdc-table5-input"):
+        one = sizes(name)
+        # Without a fusion there is no f_edge, whose convolutions are a small part of an encoder.
+        assert one["fusion"] == 0 and one["encoders"] == pytest.approx(178 / 2, rel=0.02)
+    concatenation = sizes("acdc-table5-concatenation")
+    assert concatenation["fusion"] == pytest.approx(2 * sum(c * c for c in (128, 256, 512, 1024)) / 1e6, rel=1e-3)
+    assert sizes("acdc-table7-image-to-enhanced") == sizes("acdc-table7-enhanced-to-image")
+    assert sizes("acdc-table7-image-to-enhanced")["fusion"] < base["fusion"]
+    assert sizes("acdc-table11-emcad")["decoder"] < base["decoder"]
+    assert sizes("acdc-table3-no-boundary-loss") == base
+    fusions = [sizes(f"acdc-table6-{n}")["fusion"] for n in ("one-difm", "two-difms", "three-difms")]
+    assert fusions == sorted(fusions) and fusions[-1] < base["fusion"]
+
+
+@pytest.mark.parametrize("kind", ["unet", "attention-unet", "swin-unetr", "segresnet", "nnunet"])
+def test_small_comparators_have_about_as_many_parameters_as_din_small(kind):
+    if kind == "swin-unetr":
+        shrunk(load_recipe("small-monai-swin-unetr").network)
+    with torch.device("meta"):
+        ours, theirs = (build_network(load_recipe(n).network) for n in ("heart-din-small", f"small-monai-{kind}"))
+    count = sum(p.numel() for p in ours.parameters())
+    assert sum(p.numel() for p in theirs.parameters()) == pytest.approx(count, rel=0.12)
+
+
+@pytest.mark.parametrize("name", ["acdc-table5-concatenation", "acdc-table11-emcad", "acdc-monai-nnunet"])
+def test_full_size_networks_take_a_full_size_slice(name):
+    with torch.device("meta"):
+        network = build_network(load_recipe(name).network).eval()
+    slices = torch.empty(3, 1, 224, 224, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        assert network(slices, slices).shape == (3, 4, 224, 224)
+    assert counter.get_total_flops() / 2 / 3 < 1860.09e9  # the published network's multiply-accumulates
+
+
+# --- bases ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a recipe file and gives its path."""
+
+    def to_file(name, **options):
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps({"name": name, **options}), encoding="utf-8")
+        return str(path)
+
+    return to_file
+
+
+def complaint(file):
+    with pytest.raises(InputError) as caught:
+        load_recipe(file)
+    text = str(caught.value)
+    assert text and "\n" not in text and text.endswith(".") and not text.endswith("..")
+    return text
+
+
+def test_a_recipe_says_only_what_differs_from_its_base(write):
+    file = write("mine", base="heart-din-small", batch=5, network={"window": 4}, preprocessing={"box": 96})
+    mine, base = load_recipe(file), load_recipe("heart-din-small")
+    assert mine.network == replace(DIN_SMALL, window=4)
+    assert mine.preprocessing == replace(base.preprocessing, box=96) and mine.batch == 5
+    assert mine == replace(
+        base, name="mine", description="", batch=5, network=mine.network, preprocessing=mine.preprocessing
+    )
+
+
+def test_bases_have_bases_and_files_beside_a_recipe_are_found(write):
+    write("first", base="heart-din-small", epochs=7, batch=5, description="The first.")
+    second = load_recipe(write("second", base="first.json", batch=6))
+    assert (second.epochs, second.batch, second.name, second.description) == (7, 6, "second", "")
+
+
+def test_another_method_or_network_does_not_inherit_what_belongs_to_the_bases(write):
+    file = write(
+        "mine",
+        base="heart-din-small",
+        preprocessing={"enhancement": {"method": "clahe"}},
+        network={"name": "monai-unet", "classes": 4},
+    )
+    mine = load_recipe(file)
+    assert mine.preprocessing.enhancement.parameters == {}  # m, n and gamma are those of 'fuzzy'
+    assert mine.network == ComparatorConfig("monai-unet", classes=4)
+    same = load_recipe(write("same", base="heart-din-small", preprocessing={"enhancement": {"method": "fuzzy"}}))
+    assert same.preprocessing == load_recipe("heart-din-small").preprocessing
+
+
+def test_a_base_that_there_is_not(write):
+    text = complaint(write("mine", base="hart"))
+    assert "'hart'" in text and "mine.json" in text and "heart-din-small" in text
+
+
+def test_bases_that_go_round_in_a_circle(write):
+    write("a", base="b.json")
+    write("b", base="c.json")
+    text = complaint(write("c", base="a.json"))
+    assert "circle" in text and text.endswith(" c -> a -> b -> c.")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"epoch": 3}, "no entry 'epoch'"),
+        ({"network": {"width": 3}}, "'width'"),
+        ({"network": {"name": "monai-unet", "width": 3}}, "'width'"),
+        ({"network": {"name": "monai-vnet"}}, "'monai-vnet'"),
+        ({"network": {"fusion": "sum"}}, "difm, concatenation, input, none, not 'sum'"),
+        ({"preprocessing": {"enhancement": {"method": "magic"}}}, "'magic'"),
+        ({"preprocessing": {"voxels": 3}}, "voxels"),
+    ],
+    ids=str,
+)
+def test_an_unknown_entry_over_a_base_is_named(write, changes, named):
+    assert named in complaint(write("mine", base="heart-din-small", **changes))
+
+
+def test_a_recipe_without_a_base_needs_the_entries_that_have_no_default(write):
+    assert "no entry 'task', 'network', 'preprocessing'" in complaint(write("mine", batch=3))
+    assert Preprocessing().box == 112 and load_recipe(write("m", base="heart-din-small")).preprocessing.box == 112
+
+
+# --- comparators ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TINY_SIZES)
+@pytest.mark.parametrize("inputs", ["image", "enhanced", "both"])
+def test_a_comparator_sees_what_it_is_to_see_at_any_size(name, inputs):
+    config = shrunk(ComparatorConfig(name, classes=3, inputs=inputs))
+    network = build_network(ComparatorConfig.from_dict(json.loads(json.dumps(config.to_dict())))).eval()
+    image, enhanced = torch.randn(2, 1, 1, 37, 44, requires_grad=True).unbind(0)
+    image.retain_grad(), enhanced.retain_grad()
+    logits = network(image, enhanced)
+    assert logits.shape == (1, 3, 37, 44) and network.config == config and network.values_per_pixel > 0
+    logits.square().sum().backward()
+    seen = [x.grad is not None and bool(x.grad.any()) for x in (image, enhanced)]
+    assert seen == [inputs != "enhanced", inputs != "image"]
+
+
+@pytest.mark.parametrize("name", TINY_SIZES)
+def test_weights_of_a_comparator_travel_through_a_network_without_memory(name):
+    config = shrunk(ComparatorConfig(name))
+    network = build_network(config).eval()
+    with torch.device("meta"):
+        other = build_network(config.to_dict())
+    assert all(p.is_meta for p in other.parameters())
+    other.load_state_dict(network.state_dict(), assign=True)
+    x = torch.randn(1, 1, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(other.eval()(x, x), network(x, x))
+    assert torch.equal(parameters_to_vector(other.parameters()), parameters_to_vector(network.parameters()))
+
+
+def test_comparators_that_cannot_be_are_answered_in_words(monkeypatch):
+    for options, named in (
+        ({"name": "monai-vnet"}, "no network 'monai-vnet'.*monai-unet"),
+        ({"name": "monai-unet", "inputs": "E"}, "'inputs' of 'monai-unet'"),
+        ({"name": "monai-unet", "filters": [4]}, "'monai-unet' has no option 'filters'"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            build_network(options)
+    with pytest.raises(InputError, match=r"'monai-unet' cannot have these options.*filters"):
+        build_network({"name": "monai-unet", "options": {"filters": [4]}})
+    monkeypatch.setitem(__import__("sys").modules, "monai", None)
+    with pytest.raises(InputError, match=r"'monai-unet' needs the package monai: pip install"):
+        build_network({"name": "monai-unet"})
+
+
+def test_options_without_a_name_are_those_of_a_din():
+    network = build_network(shrunk(DIN_SMALL).to_dict())
+    assert isinstance(network, DIN) and network.config == shrunk(DIN_SMALL)
