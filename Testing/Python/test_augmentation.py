@@ -16,7 +16,8 @@ from dinsegment.preprocessing import Preprocessing, decide
 from dinsegment.slices import SliceStack
 from dinsegment.tasks import HEART
 from dinsegment.training.augmentation import Augmentation
-from dinsegment.training.dataset import TrainingStack, find_cases, prepare, read_split
+from dinsegment.training.cases import find_cases, read_split
+from dinsegment.training.dataset import TrainingStack, prepare
 
 OFF = Augmentation(**{f.name: (0.0, 0.0) if isinstance(f.default, tuple) else 0.0 for f in fields(Augmentation)})
 GEOMETRIC = {
@@ -41,6 +42,11 @@ def augmented(stack, augmentation=OFF, seed=0, k=0, preprocessing=PREPROCESSING)
     return augmentation(stack, k, preprocessing, generator(seed))
 
 
+def masks_of(labels):
+    """Labels as masks with sharp edges."""
+    return torch.stack([255 * (labels == c).to(torch.uint8) for c in (1, 2, 3)], 1)
+
+
 def drawn_heart():
     """A stack whose image tells the label of every pixel: 0, 1/3, 2/3, 1 for 0 to 3."""
     y, x = torch.meshgrid(torch.arange(110.0), torch.arange(120.0), indexing="ij")
@@ -48,7 +54,7 @@ def drawn_heart():
     labels[0, (y - 52) ** 2 / 1.4 + (x - 66) ** 2 < 27**2] = 2
     labels[0, (y - 52) ** 2 / 1.4 + (x - 66) ** 2 < 14**2] = 3
     labels[0, (y - 60) ** 2 + (x - 26) ** 2 < 14**2] = 1
-    return TrainingStack(labels.float().div(3).half(), labels, (52.3, 56.8), (0.0, 1.0))
+    return TrainingStack(labels.float().div(3).half(), masks_of(labels), (52.3, 56.8), (0.0, 1.0), 10.0, 2.0)
 
 
 def textured():
@@ -115,7 +121,7 @@ def test_the_stack_is_not_changed():
     stack, untouched = textured(), textured()
     for seed in range(8):
         augmented(stack, Augmentation(), seed)
-    assert torch.equal(stack.image, untouched.image) and torch.equal(stack.labels, untouched.labels)
+    assert torch.equal(stack.image, untouched.image) and torch.equal(stack.masks, untouched.masks)
 
 
 def test_grey_values_stay_in_the_unit_interval():
@@ -305,7 +311,7 @@ def test_without_augmentation_the_overview_is_that_of_inference(smooth_case):
 
 def test_on_a_real_heart_training_sees_what_inference_sees(acdc_folder):
     """Training interpolates twice, so its images are a little softer; nothing else differs."""
-    case = find_cases(acdc_folder, read_split(acdc_folder / "split-train.txt")[:1])[0]
+    case = find_cases(acdc_folder, read_split(acdc_folder / "split-train.txt")[:1], HEART)[0]
     assert_the_same(training_sees(case, Preprocessing()), inference_sees(case, Preprocessing()), 0.02)
 
 
@@ -315,7 +321,7 @@ def test_the_overview_shows_the_whole_field_of_view():
         for x in (slice(0, 6), slice(-6, None)):
             corners[0, y, x] = 1.0
     unlabelled = torch.zeros(1, 100, 120, dtype=torch.uint8)
-    stack = replace(drawn_heart(), image=corners.half(), labels=unlabelled)
+    stack = replace(drawn_heart(), image=corners.half(), masks=masks_of(unlabelled))
     image, _ = augmented(stack, replace(OFF, overview=1.0))
     bright, pieces = ndimage.label((image > 0).numpy())
     assert pieces == 4  # at half the resolution, 50 x 60 pixels in the middle of 64 x 64

@@ -50,21 +50,25 @@ class Augmentation:
     def __call__(
         self, stack: TrainingStack, k: int, preprocessing: Preprocessing, random: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """One slice as an image (rows, columns) in [-1, 1] and its labels (rows, columns), int64."""
+        """One slice as an image (rows, columns) in [-1, 1] and its labels (rows, columns), int64.
+
+        It is computed where the stack lies. Everything random is drawn on the CPU, from a CPU's generator, so that a
+        seed means the same on every device.
+        """
         overview = _chance(self.overview, random)
-        image, labels = stack.image[k].float(), stack.labels[k]
-        grid = self._grid(stack, preprocessing, overview, random)
+        image = stack.image[k].float()
+        grid = self._grid(stack, preprocessing, overview, random).to(image.device)
         if overview:  # coarser: without smoothing it would alias
             image = F.avg_pool2d(F.avg_pool2d(F.pad(image[None, None], (1, 1, 1, 1), "replicate"), 2, 1), 2, 1)[0, 0]
         inside = torch.ones_like(image)
         low, high = stack.overview_window if overview else (0.0, 1.0)
-        planes = torch.stack((image, inside, *(labels == c for c in range(1, int(labels.max()) + 1))))
-        sampled = F.grid_sample(planes[None].float(), grid, align_corners=False)[0]
+        planes = torch.cat((torch.stack((image, inside)), stack.masks[k] / 255))
+        sampled = F.grid_sample(planes[None], grid, align_corners=False)[0]
         image, inside, foreground = sampled[0], sampled[1] > 0.5, sampled[2:]
         truth = decide(foreground).long()
         image = self._degrade((image - low) / (high - low), random)
         if not overview and _chance(self.crop, random):
-            inside = inside & _field_of_view(truth, random)
+            inside = inside & _field_of_view(truth.shape, random).to(inside.device)
             truth = truth * inside
         image = torch.where(inside, image, 0.0)
         return 2.0 * image - 1.0, truth
@@ -73,7 +77,7 @@ class Augmentation:
         self, stack: TrainingStack, preprocessing: Preprocessing, overview: bool, random: torch.Generator
     ) -> Tensor:
         """Where each pixel of the augmented slice comes from: (1, rows, columns, 2), as `grid_sample` takes it."""
-        size = torch.tensor(stack.labels.shape[1:], dtype=torch.float32)
+        size = torch.tensor(stack.image.shape[1:], dtype=torch.float32)
         spacing = preprocessing.spacing
         step = (preprocessing.overview_spacing / spacing if overview else 1.0) * 2 ** _normal(self.scale, random)
         center = (size - 1) / 2 if overview else torch.tensor(stack.center)
@@ -104,10 +108,12 @@ class Augmentation:
             image = F.interpolate(coarse, image.shape, mode="bilinear")[0, 0]
         share, deviation = self.bias
         if _chance(share, random):
-            image = image * torch.exp(deviation * _smooth_field(1, len(image), 3, random)[..., 0])
+            field = _smooth_field(1, len(image), 3, random)[..., 0].to(image.device)
+            image = image * torch.exp(deviation * field)
         share, largest = self.noise
         if _chance(share, random):
-            image = image + torch.randn(image.shape, generator=random) * largest * _uniform(random)
+            noise = torch.randn(image.shape, generator=random) * largest * _uniform(random)
+            image = image + noise.to(image.device)
         low, high = _normal(self.window, random), 1 + 2 * _normal(self.window, random)
         image = ((image - low) / max(high - low, 0.5)).clamp(0.0, 1.0)
         return image ** (2 ** _normal(self.gamma, random))
@@ -131,9 +137,9 @@ def _smooth_field(channels: int, size: int, knots: int, random: torch.Generator)
     return F.interpolate(coarse, (size, size), mode="bicubic", align_corners=True)[0].permute(1, 2, 0)
 
 
-def _field_of_view(labels: Tensor, random: torch.Generator) -> Tensor:
-    """A rectangle that cuts away up to a quarter of the slice on each side: True inside."""
-    rows, columns = labels.shape
+def _field_of_view(shape: torch.Size, random: torch.Generator) -> Tensor:
+    """A rectangle that cuts away up to a quarter of a slice (rows, columns) on each side: True inside."""
+    rows, columns = shape
     inside = torch.zeros(rows, columns, dtype=torch.bool)
     top, bottom, left, right = (torch.rand(4, generator=random) * 0.25).tolist()
     inside[int(top * rows) : rows - int(bottom * rows), int(left * columns) : columns - int(right * columns)] = True

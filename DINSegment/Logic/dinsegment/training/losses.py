@@ -5,12 +5,15 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
 
 SOBEL = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
 
 
 def dice_loss(probabilities: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
     """1 - soft Dice, mean over the foreground classes; sums run over the batch, so an absent class costs little.
+
+    Where several processes share a batch, the sums run over all of it.
 
     Args:
         probabilities: (B, classes, H, W), softmax.
@@ -20,6 +23,9 @@ def dice_loss(probabilities: Tensor, target: Tensor, smooth: float = 1.0) -> Ten
     dims = (0, 2, 3)
     overlap = (probabilities * target).sum(dims)
     total = probabilities.sum(dims) + target.sum(dims)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        # Its gradient is summed over processes too, and DDP takes the mean: together that is the whole batch's.
+        overlap, total = all_reduce(torch.stack((overlap, total)))
     return 1.0 - ((2.0 * overlap + smooth) / (total + smooth))[1:].mean()
 
 

@@ -1,40 +1,156 @@
-"""The training loop: bfloat16, moving average of the weights, exact resume, best weights by validation."""
+"""The training loop: precision and processes by Lightning Fabric, moving average, exact resume, best by validation."""
 
 from __future__ import annotations
 
 import csv
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from lightning.fabric import Fabric
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dinsegment.errors import InputError
-from dinsegment.files import atomic_path
-from dinsegment.inference import Runner, autocast_dtype, choose_device, freeze, predict
-from dinsegment.network import DIN
-from dinsegment.training.dataset import Case, SliceSampler, TrainingStack, prepare
+from dinsegment.files import atomic_path, ensure_writable_folder
+from dinsegment.inference import Runner, autocast_dtype, choose_device, free_memory, freeze, predict
+from dinsegment.network import build_network
+from dinsegment.training.cases import Case
+from dinsegment.training.curves import write_curves
+from dinsegment.training.dataset import SliceSampler, TrainingStack, prepare
 from dinsegment.training.losses import din_loss
 from dinsegment.training.metrics import dice
+from dinsegment.training.pack import PackedCase
 from dinsegment.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+SAVE_SECONDS = 5.0
+"""Time kept for the last checkpoint before a time limit, at the least."""
 
 
 @dataclass
 class State:
-    """What a run needs to go on as if it had not stopped."""
+    """What a run needs, beside weights and optimizer, to go on as if it had not stopped.
+
+    Order, augmentation and stochastic depth of a step follow from the seed and the step's number alone, so no state of
+    a random generator is kept.
+
+    Attributes:
+        epoch: Epochs that are done, with their validation.
+        step: Steps that are done.
+        best: Best validation Dice so far.
+        history: Rows of log.csv.
+        losses: Of the steps of the epoch that is under way; their number is the sampler's position.
+        seconds: Spent on the epoch that is under way, before this process.
+        finished: Whether the last epoch is done.
+    """
 
     epoch: int = 0
     step: int = 0
     best: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a recipe is run, without what it makes.
+
+    Attributes:
+        device: As `dinsegment.inference.choose_device` takes it.
+        devices: Processes, each with a device of its own (or a share of the CPU), that share every batch.
+        compile: Whether to compile the network with torch.compile: minutes at the start, a fifth less time afterwards.
+        pretrained: Whether both encoders start with ImageNet's weights.
+        checkpoint_minutes: Minutes between checkpoints within an epoch; None for one at its end only.
+        minutes: The run stops with a checkpoint before so many minutes are over; None for no limit.
+    """
+
+    device: str = "auto"
+    devices: int = 1
+    compile: bool = False
+    pretrained: bool = False
+    checkpoint_minutes: float | None = None
+    minutes: float | None = None
+
+
+class _TimeIsUp(Exception):
+    """The time limit comes before the next step would be done."""
+
+
+def train(
+    recipe: Recipe,
+    train: Sequence[Case | PackedCase],
+    validation: Sequence[Case | PackedCase],
+    output: Path,
+    options: RunOptions | None = None,
+    resume: bool = False,
+) -> State:
+    """Trains a recipe on one device, or on several of them in a process each.
+
+    See `Trainer` for the arguments and for what it writes.
+
+    Raises:
+        InputError: Cases, recipe and options do not fit each other or this machine, or the checkpoint is another run's.
+        ModelError: Pretrained weights were asked for and cannot be had.
+        OutputError: The folder cannot be written to.
+    """
+    options = options or RunOptions()
+    fabric = make_fabric(options)
+    # Bound, not handed over: Fabric looks into what it hands over and refuses frozen dataclasses.
+    work = partial(
+        _run, recipe=recipe, train=train, validation=validation, output=output, options=options, resume=resume
+    )
+    return work(fabric) if options.devices == 1 else fabric.launch(work)
+
+
+def _run(
+    fabric: Fabric,
+    *,
+    recipe: Recipe,
+    train: Sequence[Case | PackedCase],
+    validation: Sequence[Case | PackedCase],
+    output: Path,
+    options: RunOptions,
+    resume: bool,
+) -> State:
+    return Trainer(recipe, train, validation, output, options=options, fabric=fabric).run(resume)
+
+
+def make_fabric(options: RunOptions) -> Fabric:
+    """Fabric for these devices, with the precision that they compute.
+
+    Raises:
+        InputError: There are not so many devices of that kind.
+    """
+    device = choose_device(options.device)
+    if options.devices < 1 or (device.type == "cuda" and options.devices > torch.cuda.device_count()):
+        raise InputError(f"{options.devices} devices were asked for, which this machine does not have: give fewer.")
+    if device.type == "mps" and options.devices > 1:
+        raise InputError("Only one 'mps' device can be used: give one device.")
+    if device.index is not None and options.devices > 1:
+        raise InputError(f"'{device}' is one device: choose '{device.type}' to use {options.devices}.")
+    precision = {torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed", None: "32-true"}[autocast_dtype(device)]
+    return Fabric(
+        accelerator=device.type,
+        # Of several GPUs the first is meant where no number was given.
+        devices=options.devices if device.type == "cpu" or options.devices > 1 else [device.index or 0],
+        strategy="ddp_spawn" if options.devices > 1 else "auto",
+        precision=precision,
+    )
 
 
 def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
@@ -50,35 +166,47 @@ def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Te
 
 
 class Trainer:
-    """Trains one recipe.
+    """Trains one recipe in one process; `train` starts as many as there are devices.
 
     Files in `output`: `checkpoint.pt` (to resume), `best.safetensors` (averaged weights with the best validation
-    Dice), `log.csv`.
+    Dice), `last.safetensors` (those of the last epoch), `log.csv`, `curves.png` and `tensorboard/`.
 
     Args:
         recipe: What to train.
         train: Cases that weights are fitted to.
-        validation: Cases that the best weights are chosen on.
+        validation: Cases that the best weights are chosen on; packed ones are validated on the packed grid.
         output: Folder of the run.
-        device: As `dinsegment.inference.choose_device` takes it.
-        compile: Whether to compile the network with torch.compile: minutes at the start, a fifth less time afterwards.
+        device: As `dinsegment.inference.choose_device` takes it; used if no `options` are given.
+        options: How to run it.
+        fabric: Of this process, already launched; made from the options if None.
     """
 
     def __init__(
         self,
         recipe: Recipe,
-        train: Sequence[Case],
-        validation: Sequence[Case],
+        train: Sequence[Case | PackedCase],
+        validation: Sequence[Case | PackedCase],
         output: Path,
         device: str = "auto",
-        compile: bool = False,
+        options: RunOptions | None = None,
+        fabric: Fabric | None = None,
     ) -> None:
-        self.recipe, self.train_cases, self.validation_cases = recipe, train, validation
-        self.output, self.device = output, choose_device(device)
+        self.started = time.perf_counter()
+        self.recipe, self.train_cases, self.validation_cases, self.output = recipe, train, validation, output
+        self.options = options or RunOptions(device=device)
+        self.fabric = fabric or make_fabric(self.options)
+        self.device = self.fabric.device
         self.console = Console()
+        ranks = self.fabric.world_size
+        if recipe.batch % ranks:
+            raise InputError(
+                f"A batch of {recipe.batch} slices cannot be shared evenly by {ranks} devices: change the recipe's "
+                "batch or the number of devices."
+            )
         torch.manual_seed(recipe.seed)
-        self.network = DIN(recipe.network).to(self.device, memory_format=torch.channels_last)
-        self.step_network: nn.Module = torch.compile(self.network) if compile else self.network
+        self.network = build_network(recipe.network).to(self.device, memory_format=torch.channels_last)
+        if ranks > 1 and self.device.type == "cuda":  # PyTorch has none for CPUs
+            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.network, avg_fn=_moving_average(recipe.ema), use_buffers=True
         )
@@ -90,19 +218,25 @@ class Trainer:
             weight_decay=recipe.weight_decay,
         )
         self.state = State()
+        self.step_network: nn.Module = self.network
+        self._slowest_step = self._slowest_validation = self._slowest_save = 0.0
 
     @property
     def checkpoint(self) -> Path:
         """Where the run can be taken up again."""
         return self.output / "checkpoint.pt"
 
+    @property
+    def grid(self) -> str:
+        """What validation is computed on, in words."""
+        packed = any(isinstance(case, PackedCase) for case in self.validation_cases)
+        return "on the packed grid" if packed else "on the images' own grids"
+
     def run(self, resume: bool = False) -> State:
-        """Trains to the last epoch, from the checkpoint if `resume` and there is one."""
-        self.output.mkdir(parents=True, exist_ok=True)
-        if resume and self.checkpoint.exists():
-            self._load()
+        """Trains to the last epoch or the time limit, from the checkpoint if `resume` and there is one."""
         recipe = self.recipe
-        stacks = [prepare(case, recipe.task, recipe.preprocessing) for case in self.train_cases]
+        ensure_writable_folder(self.output)
+        stacks = self._stacks()
         sampler = SliceSampler(stacks, recipe.batch, recipe.seed)
         if not len(sampler):
             raise InputError(
@@ -110,52 +244,131 @@ class Trainer:
                 f"the recipe '{recipe.name}': give more cases or a smaller batch."
             )
         self.steps = len(sampler) * recipe.epochs
-        while self.state.epoch < recipe.epochs:
-            started = time.perf_counter()
-            loss = self._epoch(stacks, sampler)
-            self.state.epoch += 1
-            row: dict[str, float] = {"epoch": self.state.epoch, "loss": loss}
-            if self.state.epoch % recipe.validate_every == 0 or self.state.epoch == recipe.epochs:
-                row.update(self._validate())
-            row["seconds"] = time.perf_counter() - started
-            self.state.history.append(row)
+        self.identity = f"{len(sampler.index)} slices, {asdict(recipe)}"
+        if resume and self.checkpoint.exists():
+            self._load()
+        elif self.options.pretrained:
+            from dinsegment.training.pretrained import load_pretrained
+
+            load_pretrained(self.network)
+            self.average.module.load_state_dict(self.network.state_dict())
+        if self.state.finished:
+            return self.state
+        module = torch.compile(self.network) if self.options.compile else self.network
+        self.step_network, self.step_optimizer = self.fabric.setup(module, self.optimizer)
+        try:
+            with self._bars() as self.bars, self._board() as self.board:
+                self._train(stacks, sampler)
+        except _TimeIsUp:
             self._save()
-            left = row["seconds"] * (recipe.epochs - self.state.epoch) / 60
-            text = "  ".join(f"{k} {v:.4g}" for k, v in row.items())
-            self.console.print(f"{text}  about {left:.0f} min left", highlight=False)
+            self._print(f"Stopped before {self.options.minutes:g} minutes were over, in epoch {self.state.epoch + 1}.")
         return self.state
 
+    def _train(self, stacks: Sequence[TrainingStack], sampler: SliceSampler) -> None:
+        recipe, state = self.recipe, self.state
+        whole = self.bars.add_task("Run", total=self.steps, completed=state.step)
+        while not state.finished:
+            self._epoch_started = time.perf_counter()
+            loss = self._epoch(stacks, sampler)
+            row: dict[str, float] = {"epoch": state.epoch + 1, "loss": loss}
+            if (state.epoch + 1) % recipe.validate_every == 0 or state.epoch + 1 == recipe.epochs:
+                row.update(self._validate_once())
+            row["seconds"] = state.seconds + time.perf_counter() - self._epoch_started
+            state.epoch += 1
+            state.history.append(row)
+            state.losses, state.seconds = [], 0.0
+            state.finished = state.epoch == recipe.epochs
+            if state.finished:
+                self._write_weights(self.average.module, "last.safetensors")
+            self._log(row)
+            self._save()
+            self.bars.update(whole, completed=state.step)
+
+    def _stacks(self) -> list[TrainingStack]:
+        """All training cases, in the device's memory where they take a quarter of it at most."""
+        recipe = self.recipe
+        stacks = [
+            case.stack if isinstance(case, PackedCase) else prepare(case, recipe.task, recipe.preprocessing)
+            for case in self.train_cases
+        ]
+        if self.device.type == "cuda" and sum(s.bytes for s in stacks) < free_memory(self.device) / 4:
+            stacks = [s.to(self.device) for s in stacks]
+        return stacks
+
     def _epoch(self, stacks: Sequence[TrainingStack], sampler: SliceSampler) -> float:
+        """What is left of the epoch; returns the mean loss of all of it."""
         self.network.train()
-        # Stochastic depth draws from the global generator: after a resume it must draw the same.
-        torch.manual_seed(hash((self.recipe.seed, self.state.epoch)) % 2**62)
-        losses = []
-        for batch in sampler.epoch(self.state.epoch):
-            image, enhanced, labels = self._batch(stacks, batch)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self._learning_rate()
-            dtype = autocast_dtype(self.device)
-            # The fused attention of CPUs is fast forwards only; backwards the plain one wins.
-            backend = SDPBackend.MATH if self.device.type == "cpu" else list(SDPBackend.__members__.values())
-            with sdpa_kernel(backend), torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-                logits = self.step_network(image, enhanced)
-            loss = din_loss(logits, labels, self.recipe.boundary_weight)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-            self.optimizer.step()
-            self.average.update_parameters(self.network)
+        rank, ranks = self.fabric.global_rank, self.fabric.world_size
+        share = self.recipe.batch // ranks
+        batches = sampler.epoch(self.state.epoch)
+        done = len(self.state.losses)
+        losses: list[Tensor] = []
+        bar = self.bars.add_task(f"Epoch {self.state.epoch + 1}", total=len(batches), completed=done)
+        self._saved_at = time.perf_counter()
+        for number in range(done, len(batches)):
+            started = time.perf_counter()
+            try:
+                self._check_time(self._slowest_step)
+            except _TimeIsUp:
+                self._keep(losses)
+                raise
+            mine = slice(rank * share, (rank + 1) * share)
+            losses.append(self._step(*self._batch(stacks, batches[number][mine], first=mine.start)))
             self.state.step += 1
-            losses.append(float(loss.detach()))
-        return float(np.mean(losses))
+            self.bars.update(bar, completed=number + 1)
+            if self.options.minutes is not None:
+                losses[-1].item()  # waits for the device, so that the step's time is known
+            if self._checkpoint_due():
+                self._keep(losses)
+                losses = []
+                self._save()
+            if number > done:  # the first one compiles and warms up
+                self._slowest_step = max(self._slowest_step, time.perf_counter() - started)
+        self._keep(losses)
+        self.bars.remove_task(bar)
+        return float(np.mean(self.state.losses))
+
+    def _checkpoint_due(self) -> bool:
+        """Whether it is time for a checkpoint within the epoch, by the clock of the first process."""
+        every = self.options.checkpoint_minutes
+        return every is not None and self.fabric.broadcast(time.perf_counter() - self._saved_at >= 60 * every)
+
+    def _keep(self, losses: Sequence[Tensor]) -> None:
+        """Takes the losses of steps into the state: the mean over all processes' shares."""
+        if losses:
+            self.state.losses += self.fabric.all_reduce(torch.stack(list(losses)), reduce_op="mean").tolist()
+
+    def _step(self, image: Tensor, enhanced: Tensor, labels: Tensor) -> Tensor:
+        # Stochastic depth draws from the global generator: after a resume it must draw the same.
+        torch.manual_seed(_seed(self.recipe.seed, self.state.step, self.fabric.global_rank))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        # The fused attention of CPUs is fast forwards only; backwards the plain one wins.
+        backend = SDPBackend.MATH if self.device.type == "cpu" else list(SDPBackend.__members__.values())
+        with sdpa_kernel(backend):
+            logits = self.step_network(image, enhanced)
+        loss = din_loss(logits, labels, self.recipe.boundary_weight)
+        self.step_optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        # In float16 gradients may overflow: the scaler then leaves out the step.
+        self.fabric.clip_gradients(self.step_network, self.step_optimizer, max_norm=1.0, error_if_nonfinite=False)
+        self.step_optimizer.step()
+        self.average.update_parameters(self.network)
+        return loss.detach()
 
     def _batch(
-        self, stacks: Sequence[TrainingStack], batch: Sequence[tuple[int, int]]
+        self, stacks: Sequence[TrainingStack], batch: Sequence[tuple[int, int]], first: int = 0
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Augmented slices, their enhanced ones and labels. The seed and the step alone decide what is drawn."""
-        random = torch.Generator().manual_seed(hash((self.recipe.seed, self.state.step)) % 2**62)
-        recipe = self.recipe
-        drawn = [recipe.augmentation(stacks[n], k, recipe.preprocessing, random) for n, k in batch]
+        """Augmented slices, their enhanced ones and labels.
+
+        The seed, the step and a slice's place in the whole batch, of which these begin at `first`, alone decide what is
+        drawn: neither the device nor the number of processes does.
+        """
+        recipe, random = self.recipe, torch.Generator()
+        drawn = []
+        for place, (n, k) in enumerate(batch, start=first):
+            random.manual_seed(_seed(recipe.seed, self.state.step, place))
+            drawn.append(recipe.augmentation(stacks[n], k, recipe.preprocessing, random))
         image = torch.stack([i for i, _ in drawn]).to(self.device)
         labels = torch.stack([t for _, t in drawn]).to(self.device)
         enhanced = recipe.preprocessing.enhancement(image)
@@ -170,13 +383,24 @@ class Trainer:
         done = (step - warmup) / max(1, self.steps - warmup)
         return self.recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
+    def _validate_once(self) -> dict[str, float]:
+        """Validates in the first process while the others wait."""
+        self._check_time(self._slowest_validation)
+        started = time.perf_counter()
+        row = self._validate() if self.fabric.is_global_zero else {}
+        row, self.state.best = self.fabric.broadcast((row, self.state.best))
+        self._slowest_validation = max(self._slowest_validation, time.perf_counter() - started)
+        return row
+
     def _validate(self) -> dict[str, float]:
         """Dice per segment of the averaged weights through the whole inference, mean over cases; keeps the best."""
-        network = DIN(self.recipe.network)
+        network = build_network(self.recipe.network)
         network.load_state_dict(self.average.module.state_dict())
         runner = Runner(freeze(network).to(self.device), self.device)
         scores = []
         for case in self.validation_cases:
+            if self.fabric.world_size == 1:
+                self._check_time(0.0)
             volume, truth = case.read(self.recipe.task)
             labels = predict(runner, self.recipe.preprocessing, volume)
             scores.append([dice(labels, truth, s.label) for s in self.recipe.task.segments])
@@ -184,31 +408,113 @@ class Trainer:
         mean = float(means.mean())
         if mean > self.state.best:
             self.state.best = mean
-            # Clones: safetensors takes no tensors that share memory, as those of a shared encoder do.
-            weights = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
-            with atomic_path(self.output / "best.safetensors") as path:
-                save_file(weights, path)
+            self._write_weights(network, "best.safetensors")
         names = [f"dice {s.abbreviation}" for s in self.recipe.task.segments]
         return {"dice": mean, **dict(zip(names, means.tolist(), strict=True))}
 
+    def _write_weights(self, network: nn.Module, name: str) -> None:
+        if self.fabric.is_global_zero:
+            # Clones: safetensors takes no tensors that share memory, as those of a shared encoder do.
+            weights = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
+            with atomic_path(self.output / name) as path:
+                save_file(weights, path)
+
+    def _check_time(self, needed: float) -> None:
+        """Raises _TimeIsUp if the limit comes before so many seconds and a checkpoint are over.
+
+        All processes decide the same, by the clock of the first.
+        """
+        if self.options.minutes is None:
+            return
+        left = 60 * self.options.minutes - (time.perf_counter() - self.started)
+        up = left < 1.5 * needed + max(SAVE_SECONDS, 2 * self._slowest_save)
+        if self.fabric.broadcast(up):
+            raise _TimeIsUp
+
     def _save(self) -> None:
-        state: dict[str, Any] = {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "state": vars(self.state),
-        }
-        with atomic_path(self.checkpoint) as path:
-            torch.save(state, path)
-        columns = list(dict.fromkeys(key for row in self.state.history for key in row))
-        with atomic_path(self.output / "log.csv") as path, path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(self.state.history)
+        started = time.perf_counter()
+        if self.fabric.is_global_zero:
+            if self.state.losses:
+                now = {"seconds": self.state.seconds + started - self._epoch_started}
+            else:
+                now = {"seconds": 0.0}
+            state: dict[str, Any] = {
+                "identity": self.identity,
+                "network": self.network.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.fabric.strategy.precision.state_dict(),
+                "state": {**vars(self.state), **now},
+            }
+            with atomic_path(self.checkpoint) as path:
+                torch.save(state, path)
+        self._saved_at = time.perf_counter()
+        self._slowest_save = max(self._slowest_save, self._saved_at - started)
 
     def _load(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        if state.get("identity") != self.identity:
+            raise InputError(
+                f"'{self.checkpoint}' was made with another recipe or other cases: resume with the same ones, or give "
+                "another output folder."
+            )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["scaler"])
         self.state = State(**state["state"])
+
+    def _log(self, row: dict[str, float]) -> None:
+        """log.csv, TensorBoard, a line on the console and, after a validation, curves.png."""
+        if not self.fabric.is_global_zero:
+            return
+        history, epoch = self.state.history, self.state.epoch
+        columns = list(dict.fromkeys(key for row in history for key in row))
+        with atomic_path(self.output / "log.csv") as path, path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(history)
+        for name, value in row.items():
+            if name != "epoch":
+                tag = f"validation {self.grid}/{name}" if name.startswith("dice") else name
+                self.board.add_scalar(tag, value, epoch)
+        self.board.add_scalar("learning rate", self.optimizer.param_groups[0]["lr"], epoch)
+        self.board.flush()
+        if "dice" in row:
+            write_curves(history, self.output / "curves.png", self.recipe.name, self.grid)
+        left = row["seconds"] * (self.recipe.epochs - epoch) / 60
+        text = "  ".join(f"{k} {v:.4g}" for k, v in row.items())
+        where = f"  (Dice {self.grid})" if "dice" in row else ""
+        self._print(f"{text}{where}  about {left:.0f} min left")
+
+    @contextmanager
+    def _board(self) -> Iterator[SummaryWriter | None]:
+        """TensorBoard, in the first process."""
+        if not self.fabric.is_global_zero:
+            yield None
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        # purge_step leaves out what a stopped run wrote after its checkpoint.
+        with SummaryWriter(str(self.output / "tensorboard"), purge_step=self.state.epoch + 1) as board:
+            yield board
+
+    def _print(self, text: str) -> None:
+        if self.fabric.is_global_zero:
+            self.console.print(text, highlight=False, soft_wrap=True)
+
+    def _bars(self) -> Progress:
+        """Bars with the time left of the epoch and of the run, on a terminal only."""
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=self.console,
+            transient=True,
+            disable=not (self.console.is_terminal and self.fabric.is_global_zero),
+        )
+
+
+def _seed(*numbers: int) -> int:
+    return hash(numbers) % 2**62

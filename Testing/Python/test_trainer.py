@@ -1,0 +1,252 @@
+"""The trainer: killed and resumed, several processes, time limits, packs, logs and pretrained weights."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import timm
+import torch
+from phantom_cases import write_patients
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from dinsegment.errors import InputError, ModelError
+from dinsegment.network import DIN, DINConfig
+from dinsegment.preprocessing import Preprocessing
+from dinsegment.tasks import HEART
+from dinsegment.training import pretrained
+from dinsegment.training import trainer as trainer_module
+from dinsegment.training.augmentation import Augmentation
+from dinsegment.training.pack import read_pack, write_pack
+from dinsegment.training.recipe import Recipe
+from dinsegment.training.trainer import RunOptions, Trainer, make_fabric, train
+
+TINY = DINConfig(
+    dims=(8, 8, 16, 16),
+    depths=(1, 1, 1, 1),
+    stem_stride=2,
+    layer_scale=0.1,
+    heads=(1, 1, 1, 1),
+    window=4,
+    merge_kernel=1,
+    expand_kernel=1,
+    decoder_dim=8,
+    decoder_layers=1,
+    drop_path=0.2,  # draws from torch's own random numbers
+)
+RECIPE = Recipe(
+    name="tiny",
+    task=HEART,
+    network=TINY,
+    preprocessing=Preprocessing(spacing=4.0, box=32, overview_spacing=6.0),
+    augmentation=Augmentation(overview=0.2),
+    learning_rate=5e-3,
+    warmup_steps=2,
+    batch=4,
+    epochs=2,
+    ema=0.8,
+    validate_every=1,
+)
+CPU = RunOptions(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    """Four images of two patients, 20 slices: five steps an epoch."""
+    return write_patients(tmp_path_factory.mktemp("data"), 2)
+
+
+@pytest.fixture(scope="module")
+def whole(cases, tmp_path_factory):
+    """A run from the first to the last epoch."""
+    trainer = Trainer(RECIPE, cases, cases[:1], tmp_path_factory.mktemp("whole"), options=CPU)
+    trainer.run()
+    return trainer
+
+
+def without_time(history):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+
+
+def assert_same_weights(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+class Killed(Trainer):
+    """Its process is killed before the step with this number, with no chance to tidy up."""
+
+    def _step(self, *batch):
+        if self.state.step == 7:  # in the middle of the second epoch
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._step(*batch)
+
+
+def run_killed(cases, output, options):
+    Killed(RECIPE, cases, cases[:1], output, options=options).run()
+
+
+# Every epoch; and after every step.
+@pytest.mark.parametrize(("minutes", "done"), [(None, 0), (0.0, 2)], ids=["epoch", "steps"])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(whole, cases, tmp_path, minutes, done):
+    options = replace(CPU, checkpoint_minutes=minutes)
+    process = multiprocessing.get_context("spawn").Process(target=run_killed, args=(cases, tmp_path, options))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["state"]
+    assert (state["epoch"], state["step"], len(state["losses"])) == (1, 5 + done, done)
+    torch.manual_seed(99)
+    resumed = Trainer(RECIPE, cases, cases[:1], tmp_path, options=CPU)
+    resumed.run(resume=True)
+    assert without_time(resumed.state.history) == without_time(whole.state.history)
+    assert_same_weights(resumed.network.state_dict(), whole.network.state_dict())
+    for name in ("best.safetensors", "last.safetensors"):
+        assert_same_weights(load_file(tmp_path / name), load_file(whole.output / name))
+
+
+def test_a_time_limit_stops_with_a_checkpoint_and_the_run_goes_on(whole, cases, tmp_path, capsys):
+    class Slow(Trainer):
+        def _step(self, *batch):
+            if self.state.step == 3:
+                self.started -= 600  # as if the limit were over
+            return super()._step(*batch)
+
+    stopped = Slow(RECIPE, cases, cases[:1], tmp_path, options=replace(CPU, minutes=5))
+    state = stopped.run()
+    assert not state.finished and (state.epoch, state.step, len(state.losses)) == (0, 4, 4)
+    assert "Stopped before 5 minutes" in capsys.readouterr().out
+    resumed = Trainer(RECIPE, cases, cases[:1], tmp_path, options=CPU).run(resume=True)
+    assert resumed.finished and without_time(resumed.history) == without_time(whole.state.history)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(whole, cases):
+    other = Trainer(replace(RECIPE, learning_rate=1e-3), cases, cases[:1], whole.output, options=CPU)
+    with pytest.raises(InputError, match="another recipe or other cases"):
+        other.run(resume=True)
+
+
+def test_logs_and_curves_tell_every_epoch(whole):
+    with (whole.output / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["loss"]) for row in rows] == [row["loss"] for row in whole.state.history]
+    board = EventAccumulator(str(whole.output / "tensorboard")).Reload()
+    assert [e.step for e in board.Scalars("loss")] == [1, 2]
+    assert [e.value for e in board.Scalars("loss")] == pytest.approx([row["loss"] for row in whole.state.history])
+    dice = board.Scalars("validation on the images' own grids/dice")
+    assert [e.value for e in dice] == pytest.approx([row["dice"] for row in whole.state.history])
+    assert (whole.output / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert_same_weights(
+        load_file(whole.output / "last.safetensors"),
+        {k: v.contiguous() for k, v in whole.average.module.state_dict().items()},
+    )
+
+
+def test_a_run_on_a_pack_validates_on_its_grid(cases, tmp_path, capsys):
+    write_pack(cases[:2], cases[2:3], HEART, RECIPE.preprocessing, tmp_path / "pack")
+    pack = read_pack(tmp_path / "pack")
+    state = train(replace(RECIPE, epochs=1), pack.train, pack.validation, tmp_path / "run", CPU)
+    assert state.finished and np.isfinite(state.history[0]["dice"])
+    assert "on the packed grid" in capsys.readouterr().out
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert "validation on the packed grid/dice" in board.Tags()["scalars"]
+
+
+# --- several processes ----------------------------------------------------------------------------
+
+SHARED = replace(
+    RECIPE, network=replace(TINY, drop_path=0.0), epochs=1, learning_rate=1e-3, augmentation=Augmentation(blur=(0, 1))
+)
+
+
+def run_one_of_two(fabric, cases, output):
+    torch.set_num_threads(1)
+    trainer = Trainer(SHARED, cases, cases[:1], output, options=replace(CPU, devices=2), fabric=fabric)
+    trainer.run()
+    torch.save(trainer.network.state_dict(), output / f"rank{fabric.global_rank}.pt")
+
+
+class PerHalf(torch.nn.BatchNorm2d):
+    """Normalises each half of a batch by itself, as two processes on CPUs do; the first one's statistics are kept."""
+
+    def forward(self, x):
+        if not self.training:
+            return super().forward(x)
+        first, second = x.chunk(2)
+        other = torch.nn.functional.batch_norm(second, None, None, self.weight, self.bias, True, 0.0, self.eps)
+        return torch.cat((super().forward(first), other))
+
+
+def test_two_processes_learn_what_one_learns(cases, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer_module, "autocast_dtype", lambda device: None)  # float32 rounds little
+    make_fabric(replace(CPU, devices=2)).launch(partial(run_one_of_two, cases=cases, output=tmp_path))
+    ranks = [torch.load(tmp_path / f"rank{n}.pt", weights_only=True) for n in range(2)]
+    parameters = dict(DIN(SHARED.network).named_parameters())
+    for name in parameters:
+        assert torch.equal(ranks[0][name], ranks[1][name]), name
+    trainer = Trainer(SHARED, cases, cases[:1], tmp_path / "one", options=CPU)
+    start = {k: v.clone() for k, v in trainer.network.state_dict().items()}
+    for module in trainer.network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.__class__ = PerHalf
+    state = trainer.run()
+    moved = sum(float((trainer.network.state_dict()[n] - start[n]).norm() ** 2) for n in parameters) ** 0.5
+    apart = sum(float((trainer.network.state_dict()[n] - ranks[0][n]).norm() ** 2) for n in parameters) ** 0.5
+    assert moved > 0.02 and apart < 0.02 * moved
+    with (tmp_path / "log.csv").open(newline="") as file:
+        assert float(next(csv.DictReader(file))["loss"]) == pytest.approx(state.history[0]["loss"], rel=1e-4)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(cases, tmp_path):
+    class Three:
+        world_size, device = 3, torch.device("cpu")
+
+    with pytest.raises(InputError, match="4 slices cannot be shared evenly by 3 devices"):
+        Trainer(RECIPE, cases, cases[:1], tmp_path, options=CPU, fabric=Three())
+
+
+# --- pretrained weights ---------------------------------------------------------------------------
+
+
+def test_pretrained_weights_reach_both_encoders(monkeypatch):
+    config = DINConfig(dims=(96, 192, 384, 768), depths=(3, 3, 9, 3), stem_stride=4, decoder_dim=8, merge_kernel=1)
+    network = DIN(replace(config, heads=(1, 1, 1, 1), expand_kernel=1, decoder_layers=1))
+    source = timm.create_model("convnext_tiny", pretrained=False)
+    # The network is not reached here; what is loaded is what timm would give.
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: source)
+    stem = network.encoder_i.down[0][0].weight.clone()
+    count = pretrained.load_pretrained(network)
+    names = set(network.encoder_i.state_dict())
+    assert count == len([n for n in names if not n.startswith(("edge.0", "down.0"))])
+    for encoder in (network.encoder_i, network.encoder_e):
+        assert torch.equal(encoder.blocks[2][8].mlp.fc1.weight, source.stages[2].blocks[8].mlp.fc1.weight)
+        for layers in (encoder.edge, encoder.down):
+            assert torch.equal(layers[3][1].weight, source.stages[3].downsample[1].weight)
+    assert torch.equal(stem, network.encoder_i.down[0][0].weight)
+
+
+def test_without_network_pretrained_weights_are_one_sentence(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setitem(pretrained.SOURCES, (TINY.dims, TINY.depths), "convnext_atto")
+    started = time.perf_counter()
+    with pytest.raises(ModelError, match="could not be downloaded and are not on this machine") as caught:
+        pretrained.load_pretrained(DIN(TINY))
+    assert "\n" not in str(caught.value) and time.perf_counter() - started < 30
+
+
+def test_a_network_without_pretrained_weights_says_so(cases, tmp_path):
+    trainer = Trainer(RECIPE, cases, cases[:1], tmp_path, options=replace(CPU, pretrained=True))
+    with pytest.raises(InputError, match="no pretrained weights for channels"):
+        trainer.run()
