@@ -109,7 +109,8 @@ def test_several_images_get_a_folder_each_and_a_bad_one_stops_none(run, image, t
     assert code == 2
     assert len(errors.splitlines()) == 1
     assert "notes.nii" in errors
-    assert files(tmp_path / "OUT") == [f"patient/{f}" for f in FILES] + [f"patient_2/{f}" for f in FILES]
+    results = [f"patient/{f}" for f in FILES] + [f"patient_2/{f}" for f in FILES]
+    assert files(tmp_path / "OUT") == [*results, "studies.csv", "studies.jsonl"]
 
 
 def test_every_phase_of_a_4d_file(run, phantoms, tmp_path):
