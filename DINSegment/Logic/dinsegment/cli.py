@@ -1,8 +1,8 @@
-"""The command line: dinsegment segment | evaluate | train | models."""
+"""The command line: dinsegment segment | check | evaluate | train | recipes | models."""
 
 from __future__ import annotations
 
-import re
+import math
 import shlex
 import sys
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from rich.table import Table
 
 from dinsegment.errors import Cancelled, DINSegmentError, InputError
 from dinsegment.tasks import Task, get_task
-from dinsegment.volume import Volume
 
 if TYPE_CHECKING:
+    from dinsegment.studies import StudyResult
     from dinsegment.weights import Model
 
 NOTE = "Research tool, not a medical device."
@@ -38,6 +38,8 @@ ModelName = Annotated[
     str | None, typer.Option("--model", help="A model of `dinsegment models`; else the task's first.")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+DataFolder = Annotated[Path, typer.Option("--data", help="Labelled cases: as ACDC, BTCV or nnU-Net have them.")]
+LabelNames = Annotated[Path | None, typer.Option("--labels", help="JSON that names the data set's labels.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results; created if missing.")]
 
 
@@ -67,38 +69,110 @@ def segment(
     ] = None,
     model: ModelName = None,
     device: Device = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Of several inputs, skip those whose results are complete.")
+    ] = True,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="ADDRESS",
+            help="Compute on a Ray cluster: its address, auto, or local. Its machines share the files.",
+        ),
+    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="So many at a time on the cluster.")] = None,
 ) -> None:
-    """Segment images: segmentation.seg.nrrd, enhanced.nrrd, overview.png and measurements.json each."""
+    """Segment images: segmentation.seg.nrrd, enhanced.nrrd, overview.png and measurements.json each.
+
+    Several get a folder each, and a table of all of them, studies.csv.
+    """
     from dinsegment.files import ensure_writable_folder
 
     chosen = get_task(task)
+    if workers is not None and cluster is None:
+        raise InputError("--workers is for --cluster: give an address, or 'local' for this machine.")
     created = not output.exists()
     ensure_writable_folder(output)
     try:
-        failed = _segment_all(inputs or [], chosen, output, model, device)
+        if cluster is not None or len(inputs or []) > 1:
+            code = _segment_many(inputs or [], chosen, output, model, device, resume, cluster, workers)
+        else:
+            code = _segment_one(inputs, chosen, output, model, device)
     finally:
         if created and not any(output.iterdir()):
             output.rmdir()
-    if failed:
-        raise typer.Exit(2)
+    if code:
+        raise typer.Exit(code)
 
 
-def _segment_all(inputs: list[Path], task: Task, output: Path, model: str | None, device: str) -> int:
-    """Segments one input after the other; a bad one is reported and the next one follows. Returns how many failed."""
-    folders = _output_folders(inputs, output)
+def _segment_one(inputs: list[Path] | None, task: Task, output: Path, model: str | None, device: str) -> int:
+    from dinsegment.studies import segment_study
+
     with _progress() as bar:
         loaded = _load(model, task, bar)
         if not inputs:
             _segment_phantom(loaded, task, output, device, bar)
             return 0
-        failed = 0
-        for path, folder in zip(inputs, folders, strict=True):
-            try:
-                _segment_input(path, loaded, task, folder, device, bar)
-            except DINSegmentError as error:
-                err.print(f"Error: {error}", soft_wrap=True, markup=False)
-                failed += 1
-        return failed
+        line = bar.add_task(inputs[0].name, total=1.0)
+        result = segment_study(inputs[0], output, task, loaded, device, _updater(bar, line))
+    _print_result(result)
+    return 0
+
+
+def _segment_many(
+    inputs: list[Path],
+    task: Task,
+    output: Path,
+    model: str | None,
+    device: str,
+    resume: bool,
+    cluster: str | None,
+    workers: int | None,
+) -> int:
+    """Segments inputs, each on its own; a bad one is reported and the others go on. Returns the exit code."""
+    from dinsegment.cluster import segment_on_cluster
+    from dinsegment.studies import TABLE, Ledger, plan_studies, segment_studies, write_table
+    from dinsegment.weights import find_entry
+
+    if not inputs:
+        raise InputError("Give images to segment on the cluster.")
+    entry = find_entry(model, task)
+    studies, results = plan_studies(inputs, output), {}
+
+    def finished(result: StudyResult) -> None:
+        results[result.folder] = result
+        if result.status == "failed":
+            err.print(f"Error: {result.message}", soft_wrap=True, markup=False)
+        elif result.status == "done":
+            _print_warnings(result)
+
+    stopped = False
+    with _progress() as bar:
+        loaded = None if cluster else _load(model, task, bar)
+        ledger = Ledger(output, task, entry, resume)
+        update = _updater(bar, bar.add_task("Segmenting", total=1.0))
+        try:
+            if loaded is None:
+                segment_on_cluster(
+                    studies, task, entry.name, device, ledger, finished, update, address=cluster, workers=workers
+                )
+            else:
+                segment_studies(studies, task, loaded, device, ledger, finished, update)
+        except KeyboardInterrupt:
+            stopped = True
+        finally:
+            ordered = [results[str(study.folder)] for study in studies if str(study.folder) in results]
+            if ordered:
+                write_table(ordered, task, output / TABLE)
+    _print_table(ordered, task)
+    out.print(f"Written to {output}. {NOTE}", soft_wrap=True, markup=False)
+    if stopped:
+        err.print(
+            f"Stopped: {len(ordered)} of {len(inputs)} inputs are finished; the same command goes on with the others.",
+            soft_wrap=True,
+        )
+        return 130
+    return 2 if any(result.status == "failed" for result in ordered) else 0
 
 
 def _load(name: str | None, task: Task, bar: Progress) -> Model:
@@ -111,68 +185,51 @@ def _load(name: str | None, task: Task, bar: Progress) -> Model:
     return loaded
 
 
-def _output_folders(inputs: list[Path], output: Path) -> list[Path]:
-    """`output` itself for one input; for several a folder each, named after it, with a number where names meet."""
-    if len(inputs) < 2:
-        return [output] * len(inputs)
-    from dinsegment.files import image_stem
-
-    names: list[str] = []
-    for path in inputs:
-        stem = re.sub(r"[^\w.-]+", "_", path.name if path.is_dir() else image_stem(path)) or "input"
-        name, number = stem, 2
-        while name in names:
-            name, number = f"{stem}_{number}", number + 1
-        names.append(name)
-    return [output / name for name in names]
+def _updater(bar: Progress, line: int) -> Callable[[float, str], None]:
+    return lambda fraction, text: bar.update(line, completed=fraction, description=text)
 
 
-def _segment_input(path: Path, model: Model, task: Task, folder: Path, device: str, bar: Progress) -> None:
-    from dinsegment.images import read_volumes
-
-    phases = read_volumes(path)
-    _segment_phases(phases, model, task, folder, device, bar)
+def _print_warnings(result: StudyResult) -> None:
+    for warning in result.warnings:
+        err.print(f"Warning: {warning}", soft_wrap=True, markup=False)
 
 
-def _segment_phases(phases: list[Volume], model: Model, task: Task, folder: Path, device: str, bar: Progress) -> list:
-    from dinsegment.inference import segment as run
-    from dinsegment.results import write_results
-
-    results = []
-    for volume in phases:
-        line = bar.add_task(volume.name, total=1.0)
-        results.append(run(volume, task, model, device, _updater(bar, line, volume.name)))
-        bar.remove_task(line)
-    write_results(results, folder)
-    _print_results(results, folder)
-    return results
-
-
-def _updater(bar: Progress, line: int, name: str) -> Callable[[float, str], None]:
-    return lambda fraction, text: bar.update(line, completed=fraction, description=f"{name}: {text}")
-
-
-def _print_results(results: list, folder: Path) -> None:
-    from dinsegment.measurements import cardiac_function, segment_volumes
-
-    for result in results:
-        volumes = ", ".join(f"{s.name} {s.volume_ml:.1f} ml" for s in segment_volumes(result))
-        out.print(f"{result.volume.name}: {volumes} ({result.seconds:.1f} s on {result.device})", soft_wrap=True)
-        for warning in result.warnings:
-            err.print(f"Warning: {warning}", soft_wrap=True, markup=False)
-    if function := cardiac_function(results):
+def _print_result(result: StudyResult) -> None:
+    for phase in result.phases:
+        volumes = ", ".join(f"{s['name']} {s['volume_ml']:.1f} ml" for s in phase["segments"])
         out.print(
-            f"End-diastolic volume {function.end_diastolic_volume_ml:.1f} ml, end-systolic volume "
-            f"{function.end_systolic_volume_ml:.1f} ml, ejection fraction "
-            f"{function.ejection_fraction_percent:.1f} %, myocardial mass {function.myocardial_mass_g:.1f} g",
+            f"{phase['input']}: {volumes} ({phase['seconds']:.1f} s on {phase['device']})", soft_wrap=True, markup=False
+        )
+    _print_warnings(result)
+    if function := result.function:
+        out.print(
+            f"End-diastolic volume {function['end_diastolic_volume_ml']:.1f} ml, end-systolic volume "
+            f"{function['end_systolic_volume_ml']:.1f} ml, ejection fraction "
+            f"{function['ejection_fraction_percent']:.1f} %, myocardial mass {function['myocardial_mass_g']:.1f} g",
             soft_wrap=True,
         )
-    out.print(f"Written to {folder}. {NOTE}", soft_wrap=True, markup=False)
+    out.print(f"Written to {result.folder}. {NOTE}", soft_wrap=True, markup=False)
+
+
+def _print_table(results: list[StudyResult], task: Task) -> None:
+    """The columns of studies.csv that fit on a screen, without the folder and the message."""
+    from rich.markup import escape
+
+    from dinsegment.studies import table_header, table_row
+
+    hidden = {"Folder", "Message"}
+    shown = [n for n, name in enumerate(table_header(task)) if name not in hidden]
+    table = Table(*(table_header(task)[n] for n in shown), title="Studies")
+    for result in results:
+        row = table_row(result, task)
+        table.add_row(*(escape(row[n]) for n in shown))
+    out.print(table)
 
 
 def _segment_phantom(model: Model, task: Task, output: Path, device: str, bar: Progress) -> None:
     """Makes a phantom's end diastole and end systole, segments them and says how close to the truth that is."""
     from dinsegment.phantom import cine_phantom
+    from dinsegment.studies import Study, compute_study, write_study
     from dinsegment.training.metrics import dice
 
     if task.chamber is None:
@@ -181,7 +238,9 @@ def _segment_phantom(model: Model, task: Task, output: Path, device: str, bar: P
     out.print(
         "No image given: segmenting a generated beating-heart phantom at end diastole and end systole.", soft_wrap=True
     )
-    results = _segment_phases([p.volume for p in phantoms], model, task, output, device, bar)
+    line = bar.add_task("Phantom", total=1.0)
+    results = compute_study([p.volume for p in phantoms], task, model, device, _updater(bar, line))
+    _print_result(write_study(Study(Path("phantom"), output), results))
     scores = {
         s.abbreviation: sum(dice(r.labels, p.labels, s.label) for r, p in zip(results, phantoms, strict=True)) / 2
         for s in task.segments
@@ -190,59 +249,158 @@ def _segment_phantom(model: Model, task: Task, output: Path, device: str, bar: P
 
 
 @app.command()
+def check(
+    task: TaskName,
+    data: DataFolder,
+    train_split: Annotated[Path | None, typer.Option("--train", help="Text file naming patients to fit to.")] = None,
+    validation_split: Annotated[Path | None, typer.Option("--validation", help="Those to choose weights on.")] = None,
+    test_split: Annotated[Path | None, typer.Option("--test", help="Those to judge the model by.")] = None,
+    labels: LabelNames = None,
+) -> None:
+    """Look for what is wrong with a data set and its splits; exit code 1 if training or scores would suffer."""
+    from dinsegment.training.cases import find_cases, read_split
+    from dinsegment.training.dataset_check import check_cases, format_findings, has_errors
+
+    chosen = get_task(task)
+    paths = {"train": train_split, "validation": validation_split, "test": test_split}
+    splits = {name: read_split(path) for name, path in paths.items() if path is not None}
+    cases = find_cases(data, None, chosen, labels)
+    with _progress() as bar:
+        line = bar.add_task("Checking", total=len(cases))
+        findings = check_cases(
+            cases, chosen, splits, lambda count, case: bar.update(line, completed=count, description=case.name)
+        )
+    if findings:
+        out.print(format_findings(findings))
+    errors = sum(finding.level == "error" for finding in findings)
+    out.print(f"{len(cases)} cases checked: {errors} errors, {len(findings) - errors} warnings.")
+    if has_errors(findings):
+        raise typer.Exit(1)
+
+
+@app.command()
 def evaluate(
     task: TaskName,
-    data: Annotated[Path, typer.Option("--data", help="Folder of labelled cases, in ACDC's published layout.")],
+    data: DataFolder,
     split: Annotated[Path, typer.Option("--split", help="Text file naming the patients, one a line.")],
     output: Output,
     model: ModelName = None,
     device: Device = "auto",
+    labels: LabelNames = None,
 ) -> None:
-    """Compare a model with expert labels: metrics.json with the Dice of every segment."""
-    from dinsegment.files import atomic_path, ensure_writable_folder
-    from dinsegment.results import write_json
-    from dinsegment.training.dataset import find_cases, read_split
+    """Compare a model with expert labels: report.html, metrics.json, cases.csv and patients.csv."""
+    from dinsegment.files import ensure_writable_folder
+    from dinsegment.training.cases import find_cases, read_split
     from dinsegment.training.evaluation import evaluate as run
+    from dinsegment.training.report import write_evaluation
 
     chosen = get_task(task)
-    cases = find_cases(data, read_split(split))
+    cases = find_cases(data, read_split(split), chosen, labels)
+    created = not output.exists()
     ensure_writable_folder(output)
-    with _progress() as bar:
-        line = bar.add_task("Evaluating", total=len(cases))
-        metrics = run(
-            _load(model, chosen, bar), chosen, cases, device,
-            lambda n, case: bar.update(line, completed=n, description=case.name),
-        )  # fmt: skip
-    metrics["split"] = split.name
-    metrics["command"] = "dinsegment " + shlex.join(sys.argv[1:])
-    with atomic_path(output / "metrics.json") as path:
-        write_json(metrics, path)
-    table = Table("", *metrics["dice"], title=f"Dice, {metrics['model']}, {len(cases)} cases of {split.name}")
-    for name, row in (("all", metrics["dice"]), *metrics["phases"].items()):
-        table.add_row(name, *(f"{v:.4f}" for v in row.values()))
+    try:
+        with _progress() as bar:
+            loaded = _load(model, chosen, bar)
+            line = bar.add_task("Evaluating", total=len(cases))
+            evaluation = run(
+                loaded, chosen, cases, device,
+                lambda n, case: bar.update(line, completed=n, description=case.name),
+            )  # fmt: skip
+        write_evaluation(evaluation, output, split.name, "dinsegment " + shlex.join(sys.argv[1:]))
+    finally:
+        if created and output.exists() and not any(output.iterdir()):
+            output.rmdir()
+    _print_scores(evaluation.summary(), split.name)
+    out.print(f"Written to {output}: open report.html. {NOTE}", soft_wrap=True, markup=False)
+
+
+def _print_scores(scores: dict, split: str) -> None:
+    """Means with 95 % intervals; a dash where a number is not defined."""
+
+    def number(value: float, digits: int) -> str:
+        return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+    def cell(mean: float, interval: list[float], digits: int) -> str:
+        low, high = (number(v, digits) for v in interval)
+        return number(mean, digits) + (f" ({low} to {high})" if low != "–" else "")
+
+    columns = (("dice", "Dice", 4), ("hd95_mm", "HD95, mm", 2), ("asd_mm", "Surface distance, mm", 2))
+    title = f"{scores['model']}, {len(scores['cases'])} cases of {split}"
+    table = Table("", *(heading for _, heading, _ in columns), title=title)
+    for name in scores["dice"]:
+        table.add_row(name, *(cell(scores[k][name], scores["intervals"][k][name], digits) for k, _, digits in columns))
+    for phase, means in scores["phases"].items():
+        table.add_row(f"mean, {phase}", cell(means["mean"], scores["intervals"]["phases"][phase]["mean"], 4))
     out.print(table)
-    out.print(f"Written to {output / 'metrics.json'}. {NOTE}", soft_wrap=True, markup=False)
+    if scores["function"]:
+        ef, mass = (cell(scores[k], scores["intervals"][k], 1) for k in ("ef_mae", "mass_mae_g"))
+        out.print(
+            f"Mean absolute error of {len(scores['patients'])} patients: ejection fraction {ef} percentage points, "
+            f"myocardial mass {mass} g",
+            soft_wrap=True,
+        )
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes that `dinsegment train` knows by name."""
+    from dinsegment.training.recipe import list_recipes
+
+    table = Table("Recipe", "What it trains", title="Recipes")
+    for name, description in list_recipes().items():
+        table.add_row(name, description)
+    out.print(table)
 
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Option("--recipe", help="A recipe's name or a JSON file.")],
-    data: Annotated[Path, typer.Option("--data", help="Folder of labelled cases, in ACDC's published layout.")],
-    train_split: Annotated[Path, typer.Option("--train", help="Text file naming the patients to fit to.")],
-    validation_split: Annotated[Path, typer.Option("--validation", help="Those that the best weights are chosen on.")],
+    recipe: Annotated[str, typer.Option("--recipe", help="A recipe's name, see `dinsegment recipes`, or a JSON file.")],
     output: Output,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Labelled cases: as ACDC, BTCV or nnU-Net have them.")
+    ] = None,
+    train_split: Annotated[Path | None, typer.Option("--train", help="Text file naming patients to fit to.")] = None,
+    validation_split: Annotated[
+        Path | None, typer.Option("--validation", help="Those that the best weights are chosen on.")
+    ] = None,
+    labels: LabelNames = None,
+    pack: Annotated[
+        Path | None, typer.Option("--pack", help="File of prepared cases: read if it exists, else made.")
+    ] = None,
     device: Device = "auto",
+    devices: Annotated[int, typer.Option("--devices", help="Processes that share every batch.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in OUTPUT.")] = False,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network first.")] = False,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Start from ImageNet's ConvNeXt.")] = False,
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Stop before, with a checkpoint.")] = None,
+    checkpoint_minutes: Annotated[
+        float | None, typer.Option("--checkpoint-minutes", help="Save so often, beside every epoch.")
+    ] = None,
 ) -> None:
-    """Train a network: checkpoint.pt, best.safetensors and log.csv."""
-    from dinsegment.training.dataset import find_cases, read_split
+    """Train a network: best.safetensors, checkpoint.pt, log.csv, curves.png and logs for TensorBoard."""
+    from dinsegment.training.cases import find_cases, read_split
+    from dinsegment.training.pack import read_pack, write_pack
     from dinsegment.training.recipe import load_recipe
-    from dinsegment.training.trainer import Trainer
+    from dinsegment.training.trainer import RunOptions
+    from dinsegment.training.trainer import train as run
 
     chosen = load_recipe(recipe)
-    splits = [find_cases(data, read_split(path)) for path in (train_split, validation_split)]
-    state = Trainer(chosen, splits[0], splits[1], output, device, compile).run(resume)
+    if pack is None or not pack.exists():
+        if data is None or train_split is None or validation_split is None:
+            raise InputError("Give --data, --train and --validation, or a --pack that exists.")
+        paths = (train_split, validation_split)
+        cases = [find_cases(data, read_split(path), chosen.task, labels) for path in paths]
+        if pack is not None:
+            write_pack(*cases, chosen.task, chosen.preprocessing, pack)
+    if pack is not None:
+        packed = read_pack(pack)
+        packed.check(chosen.task, chosen.preprocessing)
+        cases = [packed.train, packed.validation]
+    options = RunOptions(device, devices, compile, pretrained, checkpoint_minutes, minutes)
+    state = run(chosen, cases[0], cases[1], output, options, resume)
+    if not state.finished:
+        out.print("Stopped at the time limit; --resume goes on.")
+        return
     out.print(f"Best validation Dice {state.best:.4f}; weights in {output / 'best.safetensors'}.", soft_wrap=True)
 
 
