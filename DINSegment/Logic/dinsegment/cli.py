@@ -6,6 +6,7 @@ import math
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -364,6 +365,8 @@ def train(
         Path | None, typer.Option("--validation", help="Those that the best weights are chosen on.")
     ] = None,
     labels: LabelNames = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Train so many, not the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of weights, order and augmentation.")] = None,
     pack: Annotated[
         Path | None, typer.Option("--pack", help="File of prepared cases: read if it exists, else made.")
     ] = None,
@@ -385,6 +388,7 @@ def train(
     from dinsegment.training.trainer import train as run
 
     chosen = load_recipe(recipe)
+    chosen = replace(chosen, epochs=epochs or chosen.epochs, seed=chosen.seed if seed is None else seed)
     if pack is None or not pack.exists():
         if data is None or train_split is None or validation_split is None:
             raise InputError("Give --data, --train and --validation, or a --pack that exists.")

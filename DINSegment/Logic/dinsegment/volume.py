@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dinsegment.errors import InputError
+
+if TYPE_CHECKING:
+    from dinsegment.dicom_source import DicomSource
 
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -22,6 +26,7 @@ class Volume:
         name: What messages and files call it.
         modality: DICOM modality (`MR`, `CT`) where the source tells, else None.
         source: Where it was read, for messages.
+        dicom: The DICOM instances it was read from, one slice after the other; None for other files.
     """
 
     array: np.ndarray
@@ -29,6 +34,7 @@ class Volume:
     name: str = "volume"
     modality: str | None = None
     source: str | None = field(default=None, repr=False)
+    dicom: DicomSource | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "array", np.ascontiguousarray(self.array, dtype=np.float32))
