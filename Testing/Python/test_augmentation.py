@@ -39,7 +39,8 @@ def generator(seed):
 
 
 def augmented(stack, augmentation=OFF, seed=0, k=0, preprocessing=PREPROCESSING):
-    return augmentation(stack, k, preprocessing, generator(seed))
+    image, labels = augmentation(stack, k, preprocessing, generator(seed))
+    return image[0], labels
 
 
 def masks_of(labels):
@@ -259,7 +260,7 @@ def inference_sees(case, preprocessing, overview=False):
     center = [np.mean(x) * s for x, s in zip(np.nonzero(truth)[1:], stack.spacing, strict=True)]
     view = preprocessing.overview(stack) if overview else preprocessing.box_around(tuple(map(float, center)))
     masks = [SliceStack((truth == s.label).astype(np.float32), stack.spacing, 0) for s in HEART.segments]
-    return preprocessing.slices(stack, view).image[:, 0], decide(torch.stack([view.sample(m)[0] for m in masks]))
+    return preprocessing.slices(stack, view).image, decide(torch.stack([view.sample(m)[0] for m in masks]))
 
 
 def training_sees(case, preprocessing, augmentation=OFF):
@@ -327,3 +328,37 @@ def test_the_overview_shows_the_whole_field_of_view():
     assert pieces == 4  # at half the resolution, 50 x 60 pixels in the middle of 64 x 64
     places = sorted(tuple(map(round, c)) for c in ndimage.center_of_mass(bright, bright, range(1, 5)))
     np.testing.assert_allclose(places, [(8, 3), (8, 60), (55, 3), (55, 60)], atol=1)
+
+
+def three_slices():
+    """Slices of different greys, 0.3, 0.6 and 0.9, without labels but in the middle one."""
+    one = drawn_heart()
+    image = torch.tensor([0.3, 0.6, 0.9])[:, None, None].expand(3, 110, 120)
+    masks = one.masks.repeat(3, 1, 1, 1)
+    masks[0] = masks[2] = 0
+    return replace(one, image=image.half(), masks=masks)
+
+
+def test_neighbours_lie_around_their_slice_and_are_black_beyond_the_ends():
+    stack, off = three_slices(), replace(OFF, reverse=0.0, missing=0.0)
+    image, labels = off(stack, 1, PREPROCESSING, generator(0), 3)
+    assert image.shape == (3, 64, 64) and labels.any()
+    torch.testing.assert_close(image[:, 32, 32], torch.tensor([-0.4, 0.2, 0.8]), rtol=0, atol=2e-3)
+    image, labels = off(stack, 0, PREPROCESSING, generator(0), 3)
+    torch.testing.assert_close(image[:, 32, 32], torch.tensor([-1.0, -0.4, 0.2]), rtol=0, atol=2e-3)
+    assert (image[0] == -1).all() and not labels.any()
+
+
+def test_neighbours_change_sides_or_are_missing():
+    stack = three_slices()
+    image, _ = replace(OFF, reverse=1.0, missing=0.0)(stack, 1, PREPROCESSING, generator(0), 3)
+    torch.testing.assert_close(image[:, 32, 32], torch.tensor([0.8, 0.2, -0.4]), rtol=0, atol=2e-3)
+    image, _ = replace(OFF, reverse=0.0, missing=1.0)(stack, 1, PREPROCESSING, generator(0), 3)
+    assert (image[[0, 2]] == -1).all() and image[1].max() > 0
+
+
+def test_every_step_takes_neighbours():
+    stack = three_slices()
+    for seed in range(6):
+        image, labels = Augmentation(overview=0.3)(stack, 1, PREPROCESSING, generator(seed), 3)
+        assert image.shape == (3, *labels.shape) and image.isfinite().all() and image.abs().max() <= 1

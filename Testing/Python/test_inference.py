@@ -12,7 +12,7 @@ from dinsegment.errors import Cancelled, InputError, ModelError
 from dinsegment.inference import Runner, bytes_per_slice, choose_device, find_anatomy, freeze, segment
 from dinsegment.network import DIN, DIN_SMALL
 from dinsegment.phantom import heart_phantom
-from dinsegment.preprocessing import Slices, View
+from dinsegment.preprocessing import Slices, View, neighbourhoods
 from dinsegment.slices import SliceStack
 from dinsegment.tasks import HEART
 from dinsegment.training.metrics import dice
@@ -197,8 +197,8 @@ class Narrow(DIN):
 
 
 def slices(count: int) -> Slices:
-    image = torch.rand(count, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    return Slices(image, image.tanh(), View((0.0, 0.0), (32, 32), 1.4))
+    image = torch.rand(count, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return Slices(image, image.tanh(), View((0.0, 0.0), (32, 32), 1.4), torch.arange(count)[:, None])
 
 
 def test_out_of_memory_halves_the_batch_and_says_so():
@@ -231,7 +231,7 @@ def test_other_errors_are_not_taken_for_memory():
     with pytest.raises(RuntimeError, match=r"channels|expected"):
         broken = slices(1)
         Runner(network, torch.device("cpu")).probabilities(
-            Slices(broken.image.repeat(1, 2, 1, 1), broken.enhanced, broken.view), "Segmenting", 0, 1
+            Slices(broken.image, broken.enhanced, broken.view, torch.zeros(1, 3, dtype=torch.long)), "Segmenting", 0, 1
         )
 
 
@@ -281,3 +281,20 @@ def test_heart_at_the_edge_of_a_wide_field_of_view(phantom, model, result):
     labels = segment(wide, HEART, model, "cpu").labels[:, rows:-10, 20:-columns]
     assert mean_dice(labels, result.labels) > 0.93
     assert SliceStack.of(wide).array.shape == wide.shape
+
+
+def test_a_network_with_neighbours_sees_the_slices_beside_each_one():
+    """Every slice has a grey of its own, so what reaches the network tells which slices it was shown."""
+    config = replace(DIN_SMALL, in_channels=3)
+    network = freeze(DIN(config))
+    greys = torch.linspace(-0.5, 0.5, 5)
+    images = greys[:, None, None].expand(5, 32, 32)
+    shown = torch.from_numpy(neighbourhoods(np.arange(5), 5, 3))
+    given: list[torch.Tensor] = []
+    network.register_forward_pre_hook(lambda _m, inputs: given.append(inputs[0][:, :, 0, 0]))
+    out = Runner(network, torch.device("cpu")).probabilities(
+        Slices(images, images, View((0.0, 0.0), (32, 32), 1.4), shown), "Segmenting", 0, 1
+    )
+    assert out.shape == (5, 4, 32, 32)
+    padded = torch.cat((torch.tensor([-1.0]), greys, torch.tensor([-1.0])))
+    torch.testing.assert_close(torch.cat(given), padded.unfold(0, 3, 1))

@@ -224,11 +224,11 @@ def seen(volume, center=CENTER, preprocessing=PREPROCESSING):
 def test_slices_are_images_and_enhanced_images_in_the_unit_interval():
     result = seen(scan())
     for x in (result.image, result.enhanced):
-        assert x.shape == (3, 1, 32, 32) and x.dtype == torch.float32
+        assert x.shape == (3, 32, 32) and x.dtype == torch.float32
         assert x.min() >= -1 and x.max() <= 1
     assert result.image.min() == -1 and result.image.max() == 1
     assert result.view == View(CENTER, (32, 32), 1.4)
-    torch.testing.assert_close(result.enhanced[:, 0], fuzzy(result.image[:, 0]))
+    torch.testing.assert_close(result.enhanced, fuzzy(result.image))
 
 
 def test_the_window_are_the_percentiles_of_all_slices_inside_the_field_of_view():
@@ -239,7 +239,7 @@ def test_the_window_are_the_percentiles_of_all_slices_inside_the_field_of_view()
     assert 0.35 < inside.mean() < 0.45
     expected = np.percentile(values, PREPROCESSING.percentiles)
     assert PREPROCESSING.window(raw, inside) == pytest.approx(tuple(expected), rel=1e-4)
-    image = PREPROCESSING.slices(stack, view).image[:, 0]
+    image = PREPROCESSING.slices(stack, view).image
     assert (image[:, inside < 0.5] == -1).all() and image[:, inside > 0.5].mean() == pytest.approx(0, abs=0.1)
 
 
@@ -374,5 +374,27 @@ def test_outside_the_field_of_view_it_is_black_whatever_zero_means():
     slices = preprocessing.slices(SliceStack.of(water), view)
     _, inside = view.sample(SliceStack.of(water))
     assert 0 < inside.mean() < 0.5
-    assert (slices.image[:, 0, inside < 0.5] == -1).all()
-    assert slices.image[:, 0, inside > 0.5].mean() > -0.99
+    assert (slices.image[:, inside < 0.5] == -1).all()
+    assert slices.image[:, inside > 0.5].mean() > -0.99
+
+
+def test_chosen_slices_come_with_their_neighbours_and_black_beyond_the_ends():
+    volume = scan()
+    stack = SliceStack.of(volume)
+    view = PREPROCESSING.box_around(CENTER)
+    whole = PREPROCESSING.slices(stack, view)
+    some = PREPROCESSING.slices(stack, view, channels=3, chosen=np.array([0, 2]))
+    assert len(some) == 2 and len(whole) == len(stack.array) == 3
+    image, enhanced = some.inputs(slice(0, 2))
+    assert image.shape == enhanced.shape == (2, 3, 32, 32)
+    assert (image[0, 0] == -1).all() and (enhanced[0, 0] == -1).all()  # nothing lies before the first slice
+    assert (image[1, 2] == -1).all()
+    torch.testing.assert_close(image[0, 1:], whole.image[:2])
+    torch.testing.assert_close(enhanced[1, :2], whole.enhanced[1:])
+
+
+def test_only_the_slices_that_are_seen_are_sampled():
+    volume = scan()
+    stack = SliceStack.of(volume)
+    few = PREPROCESSING.slices(stack, PREPROCESSING.box_around(CENTER), chosen=np.array([2]))
+    assert few.image.shape[0] == 1 and few.shown.tolist() == [[0]]

@@ -66,7 +66,9 @@ def side_of(config):
 def batch_of(recipe):
     image, labels = discs(side=side_of(recipe.network))
     enhanced = recipe.preprocessing.enhancement(image)
-    return image.unsqueeze(1), enhanced.unsqueeze(1), labels
+    channels = recipe.network.in_channels  # neighbours are as the slice itself
+    image, enhanced = (x.unsqueeze(1).repeat(1, channels, 1, 1) for x in (image, enhanced))
+    return image, enhanced, labels
 
 
 # --- every recipe that comes with DINSegment ------------------------------------------------------
@@ -298,9 +300,10 @@ def test_a_recipe_without_a_base_needs_the_entries_that_have_no_default(write):
 @pytest.mark.parametrize("name", TINY_SIZES)
 @pytest.mark.parametrize("inputs", ["image", "enhanced", "both"])
 def test_a_comparator_sees_what_it_is_to_see_at_any_size(name, inputs):
-    config = shrunk(ComparatorConfig(name, classes=3, inputs=inputs))
+    channels = 3 if inputs == "both" else 1
+    config = shrunk(ComparatorConfig(name, classes=3, inputs=inputs, in_channels=channels))
     network = build_network(ComparatorConfig.from_dict(json.loads(json.dumps(config.to_dict())))).eval()
-    image, enhanced = torch.randn(2, 1, 1, 37, 44, requires_grad=True).unbind(0)
+    image, enhanced = torch.randn(2, 1, channels, 37, 44, requires_grad=True).unbind(0)
     image.retain_grad(), enhanced.retain_grad()
     logits = network(image, enhanced)
     assert logits.shape == (1, 3, 37, 44) and network.config == config and network.values_per_pixel > 0

@@ -7,15 +7,16 @@ import multiprocessing
 import os
 import signal
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
 import torch
 from phantom_cases import write_patients
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dinsegment.errors import InputError, ModelError
@@ -250,3 +251,38 @@ def test_a_network_without_pretrained_weights_says_so(cases, tmp_path):
     trainer = Trainer(RECIPE, cases, cases[:1], tmp_path, options=replace(CPU, pretrained=True))
     with pytest.raises(InputError, match="no pretrained weights for channels"):
         trainer.run()
+
+
+def test_a_model_that_sees_one_slice_starts_one_that_sees_its_neighbours(tmp_path):
+    torch.manual_seed(3)
+    alone, wide = DIN(TINY).eval(), DIN(replace(TINY, in_channels=3)).eval()
+    save_file(alone.state_dict(), tmp_path / "alone.safetensors")
+    pretrained.load_start(wide, str(tmp_path / "alone.safetensors"), HEART)
+    image = torch.rand(2, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        expected, got = alone(image[:, 1:2], image[:, 1:2] ** 2), wide(image, image**2)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_run_starts_from_the_weights_of_a_model(cases, tmp_path):
+    torch.manual_seed(3)
+    save_file(DIN(TINY).state_dict(), tmp_path / "start.safetensors")
+    still = replace(RECIPE, learning_rate=0.0, epochs=1)
+    options = replace(CPU, start=str(tmp_path / "start.safetensors"))
+    Trainer(still, cases, cases[:1], tmp_path / "run", options=options).run()
+    started, ended = (load_file(tmp_path / name) for name in ("start.safetensors", "run/last.safetensors"))
+    for name, _ in DIN(TINY).named_parameters():  # the buffers are running means of what was seen
+        value = started[name]
+        torch.testing.assert_close(ended[name].float(), value, rtol=1e-2, atol=1e-2)
+
+
+def test_weights_of_another_network_are_one_sentence(cases, tmp_path):
+    save_file(DIN(DINConfig(**{**asdict(TINY), "classes": 9})).state_dict(), tmp_path / "other.safetensors")
+    for start, message in (
+        (str(tmp_path / "other.safetensors"), "another network's"),
+        (str(Path(__file__)), "cannot be read"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Trainer(RECIPE, cases, cases[:1], tmp_path, options=replace(CPU, start=start)).run()
+    with pytest.raises(ModelError, match="no-such-model"):
+        Trainer(RECIPE, cases, cases[:1], tmp_path, options=replace(CPU, start="no-such-model")).run()

@@ -375,6 +375,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in OUTPUT.")] = False,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network first.")] = False,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Start from ImageNet's ConvNeXt.")] = False,
+    start: Annotated[
+        str | None, typer.Option("--start", metavar="NAME|FILE", help="Start from a model's weights.")
+    ] = None,
     minutes: Annotated[float | None, typer.Option("--minutes", help="Stop before, with a checkpoint.")] = None,
     checkpoint_minutes: Annotated[
         float | None, typer.Option("--checkpoint-minutes", help="Save so often, beside every epoch.")
@@ -400,7 +403,7 @@ def train(
         packed = read_pack(pack)
         packed.check(chosen.task, chosen.preprocessing)
         cases = [packed.train, packed.validation]
-    options = RunOptions(device, devices, compile, pretrained, checkpoint_minutes, minutes)
+    options = RunOptions(device, devices, compile, pretrained, checkpoint_minutes, minutes, start)
     state = run(chosen, cases[0], cases[1], output, options, resume)
     if not state.finished:
         out.print("Stopped at the time limit; --resume goes on.")

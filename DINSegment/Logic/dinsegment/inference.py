@@ -115,11 +115,11 @@ class Runner:
                 hook.remove()
 
     def probabilities(self, slices: Slices, text: str, start: float, stop: float) -> Tensor:
-        """Softmax of every slice, (slices, classes, rows, columns) float32 on the CPU.
+        """Softmax of every input, (inputs, classes, rows, columns) float32 on the CPU.
 
         Progress goes from `start` to `stop`.
         """
-        count, done = len(slices.image), 0
+        count, done = len(slices), 0
         fit = int(0.5 * free_memory(self.device) / bytes_per_slice(self.network, slices.view))
         batch = max(1, min(self._batch, fit, count))
         out = torch.empty(count, self.network.config.classes, *slices.view.size)
@@ -128,7 +128,7 @@ class Runner:
                 self.report(start + (stop - start) * done / count, f"{text}: slice {done + 1} of {count}")
                 part = slice(done, min(done + batch, count))
                 try:
-                    out[part] = self._forward(slices.image[part], slices.enhanced[part])
+                    out[part] = self._forward(*slices.inputs(part))
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                     if not _out_of_memory(error):
                         raise
@@ -200,14 +200,14 @@ def predict(runner: Runner, preprocessing: Preprocessing, volume: Volume) -> np.
     stack = SliceStack.of(volume)
     chosen = np.unique(np.linspace(0, len(stack.array) - 1, OVERVIEW_SLICES + 2).round().astype(int))
     chosen = chosen[1:-1] if len(chosen) > OVERVIEW_SLICES else chosen
-    few = SliceStack(stack.array[chosen], stack.spacing, stack.axis)
+    channels = runner.network.config.in_channels
     overview = preprocessing.overview(stack)
-    seen = preprocessing.slices(few, overview)
+    seen = preprocessing.slices(stack, overview, channels, chosen)
     center = find_anatomy(runner.probabilities(seen, "Finding the anatomy", 0.05, 0.25), overview)
     if center is None:
         return np.zeros(volume.shape, np.uint8)
     box = preprocessing.box_around(center)
-    probabilities = runner.probabilities(preprocessing.slices(stack, box), "Segmenting", 0.25, 0.85)
+    probabilities = runner.probabilities(preprocessing.slices(stack, box, channels), "Segmenting", 0.25, 0.85)
     labels = np.empty(stack.array.shape, np.uint8)
     count = len(labels)
     for k in range(count):  # slice by slice: the classes of a whole CT would not fit into memory

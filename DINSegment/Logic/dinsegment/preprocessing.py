@@ -5,7 +5,7 @@ Each step stands beside its inverse; the same `Preprocessing` serves training, e
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -94,11 +94,39 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Slices:
-    """What the network sees of a stack: `image` and `enhanced`, each (slices, 1, rows, columns) in [-1, 1]."""
+    """What the network sees of a stack.
+
+    Attributes:
+        image: (slices, rows, columns) in [-1, 1].
+        enhanced: The same slices, enhanced.
+        view: The grid that they lie on.
+        shown: (inputs, channels) int64. Each input of the network is a slice in the middle channel with its neighbours
+            around it; these are their places in `image`, and -1, black, beyond the ends of the stack.
+    """
 
     image: Tensor
     enhanced: Tensor
     view: View
+    shown: Tensor
+
+    def __len__(self) -> int:
+        return len(self.shown)
+
+    def inputs(self, part: slice) -> tuple[Tensor, Tensor]:
+        """Original and enhanced inputs of a batch, each (B, channels, rows, columns)."""
+        shown = self.shown[part]
+        return tuple(black_where(shown < 0, images[shown]) for images in (self.image, self.enhanced))
+
+
+def black_where(missing: Tensor, images: Tensor) -> Tensor:
+    """Images (..., rows, columns) with those that are `missing` (...) black, which is -1."""
+    return torch.where(missing[..., None, None], -1.0, images) if missing.any() else images
+
+
+def neighbourhoods(chosen: np.ndarray, count: int, channels: int) -> np.ndarray:
+    """Each chosen slice with its neighbours, (chosen, channels) int64, -1 beyond the ends of a stack of `count`."""
+    around = np.asarray(chosen)[:, None] + np.arange(channels) - channels // 2
+    return np.where((around >= 0) & (around < count), around, -1)
 
 
 @dataclass(frozen=True)
@@ -152,16 +180,23 @@ class Preprocessing:
         low, high = np.percentile(values, self.percentiles) if values.size else (0.0, 1.0)
         return float(low), float(max(high, low + 1e-6 * max(abs(low), 1.0)))
 
-    def slices(self, stack: SliceStack, view: View) -> Slices:
-        """What the network sees of the stack in a view. Outside the field of view it is black."""
-        raw, inside = view.sample(stack)
+    def slices(self, stack: SliceStack, view: View, channels: int = 1, chosen: np.ndarray | None = None) -> Slices:
+        """What the network sees of the stack in a view. Outside the field of view it is black.
+
+        Args:
+            stack: The slices.
+            view: Where to look.
+            channels: Of the network: the slice and, for more than one, its neighbours.
+            chosen: Slices that are wanted; None for all of them.
+        """
+        count = len(stack.array)
+        around = neighbourhoods(np.arange(count) if chosen is None else chosen, count, channels)
+        used = np.unique(around[around >= 0])
+        shown = np.where(around >= 0, np.searchsorted(used, around), -1)
+        raw, inside = view.sample(stack if len(used) == count else replace(stack, array=stack.array[used]))
         image = to_unit_interval(raw, *self.window(raw, inside))
         image = torch.where(inside > 0.5, image, -1.0)
-        return self.with_enhanced(image, view)
-
-    def with_enhanced(self, image: Tensor, view: View) -> Slices:
-        """Slices (slices, rows, columns) in [-1, 1] and their enhanced ones."""
-        return Slices(image.unsqueeze(1), self.enhancement(image).unsqueeze(1), view)
+        return Slices(image, self.enhancement(image), view, torch.from_numpy(shown))
 
 
 def decide(foreground: Tensor) -> Tensor:

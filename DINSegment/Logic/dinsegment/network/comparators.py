@@ -46,7 +46,8 @@ class ComparatorConfig:
     Attributes:
         name: One of `DEFAULTS`.
         classes: Classes, background included.
-        inputs: `image`, `enhanced`, or `both` as two channels.
+        inputs: `image`, `enhanced`, or `both` one after the other.
+        in_channels: Slices in each image: 1, or an odd number, the slice between its neighbours.
         options: Further arguments of the MONAI class, such as `channels`, before the defaults.
 
     Raises:
@@ -56,6 +57,7 @@ class ComparatorConfig:
     name: str
     classes: int = 4
     inputs: str = "image"
+    in_channels: int = 1
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -63,6 +65,8 @@ class ComparatorConfig:
             raise ValueError(f"There is no network '{self.name}'; of MONAI there are: {', '.join(DEFAULTS)}.")
         if self.inputs not in ("image", "enhanced", "both"):
             raise ValueError(f"'inputs' of '{self.name}' is one of image, enhanced, both, not '{self.inputs}'.")
+        if self.in_channels < 1 or self.in_channels % 2 == 0:
+            raise ValueError(f"'in_channels' of '{self.name}' is odd, not {self.in_channels}.")
 
     @classmethod
     def from_dict(cls, options: dict[str, Any]) -> ComparatorConfig:
@@ -107,7 +111,8 @@ class Comparator(nn.Module):
         if kind == "DynUNet":
             strides = sizes["strides"]
             sizes = {"kernel_size": [3] * len(strides), "upsample_kernel_size": strides[1:], **sizes}
-        arguments = {"in_channels": 2 if config.inputs == "both" else 1, "out_channels": config.classes, **sizes}
+        arguments = {"in_channels": config.in_channels * (2 if config.inputs == "both" else 1), **sizes}
+        arguments["out_channels"] = config.classes
         device = torch.get_default_device()
         try:
             with torch.device("cpu"):  # SwinUNETR computes with tensors while it is built, which 'meta' has not
@@ -134,7 +139,7 @@ class Comparator(nn.Module):
         return 16 * width + 2 * self.config.classes
 
     def forward(self, image: Tensor, enhanced: Tensor) -> Tensor:
-        """Original and enhanced slices, each (B, 1, H, W) -> class logits (B, classes, H, W)."""
+        """Original and enhanced slices, each (B, in_channels, H, W) -> class logits (B, classes, H, W)."""
         x = {"image": (image,), "enhanced": (enhanced,), "both": (image, enhanced)}[self.config.inputs]
         height, width = image.shape[-2:]
         pad = (0, -width % self.stride, 0, -height % self.stride)

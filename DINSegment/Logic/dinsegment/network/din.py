@@ -37,6 +37,7 @@ class DINConfig:
     each option does and for what the paper leaves open. The last nine are the paper's experiments.
 
     Attributes:
+        in_channels: Slices in each image: 1, as published, or an odd number, the slice between its neighbours.
         fusion: `difm`; `concatenation` of both encoders' features at each level; `input`, both images as channels of a
             single encoder; `none`, a single encoder that sees one image.
         inputs: `both`, or with the fusion `none` the one that is seen: `image` or `enhanced` (table 4, only I or E).
@@ -84,6 +85,8 @@ class DINConfig:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"'{name}' of a DIN is one of {', '.join(choices)}, not '{getattr(self, name)}'.")
+        if self.in_channels < 1 or self.in_channels % 2 == 0:
+            raise ValueError(f"'in_channels' of a DIN is odd, a slice between its neighbours, not {self.in_channels}.")
         if self.difm_levels not in (1, 2, 3, 4):
             raise ValueError(f"A DIN has 1 to 4 levels with a DIFM, not {self.difm_levels}.")
         if (self.fusion == "none") != (self.inputs != "both"):

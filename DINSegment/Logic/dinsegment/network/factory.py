@@ -32,7 +32,7 @@ def network_config(options: dict[str, Any]) -> NetworkConfig:
 
 
 def build_network(options: dict[str, Any] | NetworkConfig) -> DIN | Comparator:
-    """A network, with random weights, that takes (image, enhanced), each (B, 1, H, W) in [-1, 1], and gives logits.
+    """A network with random weights: (image, enhanced), each (B, in_channels, H, W) in [-1, 1], to logits.
 
     Args:
         options: As `network_config` takes them, or what it gives.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinsegment.preprocessing import Preprocessing, decide
+from dinsegment.preprocessing import Preprocessing, black_where, decide, neighbourhoods
 from dinsegment.training.dataset import TrainingStack
 
 
@@ -31,6 +32,8 @@ class Augmentation:
         blur: Share, and the largest loss of in-plane resolution.
         bias: Share, and the standard deviation of the logarithm of the bias field.
         crop: Share whose field of view ends inside the box.
+        reverse: Share whose neighbours change sides, where the network sees neighbours.
+        missing: Share shown without its neighbours, likewise.
     """
 
     overview: float = 0.15
@@ -46,32 +49,53 @@ class Augmentation:
     blur: tuple[float, float] = (0.3, 2.4)
     bias: tuple[float, float] = (0.3, 0.25)
     crop: float = 0.15
+    reverse: float = 0.5
+    missing: float = 0.1
 
     def __call__(
-        self, stack: TrainingStack, k: int, preprocessing: Preprocessing, random: torch.Generator
+        self,
+        stack: TrainingStack,
+        k: int,
+        preprocessing: Preprocessing,
+        random: torch.Generator,
+        channels: int = 1,
     ) -> tuple[Tensor, Tensor]:
-        """One slice as an image (rows, columns) in [-1, 1] and its labels (rows, columns), int64.
+        """One slice, between its neighbours if the network has channels for them, and its labels.
 
         It is computed where the stack lies. Everything random is drawn on the CPU, from a CPU's generator, so that a
         seed means the same on every device.
+
+        Returns:
+            An image (channels, rows, columns) in [-1, 1] and labels (rows, columns), int64, of the middle one.
         """
         overview = _chance(self.overview, random)
-        image = stack.image[k].float()
+        shown = self._neighbours(len(stack.image), k, channels, random)
+        image = stack.image[shown].float()
         grid = self._grid(stack, preprocessing, overview, random).to(image.device)
         if overview:  # coarser: without smoothing it would alias
-            image = F.avg_pool2d(F.avg_pool2d(F.pad(image[None, None], (1, 1, 1, 1), "replicate"), 2, 1), 2, 1)[0, 0]
-        inside = torch.ones_like(image)
+            image = F.avg_pool2d(F.avg_pool2d(F.pad(image[None], (1, 1, 1, 1), "replicate"), 2, 1), 2, 1)[0]
+        inside = torch.ones_like(image[:1])
         low, high = stack.overview_window if overview else (0.0, 1.0)
-        planes = torch.cat((torch.stack((image, inside)), stack.masks[k] / 255))
+        planes = torch.cat((image, inside, stack.masks[k] / 255))
         sampled = F.grid_sample(planes[None], grid, align_corners=False)[0]
-        image, inside, foreground = sampled[0], sampled[1] > 0.5, sampled[2:]
+        image, inside, foreground = sampled[:channels], sampled[channels] > 0.5, sampled[channels + 1 :]
         truth = decide(foreground).long()
         image = self._degrade((image - low) / (high - low), random)
         if not overview and _chance(self.crop, random):
             inside = inside & _field_of_view(truth.shape, random).to(inside.device)
             truth = truth * inside
         image = torch.where(inside, image, 0.0)
-        return 2.0 * image - 1.0, truth
+        return black_where(shown.to(image.device) < 0, 2.0 * image - 1.0), truth
+
+    def _neighbours(self, count: int, k: int, channels: int, random: torch.Generator) -> Tensor:
+        """Slices in the channels of slice k of `count`, -1 where there is none: (channels,) int64."""
+        shown = torch.from_numpy(neighbourhoods(np.array([k]), count, channels)[0])
+        if channels > 1:
+            if _chance(self.reverse, random):
+                shown = shown.flip(0)
+            if _chance(self.missing, random):
+                shown[shown != k] = -1
+        return shown
 
     def _grid(
         self, stack: TrainingStack, preprocessing: Preprocessing, overview: bool, random: torch.Generator
@@ -99,16 +123,16 @@ class Augmentation:
         return ((2 * pixels + 1) / size - 1).flip(-1).unsqueeze(0)
 
     def _degrade(self, image: Tensor, random: torch.Generator) -> Tensor:
-        """Grey values of a slice, 0..1 inside the window, as another scanner might have given them."""
+        """Grey values (channels, rows, columns), 0..1 inside the window, as another scanner might have given them."""
         share, largest = self.blur
         if _chance(share, random):
             factor = 1 + (largest - 1) * _uniform(random)
-            small = [max(8, round(n / factor)) for n in image.shape]
-            coarse = F.interpolate(image[None, None], small, mode="bilinear", antialias=True)
-            image = F.interpolate(coarse, image.shape, mode="bilinear")[0, 0]
+            small = [max(8, round(n / factor)) for n in image.shape[1:]]
+            coarse = F.interpolate(image[None], small, mode="bilinear", antialias=True)
+            image = F.interpolate(coarse, image.shape[1:], mode="bilinear")[0]
         share, deviation = self.bias
         if _chance(share, random):
-            field = _smooth_field(1, len(image), 3, random)[..., 0].to(image.device)
+            field = _smooth_field(1, image.shape[-1], 3, random)[..., 0].to(image.device)
             image = image * torch.exp(deviation * field)
         share, largest = self.noise
         if _chance(share, random):

@@ -1,12 +1,18 @@
-"""ConvNeXt weights trained on ImageNet, for both encoders of a DIN."""
+"""Weights that a training starts with: ConvNeXt's of ImageNet for both encoders of a DIN, or those of a model."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from dinsegment.errors import InputError, ModelError
 from dinsegment.network import DIN, Comparator
+from dinsegment.tasks import Task
 
 SOURCES = {
     ((96, 192, 384, 768), (3, 3, 9, 3)): "convnext_tiny",
@@ -63,3 +69,48 @@ def _for_encoder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             renamed[f"down.{level}.{rest}"] = value
             renamed[f"edge.{level}.{rest}"] = value
     return renamed
+
+
+def load_start(network: DIN | Comparator, start: str, task: Task) -> None:
+    """Loads the weights of a model of the same network.
+
+    Where that model sees a slice alone and the network its neighbours as well, the neighbours' weights start with 0:
+    the network begins with what the model knows.
+
+    Args:
+        network: What is trained.
+        start: A weights file (.safetensors), or the name of a model in weights.json.
+        task: Of the training.
+
+    Raises:
+        InputError: The file cannot be read, or its weights are not this network's.
+        ModelError: There is no such model.
+    """
+    weights = _weights(start, task)
+    own = network.state_dict()
+    weights = {k: _with_neighbours(v, own[k]) if k in own else v for k, v in weights.items()}
+    differs = sorted(k for k in own.keys() | weights.keys() if k not in own or k not in weights)
+    differs += [k for k in own if k in weights and own[k].shape != weights[k].shape]
+    if differs:
+        raise InputError(f"The weights '{start}' are another network's: '{differs[0]}' does not fit.")
+    network.load_state_dict(weights)
+
+
+def _weights(start: str, task: Task) -> dict[str, Tensor]:
+    from dinsegment.weights import load_model
+
+    if not Path(start).is_file():
+        return dict(load_model(start, task).network.state_dict())
+    try:
+        return {k: v.float() if v.is_floating_point() else v for k, v in load_file(start).items()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"The weights '{start}' cannot be read: give a .safetensors file.") from error
+
+
+def _with_neighbours(value: Tensor, own: Tensor) -> Tensor:
+    """A first convolution (C, 1, h, w) with zeros for the neighbours if the network's has channels for them."""
+    if value.ndim != 4 or own.ndim != 4 or value.shape[1] != 1 or own.shape[1] == 1 or len(value) != len(own):
+        return value
+    wide = torch.zeros(len(own), own.shape[1], *value.shape[2:], dtype=value.dtype, device=value.device)
+    wide[:, own.shape[1] // 2] = value[:, 0]
+    return wide

@@ -75,6 +75,7 @@ class RunOptions:
         devices: Processes, each with a device of its own (or a share of the CPU), that share every batch.
         compile: Whether to compile the network with torch.compile: minutes at the start, a fifth less time afterwards.
         pretrained: Whether both encoders start with ImageNet's weights.
+        start: Weights to start with: a file, or the name of a model in weights.json.
         checkpoint_minutes: Minutes between checkpoints within an epoch; None for one at its end only.
         minutes: The run stops with a checkpoint before so many minutes are over; None for no limit.
     """
@@ -85,6 +86,7 @@ class RunOptions:
     pretrained: bool = False
     checkpoint_minutes: float | None = None
     minutes: float | None = None
+    start: str | None = None
 
 
 class _TimeIsUp(Exception):
@@ -247,10 +249,8 @@ class Trainer:
         self.identity = f"{len(sampler.index)} slices, {asdict(recipe)}"
         if resume and self.checkpoint.exists():
             self._load()
-        elif self.options.pretrained:
-            from dinsegment.training.pretrained import load_pretrained
-
-            load_pretrained(self.network)
+        elif self.options.pretrained or self.options.start:
+            self._start()
             self.average.module.load_state_dict(self.network.state_dict())
         if self.state.finished:
             return self.state
@@ -283,6 +283,16 @@ class Trainer:
             self._log(row)
             self._save()
             self.bars.update(whole, completed=state.step)
+
+    def _start(self) -> None:
+        from dinsegment.training.pretrained import load_pretrained, load_start
+
+        if self.options.pretrained and self.options.start:
+            raise InputError("A run starts with ImageNet's weights or with those of a model: give one of them.")
+        if self.options.start:
+            load_start(self.network, self.options.start, self.recipe.task)
+        else:
+            load_pretrained(self.network)
 
     def _stacks(self) -> list[TrainingStack]:
         """All training cases, in the device's memory where they take a quarter of it at most."""
@@ -368,11 +378,12 @@ class Trainer:
         drawn = []
         for place, (n, k) in enumerate(batch, start=first):
             random.manual_seed(_seed(recipe.seed, self.state.step, place))
-            drawn.append(recipe.augmentation(stacks[n], k, recipe.preprocessing, random))
+            channels = recipe.network.in_channels
+            drawn.append(recipe.augmentation(stacks[n], k, recipe.preprocessing, random, channels))
         image = torch.stack([i for i, _ in drawn]).to(self.device)
         labels = torch.stack([t for _, t in drawn]).to(self.device)
         enhanced = recipe.preprocessing.enhancement(image)
-        image, enhanced = (x.unsqueeze(1).contiguous(memory_format=torch.channels_last) for x in (image, enhanced))
+        image, enhanced = (x.contiguous(memory_format=torch.channels_last) for x in (image, enhanced))
         return image, enhanced, labels
 
     def _learning_rate(self) -> float:
