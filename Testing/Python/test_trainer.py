@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import multiprocessing
 import os
 import signal
@@ -18,7 +19,9 @@ import torch
 from phantom_cases import write_patients
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from typer.testing import CliRunner
 
+from dinsegment.cli import app
 from dinsegment.errors import InputError, ModelError
 from dinsegment.network import DIN, DINConfig
 from dinsegment.preprocessing import Preprocessing
@@ -29,6 +32,7 @@ from dinsegment.training.augmentation import Augmentation
 from dinsegment.training.pack import read_pack, write_pack
 from dinsegment.training.recipe import Recipe
 from dinsegment.training.trainer import RunOptions, Trainer, make_fabric, train
+from dinsegment.weights import load_model
 
 TINY = DINConfig(
     dims=(8, 8, 16, 16),
@@ -286,3 +290,14 @@ def test_weights_of_another_network_are_one_sentence(cases, tmp_path):
             Trainer(RECIPE, cases, cases[:1], tmp_path, options=replace(CPU, start=start)).run()
     with pytest.raises(ModelError, match="no-such-model"):
         Trainer(RECIPE, cases, cases[:1], tmp_path, options=replace(CPU, start="no-such-model")).run()
+
+
+def test_the_folder_of_a_run_is_a_model(whole, cases, tmp_path):
+    model = load_model(str(whole.output), HEART)
+    best = load_file(whole.output / "best.safetensors")
+    assert model.name == RECIPE.name and model.preprocessing == RECIPE.preprocessing
+    assert all(torch.equal(value.cpu(), best[name]) for name, value in model.network.state_dict().items())
+    command = ["segment", str(cases[0].image), "--task", "heart", "--device", "cpu"]
+    result = CliRunner().invoke(app, [*command, "--model", str(whole.output), "--output", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "out" / "measurements.json").read_text())["model"] == RECIPE.name

@@ -36,7 +36,8 @@ err = Console(stderr=True, highlight=False)
 
 TaskName = Annotated[str, typer.Option("--task", help="What to segment: heart or abdomen.")]
 ModelName = Annotated[
-    str | None, typer.Option("--model", help="A model of `dinsegment models`; else the task's first.")
+    str | None,
+    typer.Option("--model", help="A model of `dinsegment models`, or the folder of a training; else the task's first."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 DataFolder = Annotated[Path, typer.Option("--data", help="Labelled cases: as ACDC, BTCV or nnU-Net have them.")]
@@ -155,7 +156,15 @@ def _segment_many(
         try:
             if loaded is None:
                 segment_on_cluster(
-                    studies, task, entry.name, device, ledger, finished, update, address=cluster, workers=workers
+                    studies,
+                    task,
+                    model or entry.name,
+                    device,
+                    ledger,
+                    finished,
+                    update,
+                    address=cluster,
+                    workers=workers,
                 )
             else:
                 segment_studies(studies, task, loaded, device, ledger, finished, update)

@@ -117,12 +117,25 @@ def read_entries(folder: Path | None = None) -> list[ModelEntry]:
         raise ModelError(f"The list of models '{path}' is missing or damaged; install DINSegment again.") from error
 
 
+def choose_folder(name: str | None, folder: Path | None) -> tuple[str | None, Path | None]:
+    """Name and folder of a model that is named by its folder, such as that of a training run; others as they are."""
+    if folder is None and name and (Path(name) / "weights.json").is_file():
+        return None, Path(name)
+    return name, folder
+
+
 def find_entry(name: str | None, task: Task | None, folder: Path | None = None) -> ModelEntry:
     """The model of that name, or the task's first; the first of all with neither.
+
+    Args:
+        name: As weights.json says, or the folder of a training run, which has a weights.json of its own.
+        task: What it has to segment.
+        folder: Of weights.json, if not models_folder().
 
     Raises:
         ModelError: There is none; the message names those that there are.
     """
+    name, folder = choose_folder(name, folder)
     entries = [e for e in read_entries(folder) if name is not None or task is None or e.task == task.name]
     found = [e for e in entries if name is None or e.name == name]
     if not found:
@@ -367,7 +380,7 @@ def load_model(
     cache when they are in none of them.
 
     Args:
-        name: Its name in weights.json; the task's first one if None.
+        name: Its name in weights.json, or the folder of a training run; the task's first one if None.
         task: What it has to segment.
         folder: Of weights.json, if not models_folder().
         progress: Called while weights are downloaded, with the fraction done and what is being done.
@@ -378,5 +391,6 @@ def load_model(
         ModelError: It is unknown, its weights are missing and cannot be downloaded, are damaged, or do not fit.
         Cancelled: `cancelled` said so.
     """
+    name, folder = choose_folder(name, folder)
     entry = find_entry(name, task, folder)
     return build_model(entry, read_weights(entry, folder, progress, cancelled, settings))

@@ -23,6 +23,9 @@ from dinsegment.results import write_json
 from dinsegment.training.recipe import Recipe, load_recipe
 from dinsegment.weights import ModelEntry, models_folder
 
+SCORES = ("dice", "phases", "hd95_mm", "asd_mm", "ef_mae", "mass_mae_g", "split", "command")
+"""What a model's entry keeps of metrics.json, with the 95 % intervals."""
+
 MAX_SIZE = 16_000_000
 """Bytes of one weights file: git keeps every version for ever."""
 
@@ -48,7 +51,22 @@ def publish(recipe: Recipe, weights: Path, description: str, data: dict[str, Any
     content = save(half_precision(tensors))
     if len(content) > MAX_SIZE:
         raise InputError(f"'{weights}' makes {len(content)} bytes; a model that ships has at most {MAX_SIZE}.")
-    file = f"{recipe.name}.safetensors"
+    return add_model(recipe, content, f"{recipe.name}.safetensors", description, data, folder)
+
+
+def add_model(
+    recipe: Recipe, content: bytes, file: str, description: str, data: dict[str, Any], folder: Path
+) -> ModelEntry:
+    """Writes a weights file into `folder` and replaces or adds the model's entry in its weights.json, without scores.
+
+    Args:
+        recipe: What was trained.
+        content: Of the safetensors file.
+        file: Its name.
+        description: A sentence for the user.
+        data: `name`, `license`, `citation` and `split` of what it was trained on.
+        folder: Of the weights and of weights.json.
+    """
     with atomic_path(folder / file) as path:
         path.write_bytes(content)
     entry = ModelEntry(
@@ -70,7 +88,8 @@ def record_scores(metrics: dict[str, Any], folder: Path) -> None:
     entries = _read(folder)
     if metrics["model"] not in entries:
         raise InputError(f"weights.json has no model '{metrics['model']}' that the scores could belong to.")
-    kept = {k: metrics[k] for k in ("dice", "phases", "split", "command")} | {"cases": len(metrics["cases"])}
+    kept = {k: metrics[k] for k in SCORES if metrics.get(k) is not None} | {"cases": len(metrics["cases"])}
+    kept["intervals"] = {k: v for k, v in metrics["intervals"].items() if k in kept}
     _replace(metrics["model"], {**entries[metrics["model"]], "scores": kept}, folder)
 
 

@@ -78,7 +78,9 @@ def load_recipe(name_or_file: str) -> Recipe:
 
 def list_recipes() -> dict[str, str]:
     """The recipes that come with DINSegment: name -> a line that describes it, in the order of their names."""
-    return {path.stem: _read(path).get("description", "") for path in sorted(RECIPES.glob("*.json"), key=lambda p: p.stem)}
+    return {
+        path.stem: _read(path).get("description", "") for path in sorted(RECIPES.glob("*.json"), key=lambda p: p.stem)
+    }
 
 
 def _known() -> str:

@@ -17,7 +17,7 @@ import torch
 from lightning.fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -31,6 +31,7 @@ from dinsegment.training.dataset import SliceSampler, TrainingStack, prepare
 from dinsegment.training.losses import din_loss
 from dinsegment.training.metrics import dice
 from dinsegment.training.pack import PackedCase
+from dinsegment.training.publish import add_model
 from dinsegment.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -171,7 +172,8 @@ class Trainer:
     """Trains one recipe in one process; `train` starts as many as there are devices.
 
     Files in `output`: `checkpoint.pt` (to resume), `best.safetensors` (averaged weights with the best validation
-    Dice), `last.safetensors` (those of the last epoch), `log.csv`, `curves.png` and `tensorboard/`.
+    Dice), `weights.json` (which makes the folder a model, as `--model` and `load_model` take it), `last.safetensors`
+    (those of the last epoch), `log.csv`, `curves.png` and `tensorboard/`.
 
     Args:
         recipe: What to train.
@@ -419,16 +421,26 @@ class Trainer:
         mean = float(means.mean())
         if mean > self.state.best:
             self.state.best = mean
-            self._write_weights(network, "best.safetensors")
+            self._write_best(network)
         names = [f"dice {s.abbreviation}" for s in self.recipe.task.segments]
         return {"dice": mean, **dict(zip(names, means.tolist(), strict=True))}
 
+    def _write_best(self, network: nn.Module) -> None:
+        """best.safetensors, and the weights.json that makes the folder a model for `--model`."""
+        cases = f"{len(self.train_cases)} training and {len(self.validation_cases)} validation cases"
+        data = {
+            "name": "data of a training run",
+            "license": "that of its training data",
+            "citation": "",
+            "split": cases,
+        }
+        content = save(_tensors(network))
+        add_model(self.recipe, content, "best.safetensors", self.recipe.description, data, self.output)
+
     def _write_weights(self, network: nn.Module, name: str) -> None:
         if self.fabric.is_global_zero:
-            # Clones: safetensors takes no tensors that share memory, as those of a shared encoder do.
-            weights = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
             with atomic_path(self.output / name) as path:
-                save_file(weights, path)
+                path.write_bytes(save(_tensors(network)))
 
     def _check_time(self, needed: float) -> None:
         """Raises _TimeIsUp if the limit comes before so many seconds and a checkpoint are over.
@@ -525,6 +537,11 @@ class Trainer:
             transient=True,
             disable=not (self.console.is_terminal and self.fabric.is_global_zero),
         )
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    """Weights for safetensors, which takes no tensors that share memory, as those of a shared encoder do."""
+    return {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
 
 
 def _seed(*numbers: int) -> int:
