@@ -48,7 +48,7 @@ def main() -> None:
         started = time.perf_counter()
         loss = trainer._step(*trainer._batch(stacks, sampler.epoch(0)[0])).item()
         seconds = time.perf_counter() - started
-        moved = float((next(trainer.network.parameters()) - before).abs().max())
+        moved = float((next(trainer.network.parameters()).detach() - before).abs().max())
         print(f"{recipe.name}, batch {recipe.batch}, {trainer.device}: one step {seconds:.1f} s, loss {loss:.3f}, "
               f"weights moved by up to {moved:.1e}, peak {peak():.1f} GB", flush=True)  # fmt: skip
         network = trainer.network.eval()

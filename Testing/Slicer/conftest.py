@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import slicer
 import vtk
+
+# DICOM series are written for the tests of the library and for these in one way.
+sys.path.append(str(Path(__file__).parents[1] / "Python"))
 
 
 def pytest_configure(config):

@@ -176,11 +176,6 @@ class TestHeart:
         assert slicer.mrmlScene.GetNodeByID(enhanced) is None  # It holds no work of the user's.
         assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 1
 
-    def test_export_is_off_and_says_why(self, host, phantom, panel):
-        choose(panel, phantom)
-        segment(host, panel)
-        assert not panel.ui.exportButton.enabled and "not part of this version" in panel.ui.exportButton.toolTip
-
     def test_an_acdc_image(self, host, panel, acdc_folder):
         from mrml import add_volume
 
@@ -551,3 +546,84 @@ def test_every_name_that_the_code_uses_exists_in_slicer():
     folder = MODULE.parent
     assert check_sources([MODULE, *(folder / "Logic" / "dinsegment_slicer").glob("*.py")], api) == []
     assert check_forms([folder / "Resources" / "UI" / "DINSegment.ui"]) == []
+
+
+class TestExport:
+    """Of a result that is there already; what is written is tested in test_dicom_export.py."""
+
+    @pytest.fixture
+    def result(self, host, panel, tmp_path, monkeypatch):
+        from dicom_cases import SERIES, write_series
+        from host.dicom_database import DicomDatabase
+        from mrml import threshold
+        from test_dicom_export import imported, load
+
+        from dinsegment_slicer.nodes import enhanced_node, segmentation_node, volume_from_node
+
+        folder = tmp_path / "series"
+        write_series(folder, SERIES["oblique"])
+        database = imported(DicomDatabase(tmp_path / "database"), folder)
+        monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
+        node = load(slicer.mrmlScene, folder)
+        choose(panel, node)
+        segmentation = threshold(volume_from_node(node))
+        p = panel.parameters
+        p.task = "heart"
+        p.segmentationNode = segmentation_node(segmentation, node)
+        p.enhancedNode = enhanced_node(segmentation, node)
+        host.pump(0.5)
+        return p.segmentationNode
+
+    def export(self, host, panel):
+        panel.ui.exportButton.click()
+        host.wait_until(lambda: not panel.controller.busy, 60)
+        host.pump()
+        return panel.ui.messageLabel.text
+
+    def test_without_a_folder_it_says_what_to_do(self, host, panel, result):
+        assert panel.ui.exportButton.enabled
+        assert "Choose the folder" in self.export(host, panel)
+
+    def test_the_file_and_its_copy(self, host, panel, result, tmp_path):
+        import pydicom
+
+        panel.ui.exportFolderEdit.setCurrentPath(str(tmp_path / "out"))
+        assert panel.ui.exportDatabaseCheckBox.checked
+        assert "DICOM database has a copy" in self.export(host, panel)
+        (path,) = (tmp_path / "out").iterdir()
+        assert len(pydicom.dcmread(path).SegmentSequence) == 3
+        panel.ui.exportDatabaseCheckBox.click()
+        assert "database" not in self.export(host, panel)
+
+    def test_nothing_else_can_be_begun_meanwhile(self, host, panel, result, tmp_path):
+        panel.ui.exportFolderEdit.setCurrentPath(str(tmp_path / "out"))
+        panel.ui.exportButton.click()
+        assert shown(panel.ui.progressFrame) and panel.ui.cancelButton.enabled
+        for widget in (panel.ui.exportButton, panel.ui.segmentHeartButton, panel.ui.exportFolderEdit):
+            assert not widget.enabled
+        panel.ui.cancelButton.click()
+        host.pump()
+        assert "Cancelled" in panel.ui.messageLabel.text and panel.ui.exportButton.enabled
+        assert list((tmp_path / "out").iterdir()) == []
+
+    def test_the_folder_of_the_images_is_asked_for(self, host, panel, result, tmp_path):
+        result.GetNodeReference("referenceImageGeometryRef").RemoveAttribute("DICOM.instanceUIDs")
+        panel.ui.exportFolderEdit.setCurrentPath(str(tmp_path / "out"))
+        host.answer("Ok", str(tmp_path / "series"))
+        assert "Saved" in self.export(host, panel)
+        assert "not known which DICOM images 'SAX'" in host.messages[0].text
+        host.answer("Cancel")
+        assert "not known" in self.export(host, panel)
+
+    def test_the_folder_is_remembered(self, host, panel, result, tmp_path):
+        panel.ui.exportFolderEdit.setCurrentPath(str(tmp_path))
+        assert slicer.util.settingsValue("DINSegment/ExportFolder", "") == str(tmp_path)
+
+    def test_a_correction_is_marked_for_slicers_own_export_at_once(self, host, panel, result):
+        from mrml import segments, tag
+        from test_dicom_export import edit
+
+        edit(result)
+        host.pump(0.6)
+        found = [tag(segment, "DICOM.SegmentAlgorithmType") for segment in segments(result)]
+        assert found == ["AUTOMATIC", "AUTOMATIC", "SEMIAUTOMATIC"]

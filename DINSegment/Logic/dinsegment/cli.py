@@ -1,4 +1,4 @@
-"""The command line: dinsegment segment | check | evaluate | train | recipes | models."""
+"""The command line: dinsegment segment | export | check | evaluate | train | recipes | models."""
 
 from __future__ import annotations
 
@@ -65,9 +65,14 @@ def segment(
         list[Path] | None,
         typer.Argument(
             metavar="INPUT...",
-            help="NIfTI, NRRD or MetaImage files, or DICOM folders. Without one, a beating-heart phantom is made.",
+            help="NIfTI, NRRD or MetaImage files, or DICOM folders, zip archives or DICOMDIRs. Without one, a "
+            "beating-heart phantom is made.",
             show_default=False,
         ),
+    ] = None,
+    series: Annotated[
+        str | None,
+        typer.Option("--series", metavar="UID", help="DICOM series to segment where an input has several."),
     ] = None,
     model: ModelName = None,
     device: Device = "auto",
@@ -86,6 +91,7 @@ def segment(
 ) -> None:
     """Segment images: segmentation.seg.nrrd, enhanced.nrrd, overview.png and measurements.json each.
 
+    DICOM images also get segmentation.dcm (DICOM SEG) and measurements.dcm (DICOM SR).
     Several get a folder each, and a table of all of them, studies.csv.
     """
     from dinsegment.files import ensure_writable_folder
@@ -93,13 +99,15 @@ def segment(
     chosen = get_task(task)
     if workers is not None and cluster is None:
         raise InputError("--workers is for --cluster: give an address, or 'local' for this machine.")
+    if series is not None and len(inputs or []) != 1:
+        raise InputError("--series is for a single input: give the one that has this DICOM series.")
     created = not output.exists()
     ensure_writable_folder(output)
     try:
         if cluster is not None or len(inputs or []) > 1:
-            code = _segment_many(inputs or [], chosen, output, model, device, resume, cluster, workers)
+            code = _segment_many(inputs or [], chosen, output, model, device, resume, cluster, workers, series)
         else:
-            code = _segment_one(inputs, chosen, output, model, device)
+            code = _segment_one(inputs, chosen, output, model, device, series)
     finally:
         if created and not any(output.iterdir()):
             output.rmdir()
@@ -107,7 +115,9 @@ def segment(
         raise typer.Exit(code)
 
 
-def _segment_one(inputs: list[Path] | None, task: Task, output: Path, model: str | None, device: str) -> int:
+def _segment_one(
+    inputs: list[Path] | None, task: Task, output: Path, model: str | None, device: str, series: str | None
+) -> int:
     from dinsegment.studies import segment_study
 
     with _progress() as bar:
@@ -116,7 +126,7 @@ def _segment_one(inputs: list[Path] | None, task: Task, output: Path, model: str
             _segment_phantom(loaded, task, output, device, bar)
             return 0
         line = bar.add_task(inputs[0].name, total=1.0)
-        result = segment_study(inputs[0], output, task, loaded, device, _updater(bar, line))
+        result = segment_study(inputs[0], output, task, loaded, device, _updater(bar, line), series_uid=series)
     _print_result(result)
     return 0
 
@@ -130,6 +140,7 @@ def _segment_many(
     resume: bool,
     cluster: str | None,
     workers: int | None,
+    series: str | None,
 ) -> int:
     """Segments inputs, each on its own; a bad one is reported and the others go on. Returns the exit code."""
     from dinsegment.cluster import segment_on_cluster
@@ -139,7 +150,7 @@ def _segment_many(
     if not inputs:
         raise InputError("Give images to segment on the cluster.")
     entry = find_entry(model, task)
-    studies, results = plan_studies(inputs, output), {}
+    studies, results = plan_studies(inputs, output, series), {}
 
     def finished(result: StudyResult) -> None:
         results[result.folder] = result
@@ -256,6 +267,41 @@ def _segment_phantom(model: Model, task: Task, output: Path, device: str, bar: P
         for s in task.segments
     }
     out.print("Dice with the phantom's known truth: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+
+
+@app.command()
+def export(
+    segmentation: Annotated[
+        Path, typer.Argument(help="A .seg.nrrd file; or a labelmap (NIfTI, NRRD, MetaImage) with --task.")
+    ],
+    source: Annotated[Path, typer.Option("--source", help="The DICOM images that were segmented.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The DICOM SEG to write.")],
+    series: Annotated[str | None, typer.Option("--series", metavar="UID", help="Of several series, which one.")] = None,
+    phase: Annotated[int | None, typer.Option("--phase", min=1, help="Of a cine, which phase was segmented.")] = None,
+    task: Annotated[str | None, typer.Option("--task", help="What the labels mean: heart or abdomen.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="What made a labelmap; else its segments count as drawn by hand.")
+    ] = None,
+    description: Annotated[str | None, typer.Option("--description", help="What archives list it as.")] = None,
+    series_number: Annotated[int, typer.Option("--series-number", min=1, help="In the study.")] = 300,
+    creator: Annotated[str, typer.Option("--creator", help="Who made it: Family^Given.")] = "DINSegment",
+    uid_root: Annotated[str | None, typer.Option("--uid-root", help="Your organisation's root for new UIDs.")] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same input gives the same file, with the images' dates.")
+    ] = False,
+) -> None:
+    """Write a segmentation as DICOM SEG, for archives and viewers, with references to the images it was made from."""
+    from dinsegment.dicom_seg import SegOptions
+    from dinsegment.dicom_seg_export import export_dicom_seg
+
+    options = SegOptions(
+        content_creator=creator, description=description, series_description=description, series_number=series_number,
+        uid_root=uid_root, deterministic_uids=deterministic,
+    )  # fmt: skip
+    chosen = get_task(task) if task is not None else None
+    written = export_dicom_seg(segmentation, source, output, options, series, phase, chosen, model)
+    names = ", ".join(segment.name for segment in written)
+    out.print(f"Written to {output}: {names}. {NOTE}", soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -55,7 +55,9 @@ class StudyWorker:
         remove_leftovers(study.folder)  # of the worker that began it, if that died
         try:
             self._model = self._model or load_model(self._name, self._task)
-            return segment_study(study.input, study.folder, self._task, self._model, self._device)
+            return segment_study(
+                study.input, study.folder, self._task, self._model, self._device, series_uid=study.series_uid
+            )
         except Exception as error:
             return failure(study, error)
 
@@ -118,7 +120,7 @@ def segment_on_cluster(
             if skipped := ledger.claim(study):
                 end(skipped)
                 continue
-            there = Study(study.input.absolute(), study.folder.absolute())
+            there = Study(study.input.absolute(), study.folder.absolute(), study.series_uid)
             actor = idle.popleft()
             running[actor.segment.remote(there)] = actor, study
 

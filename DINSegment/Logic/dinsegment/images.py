@@ -11,9 +11,11 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import DTypeLike
 
-from dinsegment.dicom_folder import read_dicom
+from dinsegment import __version__
+from dinsegment.dicom_files import is_dicom
 from dinsegment.errors import InputError, OutputError
 from dinsegment.files import atomic_path, image_stem, phase_names
+from dinsegment.fingerprint import FINGERPRINT_TAG, VERSION_TAG, fingerprints
 from dinsegment.integrity import check_metaimage, check_nifti, check_nrrd, check_spacing, damaged
 from dinsegment.segmentation import Segmentation
 from dinsegment.volume import RAS_FROM_LPS, Volume
@@ -26,11 +28,12 @@ _COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
 
 
 def read_volumes(path: str | os.PathLike[str], series_uid: str | None = None) -> list[Volume]:
-    """Reads an image file or a DICOM folder.
+    """Reads an image file or a DICOM series.
 
     Args:
-        path: NIfTI, NRRD, MetaImage or what else SimpleITK reads, a DICOM file, or a folder of them.
-        series_uid: Series Instance UID of the DICOM series to read where a folder has several.
+        path: NIfTI, NRRD, MetaImage or what else SimpleITK reads, a DICOM file, or a folder, zip archive or DICOMDIR
+            of them.
+        series_uid: Series Instance UID of the DICOM series to read where there are several.
 
     Returns:
         One volume per phase, in the order of time: several for a cine, named `<stem> phase 01`, ...;
@@ -42,18 +45,27 @@ def read_volumes(path: str | os.PathLike[str], series_uid: str | None = None) ->
     path = Path(path)
     if not path.exists():
         raise InputError(f"There is no file or folder '{path}': check the path.")
-    with itk_warnings_off():
-        if path.is_dir():
-            return read_dicom(path, series_uid)
+    if not path.is_dir():
         _check_readable(path)
+    if path.is_dir() or is_dicom(path):
+        return _read_dicom(path, series_uid)
+    with itk_warnings_off():
         image_io = sitk.ImageFileReader.GetImageIOFromFileName(str(path))
-        if image_io == "GDCMImageIO":
-            return read_dicom(path, series_uid)
+        if image_io == "GDCMImageIO":  # one without a preamble
+            return _read_dicom(path, series_uid)
+        if series_uid is not None:
+            raise InputError(f"'{path}' is no DICOM, which alone has series to choose from: leave out --series.")
         if not image_io:
             raise InputError(f"'{path}' is damaged or in no known image format: give NIfTI, NRRD, MetaImage or DICOM.")
         if image_io in _CHECKS:
             _CHECKS[image_io](path)
         return _read_file(path)
+
+
+def _read_dicom(path: Path, series_uid: str | None) -> list[Volume]:
+    from dinsegment.dicom_folder import read_dicom  # it takes pydicom, which other images do without
+
+    return read_dicom(path, series_uid)
 
 
 def read_volume(path: str | os.PathLike[str], series_uid: str | None = None) -> Volume:
@@ -109,10 +121,14 @@ def _segmentation_fields(segmentation: Segmentation) -> dict[str, str]:
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
         "Segmentation_ConversionParameters": f"Reference image geometry|{geometry}|&",
     }
+    values = [segment.label for segment in segmentation.task.segments]
+    made = fingerprints(segmentation.labels, values, segmentation.volume.ijk_to_ras)
     for n, segment in enumerate(segmentation.task.segments):
         tags = {
             "DICOM.SegmentAlgorithmName": f"DINSegment {segmentation.model}",
             "DICOM.SegmentAlgorithmType": "AUTOMATIC",
+            FINGERPRINT_TAG: made[segment.label],
+            VERSION_TAG: __version__,
             "Segmentation.Status": "inprogress",
             "TerminologyEntry": segment.terminology,
         }

@@ -48,10 +48,11 @@ Status = Literal["done", "skipped", "failed"]
 
 @dataclass(frozen=True)
 class Study:
-    """An input and the folder that its results go to."""
+    """An input and the folder that its results go to; `series_uid` tells which DICOM series of several is meant."""
 
     input: Path
     folder: Path
+    series_uid: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def load_study(study: Study) -> list[Volume]:
     """
     from dinsegment.images import read_volumes
 
-    return read_volumes(study.input)
+    return read_volumes(study.input, study.series_uid)
 
 
 def compute_study(
@@ -140,7 +141,7 @@ def write_study(study: Study, phases: Sequence[Segmentation], seconds: float = 0
     from dinsegment.results import write_results
 
     started = time.perf_counter()
-    write_results(phases, study.folder)
+    phases = write_results(phases, study.folder)
     function = cardiac_function(phases)
     return StudyResult(
         str(study.input),
@@ -160,23 +161,25 @@ def segment_study(
     device: str = "auto",
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
+    series_uid: str | None = None,
 ) -> StudyResult:
     """Segments one input from file to files.
 
     Args:
-        input_path: An image file or a DICOM folder; a cine has several phases.
+        input_path: An image file, or a DICOM folder, zip archive or DICOMDIR; a cine has several phases.
         output_folder: Gets the results, see `results.write_results`; created if missing.
         task: A task or its name.
         model: A model or its name in weights.json; the task's first one if None.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         progress: Called with the fraction done and what is being done.
         cancelled: Asked several times a second; True stops the run.
+        series_uid: Series Instance UID of the DICOM series to segment where the input has several.
 
     Raises:
         DINSegmentError: The input cannot be used or the results cannot be written; nothing is left of them.
     """
     started = time.perf_counter()
-    study = Study(Path(input_path), Path(output_folder))
+    study = Study(Path(input_path), Path(output_folder), series_uid)
     task = get_task(task) if isinstance(task, str) else task
     segmentations = compute_study(load_study(study), task, model, device, progress, cancelled)
     return write_study(study, segmentations, time.perf_counter() - started)
@@ -205,16 +208,21 @@ def remove_leftovers(folder: Path) -> None:
 # What is done, and who is at it.
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
+def fingerprint(path: Path, output: Path) -> dict[str, Any]:
     """What tells whether an input is still the same: path, files, bytes and time of the last change.
 
-    Of a folder the files directly in it count, as they do for reading. Voxels in a file beside their header (.nhdr,
-    .mhd) are not looked at.
+    Of a folder all files in it count, at any depth, as a DICOM export has them, but not those of an output folder
+    there. Voxels in a file beside their header (.nhdr, .mhd) are not looked at.
 
     Raises:
         OSError: It does not exist or cannot be looked at.
     """
-    files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():
+        folder, results = path.resolve(), output.resolve()
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        if folder in results.parents:
+            files = [file for file in files if results not in file.parents]
     stats = [file.stat() for file in files]
     return {
         "path": str(path.resolve()),
@@ -310,7 +318,9 @@ class Ledger:
             )
         self._claimed[study.folder] = lock, {}
         try:
-            made_of = fingerprint(study.input)
+            made_of = fingerprint(study.input, self.output)
+            if study.series_uid is not None:
+                made_of["series"] = study.series_uid
         except OSError:
             return None  # reading it will say what is wrong
         self._claimed[study.folder] = lock, made_of
@@ -381,18 +391,20 @@ class Ledger:
 
 def _sizes(folder: Path) -> dict[str, int]:
     """Bytes of the result files of one study, which lie in its folder and in those of its phases."""
+    from dinsegment.results import RESULT_FILES
+
     files = [file for pattern in ("*", "phase*/*") for file in folder.glob(pattern)]
-    named = {"segmentation.seg.nrrd", "enhanced.nrrd", "overview.png", "measurements.json"}
-    return {f.relative_to(folder).as_posix(): f.stat().st_size for f in sorted(files) if f.name in named}
+    return {f.relative_to(folder).as_posix(): f.stat().st_size for f in sorted(files) if f.name in RESULT_FILES}
 
 
 # Many studies.
 
 
-def plan_studies(inputs: Iterable[Path], output: Path) -> list[Study]:
+def plan_studies(inputs: Iterable[Path], output: Path, series_uid: str | None = None) -> list[Study]:
     """A results folder for each input, named after it, with a number where names meet.
 
-    An input that the output folder knows keeps its folder, whatever else is segmented this time.
+    An input that the output folder knows keeps its folder, whatever else is segmented this time. `series_uid` is the
+    DICOM series to segment of inputs that have several.
     """
     known: dict[str, str] = {r["made_of"]["path"]: folder for folder, r in Index(output).records().items()}
     taken = set(known.values())
@@ -405,7 +417,7 @@ def plan_studies(inputs: Iterable[Path], output: Path) -> list[Study]:
             while name in taken:
                 name, number = f"{stem}_{number}", number + 1
             taken.add(name)
-        studies.append(Study(path, output / name))
+        studies.append(Study(path, output / name, series_uid))
     return studies
 
 

@@ -8,12 +8,24 @@ Request, with the image as image.npy (k, j, i), float32, in the folder:
     {"command": "segment", "id": 1, "folder": "/tmp/x", "task": "heart", "model": null, "device": "auto",
      "volume": {"name": "Cine SAX", "ijk_to_ras": [[...], [...], [...], [...]], "modality": "MR"}}
 
+    {"command": "export", "id": 2, "folder": "/tmp/y", "path": "/out/Cine SAX.dcm", "run": "a7", "phase": 0,
+     "volume": {"name": "Cine SAX", "shape": [12, 256, 256], "ijk_to_ras": [[...], [...], [...], [...]]},
+     "segments": [{"name": "Liver", "category": ["SCT", "123037004", "Anatomical Structure"], "type": [...],
+                   "first": [4, 30, 60], "algorithm_type": "AUTOMATIC", ...}], "options": {"series_number": 300, ...}}
+
+writes a DICOM SEG: mask 1.npy, mask 2.npy, ... in the folder, (k, j, i), bool, are what the segments cover from their
+voxel `first` on. sources.json is a list of files or folders among which the instances of the slices are found by their
+places; where several lie in one place, image.npy, if it is there, tells them apart, and `phase` says which to look at
+first. Sources that several requests of one `run` share are read once. What segments and options hold is in
+`dinsegment.dicom_seg`.
+
 Events; all but the first carry the request's id:
 
     ready       everything is loaded; sent once, at the start
     alive       a sign of life of the computation, at most one a second
     progress    fraction 0..1, text
-    done        model, device, seconds, warnings; labels.npy (uint8) and enhanced.npy (float32) are in the folder
+    done        of `segment`: model, device, seconds, warnings; labels.npy (uint8) and enhanced.npy (float32) are in the
+                folder; of `export`: path, and uid, the SOP Instance UID
     error       type and message of the exception, and its traceback where it is none of the library's own
 
 The files of a request are closed before its `done` or `error` is sent.
@@ -30,18 +42,24 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from dinsegment.errors import DINSegmentError, InputError, OutputError
-from dinsegment.tasks import Task
+from dinsegment.tasks import Code, Task
 from dinsegment.volume import Volume
 from dinsegment.weights import Model, load_model
 
+if TYPE_CHECKING:  # DICOM only once it is asked for.
+    from dinsegment.dicom_match import Instances
+    from dinsegment.dicom_seg import SegSegment
+
 IMAGE, LABELS, ENHANCED = "image.npy", "labels.npy", "enhanced.npy"
+MASK, SOURCES = "mask {}.npy", "sources.json"
 
 IDLE_LIMIT_S = 15 * 60.0
 """Without a request for so long, the process ends and gives its memory back."""
@@ -82,6 +100,24 @@ class Models:
         return self._loaded[key]
 
 
+class Sources:
+    """The DICOM files of the last run."""
+
+    def __init__(self) -> None:
+        self._key: tuple[str, ...] = ()
+        self._instances: Instances | None = None
+
+    def open(self, run: str, paths: list[str], alive: Callable[[], object]) -> Instances:
+        """As `Instances`, but at once for the same files in the same run, in which they stay as they are."""
+        from dinsegment.dicom_match import Instances
+
+        if self._instances is None or (run, *paths) != self._key:
+            self._instances = None
+            self._instances = Instances([Path(path) for path in paths], alive)
+            self._key = run, *paths
+        return self._instances
+
+
 def take_standard_streams() -> tuple[BinaryIO, BinaryIO]:
     """Standard input and output for this protocol alone, both binary.
 
@@ -103,11 +139,24 @@ def read_requests(stream: BinaryIO, requests: queue.Queue[bytes]) -> None:
     os._exit(0)  # The only way out while another thread computes.
 
 
-def run(request: dict[str, Any], models: Models, channel: Channel) -> dict[str, Any]:
-    """Segments what a request names and leaves the results in its folder.
+def run(request: dict[str, Any], models: Models, channel: Channel, sources: Sources) -> dict[str, Any]:
+    """Does what a request says.
 
     Returns:
         What `done` says.
+
+    Raises:
+        DINSegmentError: As `run_segment` and `run_export`.
+    """
+    if request["command"] == "segment":
+        return run_segment(request, models, channel)
+    if request["command"] == "export":
+        return run_export(request, channel, sources)
+    raise InputError(f"There is no command '{request['command']}'; there are 'segment' and 'export'.")
+
+
+def run_segment(request: dict[str, Any], models: Models, channel: Channel) -> dict[str, Any]:
+    """Segments the image in the request's folder and leaves the results there.
 
     Raises:
         DINSegmentError: As `dinsegment.inference.segment`.
@@ -115,8 +164,6 @@ def run(request: dict[str, Any], models: Models, channel: Channel) -> dict[str, 
     """
     from dinsegment.inference import segment
 
-    if request["command"] != "segment":
-        raise InputError(f"There is no command '{request['command']}'; there is 'segment'.")
     request_id, folder = request["id"], Path(request["folder"])
 
     def progress(fraction: float, text: str) -> None:
@@ -144,11 +191,63 @@ def run(request: dict[str, Any], models: Models, channel: Channel) -> dict[str, 
     }
 
 
-def answer(request: dict[str, Any], models: Models, channel: Channel) -> None:
-    """Runs a request and sends its `done` or `error`."""
+def run_export(request: dict[str, Any], channel: Channel, sources: Sources) -> dict[str, Any]:
+    """Writes the masks in the request's folder as a DICOM SEG.
+
+    Raises:
+        InputError: No instances show the image, or no DICOM SEG can be made of them.
+        OutputError: The file could not be written; nothing is left of it.
+    """
+    from dinsegment.dicom_match import Grid
+    from dinsegment.dicom_save import save_dicom
+    from dinsegment.dicom_seg import SegOptions, make_dicom_seg
+
+    request_id, folder, path = request["id"], Path(request["folder"]), Path(request["path"])
+
+    def progress(fraction: float, text: str) -> None:
+        channel.send("progress", id=request_id, fraction=fraction, text=text)
+
+    progress(0.1, "Reading the headers of the DICOM images")
+    paths = json.loads((folder / SOURCES).read_text(encoding="utf-8"))
+    instances = sources.open(request["run"], paths, lambda: channel.alive(request_id))
+    volume = request["volume"]
+    grid = Grid(volume["name"], tuple(volume["shape"]), np.array(volume["ijk_to_ras"]))
+    image = folder / IMAGE
+    voxels = np.load(image, mmap_mode="r") if image.exists() else None
+    progress(0.3, "Looking for the DICOM image of each slice")
+    source = instances.source_of(grid, voxels, request["phase"])
+    progress(0.5, "Making the DICOM SEG")
+    masks = [_whole_mask(folder / MASK.format(n), s["first"], grid.shape) for n, s in enumerate(request["segments"], 1)]
+    segments = [_described_segment(segment) for segment in request["segments"]]
+    seg = make_dicom_seg(masks, segments, source, SegOptions(**request["options"]))
+    progress(0.8, f"Writing '{path.name}'")
+    save_dicom(seg, path)
+    return {"path": str(path), "uid": str(seg.SOPInstanceUID)}
+
+
+def _whole_mask(path: Path, first: list[int], shape: tuple[int, int, int]) -> np.ndarray:
+    """A mask on the whole grid; what lies outside of the part in the file takes no memory until it is written to."""
+    part = np.load(path)
+    whole = np.zeros(shape, bool)
+    whole[tuple(slice(start, start + length) for start, length in zip(first, part.shape, strict=True))] = part
+    return whole
+
+
+def _described_segment(described: dict[str, Any]) -> SegSegment:
+    from dinsegment.dicom_seg import SegSegment
+
+    values = {key: value for key, value in described.items() if key != "first"}
+    for key in ("category", "type", "modifier", "region", "region_modifier", "algorithm_family"):
+        if values.get(key) is not None:
+            values[key] = Code(*values[key])
+    return SegSegment(**values | {"color": tuple(values["color"])})
+
+
+def answer(request: dict[str, Any], models: Models, channel: Channel, sources: Sources | None = None) -> None:
+    """Runs a request and sends its `done` or `error`; `sources` are those of the requests before it."""
     event, content = "done", {}
     try:
-        content = run(request, models, channel)
+        content = run(request, models, channel, sources or Sources())
     except Exception as error:
         event, content = "error", {"type": type(error).__name__, "message": str(error)}
         if not isinstance(error, DINSegmentError):
@@ -188,14 +287,14 @@ def main() -> None:
     threading.Thread(target=read_requests, args=(stream, requests), daemon=True).start()
     preload()
     gc.freeze()  # What is loaded stays, and need not be looked through after each request.
-    channel, models = Channel(events), Models()
+    channel, models, sources = Channel(events), Models(), Sources()
     channel.send("ready")
     while True:
         try:
             line = requests.get(timeout=IDLE_LIMIT_S)
         except queue.Empty:
             break
-        answer(json.loads(line), models, channel)
+        answer(json.loads(line), models, channel, sources)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # Not by returning: the interpreter would wait for the thread that reads.

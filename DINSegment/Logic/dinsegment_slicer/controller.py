@@ -1,11 +1,13 @@
-"""Runs one segmentation after the other for the panel: what happens, in which order, and what is said of it."""
+"""Runs one segmentation or export after the other for the panel: what happens, in which order, and what is said."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
+from typing import TypeVar
 
 import slicer
 
@@ -13,6 +15,9 @@ from dinsegment.errors import DINSegmentError
 from dinsegment.tasks import Task
 from dinsegment.weights import find_entry
 from dinsegment_slicer.dependencies import Dependencies
+from dinsegment_slicer.dicom_export import REFERENCE_ROLE
+from dinsegment_slicer.dicom_instances import SourceUnknown
+from dinsegment_slicer.export_part import Exported
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.job import Job
 from dinsegment_slicer.logic import DINSegmentLogic, Result
@@ -57,6 +62,24 @@ class Request:
     device: str = "auto"
 
 
+@dataclass(frozen=True)
+class ExportRequest:
+    """What the user asked to be written as DICOM SEG.
+
+    Attributes:
+        segmentationNodes: As the user left them; of a sequence the node that shows the phases.
+        folder: Where to write; None if none is chosen.
+        addToDatabase: Whether Slicer's DICOM database gets a copy.
+    """
+
+    segmentationNodes: Sequence[slicer.vtkMRMLSegmentationNode]
+    folder: Path | None
+    addToDatabase: bool = False
+
+
+RequestType = TypeVar("RequestType", Request, ExportRequest)
+
+
 class Controller:
     """The panel's run: its state, its progress, and what is said of it. It never blocks, but for installing.
 
@@ -67,17 +90,25 @@ class Controller:
         logic: Starts the jobs and adds what comes of them.
         dependencies: Says what is missing and installs it.
         ask: Asks the user a question; True means yes.
+        askFolder: Tells the user something and asks for a folder; None means no.
     """
 
-    def __init__(self, logic: DINSegmentLogic, dependencies: Dependencies, ask: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        logic: DINSegmentLogic,
+        dependencies: Dependencies,
+        ask: Callable[[str], bool],
+        askFolder: Callable[[str], Path | None] = lambda _text: None,
+    ) -> None:
         self.logic = logic
         self.dependencies = dependencies
         self.changed = Signal()
         self.finished = Signal()
         self.state = State.NO_INPUT
         self.message: Message | None = None
-        self.request: Request | None = None
+        self.request: Request | ExportRequest | None = None
         self._ask = ask
+        self._askFolder = askFolder
         self._job: Job | None = None
 
     @property
@@ -93,10 +124,11 @@ class Controller:
     @property
     def text(self) -> str:
         """What is being done."""
+        exporting = isinstance(self.request, ExportRequest)
         if self.state is State.PREPARING:
-            return _("Looking for what the segmentation needs")
+            return _("Looking for the DICOM images") if exporting else _("Looking for what the segmentation needs")
         if self.state is State.ADDING:
-            return _("Adding the result to the scene")
+            return _("Saving the DICOM SEG") if exporting else _("Adding the result to the scene")
         return self._job.text if self._job else ""
 
     @property
@@ -109,22 +141,15 @@ class Controller:
         self._handle(Event.INPUT_CHOSEN if node is not None else Event.INPUT_REMOVED)
 
     def segment(self, request: Request) -> None:
-        """Begins a run; does nothing while one goes on."""
-        if not self._handle(Event.SEGMENT):
-            return
-        self.request = request
-        self.message = None
-        self.changed.emit()
-        try:
-            entry = find_entry(request.model, request.task)
-            images = self.logic.images(request.inputNode, request.secondNode)
-            if not self._provide_dependencies() or self.state is not State.PREPARING:
-                return  # The user declined, or closed the scene meanwhile.
-            self._job = self.logic.start(images, request.task, entry.name, request.device)
-        except Exception as error:
-            self._fail(error)
-        else:
-            self._handle(Event.PREPARED)
+        """Begins to segment; does nothing while a run goes on."""
+        self._begin(request, self._prepare_segmentation)
+
+    def export(self, request: ExportRequest) -> None:
+        """Begins to write DICOM SEG; does nothing while a run goes on.
+
+        What is missing is said, all of it at once, before anything is written.
+        """
+        self._begin(request, self._prepare_export)
 
     def tick(self) -> None:
         """Goes on with the run; to be called about every 50 ms while `busy`."""
@@ -150,13 +175,19 @@ class Controller:
         self._handle(Event.CANCEL)
 
     def nodeRemoved(self, node: slicer.vtkMRMLNode) -> None:
-        """A node leaves the scene: the run ends if it is what is being segmented."""
-        if self.busy and self.request and node in (self.request.inputNode, self.request.secondNode):
-            self._drop_job()
-            name = node.GetName() or _("The image")
+        """A node leaves the scene: the run ends if it is what is being segmented or exported."""
+        if not self.busy or node not in _nodes(self.request):
+            return
+        self._drop_job()
+        name = node.GetName() or _("The image")
+        if isinstance(self.request, ExportRequest):
+            text = _("'{name}' was removed while it was exported: nothing was saved.").format(name=name)
+            event = Event.FAILED
+        else:
             text = _("'{name}' was removed while it was segmented: nothing was added.").format(name=name)
-            self.message = Message(Severity.WARNING, text)
-            self._handle(Event.INPUT_REMOVED)
+            event = Event.INPUT_REMOVED
+        self.message = Message(Severity.WARNING, text)
+        self._handle(event)
 
     def sceneClosed(self) -> None:
         """The scene is closed: a run ends, and what was said is forgotten."""
@@ -174,6 +205,43 @@ class Controller:
         """Ends a run and the worker."""
         self._drop_job()
         self.logic.close()
+
+    def _begin(self, request: RequestType, prepare: Callable[[RequestType], Job | None]) -> None:
+        if not self._handle(Event.SEGMENT):
+            return
+        self.request = request
+        self.message = None
+        self.changed.emit()
+        try:
+            job = prepare(request)
+            if job is None:
+                return  # The user declined, or closed the scene meanwhile.
+            self._job = job
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._handle(Event.PREPARED)
+
+    def _prepare_segmentation(self, request: Request) -> Job | None:
+        entry = find_entry(request.model, request.task)
+        images = self.logic.images(request.inputNode, request.secondNode)
+        if not self._provide_dependencies() or self.state is not State.PREPARING:
+            return None
+        return self.logic.start(images, request.task, entry.name, request.device)
+
+    def _prepare_export(self, request: ExportRequest) -> Job | None:
+        try:
+            exports = self.logic.exports(request.segmentationNodes, request.folder)
+        except SourceUnknown as error:
+            sourceFolder = self._askFolder(str(error))
+            if self.state is not State.PREPARING:
+                return None
+            if sourceFolder is None:
+                raise
+            exports = self.logic.exports(request.segmentationNodes, request.folder, sourceFolder)
+        if not self._provide_dependencies() or self.state is not State.PREPARING:
+            return None
+        return self.logic.startExport(exports)
 
     def _provide_dependencies(self) -> bool:
         missing = self.dependencies.missing()
@@ -194,19 +262,42 @@ class Controller:
         assert job is not None and request is not None
         if not self._handle(Event.COMPUTED):
             return
-        result = self.logic.addToScene(request.inputNode, job.results, request.secondNode)
-        self.message = _summary(result)
-        self._drop_job()
-        self.finished.emit(request, result)
+        if isinstance(request, ExportRequest):
+            self.logic.placeExports(job.results)
+            self.message = self._deliver(job.results, request)
+            self._drop_job()
+        else:
+            result = self.logic.addToScene(request.inputNode, job.results, request.secondNode)
+            self.message = _summary(result)
+            self._drop_job()
+            self.finished.emit(request, result)
         self._handle(Event.ADDED)
+
+    def _deliver(self, exported: Sequence[Exported], request: ExportRequest) -> Message:
+        """Adds what was written to the DICOM database, if that was asked for; what the user is told of both."""
+        first = exported[0].path
+        if len(exported) == 1:
+            text = _("Saved '{path}'.").format(path=first)
+        else:
+            text = _("Saved {count} DICOM SEG, from '{path}' on.").format(count=len(exported), path=first)
+        if not request.addToDatabase:
+            return Message(Severity.INFORMATION, text)
+        try:
+            self.logic.addToDatabase(exported)
+        except DINSegmentError as error:
+            return Message(Severity.WARNING, f"{text}\n{error}")
+        return Message(Severity.INFORMATION, text + " " + _("Slicer's DICOM database has a copy."))
 
     def _fail(self, error: Exception) -> None:
         self._drop_job()
         if isinstance(error, DINSegmentError):
             text = str(error)
         else:
-            logger.error("The segmentation failed.", exc_info=error)
-            text = _("The segmentation failed: {error}. The error log has the details.").format(error=error)
+            logger.error("The run failed.", exc_info=error)
+            failed = _("The segmentation failed: {error}. The error log has the details.")
+            if isinstance(self.request, ExportRequest):
+                failed = _("The export failed: {error}. The error log has the details.")
+            text = failed.format(error=error)
         self.message = Message(Severity.ERROR, text)
         if not self._handle(Event.FAILED):
             self.changed.emit()
@@ -227,6 +318,14 @@ class Controller:
         self.state = state
         self.changed.emit()
         return True
+
+
+def _nodes(request: Request | ExportRequest | None) -> list[slicer.vtkMRMLNode | None]:
+    """What is being segmented or exported."""
+    if isinstance(request, Request):
+        return [request.inputNode, request.secondNode]
+    segmentationNodes = request.segmentationNodes if request is not None else ()
+    return [*segmentationNodes, *(node.GetNodeReference(REFERENCE_ROLE) for node in segmentationNodes)]
 
 
 def _summary(result: Result) -> Message | None:

@@ -1,4 +1,4 @@
-"""A running segmentation: start, progress, cancel, result, error.
+"""A running segmentation or export: start, progress, cancel, result, error.
 
 Nothing here waits, except for a killed process to be gone: a `Job` goes on a little whenever it is polled, in Slicer
 from a timer, elsewhere in a loop.
@@ -17,17 +17,10 @@ import itertools
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, Protocol
 
 from dinsegment.errors import Cancelled, DINSegmentError, InputError, ModelError, OutputError, WorkerError
-from dinsegment.segmentation import Segmentation
-from dinsegment.tasks import get_task
-from dinsegment.volume import Volume, check_grid
-from dinsegment.worker import ENHANCED, IMAGE, LABELS
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.process import (
     DEFAULT_COMMAND,
@@ -39,13 +32,12 @@ from dinsegment_slicer.process import (
     remove_leftovers,
     unexpected_error,
 )
+from dinsegment_slicer.segment_part import JobImage, SegmentPart
 
 logger = logging.getLogger(__name__)
 
 WRITING_S = 0.01
 """How long one poll writes images, plus a block."""
-
-BLOCK_VOXELS = 512 * 512
 
 LONGEST_STEP_S = 1.0
 """What one step between polls counts at most: a laptop that slept for hours has not waited for hours."""
@@ -57,21 +49,23 @@ ERRORS = {error.__name__: error for error in (InputError, ModelError, OutputErro
 """Errors whose sentence the worker passes on, and after which it works on."""
 
 
-@dataclass(frozen=True, eq=False)
-class JobImage:
-    """What a job reads of a node, without copying it.
+class Part(Protocol):
+    """What a job asks the worker for at once: an image to segment, or a segmentation to export."""
 
-    Attributes:
-        array: Voxels (k, j, i) of any real type; may be a live view of a node's voxels.
-        ijk_to_ras: 4x4, from (i, j, k, 1) to millimetres in RAS.
-        name: What messages call it.
-        modality: DICOM modality (`MR`, `CT`) where the source tells, else None.
-    """
+    def check(self) -> None:
+        """Raises a DINSegmentError for what cannot be done, before a process is started for it."""
 
-    array: np.ndarray
-    ijk_to_ras: np.ndarray
-    name: str
-    modality: str | None
+    def write(self, folder: Path) -> Iterator[None]:
+        """Writes what the worker reads, a little at each step."""
+
+    def request(self) -> dict[str, Any]:
+        """What the worker is told, once all is written; its ID and folder are added."""
+
+    def result(self, folder: Path, event: dict[str, Any]) -> Any:
+        """What comes of it, from the worker's `done`; a KeyError, TypeError or ValueError if that is not as agreed."""
+
+    def close(self) -> None:
+        """Removes what is elsewhere than in the job's folder; called when the job gives up its results."""
 
 
 class Worker:
@@ -121,12 +115,20 @@ class Worker:
         Raises:
             WorkerError: Another job is running.
         """
+        return self.begin([SegmentPart(image, task, model, device) for image in images])
+
+    def begin(self, parts: Sequence[Part]) -> Job:
+        """Begins to do what the parts ask for, one after the other.
+
+        Raises:
+            WorkerError: Another job is running.
+        """
         if self._job is not None and not self._job.finished:
-            raise WorkerError(_("A segmentation is running: wait for it, or cancel it."))
+            raise WorkerError(_("A segmentation or an export is running: wait for it, or cancel it."))
         _workers.add(self)
         for folder in tuple(self._in_use):
             self._release(folder)
-        self._job = Job(self, images, task, model, device)
+        self._job = Job(self, parts)
         return self._job
 
     def close(self) -> None:
@@ -170,37 +172,33 @@ class Worker:
 
 
 class Job:
-    """Images being segmented; made by `Worker.start`.
+    """Parts being worked on; made by `Worker.begin`.
 
     Attributes:
         finished: Whether it is over: done, failed or cancelled.
         cancelled: Whether `cancel` ended it.
         error: Why it failed; None if it did not.
-        results: Once it is done, one for each image, in their order. Their arrays are memory-mapped files, which
+        results: Once it is done, one for each part, in their order. Arrays in them are memory-mapped files, which
             `close` gives up.
-        fraction: How much is done, 0..1, of all images.
+        fraction: How much is done, 0..1, of all parts.
         text: What is being done.
     """
 
-    def __init__(self, worker: Worker, images: Sequence[JobImage], task: str, model: str | None, device: str) -> None:
+    def __init__(self, worker: Worker, parts: Sequence[Part]) -> None:
         self.finished = False
         self.cancelled = False
         self.error: DINSegmentError | None = None
-        self.results: tuple[Segmentation, ...] = ()
+        self.results: tuple[Any, ...] = ()
         self.fraction = 0.0
         self.text = _("Starting")
         self._worker = worker
-        self._options = {"task": task, "model": model, "device": device}
-        self._volumes = [
-            {"name": image.name, "ijk_to_ras": np.asarray(image.ijk_to_ras).tolist(), "modality": image.modality}
-            for image in images
-        ]
-        self._writing = self._write(tuple(images))
+        self._parts = tuple(parts)
+        self._writing = self._write()
         self._written = 0
         self._folder: Path | None = None
         self._process: WorkerProcess | None = None
         self._request: int | None = None  # The ID of the one that the worker is at.
-        self._done: list[Segmentation] = []
+        self._done: list[Any] = []
         self._clock = _Clock()
         self._last_sign = 0.0
         self._pace = _Pace()
@@ -261,27 +259,27 @@ class Job:
         self._check_signs_of_life()
 
     def _begin(self) -> None:
-        if not self._volumes:
+        if not self._parts:
             raise InputError(_("No image is given: choose the image to segment."))
-        self._task = get_task(self._options["task"])
+        for part in self._parts:
+            part.check()
         self._folder = self._worker._new_folder()
         self._process = self._worker._warm_process()
 
-    def _write(self, images: tuple[JobImage, ...]) -> Iterator[None]:
-        """Writes all images, one block a step."""
-        for image in images:
-            check_grid(image)
-            folder = self._phase_folder(self._written)
+    def _write(self) -> Iterator[None]:
+        """Writes all parts, one block a step."""
+        for part in self._parts:
+            folder = self._part_folder(self._written)
             folder.mkdir()
-            yield from _write_blocks(folder / IMAGE, image.array)
+            yield from part.write(folder)
             self._written += 1
 
     def _write_a_while(self) -> None:
         end = time.perf_counter() + WRITING_S
-        while self._written < len(self._volumes) and time.perf_counter() < end:
+        while self._written < len(self._parts) and time.perf_counter() < end:
             next(self._writing, None)
 
-    def _phase_folder(self, index: int) -> Path:
+    def _part_folder(self, index: int) -> Path:
         return self._folder / f"phase {index + 1}"
 
     def _send_next(self) -> None:
@@ -293,11 +291,8 @@ class Job:
             return
         self._request = next(self._worker._ids)
         self._last_sign = self._clock.seconds
-        folder = str(self._phase_folder(index))
-        volume = self._volumes[index]
-        self._process.send(
-            {"command": "segment", "id": self._request, "folder": folder, "volume": volume, **self._options}
-        )
+        folder = str(self._part_folder(index))
+        self._process.send({"id": self._request, "folder": folder, **self._parts[index].request()})
 
     def _take(self, event: dict[str, Any]) -> None:
         kind = event["event"]
@@ -316,38 +311,25 @@ class Job:
 
     def _show(self, fraction: float, text: str) -> None:
         self.text = self._of_phase(text)
-        self.fraction = max(self.fraction, min((len(self._done) + fraction) / len(self._volumes), 1.0))
+        self.fraction = max(self.fraction, min((len(self._done) + fraction) / len(self._parts), 1.0))
         if fraction >= LOADED or self._done:  # What a download takes says nothing of the rest.
             self._pace.update(self.fraction, self._clock.seconds)
 
     def _of_phase(self, text: str) -> str:
-        if len(self._volumes) == 1:
+        if len(self._parts) == 1:
             return text
-        number, count = len(self._done) + 1, len(self._volumes)
+        number, count = len(self._done) + 1, len(self._parts)
         return _("Phase {number} of {count}: {text}").format(number=number, count=count, text=text)
 
     def _accept(self, event: dict[str, Any]) -> None:
         index = len(self._done)
-        folder = self._phase_folder(index)
         try:
-            volume = Volume(_load(folder / IMAGE, np.float32), **self._volumes[index])
-            labels = _load(folder / LABELS, np.uint8, volume.shape)
-            enhanced = _load(folder / ENHANCED, np.float32, volume.shape)
-            result = Segmentation(
-                volume=volume,
-                labels=labels,
-                task=self._task,
-                model=str(event["model"]),
-                enhanced=volume.with_array(enhanced, name=f"{volume.name} fuzzy-enhanced"),
-                device=str(event["device"]),
-                seconds=float(event["seconds"]),
-                warnings=tuple(map(str, event["warnings"])),
-            )
+            result = self._parts[index].result(self._part_folder(index), event)
         except ValueError as error:
             raise unexpected_error(error) from error
         self._done.append(result)
         self._request = None
-        if len(self._done) == len(self._volumes):
+        if len(self._done) == len(self._parts):
             self.results = tuple(self._done)
             self.fraction, self.text = 1.0, _("Done")
             self.finished = True
@@ -396,6 +378,8 @@ class Job:
         self._writing.close()
         self.results = ()
         self._done.clear()
+        for part in self._parts:
+            part.close()
         self._process = None
         if self._folder is not None:
             self._worker._release(self._folder)
@@ -439,35 +423,6 @@ class _Pace:
 
     def seconds_left(self, now: float) -> float | None:
         return None if self._end is None else max(self._end - now, 0.0)
-
-
-def _write_blocks(path: Path, array: np.ndarray) -> Iterator[None]:
-    """Writes an array (k, j, i) as float32 .npy, a block of rows a step."""
-    # By writing, not through a memory map: a full disk is an error there, and the end of the process here.
-    with path.open("wb") as file:
-        descr = np.lib.format.dtype_to_descr(np.dtype(np.float32))
-        np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": array.shape})
-        rows = max(1, BLOCK_VOXELS // array.shape[2])
-        for k, j in itertools.product(range(array.shape[0]), range(0, array.shape[1], rows)):
-            with np.errstate(over="ignore"):  # Too large becomes infinite, which the library refuses in its words.
-                block = np.ascontiguousarray(array[k, j : j + rows], dtype=np.float32)
-            file.write(block.data)
-            yield
-
-
-def _load(path: Path, dtype: type, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """A memory-mapped .npy file that is what it should be.
-
-    Raises:
-        ValueError: It is missing or damaged, or has another type or shape.
-    """
-    try:
-        array = np.load(path, mmap_mode="r").view(np.ndarray)
-    except OSError as error:
-        raise ValueError(f"{path.name}: {error.strerror or error}") from error
-    if array.dtype != dtype or (shape is not None and array.shape != shape):
-        raise ValueError(f"{path.name} is {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}")
-    return array
 
 
 _workers: set[Worker] = set()

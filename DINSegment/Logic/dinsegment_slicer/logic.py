@@ -1,19 +1,25 @@
-"""DINSegmentLogic: a volume or a sequence in; segmentations and enhanced images out, in the same scene."""
+"""DINSegmentLogic: a volume or a sequence in; segmentations and enhanced images out, in the same scene or as DICOM."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import slicer
 
 from dinsegment.errors import Cancelled, InputError
 from dinsegment.segmentation import Segmentation
 from dinsegment.tasks import Task, get_task
-from dinsegment_slicer.job import Job, JobImage, Worker
+from dinsegment_slicer.dicom_export import seg_exports
+from dinsegment_slicer.dicom_instances import add_to_database, application_database
+from dinsegment_slicer.export_part import Exported, ExportPart, SegExport, place
+from dinsegment_slicer.job import Job, Worker
 from dinsegment_slicer.nodes import check_in_scene, enhanced_node, image_of, segmentation_node
 from dinsegment_slicer.scene import restored_on_error
+from dinsegment_slicer.segment_part import JobImage
 from dinsegment_slicer.sequences import SequenceResult, add_sequences_to_scene, phase_images
 
 Progress = Callable[[float, str], None]
@@ -140,20 +146,8 @@ class DINSegmentLogic:
             Cancelled: `cancelled` said so.
         """
         get_task(task) if isinstance(task, str) else task
-        job = self.start(self.images(inputNode, secondNode), task, model, device)
-        try:
-            while not job.finished:
-                if cancelled is not None and cancelled():
-                    raise Cancelled
-                if job.poll() and progress is not None:
-                    progress(job.fraction, job.text)
-                _let_the_window_live()
-            if job.error is not None:
-                raise job.error
+        with _finished(self.start(self.images(inputNode, secondNode), task, model, device), progress, cancelled) as job:
             return self.addToScene(inputNode, job.results, secondNode)
-        finally:
-            job.cancel()
-            job.close()
 
     def addToScene(
         self,
@@ -185,6 +179,69 @@ class DINSegmentLogic:
             segmented = tuple(segmentation_node(segmentation, node) for segmentation, node in pairs)
             return _result(segmented, enhanced, None, segmentations)
 
+    def exports(
+        self,
+        segmentationNodes: Sequence[slicer.vtkMRMLSegmentationNode],
+        folder: Path | None,
+        sourceFolder: Path | None = None,
+    ) -> list[SegExport]:
+        """What is to be written as DICOM SEG, one of a segmentation, one of each phase of a sequence.
+
+        Args:
+            segmentationNodes: As the user left them; of a sequence the node that shows the phases.
+            folder: Where to write.
+            sourceFolder: Where the DICOM images are; by default Slicer's DICOM database knows.
+
+        Raises:
+            SourceUnknown: It is not known where the DICOM images are.
+            InputError: Something else is missing; each thing is named.
+            OutputError: The folder cannot be written to.
+        """
+        return seg_exports(segmentationNodes, folder, application_database(), sourceFolder)
+
+    def startExport(self, exports: Sequence[SegExport]) -> Job:
+        """Begins to write what `exports` gave; the job's results are the files. It is to be polled and closed."""
+        return self.worker.begin([ExportPart(export) for export in exports])
+
+    def placeExports(self, exported: Sequence[Exported]) -> None:
+        """Moves what a finished job has written to where it belongs, before the job is closed.
+
+        Raises:
+            OutputError: A file could not be moved; none is there then.
+        """
+        place(exported)
+
+    def addToDatabase(self, exported: Sequence[Exported]) -> None:
+        """Copies placed files into Slicer's DICOM database.
+
+        Raises:
+            InputError: It is not open or did not take them.
+        """
+        add_to_database([e.path for e in exported], [e.uid for e in exported], application_database())
+
+    def exportDicomSeg(
+        self,
+        segmentationNode: slicer.vtkMRMLSegmentationNode,
+        folder: Path | str,
+        sourceFolder: Path | str | None = None,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> tuple[Path, ...]:
+        """Writes a segmentation as DICOM SEG, each phase of a sequence in a file of its own; returns when it is done.
+
+        Example, in Slicer's Python console:
+            >>> DINSegmentLogic().exportDicomSeg(slicer.util.getNode("CT Abdomen"), "/home/me/seg")
+
+        Raises:
+            InputError, OutputError: As `exports`, or no DICOM SEG can be made of the DICOM images.
+            WorkerError: The process that writes could not be started, or broke.
+            Cancelled: `cancelled` said so.
+        """
+        exports = self.exports([segmentationNode], Path(folder), Path(sourceFolder) if sourceFolder else None)
+        with _finished(self.startExport(exports), progress, cancelled) as job:
+            self.placeExports(job.results)
+            return tuple(exported.path for exported in job.results)
+
     def close(self) -> None:
         """Ends the process that computes. It starts again by itself when it is needed."""
         self.worker.close()
@@ -208,6 +265,24 @@ def _result(
         # The same is often said of every phase.
         warnings=tuple(dict.fromkeys(warning for s in segmentations for warning in s.warnings)),
     )
+
+
+@contextmanager
+def _finished(job: Job, progress: Progress | None, cancelled: Callable[[], bool] | None) -> Iterator[Job]:
+    """The job once it is done; it is given up afterwards, and at every error."""
+    try:
+        while not job.finished:
+            if cancelled is not None and cancelled():
+                raise Cancelled
+            if job.poll() and progress is not None:
+                progress(job.fraction, job.text)
+            _let_the_window_live()
+        if job.error is not None:
+            raise job.error
+        yield job
+    finally:
+        job.cancel()
+        job.close()
 
 
 def _let_the_window_live() -> None:

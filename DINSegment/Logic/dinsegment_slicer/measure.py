@@ -16,6 +16,7 @@ from dinsegment.tasks import Code, Task
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.nodes import parent_to_world
 from dinsegment_slicer.scene import remove_node, restored_on_error
+from dinsegment_slicer.terminology import read_entry
 
 SEGMENT_ATTRIBUTE = "DINSegment.SegmentID"
 """At a plot series: the ID of the segment whose volumes it draws."""
@@ -74,7 +75,7 @@ def measure(
                 name=segment.GetName() or "",
                 color=tuple(round(255 * channel) for channel in segment.GetColor()),
                 volume_ml=float(ml * _cubic_millimetres(segmentationNode, segment, counts)),
-                type=_type(segment.GetTerminology()),
+                type=read_entry(segment.GetTerminology()).type,
             )
         )
     return measured
@@ -233,13 +234,6 @@ def _enclosed_volume(surface: vtk.vtkPolyData) -> float:
     properties = vtk.vtkMassProperties()
     properties.SetInputConnection(triangles.GetOutputPort())
     return properties.GetVolume()
-
-
-def _type(terminology: str | None) -> Code | None:
-    """The type in Slicer's terminology entry, context~category~type~..., where a code is scheme^value^meaning."""
-    fields = (terminology or "").split("~")
-    parts = fields[2].split("^") if len(fields) > 2 else []
-    return Code(*parts) if len(parts) == 3 and parts[1] else None
 
 
 def _find(task: Task, label: int, phase: Sequence[MeasuredSegment]) -> MeasuredSegment | None:

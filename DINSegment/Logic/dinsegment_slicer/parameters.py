@@ -37,6 +37,7 @@ class DINSegmentParameters:
         threeD: Segments as surfaces in a 3D view.
         outline: Segments as outlines; otherwise their areas are filled.
         showPlot: The plot of volume over time is in view.
+        exportToDatabase: Slicer's DICOM database gets a copy of what is exported.
         method: How the shown enhanced image is made, as in `dinsegment.enhancement.METHODS`.
         windowsX: Fuzzy windows along a row, m + 1.
         windowsY: Fuzzy windows along a column, n + 1.
@@ -62,6 +63,7 @@ class DINSegmentParameters:
     threeD: bool = False
     outline: bool = True
     showPlot: bool = True
+    exportToDatabase: bool = True
     method: Annotated[str, Choice(list(METHODS)), Default("fuzzy")]
     windowsX: Annotated[int, WithinRange(2, 9), Default(3)]
     windowsY: Annotated[int, WithinRange(2, 9), Default(3)]

@@ -13,7 +13,6 @@ from dinsegment.errors import InputError
 from dinsegment.files import phase_names
 from dinsegment.segmentation import Segmentation
 from dinsegment_slicer.i18n import tr as _
-from dinsegment_slicer.job import JobImage
 from dinsegment_slicer.nodes import (
     ENHANCED_SUFFIX,
     check_in_scene,
@@ -28,6 +27,7 @@ from dinsegment_slicer.nodes import (
     refer_to_original,
 )
 from dinsegment_slicer.scene import restored_on_error
+from dinsegment_slicer.segment_part import JobImage
 
 MILLISECONDS = dict.fromkeys(("s", "sec", "second", "seconds"), 1000.0) | dict.fromkeys(
     ("ms", "msec", "millisecond", "milliseconds"), 1.0

@@ -13,11 +13,11 @@ class State(Enum):
     READY = auto()
     """An image is chosen; nothing runs."""
     PREPARING = auto()
-    """What the segmentation needs is looked for and, if the user agrees, installed."""
+    """What the segmentation or export needs is looked for and, if the user agrees, installed."""
     RUNNING = auto()
-    """The worker loads the model and segments."""
+    """The worker segments, or writes what is exported."""
     ADDING = auto()
-    """The result is added to the scene."""
+    """The result is added to the scene, or what was exported to the DICOM database."""
 
 
 class Event(Enum):
@@ -27,6 +27,7 @@ class Event(Enum):
     INPUT_REMOVED = auto()
     """No image is chosen any more, or the one that is being segmented was deleted."""
     SEGMENT = auto()
+    """A segmentation or an export begins."""
     PREPARED = auto()
     COMPUTED = auto()
     ADDED = auto()

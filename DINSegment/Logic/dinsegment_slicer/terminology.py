@@ -1,4 +1,4 @@
-"""The terminology that Slicer loads, made from the tasks: one source for codes and colours.
+"""The terminology that Slicer loads, made from the tasks, and the entries of it that segments carry.
 
     python -m dinsegment_slicer.terminology > DINSegment.term.json
 
@@ -9,12 +9,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from dinsegment.tasks import ANATOMICAL_STRUCTURE, TASKS, TERMINOLOGY_CONTEXT, Code, Segment
 
 # Slicer compares this text to tell a terminology from other JSON; it does not fetch it.
 SCHEMA = "https://raw.githubusercontent.com/qiicr/dcmqi/master/doc/segment-context-schema.json#"
+
+
+@dataclass(frozen=True)
+class TerminologyEntry:
+    """What Slicer knows a segment to be; None for what is not said."""
+
+    category: Code | None
+    type: Code | None
+    modifier: Code | None
+    region: Code | None
+    region_modifier: Code | None
+
+
+def read_entry(text: str | None) -> TerminologyEntry:
+    """Reads the terminology tag of a segment.
+
+    That is context~category~type~modifier~region context~region~modifier, where a code is scheme^value^meaning.
+    """
+    fields = (text or "").split("~")
+    codes = [_read_code(fields[n]) if n < len(fields) else None for n in (1, 2, 3, 5, 6)]
+    return TerminologyEntry(*codes)
+
+
+def _read_code(text: str) -> Code | None:
+    parts = text.split("^")
+    return Code(*parts) if len(parts) == 3 and all(parts) else None
 
 
 def terminology_context(segments: Iterable[Segment]) -> dict[str, Any]:

@@ -15,8 +15,10 @@ from dinsegment.errors import DINSegmentError
 from dinsegment.measurements import CardiacFunction
 from dinsegment.tasks import TASKS, Task
 from dinsegment.weights import find_entry
-from dinsegment_slicer.controller import Controller, Message, Request, Severity
+from dinsegment_slicer.controller import Controller, ExportRequest, Message, Request, Severity
 from dinsegment_slicer.dependencies import Dependencies, Missing
+from dinsegment_slicer.dicom_section import DicomSection
+from dinsegment_slicer.edits import mark_edited
 from dinsegment_slicer.enhancement_section import EnhancementSection
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.logic import DINSegmentLogic, Result
@@ -63,7 +65,8 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         uiWidget.setMRMLScene(slicer.mrmlScene)
 
         self.logic = DINSegmentLogic()
-        self.controller = Controller(self.logic, Dependencies(), self._ask)
+        self.dicom = DicomSection(self.ui)
+        self.controller = Controller(self.logic, Dependencies(), self._ask, self.dicom.askFolder)
         self.views = SideBySide(slicer.mrmlScene, slicer.app.applicationLogic(), _later)
         self.result = ResultSection(self.ui)
         self.model = ModelSection(self.ui)
@@ -109,6 +112,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.endDiastoleButton.clicked.connect(lambda _checked=False: self._showPhase("end_diastole"))
         self.ui.endSystoleButton.clicked.connect(lambda _checked=False: self._showPhase("end_systole"))
         self.ui.editButton.clicked.connect(self._onEdit)
+        self.ui.exportButton.clicked.connect(self._onExport)
         self.ui.showEnhancedButton.clicked.connect(self._onShowEnhanced)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
@@ -252,6 +256,8 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if self.parameters.threeD:  # Another phase has no surfaces yet.
                 for segmentationNode in self._resultNodes().segmentations():
                     show_3d(segmentationNode, True)
+            for segmentationNode in self._resultNodes().segmentations():
+                mark_edited(segmentationNode)  # Slicer's own DICOM export reads the mark, too.
             measurement = self._resultNodes().measure()
         except DINSegmentError as error:
             self.controller.tell(Message(Severity.ERROR, str(error)))
@@ -310,6 +316,14 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         editor.setSourceVolumeNode(volumeNode)
         slicer.util.setSliceViewerLayers(background=volumeNode)
 
+    def _onExport(self, _checked: bool = False) -> None:
+        if self.parameters is None:
+            return
+        self.enhancement.stop()
+        self.logic.worker.environment = self.model.environment()
+        nodes = tuple(self._resultNodes().segmentations())
+        self.controller.export(ExportRequest(nodes, self.dicom.folder(), self.parameters.exportToDatabase))
+
     # --- the enhanced image ------------------------------------------------------------------------------
 
     def _enhancedImages(self) -> Sequence[EnhancedImage]:
@@ -346,6 +360,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.secondSelector.setEnabled(not busy and not isSequence)  # A sequence has all phases.
         self._updateTaskButtons()
         self._updateSequenceHint()
+        self.dicom.setReady(self.controller.state is State.READY)
         self.ui.progressFrame.setVisible(busy)
         self.ui.cancelButton.setEnabled(self.controller.state is State.RUNNING)
         self.ui.progressBar.setValue(round(1000 * self.controller.fraction))
@@ -404,7 +419,6 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _set_icons(self) -> None:
         for name, button in self.taskButtons.items():
             button.setIcon(qt.QIcon(self.resourcePath(f"Icons/{name}.png")))
-        self.ui.exportButton.setToolTip(_("The DICOM SEG export is not part of this version yet."))
 
 
 def _timer(interval_ms: int, slot: Any, once: bool = False) -> qt.QTimer:

@@ -1,0 +1,86 @@
+"""Which segments were changed by hand since a network made them, which their DICOM tags then say.
+
+Each segment keeps a fingerprint of its voxels in a tag, which is saved with the scene: so an edit is also found after
+the scene was saved, loaded elsewhere and edited without this module.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+from dinsegment.fingerprint import EMPTY, FINGERPRINT_TAG, fingerprints, same_voxels
+
+ALGORITHM_TYPE_TAG = "DICOM.SegmentAlgorithmType"
+ALGORITHM_NAME_TAG = "DICOM.SegmentAlgorithmName"
+"""Tags that Slicer's own DICOM export reads, too (DICOM PS3.3 C.8.20.4, Segment Algorithm Type and Name)."""
+
+AUTOMATIC, SEMIAUTOMATIC, MANUAL = "AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"
+
+_LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+
+
+def tag(segment: slicer.vtkSegment, name: str) -> str | None:
+    """A tag of a segment; None where it has none of that name."""
+    value = vtk.mutable("")
+    return str(value) if segment.GetTag(name, value) else None
+
+
+def remember_voxels(segmentationNode: slicer.vtkMRMLSegmentationNode) -> None:
+    """Notes at each segment what it is now, as the network made it."""
+    segmentation = segmentationNode.GetSegmentation()
+    for segment_id, fingerprint in segment_fingerprints(segmentationNode).items():
+        segmentation.GetSegment(segment_id).SetTag(FINGERPRINT_TAG, fingerprint)
+
+
+def mark_edited(segmentationNode: slicer.vtkMRMLSegmentationNode) -> None:
+    """Makes the tags say SEMIAUTOMATIC of each segment that differs from what the network made, else AUTOMATIC.
+
+    Segments that no network made, and those of which somebody has said that they are MANUAL, stay as they are.
+    """
+    segmentation = segmentationNode.GetSegmentation()
+    remembered = {}
+    for n in range(segmentation.GetNumberOfSegments()):
+        segment = segmentation.GetNthSegment(n)
+        fingerprint = tag(segment, FINGERPRINT_TAG)
+        if fingerprint is not None and tag(segment, ALGORITHM_TYPE_TAG) in (AUTOMATIC, SEMIAUTOMATIC):
+            remembered[segmentation.GetNthSegmentID(n)] = fingerprint
+    found = segment_fingerprints(segmentationNode) if remembered else {}
+    for segment_id, fingerprint in remembered.items():
+        segment = segmentation.GetSegment(segment_id)
+        unchanged = segment_id in found and same_voxels(fingerprint, found[segment_id])
+        algorithm_type = AUTOMATIC if unchanged else SEMIAUTOMATIC
+        if tag(segment, ALGORITHM_TYPE_TAG) != algorithm_type:  # Setting it tells all that watch the segment.
+            segment.SetTag(ALGORITHM_TYPE_TAG, algorithm_type)
+
+
+def segment_fingerprints(segmentationNode: slicer.vtkMRMLSegmentationNode) -> dict[str, str]:
+    """What each segment that has a binary labelmap now is, by its ID, in the order of the segments."""
+    segmentation = segmentationNode.GetSegmentation()
+    shared: dict[slicer.vtkOrientedImageData, dict[str, int]] = {}  # Many segments share a labelmap.
+    for n in range(segmentation.GetNumberOfSegments()):
+        segment = segmentation.GetNthSegment(n)
+        image = segment.GetRepresentation(_LABELMAP)
+        if image is not None:
+            shared.setdefault(image, {})[segmentation.GetNthSegmentID(n)] = segment.GetLabelValue()
+    found = {}
+    for image, values in shared.items():
+        scalars = image.GetPointData().GetScalars()
+        if scalars is None or image.IsEmpty():
+            found.update(dict.fromkeys(values, EMPTY))
+            continue
+        labels = vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1])
+        by_value = fingerprints(labels, values.values(), _ijk_to_mm(image))
+        found.update({segment_id: by_value[value] for segment_id, value in values.items()})
+    return {segment_id: found[segment_id] for segment_id in segmentation.GetSegmentIDs() if segment_id in found}
+
+
+def _ijk_to_mm(image: slicer.vtkOrientedImageData) -> np.ndarray:
+    """4x4, from the indices (i, j, k, 1) of the image's array, which begin at 0, to millimetres."""
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    first = np.eye(4)
+    first[:3, 3] = image.GetExtent()[::2]
+    return slicer.util.arrayFromVTKMatrix(matrix) @ first

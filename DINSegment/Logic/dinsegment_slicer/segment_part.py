@@ -1,0 +1,124 @@
+"""An image that the worker segments: what is written for it, what it is asked, and what it answers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dinsegment.segmentation import Segmentation
+from dinsegment.tasks import get_task
+from dinsegment.volume import Volume, check_grid
+from dinsegment.worker import ENHANCED, IMAGE, LABELS
+
+BLOCK_VOXELS = 512 * 512
+
+
+@dataclass(frozen=True, eq=False)
+class JobImage:
+    """What a job reads of a node, without copying it.
+
+    Attributes:
+        array: Voxels (k, j, i) of any real type; may be a live view of a node's voxels.
+        ijk_to_ras: 4x4, from (i, j, k, 1) to millimetres in RAS.
+        name: What messages call it.
+        modality: DICOM modality (`MR`, `CT`) where the source tells, else None.
+    """
+
+    array: np.ndarray
+    ijk_to_ras: np.ndarray
+    name: str
+    modality: str | None
+
+
+class SegmentPart:
+    """One image of a job that segments.
+
+    Args:
+        image: The image; read while the part is written.
+        task: Name of a task.
+        model: Name of a model, or None for the task's first.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+    """
+
+    def __init__(self, image: JobImage, task: str, model: str | None, device: str) -> None:
+        self._image: JobImage | None = image
+        self._options = {"task": task, "model": model, "device": device}
+        self._volume = {
+            "name": image.name,
+            "ijk_to_ras": np.asarray(image.ijk_to_ras).tolist(),
+            "modality": image.modality,
+        }
+
+    def check(self) -> None:
+        """Raises InputError for an unknown task."""
+        get_task(self._options["task"])
+
+    def write(self, folder: Path) -> Iterator[None]:
+        """Writes the image, one block a step; it is not needed any more afterwards.
+
+        Raises:
+            InputError: Its grid is none.
+        """
+        check_grid(self._image)
+        yield from write_blocks(folder / IMAGE, self._image.array)
+        self._image = None
+
+    def request(self) -> dict[str, Any]:
+        """What the worker is told."""
+        return {"command": "segment", "volume": self._volume, **self._options}
+
+    def result(self, folder: Path, event: dict[str, Any]) -> Segmentation:
+        """What the worker's `done` and its files say.
+
+        Raises:
+            KeyError, TypeError, ValueError: They are not what was agreed.
+        """
+        volume = Volume(load(folder / IMAGE, np.float32), **self._volume)
+        enhanced = load(folder / ENHANCED, np.float32, volume.shape)
+        return Segmentation(
+            volume=volume,
+            labels=load(folder / LABELS, np.uint8, volume.shape),
+            task=get_task(self._options["task"]),
+            model=str(event["model"]),
+            enhanced=volume.with_array(enhanced, name=f"{volume.name} fuzzy-enhanced"),
+            device=str(event["device"]),
+            seconds=float(event["seconds"]),
+            warnings=tuple(map(str, event["warnings"])),
+        )
+
+    def close(self) -> None:
+        """All files are in the job's folder, which the job removes."""
+
+
+def write_blocks(path: Path, array: np.ndarray, dtype: type = np.float32) -> Iterator[None]:
+    """Writes an array (k, j, i) as .npy of another type, a block of rows a step."""
+    # By writing, not through a memory map: a full disk is an error there, and the end of the process here.
+    with path.open("wb") as file:
+        descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+        np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": array.shape})
+        rows = max(1, BLOCK_VOXELS // array.shape[2])
+        for k, j in itertools.product(range(array.shape[0]), range(0, array.shape[1], rows)):
+            with np.errstate(over="ignore"):  # Too large becomes infinite, which the library refuses in its words.
+                block = np.ascontiguousarray(array[k, j : j + rows], dtype=dtype)
+            file.write(block.data)
+            yield
+
+
+def load(path: Path, dtype: type, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """A memory-mapped .npy file that is what it should be.
+
+    Raises:
+        ValueError: It is missing or damaged, or has another type or shape.
+    """
+    try:
+        array = np.load(path, mmap_mode="r").view(np.ndarray)
+    except OSError as error:
+        raise ValueError(f"{path.name}: {error.strerror or error}") from error
+    if array.dtype != dtype or (shape is not None and array.shape != shape):
+        raise ValueError(f"{path.name} is {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}")
+    return array

@@ -1,0 +1,99 @@
+"""A whole cine series from DICOM to DICOM: the volume curve, and the expert's contours beside the result.
+
+python Testing/Benchmarks/sunnybrook.py DATA_DIR OUT_DIR
+
+DATA_DIR is one cine series of the Sunnybrook cardiac data, with its expert contours in the folder `contours`; no model
+was trained on any of that data. OUT_DIR gets the results that `dinsegment segment` writes, DICOM SEG and DICOM SR among
+them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "Testing" / "Python"), str(ROOT / "DINSegment" / "Logic")]
+
+from sunnybrook_contours import ENDOCARDIUM, EPICARDIUM, Contours, compare, read_contours  # noqa: E402
+
+from dinsegment.measurements import cardiac_function, segment_volumes  # noqa: E402
+from dinsegment.segmentation import Segmentation  # noqa: E402
+from dinsegment.studies import Study, compute_study, load_study, write_study  # noqa: E402
+from dinsegment.tasks import HEART  # noqa: E402
+
+
+def print_curve(phases: list[Segmentation], diastole: Contours, systole: Contours) -> None:
+    volumes = [segment_volumes(phase)[HEART.chamber - 1].volume_ml for phase in phases]
+    notes = {diastole.phase: "end diastole of the contours", systole.phase: "end systole of the contours"}
+    print("\nphase  left ventricle")
+    for number, volume in enumerate(volumes):
+        print(f"{number + 1:5} {volume:9.1f} ml  {'#' * round(volume / 5)} {notes.get(number, '')}".rstrip())
+    function = cardiac_function(phases)
+    print(
+        f"\nLargest in phase {function.end_diastole + 1} (contours: {diastole.phase + 1}), "
+        f"smallest in phase {function.end_systole + 1} (contours: {systole.phase + 1})\n"
+        f"EDV {function.end_diastolic_volume_ml:.1f} ml, ESV {function.end_systolic_volume_ml:.1f} ml, "
+        f"SV {function.stroke_volume_ml:.1f} ml, EF {function.ejection_fraction_percent:.1f} %, "
+        f"myocardial mass {function.myocardial_mass_g:.1f} g"
+    )
+
+
+def print_agreement(phases: list[Segmentation], diastole: Contours, systole: Contours) -> None:
+    """Dice and volumes in the slices that have a contour."""
+    print("\n                                    Dice   expert  segmented  slices (Dice from, to)  labels elsewhere")
+    volumes = {}
+    for title, contours in (("end diastole", diastole), ("end systole", systole)):
+        for what, masks, labels in (
+            ("cavity", contours.endocardium, ENDOCARDIUM),
+            ("cavity and myocardium", contours.epicardium, EPICARDIUM),
+        ):
+            if not masks:
+                continue
+            found = compare(phases[contours.phase], masks, labels)
+            lowest, highest = min(found.by_slice.values()), max(found.by_slice.values())
+            print(
+                f"{title + ', ' + what:35} {found.dice:.3f} {found.expert_ml:6.1f} ml {found.segmented_ml:7.1f} ml"
+                f"  {len(masks):6} ({lowest:.3f}, {highest:.3f})"
+                f"  {len(found.other_ml)} slices, {sum(found.other_ml.values()):.1f} ml"
+            )
+            volumes[title, what] = found
+    whose = {"expert": "expert_ml", "segmented": "segmented_ml"}
+    print("\nEjection fraction from the slices with contours:", end="")
+    for who, attribute in whose.items():
+        edv, esv = (getattr(volumes[title, "cavity"], attribute) for title in ("end diastole", "end systole"))
+        print(f"  {who} {100 * (edv - esv) / edv:.1f} %", end="")
+    print()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, metavar="DATA_DIR")
+    parser.add_argument("output", type=Path, metavar="OUT_DIR")
+    parser.add_argument("--model", default=None, help="name in weights.json; the first one for the heart by default")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    seconds = [time.perf_counter()]
+
+    study = Study(options.data, options.output)
+    volumes = load_study(study)
+    seconds.append(time.perf_counter())
+    phases = compute_study(volumes, HEART, options.model, options.device)
+    seconds.append(time.perf_counter())
+    write_study(study, phases)
+    seconds.append(time.perf_counter())
+
+    print(f"{len(phases)} phases of {volumes[0].shape}, model {phases[0].model} on {phases[0].device}")
+    print("read, segmented, written in", ", ".join(f"{b - a:.1f} s" for a, b in pairwise(seconds)))
+    contours = read_contours(options.data / "contours", volumes)
+    print_curve(phases, *contours)
+    print_agreement(phases, *contours)
+    written = sorted(path.relative_to(options.output) for path in options.output.rglob("*.dcm"))
+    print(f"\n{len(written)} DICOM files in '{options.output}':", ", ".join(map(str, [*written[:2], written[-1]])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Transfer syntaxes: what scanners and archives compress with, written by pydicom's encoders and by GDCM."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dicom_cases import SERIES, Series, decimals, enhanced, headers, pixels
+from pydicom import Dataset, FileDataset, dcmwrite
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from dinsegment.errors import InputError
+from dinsegment.images import read_volume, read_volumes
+
+LARGE = Series(shape=(2, 33, 47))  # an odd size, which compressed data is padded for
+PIXELS = pixels(LARGE).astype(np.int16) - 500
+
+
+def images(stored: np.ndarray = PIXELS) -> list[FileDataset]:
+    made = headers(LARGE)
+    for image, plane in zip(made, stored, strict=True):
+        image.PixelData = plane.tobytes()
+    return made
+
+
+def write(folder: Path, made: list[FileDataset], **options) -> None:
+    for k, image in enumerate(made):
+        image.save_as(folder / f"{k}.dcm", enforce_file_format=True, **options)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless], ids=lambda uid: uid.keyword)
+def test_compressed_without_loss(syntax, tmp_path):
+    made = images()
+    for image in made:
+        image.compress(syntax)
+    write(tmp_path, made)
+    assert np.array_equal(read_volume(tmp_path).array, PIXELS)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless], ids=lambda uid: uid.keyword)
+def test_twelve_bits_of_sixteen(syntax, tmp_path):
+    stored = pixels(LARGE).astype(np.uint16) + 3000
+    made = images(stored)
+    for image in made:
+        image.BitsStored, image.HighBit, image.PixelRepresentation = 12, 11, 0
+        image.compress(syntax)
+    write(tmp_path, made)
+    assert np.array_equal(read_volume(tmp_path).array, stored)
+
+
+@pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000"])
+def test_compressed_by_another_program(compressor, tmp_path):
+    names = {"0008|0060": "MR", "0020|0037": "1\\0\\0\\0\\1\\0", "0020|000e": "1.2.3"}
+    for k, plane in enumerate(PIXELS):
+        image = sitk.GetImageFromArray(plane)
+        for tag, value in {**names, "0020|0032": f"0\\0\\{3 * k}"}.items():
+            image.SetMetaData(tag, value)
+        writer = sitk.ImageFileWriter()
+        writer.SetImageIO("GDCMImageIO")
+        writer.KeepOriginalImageUIDOn()
+        writer.SetCompressor(compressor)
+        writer.UseCompressionOn()
+        writer.SetFileName(str(tmp_path / f"{k}.dcm"))
+        writer.Execute(image)
+    assert np.array_equal(read_volume(tmp_path).array, PIXELS)
+
+
+def test_jpeg_2000_with_loss_is_near(tmp_path):
+    made = images(np.broadcast_to(np.arange(47, dtype=np.int16) * 20, LARGE.shape).copy())
+    for image in made:
+        image.compress(JPEG2000, j2k_psnr=[80])
+    write(tmp_path, made)
+    assert 0 < np.abs(read_volume(tmp_path).array - np.arange(47) * 20).max() < 40
+
+
+@pytest.mark.parametrize(
+    "syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian], ids=lambda uid: uid.keyword
+)
+def test_uncompressed_in_other_ways(syntax, tmp_path):
+    stored = PIXELS.astype(">i2") if syntax == ExplicitVRBigEndian else PIXELS
+    made = images(stored)
+    for image in made:
+        image.file_meta.TransferSyntaxUID = syntax
+        if syntax == ExplicitVRBigEndian:
+            image["PixelData"].VR = "OW"
+    for k, image in enumerate(made):
+        options = {"implicit_vr": syntax.is_implicit_VR, "little_endian": syntax.is_little_endian}
+        bare = Dataset(image)
+        bare.file_meta = image.file_meta
+        dcmwrite(tmp_path / f"{k}.dcm", bare, **options, enforce_file_format=True)
+    volume = read_volume(tmp_path)
+    assert np.array_equal(volume.array, PIXELS)
+    assert np.allclose(volume.ijk_to_ras, LARGE.ijk_to_ras)
+
+
+def test_bits_that_hold_no_pixels_are_left_out(tmp_path):
+    stored = pixels(LARGE) % 512  # ten bits, signed
+    made = images((stored & 0x3FF | 0x5400).astype(np.int16))  # old scanners kept overlays in the others
+    for image in made:
+        image.BitsStored, image.HighBit = 10, 9
+    write(tmp_path, made)
+    assert np.array_equal(read_volume(tmp_path).array, stored)
+
+
+def test_frames_of_one_file_are_decompressed_each(tmp_path):
+    image = enhanced(SERIES["oblique"], 3)
+    image.compress(RLELossless)
+    image.save_as(tmp_path / "cine.dcm", enforce_file_format=True)
+    phases = read_volumes(tmp_path / "cine.dcm")
+    assert [np.array_equal(v.array, pixels(SERIES["oblique"], n)) for n, v in enumerate(phases)] == [True] * 3
+    assert phases[1].dicom.frames == (2, 5, 8, 11)
+
+
+def says(path: Path, *words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_volumes(path)
+    assert all(word in str(caught.value).replace(str(path), "") for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize("uid", ["1.2.840.10008.1.2.4.100", "1.2.3"])
+def test_a_compression_that_cannot_be_read(uid, tmp_path):
+    made = images()
+    for image in made:
+        image.compress(RLELossless)
+        image.file_meta.TransferSyntaxUID = UID(uid)
+    write(tmp_path, made)
+    says(tmp_path, "compressed in a way that cannot be read", UID(uid).name, "uncompressed")
+
+
+def test_pixels_that_are_fewer_or_more_than_the_header_says(tmp_path):
+    for length in (-2, 2, 1000):
+        made = images()
+        made[1].PixelData = (made[1].PixelData + bytes(1000))[: len(made[1].PixelData) + length]
+        write(tmp_path, made)
+        says(tmp_path, "1.dcm", "damaged")
+
+
+def test_frames_that_are_missing_from_compressed_data(tmp_path):
+    image = enhanced(SERIES["oblique"], 3)
+    image.compress(RLELossless)
+    image.NumberOfFrames = 15
+    groups = image.PerFrameFunctionalGroupsSequence
+    for group in deepcopy(groups[:3]):  # those of one slice more
+        group.PlanePositionSequence[0].ImagePositionPatient = decimals(SERIES["oblique"].position(4))
+        groups.append(group)
+    image.save_as(tmp_path / "cine.dcm", enforce_file_format=True)
+    says(tmp_path / "cine.dcm", "damaged")
+
+
+@pytest.mark.parametrize("change", [{"BitsAllocated": 12}, {"HighBit": 14}, {"BitsStored": 17}, {"BitsStored": None}])
+def test_pixels_that_are_none(change, tmp_path):
+    made = images()
+    for keyword, value in change.items():
+        for image in made:
+            if value is None:
+                del image[keyword]
+            else:
+                setattr(image, keyword, value)
+    write(tmp_path, made)
+    says(tmp_path, "export it again")
