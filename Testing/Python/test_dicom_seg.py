@@ -19,6 +19,7 @@ from pydicom.uid import UID
 from dinsegment.dicom_codes import ARTIFICIAL_INTELLIGENCE, LEFT_VENTRICLE
 from dinsegment.dicom_save import save_dicom
 from dinsegment.dicom_seg import SegOptions, SegSegment, make_dicom_seg, task_segments, write_dicom_seg
+from dinsegment.dicom_seg_read import read_dicom_seg
 from dinsegment.dicom_source import DicomSource
 from dinsegment.errors import InputError, OutputError
 from dinsegment.images import read_volumes
@@ -487,3 +488,23 @@ class TestDciodvfy:
         kinds = {line.split(" UI ")[1].strip() for line in errors}
         assert kinds == {"Referenced SOP Instance UID", "Study Instance UID", "Series Instance UID"}
         assert all("Leading zeroes" in line for line in errors)
+
+
+def test_images_without_study_series_and_instance_uids_get_a_seg_that_belongs_together(
+    totalsegmentator_folder, tmp_path, caplog
+):
+    """The instance UIDs stand in the files' meta information, where the standard wants the same ones."""
+    volume = read_volumes(totalsegmentator_folder)[0]
+    assert "belong to no study" in caplog.text and "belong to no series" in caplog.text
+    reference = read_volumes(totalsegmentator_folder / "reference-segmentation.nii.gz")[0]
+    liver = reference.array[:, ::-1] == 5  # its rows run the other way
+    seg = make_dicom_seg([liver], [LIVER], volume.dicom)
+    save_dicom(seg, tmp_path / "seg.dcm")
+    files = [dcmread(f, stop_before_pixels=True) for f in totalsegmentator_folder.glob("CT*")]
+    instances = {str(f.file_meta.MediaStorageSOPInstanceUID) for f in files}
+    referred = {str(i.ReferencedSOPInstanceUID) for i in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence}
+    assert referred == instances and len(instances) == 20
+    again = read_volumes(totalsegmentator_folder)[0]
+    assert again.dicom.headers[0].StudyInstanceUID == volume.dicom.headers[0].StudyInstanceUID
+    assert dciodvfy_errors(tmp_path / "seg.dcm") == []
+    np.testing.assert_array_equal(read_dicom_seg(tmp_path / "seg.dcm", again).masks[0], liver)

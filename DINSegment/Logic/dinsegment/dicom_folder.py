@@ -12,7 +12,7 @@ from dinsegment.dicom_frames import Frame, frames_of
 from dinsegment.dicom_header import Header, read_header
 from dinsegment.dicom_pixels import check_pixels, read_pixels
 from dinsegment.dicom_series import check_alike, choose_component, choose_series, grid, group_slices, order_phases
-from dinsegment.dicom_source import DicomSource
+from dinsegment.dicom_source import DicomSource, complete_series
 from dinsegment.errors import InputError
 from dinsegment.files import image_stem, phase_names
 from dinsegment.integrity import damaged
@@ -60,6 +60,7 @@ def read_dicom(path: Path, series_uid: str | None = None) -> list[Volume]:
 
     if len({header.text("FrameOfReferenceUID") for header in series}) > 1:
         _log.warning("The images in '%s' name different frames of reference; they are read as one volume.", path)
+    complete_series([header.dataset for header in series], path)
     modality = series[0].text("Modality") or None
     return [
         Volume(array, ijk_to_ras, name, modality, str(path), _source(phase))

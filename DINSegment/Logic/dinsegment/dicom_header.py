@@ -106,7 +106,15 @@ def _read(file: DicomFile, stream: BinaryIO) -> Header | None:
     vr, length = pixels[0]
     offset = stream.tell() + (8 if vr is None else 12)
     syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")) or _guess_syntax(dataset)
+    _identify(dataset)
     return Header(file, dataset, syntax, offset, length)
+
+
+def _identify(dataset: Dataset) -> None:
+    """Says which instance it is where only the file's meta information does: the same UIDs (DICOM PS3.10, 7.1)."""
+    for keyword in ("SOPClassUID", "SOPInstanceUID"):
+        if not text([dataset], keyword) and (uid := text([dataset.file_meta], f"MediaStorage{keyword}")):
+            setattr(dataset, keyword, uid)
 
 
 def _is_bare(head: bytes) -> bool:

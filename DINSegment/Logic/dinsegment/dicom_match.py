@@ -56,9 +56,7 @@ class Instances:
                 # Archives hand out the same instance twice, now and then.
                 frames.setdefault((frame.header.text("SOPInstanceUID") or str(file.path), frame.number), frame)
         if not frames:
-            raise InputError(
-                f"'{paths[0]}' has no DICOM images that lie in the patient: give the series' folder."
-            )
+            raise InputError(f"'{paths[0]}' has no DICOM images that lie in the patient: give the series' folder.")
         self._frames = list(frames.values())
         self._corners = np.stack([_corners(frame) for frame in self._frames])
 
