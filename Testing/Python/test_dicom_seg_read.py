@@ -330,9 +330,12 @@ class TestOthersRead:
     def test_simpleitk_where_there_is_one_segment(self, kind, tmp_path):
         series = SERIES[kind]
         mask = masks_of(series.shape)[0]
+        mask[[0, -1], -1] = False
         save_dicom(make_dicom_seg([mask], SEGMENTS[:1], source_of(headers(series))), tmp_path / "seg.dcm")
         image = sitk.ReadImage(str(tmp_path / "seg.dcm"))
         found = sitk.GetArrayFromImage(image) > 0
+        # GDCM leaves undefined what stands in a last byte of fewer than eight voxels.
+        found.ravel()[found.size - found.size % 8 :] = False
         assert found.shape == mask.shape
         assert places(found, grid_of(image)) == places(mask, series.ijk_to_ras)
 

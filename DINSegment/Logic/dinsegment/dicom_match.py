@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,13 +116,10 @@ class Instances:
 def _files(paths: Sequence[Path]) -> Iterator[tuple[DicomFile, bool]]:
     """All files, and whether they were chosen one by one."""
     for path in paths:
-        if path.is_dir():
-            with open_files(path) as lists:
-                yield from ((file, False) for files in lists for file in files)
-        elif path.is_file():
-            yield DicomFile(path, path.stat().st_size, functools.partial(path.open, "rb")), True
-        else:
-            raise InputError(f"There is no file '{path}' any more: import the DICOM series again.")
+        if not path.exists():
+            raise InputError(f"There is no '{path}' any more: import the DICOM series again.")
+        with open_files(path) as lists:
+            yield from ((file, path.is_file()) for files in lists for file in files)
 
 
 def _frames(file: DicomFile, chosen: bool) -> list[Frame]:
