@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from dicom_cases import OBLIQUE, SERIES, Series, decimals, enhanced, headers, pixels
 from highdicom.legacy import LegacyConvertedEnhancedCTImage, LegacyConvertedEnhancedMRImage
@@ -113,7 +114,8 @@ def test_pixel_values_are_transformed_frame_by_frame(tmp_path):
 @pytest.mark.parametrize(
     "kind, convert", [("CT", LegacyConvertedEnhancedCTImage), ("oblique", LegacyConvertedEnhancedMRImage)]
 )
-def test_classic_images_that_an_archive_has_converted(kind, convert, tmp_path):
+def test_classic_images_that_an_archive_has_converted(kind, convert, tmp_path, monkeypatch):
+    monkeypatch.setattr(pydicom.config, "datetime_conversion", True)  # what highdicom 0.27 expects of images
     made = convert(headers(SERIES[kind]), "1.2.3", 1, "1.2.3.4", 1)
     volume = read_volume(write(tmp_path / "image.dcm", made))
     rescaled = pixels(SERIES[kind]) - (1024.0 if kind == "CT" else 0)

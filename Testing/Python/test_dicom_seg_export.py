@@ -313,12 +313,16 @@ class TestResults:
         assert sorted(p.name for p in tmp_path.iterdir()) == sorted(set(RESULT_FILES) - set(BOTH))
 
     def test_images_that_no_dicom_can_refer_to_are_segmented_all_the_same(self, tmp_path):
-        write_series(tmp_path / "images", replace(SAX, tags={"StudyInstanceUID": ""}))
+        write_series(tmp_path / "images", SAX)
+        file = min((tmp_path / "images").iterdir())
+        other = dcmread(file)
+        other.StudyInstanceUID = "1.2.3.4.5"
+        other.save_as(file)
         phases = [segmentation_of(read_volume(tmp_path / "images"))]
         result = write_study(Study(tmp_path / "images", tmp_path / "OUT"), phases)
         assert sorted(p.name for p in (tmp_path / "OUT").iterdir()) == sorted(set(RESULT_FILES) - set(BOTH))
         (warning,) = result.warnings
-        assert "No DICOM result" in warning and "Study Instance UID" in warning
+        assert "No DICOM result" in warning and "several studies" in warning
         assert json.loads((tmp_path / "OUT" / "measurements.json").read_text())["warnings"] == [warning]
 
     def test_results_without_their_dicom_are_not_complete(self, tmp_path):

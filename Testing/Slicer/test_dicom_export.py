@@ -672,6 +672,12 @@ class TestController:
         assert "'SAX Heart' was removed while it was exported" in panel.controller.message.text
         assert panel.controller.state is State.READY and list(out.iterdir()) == []
 
+    def test_no_image_is_chosen_any_more(self, worker, segmentationNode, out):
+        panel = Panel(worker).export([segmentationNode], out)
+        panel.wait(lambda controller: controller.fraction > 0.05)
+        panel.controller.chooseInput(None)
+        assert not panel.controller.busy and list(out.iterdir()) == []
+
     def test_does_nothing_while_a_run_goes_on(self, worker, segmentationNode, out):
         panel = Panel(worker).export([segmentationNode], out)
         panel.controller.export(ExportRequest((segmentationNode,), None))

@@ -27,7 +27,7 @@ from pydicom.valuerep import DA, DT, TM
 from dinsegment import __version__
 from dinsegment.dicom_codes import ARTIFICIAL_INTELLIGENCE, TASK_REGIONS, to_cielab, to_concept
 from dinsegment.dicom_save import MANUFACTURER, save_dicom
-from dinsegment.dicom_seg_source import PreparedSource, person_name, source_datetime, warnings_off
+from dinsegment.dicom_seg_source import UTF8, PreparedSource, person_name, source_datetime, warnings_off
 from dinsegment.dicom_seg_uids import NewUids, check_uid_root
 from dinsegment.dicom_source import DicomSource
 from dinsegment.errors import InputError
@@ -291,6 +291,7 @@ def _complete(
     made: datetime.datetime,
 ) -> None:
     """What highdicom has no argument for."""
+    seg.SpecificCharacterSet = UTF8  # newer versions of highdicom take it from the source
     seg.ContentCreatorName = person_name(options.content_creator)
     seg.InstanceCreationDate, seg.InstanceCreationTime = seg.ContentDate, seg.ContentTime
     for equipment in seg.ContributingEquipmentSequence:

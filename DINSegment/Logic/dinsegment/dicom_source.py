@@ -46,13 +46,14 @@ def complete_series(headers: Sequence[Dataset], path: Path) -> None:
         headers: All images of one series; they are changed.
         path: Where they were read, for the log.
     """
+    from dinsegment.dicom_header import text
     from dinsegment.dicom_seg_uids import derived_uid
 
-    instances = sorted(str(header.get("SOPInstanceUID") or "") for header in headers)
+    instances = sorted(text([header], "SOPInstanceUID") for header in headers)
     if "" in instances:
         return
     for keyword, what in (("StudyInstanceUID", "study"), ("SeriesInstanceUID", "series")):
-        if any(header.get(keyword) for header in headers):
+        if any(text([header], keyword) for header in headers):
             continue
         _log.warning(
             "The images in '%s' belong to no %s; what is made from them gets one of its own, in which an archive does "

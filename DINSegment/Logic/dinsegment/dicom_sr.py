@@ -42,7 +42,7 @@ from dinsegment import __version__
 from dinsegment.dicom_codes import LEFT_VENTRICLE, from_item, from_sequence, to_concept
 from dinsegment.dicom_save import save_dicom
 from dinsegment.dicom_seg import LONG_STRING, MANUFACTURER, SegOptions
-from dinsegment.dicom_seg_source import source_datetime, warnings_off
+from dinsegment.dicom_seg_source import UTF8, source_datetime, warnings_off
 from dinsegment.dicom_seg_uids import NewUids, derived_uid
 from dinsegment.dicom_source import DicomSource
 from dinsegment.errors import InputError
@@ -150,6 +150,7 @@ def make_dicom_sr(
             series_date=DA(made.date()),
             series_time=TM(made.time()),
         )
+        report.SpecificCharacterSet = UTF8
         report.InstanceCreationDate, report.InstanceCreationTime = report.ContentDate, report.ContentTime
         # highdicom takes the software that made the SEG for the scanner.
         report.pop("ContributingEquipmentSequence", None)

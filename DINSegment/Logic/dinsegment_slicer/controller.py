@@ -137,7 +137,9 @@ class Controller:
         return self._job.secondsLeft if self._job and self.state is State.RUNNING else None
 
     def chooseInput(self, node: slicer.vtkMRMLNode | None) -> None:
-        """The user chose an image, or none."""
+        """The user chose an image, or none, which ends a run."""
+        if node is None:
+            self._drop_job()
         self._handle(Event.INPUT_CHOSEN if node is not None else Event.INPUT_REMOVED)
 
     def segment(self, request: Request) -> None:
