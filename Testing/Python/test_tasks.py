@@ -63,7 +63,8 @@ def test_terminology_entry_has_the_seven_fields_that_slicer_reads(task):
         assert fields[1].split("^") == ["SCT", "123037004", "Anatomical Structure"]
         assert fields[2].split("^") == ["SCT", segment.type.value, segment.type.meaning]
         assert fields[3] == (f"SCT^{segment.modifier.value}^{segment.modifier.meaning}" if segment.modifier else "^^")
-        assert fields[5] == fields[6] == "^^"
+        assert fields[5] == (f"SCT^{segment.region.value}^{segment.region.meaning}" if segment.region else "^^")
+        assert fields[6] == "^^"
         assert fields[4] == "Anatomic codes - DICOM master list"
 
 

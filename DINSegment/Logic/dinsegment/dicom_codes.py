@@ -11,11 +11,6 @@ from dinsegment.tasks import Code
 ARTIFICIAL_INTELLIGENCE = Code("DCM", "123110", "Artificial Intelligence")
 """Algorithm family of a network (DICOM PS3.16, CID 7162)."""
 
-LEFT_VENTRICLE = Code("SCT", "87878005", "Left ventricle")
-
-TASK_REGIONS = {("heart", 2): LEFT_VENTRICLE}
-"""Anatomic region by task and label, only where the type does not say it: myocardium is of both ventricles."""
-
 
 def to_concept(code: Code) -> CodedConcept:
     """A code as an item of a code sequence (DICOM PS3.3, section 8)."""

@@ -8,11 +8,11 @@ import warnings
 from pathlib import Path
 
 from dinsegment.dicom_files import DicomFile, open_files
-from dinsegment.dicom_frames import Frame, frames_of
+from dinsegment.dicom_frames import frames_of, source_of
 from dinsegment.dicom_header import Header, read_header
 from dinsegment.dicom_pixels import check_pixels, read_pixels
 from dinsegment.dicom_series import check_alike, choose_component, choose_series, grid, group_slices, order_phases
-from dinsegment.dicom_source import DicomSource, complete_series
+from dinsegment.dicom_source import complete_series
 from dinsegment.errors import InputError
 from dinsegment.files import image_stem, phase_names
 from dinsegment.integrity import damaged
@@ -63,7 +63,7 @@ def read_dicom(path: Path, series_uid: str | None = None) -> list[Volume]:
     complete_series([header.dataset for header in series], path)
     modality = series[0].text("Modality") or None
     return [
-        Volume(array, ijk_to_ras, name, modality, str(path), _source(phase))
+        Volume(array, ijk_to_ras, name, modality, str(path), source_of(phase))
         for name, phase, array in zip(phase_names(_name(path), len(phases)), phases, arrays, strict=True)
     ]
 
@@ -99,12 +99,3 @@ def _pattern(file: DicomFile) -> str:
 def _has_preamble(file: DicomFile) -> bool:
     with file.open() as stream:
         return stream.read(132)[128:] == b"DICM"
-
-
-def _source(phase: list[Frame]) -> DicomSource | None:
-    """What the slices of a volume refer to."""
-    headers = list(dict.fromkeys(frame.header for frame in phase))
-    datasets = tuple(header.dataset for header in headers)
-    if all(frame.number is None for frame in phase):
-        return DicomSource(datasets)
-    return DicomSource(datasets, tuple(frame.number for frame in phase)) if len(headers) == 1 else None

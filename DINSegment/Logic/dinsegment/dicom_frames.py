@@ -6,6 +6,7 @@ functional groups: those that all frames share and those of each frame.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 from pydicom import Dataset
 
 from dinsegment.dicom_header import Header, items, numbers, text
+from dinsegment.dicom_source import DicomSource
 from dinsegment.errors import InputError
 from dinsegment.integrity import check_spacing, damaged
 
@@ -211,3 +213,12 @@ def time_of(frame: Frame, keyword: str) -> float | None:
         except ValueError:
             return None
     return frame.number_of(keyword)
+
+
+def source_of(frames: Sequence[Frame]) -> DicomSource | None:
+    """What the slices of a volume refer to, in their order; None if they are in several multi-frame images."""
+    headers = list(dict.fromkeys(frame.header for frame in frames))
+    datasets = tuple(header.dataset for header in headers)
+    if all(frame.number is None for frame in frames):
+        return DicomSource(datasets)
+    return DicomSource(datasets, tuple(frame.number for frame in frames)) if len(headers) == 1 else None

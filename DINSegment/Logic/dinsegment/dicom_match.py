@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dinsegment.dicom_files import DicomFile, open_files
-from dinsegment.dicom_frames import Frame, frames_of, time_of
+from dinsegment.dicom_frames import Frame, frames_of, source_of, time_of
 from dinsegment.dicom_header import Header, read_header
 from dinsegment.dicom_pixels import read_pixels
 from dinsegment.dicom_series import PHASE_TIMES
@@ -71,15 +71,13 @@ class Instances:
             InputError: For a slice there is no DICOM image, or several that nothing tells apart.
         """
         found = [self._of_slice(grid, k, voxels, phase) for k in range(grid.shape[0])]
-        headers = tuple(dict.fromkeys(frame.header for frame in found))
-        if all(frame.number is None for frame in found):
-            return DicomSource(tuple(header.dataset for header in headers))
-        if len(headers) > 1:
+        source = source_of(found)
+        if source is None:
             raise InputError(
                 f"The slices of '{grid.name}' are in several multi-frame DICOM files, which one DICOM SEG cannot refer "
                 "to: load and export them one by one."
             )
-        return DicomSource((headers[0].dataset,), tuple(frame.number for frame in found))
+        return source
 
     def _of_slice(self, grid: Grid, k: int, voxels: np.ndarray | None, phase: int) -> Frame:
         there = self._there(grid, k)

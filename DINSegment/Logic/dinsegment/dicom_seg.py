@@ -25,7 +25,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import DA, DT, TM
 
 from dinsegment import __version__
-from dinsegment.dicom_codes import ARTIFICIAL_INTELLIGENCE, TASK_REGIONS, to_cielab, to_concept
+from dinsegment.dicom_codes import ARTIFICIAL_INTELLIGENCE, to_cielab, to_concept
 from dinsegment.dicom_save import MANUFACTURER, save_dicom
 from dinsegment.dicom_seg_source import UTF8, PreparedSource, person_name, source_datetime, warnings_off
 from dinsegment.dicom_seg_uids import NewUids, check_uid_root
@@ -132,7 +132,7 @@ def task_segments(task: Task, model: str) -> list[SegSegment]:
             category=ANATOMICAL_STRUCTURE,
             type=segment.type,
             modifier=segment.modifier,
-            region=TASK_REGIONS.get((task.name, segment.label)),
+            region=segment.region,
             color=segment.color,
             algorithm_name=f"DINSegment {model}",
             algorithm_version=__version__,

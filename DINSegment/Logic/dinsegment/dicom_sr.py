@@ -39,7 +39,7 @@ from pydicom import Dataset
 from pydicom.valuerep import DA, TM
 
 from dinsegment import __version__
-from dinsegment.dicom_codes import LEFT_VENTRICLE, from_item, from_sequence, to_concept
+from dinsegment.dicom_codes import from_item, from_sequence, to_concept
 from dinsegment.dicom_save import save_dicom
 from dinsegment.dicom_seg import LONG_STRING, MANUFACTURER, SegOptions
 from dinsegment.dicom_seg_source import UTF8, source_datetime, warnings_off
@@ -48,7 +48,7 @@ from dinsegment.dicom_source import DicomSource
 from dinsegment.errors import InputError
 from dinsegment.measurements import CardiacFunction, SegmentVolume, segment_volumes
 from dinsegment.segmentation import Segmentation
-from dinsegment.tasks import LEFT, RIGHT, Code
+from dinsegment.tasks import LEFT, LEFT_VENTRICLE, RIGHT, Code
 
 VOLUME = Code("SCT", "118565006", "Volume")
 VOXEL_SUM = Code("DCM", "126030", "Sum of segmented voxel method for volume")

@@ -44,6 +44,7 @@ class Segment:
         type: What it is, of category Anatomical Structure.
         color: Red, green, blue in 0..255.
         modifier: Laterality, where the type alone does not say which one.
+        region: Anatomic region, where the type alone does not say it.
     """
 
     label: int
@@ -52,14 +53,16 @@ class Segment:
     type: Code
     color: tuple[int, int, int]
     modifier: Code | None = None
+    region: Code | None = None
 
     @property
     def terminology(self) -> str:
         """Slicer's terminology entry: context~category~type~modifier~region context~region~modifier."""
         none = "^^"
         modifier = str(self.modifier) if self.modifier else none
+        region = str(self.region) if self.region else none
         what = (TERMINOLOGY_CONTEXT, str(ANATOMICAL_STRUCTURE), str(self.type), modifier)
-        return "~".join((*what, REGION_CONTEXT, none, none))
+        return "~".join((*what, REGION_CONTEXT, region, none))
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,18 @@ class Task:
         return len(self.segments) + 1
 
 
+MYOCARDIUM = Code("SCT", "74281007", "Myocardium")
+LEFT_VENTRICLE = Code("SCT", "87878005", "Left ventricle")
+
 HEART = Task(
     name="heart",
     title="Heart",
     modality="MR",
     segments=(
         Segment(1, "Right ventricle", "RV", Code("SCT", "53085002", "Right ventricle"), (255, 176, 0)),
-        Segment(2, "Left ventricular myocardium", "Myo", Code("SCT", "74281007", "Myocardium"), (64, 224, 208)),
-        Segment(3, "Left ventricle", "LV", Code("SCT", "87878005", "Left ventricle"), (255, 79, 109)),
+        # Myocardium is of both ventricles: the region says of which.
+        Segment(2, "Left ventricular myocardium", "Myo", MYOCARDIUM, (64, 224, 208), region=LEFT_VENTRICLE),
+        Segment(3, "Left ventricle", "LV", LEFT_VENTRICLE, (255, 79, 109)),
     ),
     chamber=3,
     muscle=2,
