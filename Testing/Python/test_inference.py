@@ -298,3 +298,33 @@ def test_a_network_with_neighbours_sees_the_slices_beside_each_one():
     assert out.shape == (5, 4, 32, 32)
     padded = torch.cat((torch.tensor([-1.0]), greys, torch.tensor([-1.0])))
     torch.testing.assert_close(torch.cat(given), padded.unfold(0, 3, 1))
+
+
+def test_mirrored_slices_get_the_mirrored_answer():
+    torch.manual_seed(1)
+    runner = Runner(freeze(DIN(DIN_SMALL)), torch.device("cpu"))
+    seen = slices(3)
+    turned = replace(seen, image=seen.image.flip(-1), enhanced=seen.enhanced.flip(-1))
+    alone, mirrored = (runner.probabilities(x, "Segmenting", 0, 1) for x in (seen, turned))
+    assert (alone - mirrored.flip(-1)).abs().max() > 1e-3  # the network itself is not symmetric
+    both = runner.probabilities(seen, "Segmenting", 0, 1, mirror=True)
+    torch.testing.assert_close(both, (alone + mirrored.flip(-1)) / 2)
+    again = runner.probabilities(turned, "Segmenting", 0, 1, mirror=True)
+    torch.testing.assert_close(again.flip(-1), both, atol=1e-5, rtol=0)
+
+
+def test_a_model_whose_preprocessing_says_so_is_shown_mirrored_slices(monkeypatch):
+    model = load_model(None, HEART)
+    volume = heart_phantom(slices=3).volume
+    asked = []
+    original = Runner.probabilities
+
+    def note(self, *arguments):
+        asked.append(arguments[4:])
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Runner, "probabilities", note)
+    for mirror in (False, True):
+        told = replace(model, preprocessing=replace(model.preprocessing, mirror=mirror))
+        segment(volume, HEART, told, "cpu")
+    assert asked == [(), (False,), (), (True,)]  # each time the overview first, which is never mirrored

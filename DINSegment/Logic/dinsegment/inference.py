@@ -114,10 +114,10 @@ class Runner:
             for hook in hooks:
                 hook.remove()
 
-    def probabilities(self, slices: Slices, text: str, start: float, stop: float) -> Tensor:
+    def probabilities(self, slices: Slices, text: str, start: float, stop: float, mirror: bool = False) -> Tensor:
         """Softmax of every input, (inputs, classes, rows, columns) float32 on the CPU.
 
-        Progress goes from `start` to `stop`.
+        Progress goes from `start` to `stop`. With `mirror` it is the mean of the input's and its mirror image's.
         """
         count, done = len(slices), 0
         fit = int(0.5 * free_memory(self.device) / bytes_per_slice(self.network, slices.view))
@@ -128,7 +128,10 @@ class Runner:
                 self.report(start + (stop - start) * done / count, f"{text}: slice {done + 1} of {count}")
                 part = slice(done, min(done + batch, count))
                 try:
-                    out[part] = self._forward(*slices.inputs(part))
+                    inputs = slices.inputs(part)
+                    out[part] = self._forward(*inputs)
+                    if mirror:
+                        out[part] = (out[part] + self._forward(*(x.flip(-1) for x in inputs)).flip(-1)) / 2
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                     if not _out_of_memory(error):
                         raise
@@ -207,7 +210,8 @@ def predict(runner: Runner, preprocessing: Preprocessing, volume: Volume) -> np.
     if center is None:
         return np.zeros(volume.shape, np.uint8)
     box = preprocessing.box_around(center)
-    probabilities = runner.probabilities(preprocessing.slices(stack, box, channels), "Segmenting", 0.25, 0.85)
+    slices = preprocessing.slices(stack, box, channels)
+    probabilities = runner.probabilities(slices, "Segmenting", 0.25, 0.85, preprocessing.mirror)
     labels = np.empty(stack.array.shape, np.uint8)
     count = len(labels)
     for k in range(count):  # slice by slice: the classes of a whole CT would not fit into memory

@@ -143,6 +143,8 @@ class Preprocessing:
         overview_spacing: In-plane spacing of the overview in mm.
         percentiles: Grey values at these percentiles become -1 and 1; beyond them they are clipped.
         enhancement: What makes the second image.
+        mirror: Whether each slice of the box is also shown mirrored and both answers are averaged, which takes twice
+            the time. Only for a model that was trained with mirrored slices.
     """
 
     spacing: float = 1.5
@@ -150,6 +152,7 @@ class Preprocessing:
     overview_spacing: float = 3.0
     percentiles: tuple[float, float] = PERCENTILES
     enhancement: Enhancement = field(default_factory=Enhancement)
+    mirror: bool = False
 
     @classmethod
     def from_dict(cls, options: dict[str, Any]) -> Preprocessing:

@@ -1,6 +1,6 @@
 """Puts trained weights among the models that ship: safetensors in half precision, and their entry in weights.json.
 
-python -m dinsegment.training.publish --recipe NAME --weights best.safetensors --description TEXT --data data.json
+python -m dinsegment.training.publish --recipe NAME --weights FILE --description TEXT --data data.json [--name MODEL]
 python -m dinsegment.training.publish --scores metrics.json
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,7 +77,7 @@ def add_model(
         preprocessing=recipe.preprocessing.to_dict(),
         weights={"file": file, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)},
         license=data["license"],
-        data=data,
+        data={key: data[key] for key in ("name", "split", "license", "citation")},
     )
     _replace(entry.name, asdict(entry), folder)
     return entry
@@ -110,12 +110,15 @@ def main(
     weights: Annotated[Path | None, typer.Option(help="best.safetensors of the run.")] = None,
     description: Annotated[str, typer.Option(help="A sentence for the user.")] = "",
     data: Annotated[Path | None, typer.Option(help="JSON: name, license, citation, split.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the model; the recipe's if not given.")] = None,
     scores: Annotated[Path | None, typer.Option(help="metrics.json of the test patients.")] = None,
 ) -> None:
     """Publish weights, or record the scores of published ones."""
     folder = models_folder()
     if recipe and weights and data:
-        publish(load_recipe(recipe), weights, description, json.loads(data.read_text(encoding="utf-8")), folder)
+        chosen = load_recipe(recipe)
+        chosen = replace(chosen, name=name or chosen.name)
+        publish(chosen, weights, description, json.loads(data.read_text(encoding="utf-8")), folder)
     if scores:
         record_scores(json.loads(scores.read_text(encoding="utf-8")), folder)
 
