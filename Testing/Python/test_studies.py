@@ -41,7 +41,9 @@ FILES = ["enhanced.nrrd", "measurements.json", "overview.png", "segmentation.seg
 GRID = {"slices": 2, "size": (64, 80), "spacing": (16.0, 2.8, 2.5)}
 
 PROGRAM = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs tests in the background ignores it
 from pathlib import Path
 from dinsegment.studies import Ledger, plan_studies, segment_studies
 from dinsegment.tasks import HEART
