@@ -39,6 +39,8 @@ def _scores(scores: dict[str, Any]) -> str:
     text = _("mean Dice {mean:.3f} ({each}) over {cases} volumes").format(
         mean=dice.get("mean", float("nan")), each=each, cases=scores.get("cases", "?")
     )
+    if scores.get("ef_mae") is not None:
+        text += _("; ejection fraction off by {points:.1f} points on average").format(points=scores["ef_mae"])
     command = escape(str(scores.get("command", "")))
     return f'<span title="{command}">{text}</span>'
 
