@@ -65,10 +65,7 @@ def test_slices_in_any_order_of_frames_are_in_their_places(kind, tmp_path):
     volume = read_volume(write(tmp_path / "image.dcm", image))
     assert np.array_equal(volume.array, pixels(series))
     assert np.allclose(volume.ijk_to_ras, series.ijk_to_ras, atol=1e-6)
-    if series.shape[0] == 1:
-        assert volume.dicom.frames is None
-    else:
-        assert volume.dicom.frames == tuple(np.argsort(order) + 1)
+    assert volume.dicom.frames == tuple(np.argsort(order) + 1)
     assert len(volume.dicom.headers) == 1
     assert volume.dicom.headers[0].SOPInstanceUID == image.SOPInstanceUID and "PixelData" not in volume.dicom.headers[0]
 

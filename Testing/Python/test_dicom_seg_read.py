@@ -347,3 +347,13 @@ class TestOthersRead:
         save_dicom(make_dicom_seg(masks, task_segments(ABDOMEN, "m")[4:6], volume.dicom), tmp_path / "seg.dcm")
         for (mask, ijk_to_ras), expected in zip(dcmqi_masks(tmp_path / "seg.dcm", tmp_path), masks, strict=True):
             assert places(mask, ijk_to_ras) == places(expected, volume.ijk_to_ras)
+
+
+def test_an_enhanced_image_of_one_frame_makes_the_round_trip(tmp_path):
+    one = replace(SERIES["oblique"], shape=(1, *SERIES["oblique"].shape[1:]))
+    enhanced(one).save_as(tmp_path / "image.dcm", enforce_file_format=True)
+    volume = read_volume(tmp_path / "image.dcm")
+    assert volume.shape == one.shape and volume.dicom.frames == (1,)
+    mask = masks_of(one.shape)[0]
+    save_dicom(make_dicom_seg([mask], SEGMENTS[:1], volume.dicom), tmp_path / "seg.dcm")
+    assert same(read_dicom_seg(tmp_path / "seg.dcm", volume).masks, [mask])

@@ -220,5 +220,6 @@ def source_of(frames: Sequence[Frame]) -> DicomSource | None:
     headers = list(dict.fromkeys(frame.header for frame in frames))
     datasets = tuple(header.dataset for header in headers)
     if all(frame.number is None for frame in frames):
-        return DicomSource(datasets)
+        enhanced = len(frames) == 1 and "PerFrameFunctionalGroupsSequence" in datasets[0]
+        return DicomSource(datasets, (1,)) if enhanced else DicomSource(datasets)
     return DicomSource(datasets, tuple(frame.number for frame in frames)) if len(headers) == 1 else None
