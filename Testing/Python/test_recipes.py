@@ -52,6 +52,7 @@ def discs(count=2, side=32):
     """Slices (count, side, side) in [-1, 1] with two nested discs in noise, and their labels."""
     random = torch.Generator().manual_seed(0)
     y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    y, x = y * 32 / side, x * 32 / side
     radius = torch.stack([((y - 14 - n) ** 2 + (x - 17) ** 2).sqrt() for n in range(count)])
     labels = (radius < 11).long() + (radius < 8) + (radius < 4)
     image = labels / 2 - 0.8 + 0.1 * torch.randn(labels.shape, generator=random)
@@ -59,8 +60,13 @@ def discs(count=2, side=32):
 
 
 def side_of(config):
-    """Swin UNETR halves sides five times, and its normalisation needs more than one pixel in the end."""
-    return 64 if isinstance(config, ComparatorConfig) and config.name == "monai-swin-unetr" else 32
+    """Pixels that leave enough at the coarsest level; where the finest levels give nothing, enough at the others.
+
+    Swin UNETR halves sides five times, and its normalisation needs more than one pixel in the end.
+    """
+    if isinstance(config, ComparatorConfig):
+        return 64 if config.name == "monai-swin-unetr" else 32
+    return max(32, 8 * config.stem_stride * 2**config.first_level)
 
 
 def batch_of(recipe):
@@ -89,36 +95,21 @@ def test_a_recipe_loads_and_gradients_reach_every_weight_of_its_network(name):
     assert [n for n, p in network.named_parameters() if p.ndim > 1 and not p.grad.any()] == []
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "acdc-din-base",
-        "heart-din-small",
-        "small-table3-cross-attention",
-        "small-table4-only-enhanced",
-        "small-table5-concatenation",
-        "small-table5-input",
-        "acdc-table6-three-difms",
-        "small-table7-image-to-enhanced",
-        "small-table11-emcad",
-        "small-monai-unet",
-        "small-monai-nnunet",
-    ],
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_network_learns(name):
     recipe = load_recipe(name)
     torch.manual_seed(0)
     network = build_network(shrunk(recipe.network))
     image, enhanced, labels = batch_of(recipe)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
-    losses = []
-    for _ in range(12):
+    losses: list[float] = []
+    while len(losses) < 80 and (not losses or losses[-1] >= 0.75 * losses[0]):  # a coarse output learns slowly
         loss = din_loss(network(image, enhanced), labels, recipe.boundary_weight)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    assert losses[-1] < 0.75 * losses[0]
+    assert len(losses) > 1 and losses[-1] < 0.75 * losses[0]
 
 
 def test_each_recipe_has_a_line_that_tells_it_from_all_others():
