@@ -109,13 +109,13 @@ def test_without_an_image_there_is_nothing_to_do():
 
 
 def test_a_large_image_is_made_in_many_steps_between_which_the_window_answers(scene):
-    one = image(scene, (60, 512, 512))
+    one = image(scene, (120, 512, 512))
     preview = EnhancementPreview()
     preview.begin([one], SHARP, 30)
     steps = 1
     while preview.step():
         steps += 1
-    assert steps > 5
+    assert steps > 4  # a step takes as many slices as fit into its time, so a fast machine takes few
 
 
 def test_the_grey_window_is_computed_once_until_the_voxels_change(scene, monkeypatch):

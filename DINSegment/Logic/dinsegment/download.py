@@ -326,7 +326,7 @@ class _Download:
         shown = (100 * done // self.size, text)
         if shown != self._shown:
             self._shown = shown
-            self._progress(0.95 * done / self.size, text)
+            self._progress(min(0.95, 0.95 * done / self.size), text)  # the product may round upwards
 
     def check(self, path: Path) -> None:
         """Removes the file and raises ModelError unless it is the one of weights.json."""
