@@ -83,9 +83,7 @@ def main() -> None:
     options = parser.parse_args()
     device = choose_device(options.device)
     print(f"on {device}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}")
-    print(
-        "| recipe | parameters | MACs a slice | seconds a volume | slices a second |\n|---|---|---|---|---|"
-    )
+    print("| recipe | parameters | MACs a slice | seconds a volume | slices a second |\n|---|---|---|---|---|")
     for name in options.recipes:
         print(measure(load_recipe(name), device, options.repeat), flush=True)
 
