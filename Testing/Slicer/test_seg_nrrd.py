@@ -13,6 +13,8 @@ from dinsegment.volume import Volume
 slicer = pytest.importorskip("slicer", reason="The slicer-core wheel is not installed.")
 vtk = pytest.importorskip("vtk", reason="The slicer-core wheel is not installed.")
 
+from dinsegment_slicer import edits  # noqa: E402  (it needs slicer)
+
 
 def grid(directions, spacing, origin):
     """4x4 IJK-to-RAS."""
@@ -162,3 +164,24 @@ def test_a_volume_that_slicer_saved_lies_where_it_lay(scene, matrix, suffix, tmp
     volume = read_volume(tmp_path / f"cine{suffix}")
     assert np.array_equal(volume.array, array)
     assert np.allclose(volume.ijk_to_ras, matrix, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("matrix", GRIDS.values(), ids=GRIDS)
+def test_what_was_edited_since_the_command_line_wrote_it_is_told(scene, tmp_path, matrix):
+    labels = random_labels()
+    write_segmentation(make_segmentation(labels, matrix), tmp_path / "made.seg.nrrd")
+    node = load(scene, tmp_path / "made.seg.nrrd")
+
+    def types(node):
+        edits.mark_edited(node)
+        return [
+            edits.tag(node.GetSegmentation().GetSegment(f"Segment_{n}"), edits.ALGORITHM_TYPE_TAG) for n in (1, 2, 3)
+        ]
+
+    assert types(node) == ["AUTOMATIC"] * 3
+    array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, "Segment_2")
+    array[tuple(np.argwhere(array == 2)[0])] = 0
+    node.GetSegmentation().Modified()
+    assert types(node) == ["AUTOMATIC", "SEMIAUTOMATIC", "AUTOMATIC"]
+    save(scene, node, tmp_path / "edited.seg.nrrd", "vtkMRMLSegmentationStorageNode")
+    assert types(load(scene, tmp_path / "edited.seg.nrrd")) == ["AUTOMATIC", "SEMIAUTOMATIC", "AUTOMATIC"]
