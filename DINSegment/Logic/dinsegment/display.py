@@ -30,9 +30,21 @@ def enhanced_slices(slices: np.ndarray, window: tuple[float, float], enhancement
     return from_unit_interval(enhancement(grey), *window).astype(np.float32, copy=False)
 
 
-def enhanced_volume(volume: Volume, enhancement: Enhancement, percentiles: tuple[float, float] = PERCENTILES) -> Volume:
-    """The enhanced image on the same grid. Slice by slice, so that no more than the result is held in memory."""
-    window = grey_window(volume.array, percentiles)
+def enhanced_volume(
+    volume: Volume,
+    enhancement: Enhancement,
+    percentiles: tuple[float, float] = PERCENTILES,
+    window: tuple[float, float] | None = None,
+) -> Volume:
+    """The enhanced image on the same grid. Slice by slice, so that no more than the result is held in memory.
+
+    Args:
+        volume: The image.
+        enhancement: Method and parameters.
+        percentiles: Of the grey values that become the ends of the window.
+        window: Grey values (low, high) instead, such as a fixed window of Hounsfield units.
+    """
+    window = window or grey_window(volume.array, percentiles)
     stack = SliceStack.of(volume)
     enhanced = np.empty(volume.shape, np.float32)
     for k, target in enumerate(np.moveaxis(enhanced, stack.axis, 0)):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dinsegment.display import enhanced_volume
 from dinsegment.errors import Cancelled, InputError
 from dinsegment.network import DIN, Comparator
-from dinsegment.postprocessing import keep_one_organ, largest_component
+from dinsegment.postprocessing import largest_component, postprocess
 from dinsegment.preprocessing import Preprocessing, Slices, View, decide
 from dinsegment.segmentation import Segmentation
 from dinsegment.slices import SliceStack
@@ -194,30 +194,41 @@ def find_anatomy(probabilities: Tensor, view: View) -> tuple[float, float] | Non
     return float(y), float(x)
 
 
-def predict(runner: Runner, preprocessing: Preprocessing, volume: Volume) -> np.ndarray:
+def locate(runner: Runner, preprocessing: Preprocessing, stack: SliceStack) -> View | None:
+    """The box that is looked at, or None if there is no anatomy.
+
+    The anatomy is found by the network on an overview of a few slices, a body by its grey values.
+    """
+    if preprocessing.locate == "body":
+        runner.report(0.05, "Finding the body")
+        return preprocessing.box_around_body(stack)
+    overview = preprocessing.overview(stack)
+    count = overview.slices(stack)
+    chosen = np.unique(np.linspace(0, count - 1, OVERVIEW_SLICES + 2).round().astype(int))
+    chosen = chosen[1:-1] if len(chosen) > OVERVIEW_SLICES else chosen
+    seen = preprocessing.slices(stack, overview, runner.network.config.in_channels, chosen)
+    center = find_anatomy(runner.probabilities(seen, "Finding the anatomy", 0.05, 0.25), overview)
+    return None if center is None else preprocessing.box_around(center)
+
+
+def predict(runner: Runner, preprocessing: Preprocessing, volume: Volume, task: Task) -> np.ndarray:
     """Labels (k, j, i) uint8 on the Volume's grid, before the user sees anything else of the result.
 
-    The overview of a few slices tells where the anatomy is; the box around it is segmented in every slice; the
-    probabilities are brought back to the Volume's grid and only there decided.
+    The box around the anatomy is segmented in every slice; the probabilities are brought back to the Volume's grid and
+    only there decided.
     """
-    stack = SliceStack.of(volume)
-    chosen = np.unique(np.linspace(0, len(stack.array) - 1, OVERVIEW_SLICES + 2).round().astype(int))
-    chosen = chosen[1:-1] if len(chosen) > OVERVIEW_SLICES else chosen
-    channels = runner.network.config.in_channels
-    overview = preprocessing.overview(stack)
-    seen = preprocessing.slices(stack, overview, channels, chosen)
-    center = find_anatomy(runner.probabilities(seen, "Finding the anatomy", 0.05, 0.25), overview)
-    if center is None:
+    stack = preprocessing.stack(volume)
+    box = locate(runner, preprocessing, stack)
+    if box is None:
         return np.zeros(volume.shape, np.uint8)
-    box = preprocessing.box_around(center)
-    slices = preprocessing.slices(stack, box, channels)
+    slices = preprocessing.slices(stack, box, runner.network.config.in_channels)
     probabilities = runner.probabilities(slices, "Segmenting", 0.25, 0.85, preprocessing.mirror)
     labels = np.empty(stack.array.shape, np.uint8)
     count = len(labels)
-    for k in range(count):  # slice by slice: the classes of a whole CT would not fit into memory
+    for k, foreground in enumerate(box.slices_back(probabilities[:, 1:], stack)):
         runner.report(0.85 + 0.05 * k / count, f"Bringing the labels to the image's grid: slice {k + 1} of {count}")
-        labels[k] = decide(box.place_back(probabilities[k, 1:], stack)).numpy()
-    return stack.to_volume_axes(keep_one_organ(labels))
+        labels[k] = decide(foreground).numpy()
+    return stack.to_volume_axes(postprocess(labels, task, stack))
 
 
 def segment(
@@ -262,9 +273,11 @@ def segment(
     loaded.check_task(task)
     runner = Runner(loaded.network.to(chosen_device), chosen_device, progress, cancelled)
     runner.check_cancelled()
-    labels = predict(runner, loaded.preprocessing, volume)
+    labels = predict(runner, loaded.preprocessing, volume, task)
     runner.report(0.9, "Enhancing the image")
-    enhanced = enhanced_volume(volume, loaded.preprocessing.enhancement, loaded.preprocessing.percentiles)
+    enhanced = enhanced_volume(
+        volume, loaded.preprocessing.enhancement, loaded.preprocessing.percentiles, loaded.preprocessing.grey_window
+    )
     runner.report(1.0, "Done")
     return Segmentation(
         volume=volume,

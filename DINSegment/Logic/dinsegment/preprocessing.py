@@ -5,19 +5,29 @@ Each step stands beside its inverse; the same `Preprocessing` serves training, e
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dinsegment.body import find_body
 from dinsegment.display import PERCENTILES
 from dinsegment.enhancement import Enhancement, to_unit_interval
 from dinsegment.slices import SliceStack
+from dinsegment.volume import Volume
 
 PATCH = 16
 """Sides of overviews are multiples of this many pixels, the stride of the coarsest level of `din-small`."""
+
+AIR = 0.03
+"""Share of a fixed window up to which a grey value is air: -113 HU of one from -125 to 275, where fat is brighter."""
+
+AT_A_TIME = 64
+"""Slices of a stack that are resampled at a time."""
 
 
 def resampling_matrix(n_in: int, spacing_in: float, n_out: int, spacing_out: float, first_out: float) -> np.ndarray:
@@ -45,23 +55,37 @@ def resampling_matrix(n_in: int, spacing_in: float, n_out: int, spacing_out: flo
 
 @dataclass(frozen=True)
 class View:
-    """A rectangle of the slice plane on a grid of its own.
+    """A rectangle of the slice plane, in every slice, on a grid of its own.
 
     Attributes:
         center: (y, x) in mm from the first pixel's centre of the stack.
         size: Pixels (rows, columns).
         spacing: In mm, the same along both.
+        slice_spacing: Distance of the grid's slices in mm, which lie evenly about the middle of the stack; None for the
+            stack's own slices.
     """
 
     center: tuple[float, float]
     size: tuple[int, int]
     spacing: float
+    slice_spacing: float | None = None
 
     @property
     def first(self) -> tuple[float, float]:
         """Place (y, x) of the first pixel in mm."""
         y, x = (c - 0.5 * (n - 1) * self.spacing for c, n in zip(self.center, self.size, strict=True))
         return y, x
+
+    def slices(self, stack: SliceStack) -> int:
+        """Number of the grid's slices: as many as cover the stack."""
+        count = len(stack.array)
+        if self.slice_spacing is None:
+            return count
+        return max(1, math.ceil(count * stack.slice_spacing / self.slice_spacing - 1e-6))
+
+    def _first_slice(self, stack: SliceStack) -> float:
+        """Place of the grid's first slice in mm from the stack's first."""
+        return 0.5 * ((len(stack.array) - 1) * stack.slice_spacing - (self.slices(stack) - 1) * self.slice_spacing)
 
     def _matrices(self, stack: SliceStack) -> list[np.ndarray]:
         return [
@@ -75,21 +99,65 @@ class View:
             for n_out, s_out, n, first in zip(stack.array.shape[1:], stack.spacing, self.size, self.first, strict=True)
         ]
 
-    def sample(self, stack: SliceStack) -> tuple[Tensor, Tensor]:
+    def sample(
+        self,
+        stack: SliceStack,
+        chosen: np.ndarray | None = None,
+        clip: tuple[float, float] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """The stack on this grid.
+
+        Args:
+            stack: The slices.
+            chosen: Slices of this grid that are wanted; None for all of them.
+            clip: Grey values (low, high) at which the stack's are clipped; None for none.
 
         Returns:
             Slices (slices, rows, columns) float32, zero outside the stack's field of view, and the field of view
             (rows, columns), 1 inside and 0 outside.
         """
         y, x = (torch.from_numpy(m) for m in self._matrices(stack))
-        slices = torch.from_numpy(np.ascontiguousarray(stack.array))
-        return y @ slices @ x.T, y.sum(1)[:, None] * x.sum(1)
+        inside = y.sum(1)[:, None] * x.sum(1)
+        chosen = np.arange(self.slices(stack)) if chosen is None else np.asarray(chosen)
+        if self.slice_spacing is None:
+            return self._in_plane(stack.array, chosen, clip, y, x), inside
+        steps = self.slice_spacing, self._first_slice(stack)
+        along = resampling_matrix(len(stack.array), stack.slice_spacing, self.slices(stack), *steps)[chosen]
+        used = np.flatnonzero(along.any(0))
+        slices = self._in_plane(stack.array, used, clip, y, x)
+        return torch.tensordot(torch.from_numpy(along[:, used]), slices, 1), inside
+
+    def _in_plane(
+        self, array: np.ndarray, chosen: np.ndarray, clip: tuple[float, float] | None, y: Tensor, x: Tensor
+    ) -> Tensor:
+        """Chosen slices on this grid's rows and columns; a few at a time, so that a large CT is not copied."""
+        out = torch.empty(len(chosen), *self.size)
+        for start in range(0, len(chosen), AT_A_TIME):
+            part = array[chosen[start : start + AT_A_TIME]].astype(np.float32, order="C", copy=False)
+            part = part.clip(*clip) if clip else part
+            out[start : start + AT_A_TIME] = y @ torch.from_numpy(part) @ x.T
+        return out
 
     def place_back(self, values: Tensor, stack: SliceStack) -> Tensor:
-        """(..., rows, columns) on this grid -> (..., y, x) on the stack's, zero outside: the inverse of `sample`."""
+        """(..., rows, columns) on this grid -> (..., y, x) on the stack's, zero outside: the inverse in the plane."""
         y, x = (torch.from_numpy(m).to(values.device) for m in self._inverse_matrices(stack))
         return y @ values @ x.T
+
+    def slices_back(self, values: Tensor, stack: SliceStack) -> Iterator[Tensor]:
+        """(slices, ..., rows, columns) on this grid -> (..., y, x) of one slice of the stack after the other.
+
+        Slices one by one: the classes of a whole CT would not fit into memory. The inverse of `sample`.
+        """
+        if self.slice_spacing is None:
+            along = np.eye(len(stack.array), dtype=np.float32)
+        else:
+            first = -self._first_slice(stack)
+            along = resampling_matrix(len(values), self.slice_spacing, len(stack.array), stack.slice_spacing, first)
+        y, x = (torch.from_numpy(m).to(values.device) for m in self._inverse_matrices(stack))
+        for weights in along:
+            used = np.flatnonzero(weights)
+            blended = torch.tensordot(torch.from_numpy(weights[used]).to(values), values[used], 1)
+            yield y @ blended @ x.T
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,26 +201,48 @@ def neighbourhoods(chosen: np.ndarray, count: int, channels: int) -> np.ndarray:
 class Preprocessing:
     """How slices are prepared for one model; stands as JSON in weights.json.
 
-    The anatomy is found first, on an overview of the whole field of view at coarse spacing; the box around it is then
-    segmented at fine spacing. Grey values are normalised and enhanced inside what is looked at, so neither padding nor
-    cropping of the field of view changes what the network sees of the heart.
+    What differs between images of one scanner's making and a standardised one is data here. A heart MR is taken in the
+    slices it was acquired in, its anatomy is found by the network on an overview of the whole field of view, and grey
+    values are normalised inside what is looked at, so neither padding nor cropping of the field of view changes what
+    the network sees. A CT is taken in axial slices at a fixed distance around the patient's trunk, in a fixed window of
+    Hounsfield units.
 
     Attributes:
         spacing: In-plane spacing of the box in mm.
-        box: Side of the box in pixels.
-        overview_spacing: In-plane spacing of the overview in mm.
+        box: Sides (rows, columns) of the box in pixels, or one number for a square. Around a body that is larger, the
+            box is larger.
+        overview_spacing: In-plane spacing in mm of the overview that tells where the box lies.
         percentiles: Grey values at these percentiles become -1 and 1; beyond them they are clipped.
         enhancement: What makes the second image.
         mirror: Whether each slice of the box is also shown mirrored and both answers are averaged, which takes twice
             the time. Only for a model that was trained with mirrored slices.
+        plane: Whether slices are looked at as they were `acquired`, or `axial` ones of the patient.
+        slice_spacing: Distance in mm to which slices are resampled; None for the image's own.
+        grey_window: Grey values that become -1 and 1 where they mean the same in every image, as Hounsfield units do;
+            None where they do not, for `percentiles`.
+        locate: What the box is centred on: the `anatomy`, as the network finds it on the overview, or the `body`.
     """
 
     spacing: float = 1.5
-    box: int = 112
+    box: tuple[int, int] = (112, 112)
     overview_spacing: float = 3.0
     percentiles: tuple[float, float] = PERCENTILES
     enhancement: Enhancement = field(default_factory=Enhancement)
     mirror: bool = False
+    plane: Literal["acquired", "axial"] = "acquired"
+    slice_spacing: float | None = None
+    grey_window: tuple[float, float] | None = None
+    locate: Literal["anatomy", "body"] = "anatomy"
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if an option has no such value."""
+        rows, columns = (self.box, self.box) if isinstance(self.box, int) else self.box
+        object.__setattr__(self, "box", (int(rows), int(columns)))
+        for name, known in (("plane", ("acquired", "axial")), ("locate", ("anatomy", "body"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"'{name}' of the preprocessing is '{getattr(self, name)}', not one of {known}")
+        if self.locate == "body" and self.grey_window is None:
+            raise ValueError("the preprocessing finds a body by grey values that are known: give 'grey_window'")
 
     @classmethod
     def from_dict(cls, options: dict[str, Any]) -> Preprocessing:
@@ -160,25 +250,61 @@ class Preprocessing:
         options = dict(options)
         options["enhancement"] = Enhancement(**options.get("enhancement", {}))
         options["percentiles"] = tuple(options.get("percentiles", cls.percentiles))
+        if options.get("grey_window") is not None:
+            low, high = options["grey_window"]
+            options["grey_window"] = float(low), float(high)
         return cls(**options)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""
-        return {**asdict(self), "percentiles": list(self.percentiles)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    def stack(self, volume: Volume) -> SliceStack:
+        """The slices of a volume that are looked at."""
+        return SliceStack.axial(volume) if self.plane == "axial" else SliceStack.of(volume)
 
     def overview(self, stack: SliceStack) -> View:
         """The whole field of view at coarse spacing, at least as large as a box."""
         extent = stack.extent_mm
         size = np.maximum(self.box, np.ceil(extent / self.overview_spacing / PATCH) * PATCH).astype(int)
         center = (extent - stack.spacing) / 2
-        return View(_pair(center, float), _pair(size, int), self.overview_spacing)
+        return View(_pair(center, float), _pair(size, int), self.overview_spacing, self.slice_spacing)
 
-    def box_around(self, center: tuple[float, float]) -> View:
-        """The box around a place (y, x) in mm."""
-        return View(center, (self.box, self.box), self.spacing)
+    def box_around(self, center: tuple[float, float], size: tuple[int, int] | None = None) -> View:
+        """The box around a place (y, x) in mm; of the usual size, or of another (rows, columns)."""
+        return View(center, size or self.box, self.spacing, self.slice_spacing)
+
+    def box_around_body(self, stack: SliceStack) -> View:
+        """The box around the patient's trunk, which is found by the grey values alone; large enough for all of it."""
+        if self.grey_window is None:
+            raise ValueError("A body is found by grey values that are known: give 'grey_window'.")
+        low, high = self.grey_window
+        step = self.overview_spacing
+        size = _pair(np.maximum(1, np.ceil(stack.extent_mm / step - 1e-6)), int)
+        view = View(self.overview(stack).center, size, step, step)
+        slices, inside = self.sample(stack, view)
+        tissue = (slices > low + AIR * (high - low)) & (inside > 0.5)
+        (y, x), extent = find_body(tissue.numpy(), (step, step, step))
+        needed = np.ceil(np.array(extent) / self.spacing / PATCH) * PATCH
+        return self.box_around((view.first[0] + y, view.first[1] + x), _pair(np.maximum(self.box, needed), int))
+
+    def sample(self, stack: SliceStack, view: View, chosen: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+        """The stack in a view, as `View.sample` gives it.
+
+        Grey values are clipped at a fixed window first: the air around a patient and metal inside would otherwise
+        darken or brighten the pixels next to them, more so in a coarse image than in a fine one.
+        """
+        return view.sample(stack, chosen, self.grey_window)
 
     def window(self, slices: Tensor, inside: Tensor) -> tuple[float, float]:
-        """Grey values (low, high) at the percentiles of all slices' pixels inside the field of view."""
+        """Grey values (low, high) that become -1 and 1: the fixed ones, or those at the percentiles.
+
+        Args:
+            slices: (slices, rows, columns).
+            inside: (rows, columns), above 0.5 inside the field of view, whose pixels count.
+        """
+        if self.grey_window is not None:
+            return self.grey_window
         values = slices[:, inside > 0.5].numpy()
         low, high = np.percentile(values, self.percentiles) if values.size else (0.0, 1.0)
         return float(low), float(max(high, low + 1e-6 * max(abs(low), 1.0)))
@@ -190,13 +316,13 @@ class Preprocessing:
             stack: The slices.
             view: Where to look.
             channels: Of the network: the slice and, for more than one, its neighbours.
-            chosen: Slices that are wanted; None for all of them.
+            chosen: Slices of the view that are wanted; None for all of them.
         """
-        count = len(stack.array)
+        count = view.slices(stack)
         around = neighbourhoods(np.arange(count) if chosen is None else chosen, count, channels)
         used = np.unique(around[around >= 0])
         shown = np.where(around >= 0, np.searchsorted(used, around), -1)
-        raw, inside = view.sample(stack if len(used) == count else replace(stack, array=stack.array[used]))
+        raw, inside = self.sample(stack, view, used)
         image = to_unit_interval(raw, *self.window(raw, inside))
         image = torch.where(inside > 0.5, image, -1.0)
         return Slices(image, self.enhancement(image), view, torch.from_numpy(shown))

@@ -1,12 +1,13 @@
-"""A Volume seen as the parallel slices it was acquired in."""
+"""A Volume seen as parallel slices: those it was acquired in, or axial ones."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import permutations
 
 import numpy as np
 
-from dinsegment.volume import Volume
+from dinsegment.volume import RAS_FROM_LPS, Volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,11 +18,17 @@ class SliceStack:
         array: (slices, y, x), a view of the Volume's voxels.
         spacing: In-plane spacing (y, x) in mm.
         axis: Axis of the Volume's array, 0 (k) to 2 (i), that became the first.
+        slice_spacing: Distance of the slices in mm.
+        transposed: Whether the other two axes changed places.
+        flipped: Which of the stack's axes (slices, y, x) run against the Volume's.
     """
 
     array: np.ndarray
     spacing: tuple[float, float]
     axis: int
+    slice_spacing: float = 1.0
+    transposed: bool = False
+    flipped: tuple[bool, bool, bool] = (False, False, False)
 
     @classmethod
     def of(cls, volume: Volume) -> SliceStack:
@@ -42,11 +49,39 @@ class SliceStack:
         if array.shape[axis] > 1 and 1 in array.shape:
             axis = array.shape.index(1)
         in_plane = np.delete(spacing, axis)
-        return cls(np.moveaxis(array, axis, 0), (float(in_plane[0]), float(in_plane[1])), axis)
+        return cls(np.moveaxis(array, axis, 0), (float(in_plane[0]), float(in_plane[1])), axis, float(spacing[axis]))
+
+    @classmethod
+    def axial(cls, volume: Volume) -> SliceStack:
+        """The axial slices of a Volume of any orientation, without copying it.
+
+        Slices run from inferior to superior, y from anterior to posterior and x from right to left, which are the axes
+        of LPS and of DICOM; each is the voxel axis closest to it, so no voxel is moved.
+        """
+        directions = (RAS_FROM_LPS @ volume.ijk_to_ras)[:3, 2::-1] / volume.spacing  # columns are (k, j, i) in LPS
+        wanted = directions[::-1]  # rows S, P, L: those of (slices, y, x)
+        axes = max(permutations(range(3)), key=lambda p: sum(abs(wanted[row, axis]) for row, axis in enumerate(p)))
+        seen = cls(
+            volume.array,
+            (float(volume.spacing[axes[1]]), float(volume.spacing[axes[2]])),
+            axes[0],
+            float(volume.spacing[axes[0]]),
+            axes[1] > axes[2],
+            tuple(bool(wanted[row, axis] < 0) for row, axis in enumerate(axes)),
+        )
+        return seen.like(volume.array)
+
+    def like(self, array: np.ndarray) -> SliceStack:
+        """Another array (k, j, i) of the same Volume's grid, seen in the same way."""
+        seen = np.moveaxis(array, self.axis, 0)
+        seen = seen.swapaxes(1, 2) if self.transposed else seen
+        return replace(self, array=np.flip(seen, [n for n, f in enumerate(self.flipped) if f]))
 
     def to_volume_axes(self, array: np.ndarray) -> np.ndarray:
-        """(slices, y, x) -> the axis order of the Volume's array: the inverse of `of`."""
-        return np.ascontiguousarray(np.moveaxis(array, 0, self.axis))
+        """(slices, y, x) -> the axes of the Volume's array: the inverse of `of` and `axial`."""
+        back = np.flip(array, [n for n, f in enumerate(self.flipped) if f])
+        back = back.swapaxes(1, 2) if self.transposed else back
+        return np.ascontiguousarray(np.moveaxis(back, 0, self.axis))
 
     @property
     def extent_mm(self) -> np.ndarray:

@@ -77,6 +77,11 @@ class Task:
         chamber: Label of the cavity whose volume over the cardiac phases gives the ejection fraction; None if nothing
             beats.
         muscle: Label of the muscle whose mass is reported with it.
+        one_organ: Whether all segments hang together, so that what lies apart is a mistake; otherwise each segment is
+            one piece of its own.
+        pairs: Labels of the left and the right one of organs that come in pairs.
+        grey_window: Grey values (low, high) that are looked at where they mean the same in every image, in Hounsfield
+            units; None where each image has its own range.
     """
 
     name: str
@@ -85,6 +90,9 @@ class Task:
     segments: tuple[Segment, ...]
     chamber: int | None = None
     muscle: int | None = None
+    one_organ: bool = False
+    pairs: tuple[tuple[int, int], ...] = ()
+    grey_window: tuple[float, float] | None = None
 
     @property
     def classes(self) -> int:
@@ -107,6 +115,7 @@ HEART = Task(
     ),
     chamber=3,
     muscle=2,
+    one_organ=True,
 )
 
 KIDNEY = Code("SCT", "64033007", "Kidney")
@@ -117,6 +126,8 @@ ABDOMEN = Task(
     name="abdomen",
     title="Abdomen",
     modality="CT",
+    pairs=((3, 4),),
+    grey_window=(-125.0, 275.0),
     segments=(
         Segment(1, "Aorta", "Aorta", Code("SCT", "15825003", "Aorta"), (224, 97, 76)),
         Segment(2, "Gallbladder", "GB", Code("SCT", "28231008", "Gallbladder"), (139, 150, 98)),

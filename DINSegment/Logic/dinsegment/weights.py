@@ -129,7 +129,7 @@ def find_entry(name: str | None, task: Task | None, folder: Path | None = None) 
 
     Args:
         name: As weights.json says, or the folder of a training run, which has a weights.json of its own.
-        task: What it has to segment.
+        task: What it has to segment; None for any task.
         folder: Of weights.json, if not models_folder().
 
     Raises:
@@ -367,7 +367,7 @@ def build_model(entry: ModelEntry, weights: dict[str, Tensor]) -> Model:
 
 def load_model(
     name: str | None,
-    task: Task,
+    task: Task | None,
     folder: Path | None = None,
     *,
     progress: Progress | None = None,
@@ -381,7 +381,7 @@ def load_model(
 
     Args:
         name: Its name in weights.json, or the folder of a training run; the task's first one if None.
-        task: What it has to segment.
+        task: What it has to segment; None for any task.
         folder: Of weights.json, if not models_folder().
         progress: Called while weights are downloaded, with the fraction done and what is being done.
         cancelled: Asked several times a second; True stops a download, which can be resumed.

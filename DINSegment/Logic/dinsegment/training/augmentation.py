@@ -114,8 +114,8 @@ class Augmentation:
         for axis in range(2):
             if _chance(self.flip, random):
                 matrix[:, axis] *= -1
-        ticks = torch.arange(preprocessing.box, dtype=torch.float32) - (preprocessing.box - 1) / 2
-        pixels = torch.stack(torch.meshgrid(ticks, ticks, indexing="ij"), dim=-1)
+        ticks = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in preprocessing.box]
+        pixels = torch.stack(torch.meshgrid(*ticks, indexing="ij"), dim=-1)
         pixels = pixels @ matrix.T + center
         share, deviation = self.elastic
         if _chance(share, random):
@@ -132,7 +132,7 @@ class Augmentation:
             image = F.interpolate(coarse, image.shape[1:], mode="bilinear")[0]
         share, deviation = self.bias
         if _chance(share, random):
-            field = _smooth_field(1, image.shape[-1], 3, random)[..., 0].to(image.device)
+            field = _smooth_field(1, image.shape[1:], 3, random)[..., 0].to(image.device)
             image = image * torch.exp(deviation * field)
         share, largest = self.noise
         if _chance(share, random):
@@ -155,10 +155,10 @@ def _normal(deviation: float, random: torch.Generator) -> float:
     return deviation * float(torch.randn(1, generator=random).clamp(-2.5, 2.5))
 
 
-def _smooth_field(channels: int, size: int, knots: int, random: torch.Generator) -> Tensor:
-    """A smooth random field (size, size, channels) of about unit standard deviation."""
+def _smooth_field(channels: int, size: tuple[int, int], knots: int, random: torch.Generator) -> Tensor:
+    """A smooth random field (rows, columns, channels) of about unit standard deviation."""
     coarse = torch.randn(1, channels, knots, knots, generator=random)
-    return F.interpolate(coarse, (size, size), mode="bicubic", align_corners=True)[0].permute(1, 2, 0)
+    return F.interpolate(coarse, tuple(size), mode="bicubic", align_corners=True)[0].permute(1, 2, 0)
 
 
 def _field_of_view(shape: torch.Size, random: torch.Generator) -> Tensor:

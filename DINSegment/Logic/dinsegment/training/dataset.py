@@ -11,7 +11,6 @@ from torch import Tensor
 
 from dinsegment.errors import InputError
 from dinsegment.preprocessing import Preprocessing, View, decide
-from dinsegment.slices import SliceStack
 from dinsegment.tasks import Task
 from dinsegment.training.cases import Case
 
@@ -56,43 +55,70 @@ class TrainingStack:
 def prepare(case: Case, task: Task, preprocessing: Preprocessing) -> TrainingStack:
     """Reads a case and resamples it as inference does, around the experts' anatomy."""
     volume, labels = case.read(task)
-    stack = SliceStack.of(volume)
-    truth = SliceStack(np.moveaxis(labels, stack.axis, 0), stack.spacing, stack.axis)
+    stack = preprocessing.stack(volume)
     extent = stack.extent_mm
     size = np.maximum(1, np.round(extent / preprocessing.spacing)).astype(int)
     middle = (extent - stack.spacing) / 2
-    view = View((middle[0], middle[1]), (int(size[0]), int(size[1])), preprocessing.spacing)
-    _, rows, columns = np.nonzero(truth.array)
+    shape, spacing = (int(size[0]), int(size[1])), preprocessing.spacing
+    view = View((middle[0], middle[1]), shape, spacing, preprocessing.slice_spacing)
+    truth = stack.like(labels).array
+    _, rows, columns = np.nonzero(truth)
     if not len(rows):
         raise InputError(f"'{case.labels}' has no label above 0: there is nothing to learn from.")
-    center = (float(rows.mean()) * stack.spacing[0], float(columns.mean()) * stack.spacing[1])
-    low, high = preprocessing.window(*preprocessing.box_around(center).sample(stack))
-    image, inside = view.sample(stack)
+    if preprocessing.locate == "body":
+        center = preprocessing.box_around_body(stack).center
+    else:
+        center = (float(rows.mean()) * stack.spacing[0], float(columns.mean()) * stack.spacing[1])
+    low, high = preprocessing.window(*preprocessing.sample(stack, preprocessing.box_around(center)))
+    image, inside = preprocessing.sample(stack, view)
     overview = preprocessing.window(image, inside)
-    masks = (truth.array == s.label for s in task.segments)
-    soft = [view.sample(SliceStack(m.astype(np.float32), stack.spacing, stack.axis))[0] for m in masks]
+    masks = (replace(stack, array=truth == s.label) for s in task.segments)
+    soft = [view.sample(mask)[0] for mask in masks]
     return TrainingStack(
         image=((image - low) / (high - low)).half(),
         masks=(torch.stack(soft, 1) * 255).round().to(torch.uint8),
-        center=tuple(float(c - f) / preprocessing.spacing for c, f in zip(center, view.first, strict=True)),
+        center=tuple(float(c - f) / spacing for c, f in zip(center, view.first, strict=True)),
         overview_window=((overview[0] - low) / (high - low), (overview[1] - low) / (high - low)),
-        slice_spacing=float(volume.spacing[stack.axis]),
-        spacing=preprocessing.spacing,
+        slice_spacing=preprocessing.slice_spacing or stack.slice_spacing,
+        spacing=spacing,
     )
 
 
 class SliceSampler:
-    """Draws slices of all stacks in random order, each once an epoch. Its state is its epoch and its seed."""
+    """Draws slices of all stacks in random order. Its state is its epoch and its seed.
 
-    def __init__(self, stacks: Sequence[TrainingStack], batch: int, seed: int) -> None:
+    Args:
+        stacks: What to draw from.
+        batch: Slices a step.
+        seed: Of the order.
+        balance: 0 draws each slice once an epoch; 1 draws every segment, and the slices without any, equally often;
+            values between mix both. An epoch has as many slices in any case.
+    """
+
+    def __init__(self, stacks: Sequence[TrainingStack], batch: int, seed: int, balance: float = 0.0) -> None:
         self.index = [(n, k) for n, stack in enumerate(stacks) for k in range(len(stack.image))]
         self.batch = batch
         self.seed = seed
+        self.shares = _shares(stacks, balance) if balance else None
 
     def __len__(self) -> int:
         return len(self.index) // self.batch
 
     def epoch(self, number: int) -> list[list[tuple[int, int]]]:
         """Batches of (stack, slice) of that epoch; the rest that fills no batch is left out."""
-        order = np.random.default_rng((self.seed, number)).permutation(len(self.index))
+        random = np.random.default_rng((self.seed, number))
+        order = random.permutation(len(self.index))
+        if self.shares is not None:  # systematic sampling: a slice comes as often as its share says, or once more
+            ends = np.cumsum(self.shares[order]) * len(order)
+            ends[-1] = len(order)  # however its sum was rounded
+            order = random.permutation(order[np.searchsorted(ends, np.arange(len(order)) + random.random())])
         return [[self.index[i] for i in order[n * self.batch : (n + 1) * self.batch]] for n in range(len(self))]
+
+
+def _shares(stacks: Sequence[TrainingStack], balance: float) -> np.ndarray:
+    """How often each slice of all stacks is drawn, (slices,), in sum 1."""
+    present = np.concatenate([(stack.masks > 127).flatten(2).any(2).numpy() for stack in stacks])
+    present = np.concatenate((present, ~present.any(1, keepdims=True)), axis=1).astype(float)
+    present = present[:, present.any(0)]
+    balanced = (present / present.sum(0)).mean(1)
+    return balance * balanced + (1 - balance) / len(present)

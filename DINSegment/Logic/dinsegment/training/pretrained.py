@@ -12,7 +12,6 @@ from torch import Tensor
 
 from dinsegment.errors import InputError, ModelError
 from dinsegment.network import DIN, Comparator
-from dinsegment.tasks import Task
 
 SOURCES = {
     ((96, 192, 384, 768), (3, 3, 9, 3)): "convnext_tiny",
@@ -71,24 +70,22 @@ def _for_encoder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def load_start(network: DIN | Comparator, start: str, task: Task) -> None:
+def load_start(network: DIN | Comparator, start: str) -> None:
     """Loads the weights of a model of the same network.
 
     Where that model sees a slice alone and the network its neighbours as well, the neighbours' weights start with 0:
-    the network begins with what the model knows.
+    the network begins with what the model knows. Where it has other classes, as a model of another task has, the last
+    layer starts with the network's own.
 
     Args:
         network: What is trained.
         start: A weights file (.safetensors), or the name of a model in weights.json.
-        task: Of the training.
-
     Raises:
         InputError: The file cannot be read, or its weights are not this network's.
         ModelError: There is no such model.
     """
-    weights = _weights(start, task)
     own = network.state_dict()
-    weights = {k: _with_neighbours(v, own[k]) if k in own else v for k, v in weights.items()}
+    weights = {k: _fitted(v, own[k], network.config.classes) if k in own else v for k, v in _weights(start).items()}
     differs = sorted(k for k in own.keys() | weights.keys() if k not in own or k not in weights)
     differs += [k for k in own if k in weights and own[k].shape != weights[k].shape]
     if differs:
@@ -96,15 +93,22 @@ def load_start(network: DIN | Comparator, start: str, task: Task) -> None:
     network.load_state_dict(weights)
 
 
-def _weights(start: str, task: Task) -> dict[str, Tensor]:
+def _weights(start: str) -> dict[str, Tensor]:
     from dinsegment.weights import load_model
 
     if not Path(start).is_file():
-        return dict(load_model(start, task).network.state_dict())
+        return dict(load_model(start, None).network.state_dict())
     try:
         return {k: v.float() if v.is_floating_point() else v for k, v in load_file(start).items()}
     except (OSError, SafetensorError) as error:
         raise InputError(f"The weights '{start}' cannot be read: give a .safetensors file.") from error
+
+
+def _fitted(value: Tensor, own: Tensor, classes: int) -> Tensor:
+    """A tensor as the network can take it: of its own classes, and with neighbours if it sees them."""
+    if own.ndim and value.ndim == own.ndim and len(own) == classes != len(value) and value.shape[1:] == own.shape[1:]:
+        return own
+    return _with_neighbours(value, own)
 
 
 def _with_neighbours(value: Tensor, own: Tensor) -> Tensor:

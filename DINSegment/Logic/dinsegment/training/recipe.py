@@ -36,7 +36,8 @@ class Recipe:
         weight_decay: Of AdamW.
         warmup_steps: Steps of linear warm-up.
         batch: Slices a step.
-        epochs: Each slice is seen once an epoch.
+        epochs: As many slices are seen in an epoch as there are.
+        balance: How far rare segments are drawn more often, 0 to 1 (see SliceSampler).
         ema: Decay of the moving average of the weights, which is what is validated and kept.
         validate_every: Epochs between validations.
         seed: Of weights, order and augmentation.
@@ -54,6 +55,7 @@ class Recipe:
     warmup_steps: int = 150
     batch: int = 12
     epochs: int = 40
+    balance: float = 0.0
     ema: float = 0.995
     validate_every: int = 4
     seed: int = 1

@@ -241,7 +241,7 @@ class Trainer:
         recipe = self.recipe
         ensure_writable_folder(self.output)
         stacks = self._stacks()
-        sampler = SliceSampler(stacks, recipe.batch, recipe.seed)
+        sampler = SliceSampler(stacks, recipe.batch, recipe.seed, recipe.balance)
         if not len(sampler):
             raise InputError(
                 f"The training cases have {len(sampler.index)} slices, fewer than the batch of {recipe.batch} in "
@@ -292,7 +292,7 @@ class Trainer:
         if self.options.pretrained and self.options.start:
             raise InputError("A run starts with ImageNet's weights or with those of a model: give one of them.")
         if self.options.start:
-            load_start(self.network, self.options.start, self.recipe.task)
+            load_start(self.network, self.options.start)
         else:
             load_pretrained(self.network)
 
@@ -415,7 +415,7 @@ class Trainer:
             if self.fabric.world_size == 1:
                 self._check_time(0.0)
             volume, truth = case.read(self.recipe.task)
-            labels = predict(runner, self.recipe.preprocessing, volume)
+            labels = predict(runner, self.recipe.preprocessing, volume, self.recipe.task)
             scores.append([dice(labels, truth, s.label) for s in self.recipe.task.segments])
         means = np.mean(scores, axis=0)
         mean = float(means.mean())
