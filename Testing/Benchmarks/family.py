@@ -56,15 +56,15 @@ def measure(recipe: Recipe, device: torch.device, repeat: int) -> str:
     network = freeze(build_network(recipe.network)).to(device)
     parameters = sum(p.numel() for p in network.parameters()) / 1e6
     box, channels = recipe.preprocessing.box, recipe.network.in_channels
-    one = torch.rand(1, channels, box, box, device=device)
+    one = torch.rand(1, channels, *box, device=device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(one, one)
     macs = counter.get_total_flops() / 2e9
     volume = heart_phantom(slices=10).volume
     runner = Runner(network, device)
-    whole = seconds(lambda: predict(runner, recipe.preprocessing, volume), device, repeat)
+    whole = seconds(lambda: predict(runner, recipe.preprocessing, volume, recipe.task), device, repeat)
     batch = MAX_BATCH[device.type]
-    many = torch.rand(batch, channels, box, box, device=device).to(memory_format=torch.channels_last)
+    many = torch.rand(batch, channels, *box, device=device).to(memory_format=torch.channels_last)
     dtype = autocast_dtype(device)
 
     def forward() -> None:

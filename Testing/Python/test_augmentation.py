@@ -89,6 +89,21 @@ def test_labels_stay_on_their_image(step):
     assert found == {0, 1, 2, 3}
 
 
+def test_a_box_that_is_no_square_is_filled_by_every_step():
+    stack, wide = drawn_heart(), replace(PREPROCESSING, box=(48, 80))
+    plain, truth = augmented(stack, preprocessing=wide)
+    assert plain.shape == truth.shape == (48, 80)
+    square, labels = augmented(stack, preprocessing=replace(PREPROCESSING, box=(48, 48)))
+    assert torch.equal(truth[:, 16:-16], labels)  # the same middle
+    torch.testing.assert_close(plain[:, 16:-16], square, rtol=0, atol=1e-5)
+    everything = Augmentation(**{**GEOMETRIC, "overview": 0.3}, **INTENSITY, crop=0.5)
+    for seed in range(6):
+        image, labels = augmented(stack, replace(OFF, **GEOMETRIC | {"overview": 0.3}), seed, preprocessing=wide)
+        assert_aligned(image, labels)
+        image, labels = augmented(stack, everything, seed, preprocessing=wide)
+        assert image.shape == labels.shape == (48, 80) and image.isfinite().all()
+
+
 @each("step", GEOMETRIC)
 def test_each_geometric_step_moves_the_labels(step):
     stack = drawn_heart()

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from dinsegment.measurements import cardiac_function, function_from_volumes, report, segment_volumes
-from dinsegment.quality import findings
 from dinsegment.segmentation import Segmentation
 from dinsegment.tasks import HEART
 from dinsegment.volume import Volume
@@ -105,15 +104,3 @@ def test_labels_have_to_be_the_tasks():
         segmentation(cavity(5) + np.uint8(1) * (cavity(5) == 3))
     with pytest.raises(ValueError, match="do not fit the grid"):
         replace(segmentation(cavity(5)), labels=np.zeros((1, 2, 3), np.uint8))
-
-
-def test_findings():
-    volume = Volume(cavity(5).astype(np.float32), np.eye(4), name="scan", modality="MR")
-    full = cavity(5)
-    full[3, 9, 9] = 1
-    assert findings(volume, full, HEART) == ()
-    assert findings(replace(volume, modality=None), full, HEART) == ()
-    assert "'scan' looks like CT" in findings(replace(volume, modality="CT"), full, HEART)[0]
-    assert "looks like CT" in findings(replace(volume, array=volume.array - 900, modality=None), full, HEART)[0]
-    assert findings(volume, cavity(5), HEART) == ("Not found in 'scan': right ventricle.",)
-    assert "Nothing was found" in findings(volume, full * 0, HEART)[0]

@@ -6,7 +6,16 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dinsegment.postprocessing import keep_one_organ, largest_component
+from dinsegment.postprocessing import (
+    APART_MM,
+    keep_largest_pieces,
+    keep_one_organ,
+    largest_component,
+    postprocess,
+    tell_sides,
+)
+from dinsegment.slices import SliceStack
+from dinsegment.tasks import ABDOMEN, HEART
 
 
 def flood(mask, start):
@@ -68,3 +77,169 @@ def test_one_organ_keeps_all_its_segments_and_no_island():
 def test_nothing_found_stays_nothing():
     assert not keep_one_organ(np.zeros((2, 3, 3), np.uint8)).any()
     assert not largest_component(np.zeros((2, 3, 3), bool)).any()
+
+
+# --- organs that are one piece each ---------------------------------------------------------------
+
+
+def test_each_segment_keeps_its_largest_piece():
+    labels = np.zeros((3, 10, 12), np.uint8)
+    labels[:, 1:5, 1:5] = 5
+    labels[:, 1:3, 5:8] = 7  # touches 5, which does not make them one
+    expected = labels.copy()
+    labels[0, 8, 1:4] = 5
+    labels[2, 8, 8:11] = 7
+    labels[1, 8, 5] = 2  # the only piece of its segment
+    expected[1, 8, 5] = 2
+    before = labels.copy()
+    kept = keep_largest_pieces(labels)
+    np.testing.assert_array_equal(kept, expected)
+    np.testing.assert_array_equal(labels, before)
+    assert kept.dtype == np.uint8
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(*[st.integers(1, 7)] * 3), st.floats(0, 0.9), st.integers(0, 2**32 - 1))
+def test_largest_pieces_are_those_of_each_segment_alone(shape, share, seed):
+    random = np.random.default_rng(seed)
+    labels = (random.integers(1, 5, shape) * (random.random(shape) < share)).astype(np.uint8)
+    kept = keep_largest_pieces(labels)
+    for label in range(1, 5):
+        np.testing.assert_array_equal(kept == label, largest_component(labels == label))
+
+
+# --- left and right -------------------------------------------------------------------------------
+
+LEFT, RIGHT, OTHER = 3, 4, 5
+X_SPACING = 2.0
+AT_RIGHT, AT_LEFT = slice(20, 36), slice(80, 96)  # columns, from the patient's right to the left: 120 mm apart
+
+
+def abdomen(*organs):
+    """Labels of axial slices (8, 24, 120): each organ is (columns, label), or (columns, label, slices)."""
+    labels = np.zeros((8, 24, 120), np.uint8)
+    labels[:, 2:6, 10:110] = OTHER
+    for columns, label, *slices in organs:
+        labels[slices[0] if slices else slice(1, 7), 10:18, columns] = label
+    return labels
+
+
+def told(labels, pair=(LEFT, RIGHT), x_spacing=X_SPACING):
+    before = labels.copy()
+    result = tell_sides(labels, pair, x_spacing)
+    np.testing.assert_array_equal(labels, before)  # the input is as it was
+    assert result.dtype == labels.dtype
+    return result
+
+
+def test_sides_that_are_right_stay():
+    labels = abdomen((AT_RIGHT, RIGHT), (AT_LEFT, LEFT))
+    np.testing.assert_array_equal(told(labels), labels)
+
+
+def test_one_kidney_with_both_labels_becomes_what_most_of_it_is():
+    mixed = abdomen((AT_RIGHT, RIGHT), (AT_LEFT, LEFT), (slice(80, 85), RIGHT))
+    np.testing.assert_array_equal(told(mixed), abdomen((AT_RIGHT, RIGHT), (AT_LEFT, LEFT)))
+    across_slices = abdomen((AT_RIGHT, RIGHT), (AT_RIGHT, LEFT, slice(1, 3)))
+    np.testing.assert_array_equal(told(across_slices), abdomen((AT_RIGHT, RIGHT)))
+
+
+def test_two_kidneys_with_the_same_label_are_told_apart_by_where_they_lie():
+    for same in (LEFT, RIGHT):
+        labels = abdomen((AT_RIGHT, same), (AT_LEFT, same))
+        np.testing.assert_array_equal(told(labels), abdomen((AT_RIGHT, RIGHT), (AT_LEFT, LEFT)))
+    # Also where one of them was labelled as both, and most of it is wrong.
+    labels = abdomen((AT_RIGHT, LEFT), (slice(20, 24), RIGHT), (AT_LEFT, LEFT))
+    np.testing.assert_array_equal(told(labels), abdomen((AT_RIGHT, RIGHT), (AT_LEFT, LEFT)))
+
+
+def test_a_horseshoe_kidney_stays_as_it_is():
+    labels = abdomen((slice(20, 58), RIGHT), (slice(58, 96), LEFT))
+    np.testing.assert_array_equal(told(labels), labels)
+
+
+def test_a_single_kidney_is_what_it_was_called():
+    for columns in (AT_RIGHT, AT_LEFT):
+        for label in (LEFT, RIGHT):
+            labels = abdomen((columns, label))
+            np.testing.assert_array_equal(told(labels), labels)
+
+
+def test_two_pieces_of_one_kidney_are_one_side():
+    """A cyst or a gap of the labels parts a kidney into two, one above the other."""
+    labels = abdomen((AT_LEFT, LEFT, slice(0, 3)), (AT_LEFT, LEFT, slice(5, 8)))
+    np.testing.assert_array_equal(told(labels), labels)
+
+
+def test_how_far_two_kidneys_lie_apart_is_in_millimetres():
+    labels = abdomen((AT_RIGHT, LEFT), (AT_LEFT, LEFT))  # 60 columns from middle to middle
+    for spacing, apart in ((0.9 * APART_MM / 60, False), (1.1 * APART_MM / 60, True)):
+        assert (RIGHT in told(labels, x_spacing=spacing)) == apart
+
+
+def test_islands_tell_nothing_about_sides():
+    labels = abdomen((AT_RIGHT, RIGHT), (slice(90, 92), RIGHT, slice(2, 3)), (slice(100, 102), LEFT, slice(2, 3)))
+    np.testing.assert_array_equal(told(labels), labels)
+
+
+def test_the_order_of_the_labels_makes_no_difference():
+    labels = abdomen((AT_RIGHT, LEFT), (AT_LEFT, LEFT), (slice(80, 83), RIGHT))
+    swapped = np.array([0, 1, 2, RIGHT, LEFT, 5], np.uint8)[labels]
+    expected = np.array([0, 1, 2, RIGHT, LEFT, 5], np.uint8)[told(labels)]
+    np.testing.assert_array_equal(told(swapped, pair=(RIGHT, LEFT)), expected)
+
+
+def test_a_mirrored_patient_has_mirrored_sides():
+    for organs in (
+        [(AT_RIGHT, LEFT), (AT_LEFT, LEFT)],
+        [(AT_RIGHT, RIGHT), (AT_LEFT, LEFT), (slice(80, 83), RIGHT)],
+        [(slice(20, 58), RIGHT), (slice(58, 96), LEFT)],
+    ):
+        labels = abdomen(*organs)
+        mirrored = told(np.ascontiguousarray(labels[:, :, ::-1]), pair=(RIGHT, LEFT))
+        np.testing.assert_array_equal(mirrored[:, :, ::-1], told(labels))
+        upside_down = told(np.ascontiguousarray(labels[::-1, ::-1]))
+        np.testing.assert_array_equal(upside_down[::-1, ::-1], told(labels))
+
+
+def test_without_the_pair_nothing_happens():
+    labels = abdomen()
+    np.testing.assert_array_equal(told(labels), labels)
+    assert not told(np.zeros((2, 3, 4), np.uint8)).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 60)), st.floats(0, 0.6), st.integers(0, 2**32 - 1)
+)
+def test_telling_sides_only_exchanges_the_pair_and_is_done_once(shape, share, seed):
+    random = np.random.default_rng(seed)
+    labels = (random.integers(1, 6, shape) * (random.random(shape) < share)).astype(np.uint8)
+    result = told(labels)
+    pair = np.isin(labels, (LEFT, RIGHT))
+    np.testing.assert_array_equal(np.isin(result, (LEFT, RIGHT)), pair)
+    np.testing.assert_array_equal(result[~pair], labels[~pair])
+    np.testing.assert_array_equal(told(result), result)
+
+
+# --- what a task says -----------------------------------------------------------------------------
+
+
+def test_a_heart_is_one_organ():
+    labels = np.zeros((4, 8, 8), np.uint8)
+    labels[1:3, 2:5, 2], labels[1:3, 2:5, 3], labels[0, 7, 7] = 1, 2, 1
+    kept = postprocess(labels, HEART, SliceStack(np.zeros(labels.shape, np.float32), (1.4, 1.4), 0, 8.0))
+    np.testing.assert_array_equal(kept, keep_one_organ(labels))
+    assert not kept[0].any() and set(np.unique(kept)) == {0, 1, 2}
+
+
+def test_an_abdomen_has_its_kidneys_on_their_sides_and_no_islands():
+    assert ABDOMEN.pairs == ((LEFT, RIGHT),)
+    labels = abdomen((AT_RIGHT, LEFT), (AT_LEFT, LEFT), (slice(80, 84), RIGHT), (slice(100, 102), RIGHT, slice(0, 1)))
+    labels[7, 22:, :3] = OTHER
+    stack = SliceStack(np.zeros(labels.shape, np.float32), (3.0, X_SPACING), 0, 5.0)
+    expected = abdomen((AT_RIGHT, RIGHT), (AT_LEFT, LEFT))
+    np.testing.assert_array_equal(postprocess(labels, ABDOMEN, stack), expected)
+    # It is the columns' spacing that counts.
+    narrow = SliceStack(np.zeros(labels.shape, np.float32), (3.0, 0.5), 0, 5.0)
+    assert not (postprocess(labels, ABDOMEN, narrow)[:, :, AT_RIGHT] == RIGHT).any()

@@ -152,6 +152,11 @@ def covering(stack, spacing):
     return View(tuple(float(c) for c in (extent - stack.spacing) / 2), size, spacing)
 
 
+def back_of(view, values, stack):
+    """What `slices_back` gives, all slices in one array."""
+    return torch.stack(list(view.slices_back(values, stack))).numpy()
+
+
 def test_first_pixel_of_a_view_lies_half_its_size_before_the_centre():
     assert View((10.0, 20.0), (5, 4), 2.0).first == (6.0, 17.0)
 
@@ -164,7 +169,7 @@ def test_smooth_images_survive_a_view_and_back(spacing_y, spacing_x, spacing, se
     slices, inside = view.sample(stack)
     assert slices.shape == (2, *view.size) and inside.shape == view.size
     assert set(inside.unique().round(decimals=4).tolist()) <= {0.0, 1.0}
-    back = view.place_back(slices, stack).numpy()
+    back = back_of(view, slices, stack)
     assert back.shape == stack.array.shape
     inner = (slice(None), slice(3, -3), slice(3, -3))
     assert np.abs(back[inner] - stack.array[inner]).max() < 0.05 * 1000
@@ -176,7 +181,7 @@ def test_a_view_on_the_same_grid_is_a_crop():
     slices, inside = view.sample(stack)
     np.testing.assert_allclose(slices, stack.array[:, 4:12, 6:16], atol=1e-5)
     assert inside.min() > 0.999
-    back = view.place_back(slices, stack).numpy()
+    back = back_of(view, slices, stack)
     np.testing.assert_allclose(back[:, 4:12, 6:16], stack.array[:, 4:12, 6:16], atol=1e-5)
     back[:, 4:12, 6:16] = 0
     assert not back.any()  # zero outside the view
@@ -196,17 +201,17 @@ def test_labels_land_on_the_voxels_they_came_from(corner, sides, in_plane, shift
     stack = stack_of(labels, in_plane)
     view = covering(stack, fineness * min(in_plane))
     view = View(tuple(c + s for c, s in zip(view.center, shift, strict=True)), view.size, view.spacing)
-    back = view.place_back(view.sample(stack)[0], stack).numpy()
+    back = back_of(view, view.sample(stack)[0], stack)
     np.testing.assert_array_equal(back > 0.5, labels > 0)
 
 
-def test_place_back_keeps_leading_axes():
+def test_classes_come_back_as_each_of_them_would():
     stack = stack_of(np.zeros((3, 12, 14)))
     view = View((8.0, 9.0), (10, 11), 1.4)
     values = torch.rand(3, 4, 10, 11)
-    back = view.place_back(values, stack)
+    back = back_of(view, values, stack)
     assert back.shape == (3, 4, 12, 14)
-    torch.testing.assert_close(back[1, 2], view.place_back(values[1, 2], stack))
+    np.testing.assert_allclose(back[:, 2], back_of(view, values[:, 2], stack), atol=1e-6)
 
 
 # --- what the network sees ------------------------------------------------------------------------
@@ -297,7 +302,7 @@ def test_the_enhancement_of_the_options_is_used():
 def test_the_overview_shows_the_whole_field_of_view(shape, spacing):
     stack = stack_of(np.ones(shape), (spacing, 1.2 * spacing))
     view = PREPROCESSING.overview(stack)
-    assert all(n % 16 == 0 and n >= PREPROCESSING.box for n in view.size)
+    assert all(n % 16 == 0 and n >= PREPROCESSING.box[0] for n in view.size)
     assert view.spacing == PREPROCESSING.overview_spacing
     first, extent = np.array(view.first), stack.extent_mm
     assert (first - view.spacing / 2 <= -0.5 * np.array(stack.spacing)).all()
@@ -305,19 +310,96 @@ def test_the_overview_shows_the_whole_field_of_view(shape, spacing):
     assert (last >= extent - 0.5 * np.array(stack.spacing)).all()
     _, inside = view.sample(stack)
     assert float(inside.sum()) * view.spacing**2 == pytest.approx(extent.prod(), rel=0.1)
-    back = view.place_back(inside, stack)
-    assert back[2:-2, 2:-2].min() > 0.99
+    back = back_of(view, inside.expand(shape[0], -1, -1), stack)
+    assert back[:, 2:-2, 2:-2].min() > 0.99
+
+
+CT = Preprocessing(
+    spacing=6.0,
+    box=(32, 48),
+    overview_spacing=9.0,
+    plane="axial",
+    slice_spacing=5.0,
+    grey_window=(-125.0, 275.0),
+    locate="body",
+)
 
 
 @pytest.mark.parametrize(
     "preprocessing",
-    [Preprocessing(), Preprocessing(1.1, 96, 3.0, (1.0, 99.0), Enhancement("fuzzy", {"m": 3, "gamma": 2.0}))],
-    ids=("defaults", "all options"),
+    [Preprocessing(), CT, Preprocessing(1.1, 96, 3.0, (1.0, 99.0), Enhancement("fuzzy", {"m": 3, "gamma": 2.0}), True)],
+    ids=("defaults", "ct", "options"),
 )
 def test_options_survive_json(preprocessing):
     text = json.dumps(preprocessing.to_dict())
     assert Preprocessing.from_dict(json.loads(text)) == preprocessing
     assert Preprocessing.from_dict({}) == Preprocessing()
+
+
+def test_one_number_is_a_square_box():
+    assert Preprocessing(box=96) == Preprocessing(box=(96, 96)) == Preprocessing.from_dict({"box": [96, 96]})
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"plane": "sagittal"}, "'plane'.*'sagittal'.*acquired"),
+        ({"locate": "head"}, "'locate'.*'head'.*anatomy"),
+        ({"locate": "body"}, "give 'grey_window'"),
+        ({"grey_window": [275, -125]}, "'grey_window'.*lower and a higher"),
+        ({"box": [96, 96, 96]}, "'box'.*96, 96, 96"),
+        ({"box": [96, 0]}, "'box'"),
+        ({"box": 96.5}, "'box'.*96.5"),
+        ({"spacing": 0.0}, "'spacing'.*0.0.*above 0 mm"),
+        ({"slice_spacing": -3.0}, "'slice_spacing'.*-3.0"),
+        ({"overview_spacing": float("nan")}, "'overview_spacing'.*nan"),
+    ],
+    ids=str,
+)
+def test_an_option_that_cannot_be_is_named(options, named):
+    with pytest.raises(ValueError, match=named):
+        Preprocessing.from_dict(options)
+
+
+# --- grey values that mean the same in every image ------------------------------------------------
+
+
+def hounsfield(seed=0):
+    """A body of soft tissue in air with bone in it, all of it beyond the window somewhere, and its axial slices."""
+    array = blobs((6, 40, 50), seed) * 2.5 - 1000
+    return Volume(array, np.diag([-9.0, -9.0, 6.0, 1.0]), "ct", "CT")
+
+
+def ct_sees(volume):
+    stack = CT.stack(volume)
+    return CT.slices(stack, CT.box_around_body(stack), 3)
+
+
+def test_the_window_is_that_of_the_options_whatever_the_image_holds():
+    for value, expected in ((-1000.0, -1.0), (-125.0, -1.0), (75.0, 0.0), (275.0, 1.0), (3000.0, 1.0)):
+        volume = hounsfield()
+        stack = CT.stack(volume.with_array(np.full(volume.shape, value)))
+        view = CT.box_around((180.0, 220.0))
+        image = CT.slices(stack, view).image
+        torch.testing.assert_close(image, torch.full_like(image, expected), rtol=0, atol=1e-5)
+
+
+@quick
+@given(seeds)
+def test_what_lies_beyond_the_window_makes_no_difference(seed):
+    """A stored image may be clipped; air may be -1000 or -3024 around the scanner's circle; metal has any value."""
+    volume = hounsfield(seed % 1000)
+    expected = ct_sees(volume)
+    clipped = volume.with_array(volume.array.clip(-125, 275))
+    beyond = volume.array.copy()
+    random = np.random.default_rng(seed)
+    beyond[volume.array < -125] = random.choice([-3024.0, -1024.0, -200.0], (volume.array < -125).sum())
+    beyond[volume.array > 275] = random.choice([300.0, 3000.0, 30000.0], (volume.array > 275).sum())
+    assert (volume.array < -125).any() and (volume.array > 275).any()
+    for other in (clipped, volume.with_array(beyond)):
+        got = ct_sees(other)
+        assert got.view == expected.view
+        assert torch.equal(got.image, expected.image) and torch.equal(got.enhanced, expected.enhanced)
 
 
 # --- for display ----------------------------------------------------------------------------------
@@ -344,6 +426,15 @@ def test_the_enhanced_volume_lies_on_the_grid_and_in_the_grey_range_of_the_origi
     expected = (np.stack([fuzzy(s) for s in unit]) + 1) / 2 * (high - low) + low
     np.testing.assert_allclose(enhanced.array, np.moveaxis(expected, 0, axis), atol=1.0)
     assert np.abs(enhanced.array - volume.array).mean() > 20
+
+
+def test_the_enhanced_ct_lies_in_the_window_of_the_options():
+    volume = hounsfield()
+    enhanced = enhanced_volume(volume, CT.enhancement, CT.percentiles, CT.grey_window)
+    assert enhanced.array.min() >= -125 and enhanced.array.max() <= 275
+    unit = (volume.array.clip(-125, 275) + 125) / 200 - 1
+    expected = (np.stack([fuzzy(s) for s in unit]) + 1) * 200 - 125
+    np.testing.assert_allclose(enhanced.array, expected, atol=0.5)
 
 
 # --- the decision ---------------------------------------------------------------------------------

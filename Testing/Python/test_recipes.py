@@ -14,12 +14,23 @@ from torch.utils.flop_counter import FlopCounterMode
 from dinsegment.errors import InputError
 from dinsegment.network import DIN, DIN_SMALL, ComparatorConfig, DINConfig, build_network, count_parameters
 from dinsegment.network.comparators import PACKAGES
-from dinsegment.preprocessing import Preprocessing
+from dinsegment.preprocessing import PATCH, Preprocessing
 from dinsegment.training.losses import din_loss
 from dinsegment.training.recipe import RECIPES, list_recipes, load_recipe
 
 NAMES = sorted(p.stem for p in RECIPES.glob("*.json"))
 TABLES = sorted(name.partition("-")[2] for name in NAMES if name.startswith("acdc-table"))
+
+
+def first_of_each():
+    """Names of the recipes without those whose network and loss another one before them has, too."""
+    kept = {}
+    for name in NAMES:
+        recipe = load_recipe(name)
+        kept.setdefault(repr((recipe.network, recipe.boundary_weight, recipe.preprocessing.enhancement)), name)
+    return list(kept.values())
+
+
 TINY_SIZES = {
     "monai-unet": {"channels": [4, 8, 16], "strides": [2, 2], "num_res_units": 1},
     "monai-attention-unet": {"channels": [4, 8, 16], "strides": [2, 2]},
@@ -81,9 +92,25 @@ def batch_of(recipe):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_loads_and_gradients_reach_every_weight_of_its_network(name):
+def test_a_recipe_loads_with_a_network_of_its_tasks_classes(name):
     recipe = load_recipe(name)
     assert recipe.name == name and recipe.network.classes == recipe.task.classes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_where_sides_matter_nothing_is_mirrored(name):
+    """A network that is shown mirrored patients cannot learn which kidney is the left one."""
+    recipe = load_recipe(name)
+    if recipe.task.pairs:
+        assert (recipe.augmentation.flip, recipe.augmentation.quarter_turn, recipe.augmentation.reverse) == (0, 0, 0)
+        assert recipe.preprocessing.plane == "axial" and not recipe.preprocessing.mirror
+    assert recipe.preprocessing.grey_window == recipe.task.grey_window
+    assert all(n % PATCH == 0 for n in recipe.preprocessing.box)
+
+
+@pytest.mark.parametrize("name", first_of_each())
+def test_gradients_reach_every_weight_of_its_network(name):
+    recipe = load_recipe(name)
     torch.manual_seed(3)
     network = build_network(shrunk(recipe.network))
     image, enhanced, labels = batch_of(recipe)
@@ -95,7 +122,7 @@ def test_a_recipe_loads_and_gradients_reach_every_weight_of_its_network(name):
     assert [n for n, p in network.named_parameters() if p.ndim > 1 and not p.grad.any()] == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", first_of_each())
 def test_a_network_learns(name):
     recipe = load_recipe(name)
     torch.manual_seed(0)
@@ -129,7 +156,7 @@ def test_the_recipe_as_published():
     recipe = load_recipe("acdc-din-base")
     assert recipe.network == DINConfig(classes=4)
     assert (recipe.learning_rate, recipe.batch, recipe.epochs, recipe.boundary_weight) == (1e-4, 3, 300, 1.0)
-    assert recipe.preprocessing.box == 224 and recipe.preprocessing.enhancement.method == "fuzzy"
+    assert recipe.preprocessing.box == (224, 224) and recipe.preprocessing.enhancement.method == "fuzzy"
     varied = {"overview", "quarter_turn", "scale", "shift", "window", "gamma", "crop"}
     assert all(getattr(recipe.augmentation, name) == 0 for name in varied)
     assert all(getattr(recipe.augmentation, name)[0] == 0 for name in ("elastic", "noise", "blur", "bias"))
@@ -282,7 +309,7 @@ def test_an_unknown_entry_over_a_base_is_named(write, changes, named):
 
 def test_a_recipe_without_a_base_needs_the_entries_that_have_no_default(write):
     assert "no entry 'task', 'network', 'preprocessing'" in complaint(write("mine", batch=3))
-    assert Preprocessing().box == 112 and load_recipe(write("m", base="heart-din-small")).preprocessing.box == 112
+    assert load_recipe(write("m", base="heart-din-small")).preprocessing.box == Preprocessing().box == (112, 112)
 
 
 # --- comparators ----------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dinsegment.errors import InputError
-from dinsegment.tasks import ABDOMEN, HEART, TASKS, get_task
+from dinsegment.tasks import ABDOMEN, HEART, LEFT, RIGHT, TASKS, get_task
 
 every_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
@@ -47,6 +47,22 @@ def test_segments_can_be_told_apart(task):
     # A pair of organs has one colour, as everywhere in Slicer.
     assert len({s.color for s in task.segments}) == len({s.type for s in task.segments})
     assert all(0 <= c <= 255 for s in task.segments for c in s.color)
+
+
+@every_task
+def test_a_pair_is_the_left_and_the_right_one_of_an_organ(task):
+    for pair in task.pairs:
+        left, right = (task.segments[label - 1] for label in pair)
+        assert left.type == right.type and (left.modifier, right.modifier) == (LEFT, RIGHT)
+    paired = {label for pair in task.pairs for label in pair}
+    assert paired == {s.label for s in task.segments if s.modifier in (LEFT, RIGHT)}
+
+
+def test_a_heart_is_one_organ_and_only_hounsfield_units_have_a_fixed_window():
+    assert HEART.one_organ and not ABDOMEN.one_organ
+    assert HEART.grey_window is None
+    low, high = ABDOMEN.grey_window
+    assert -200 < low < -100 < 40 < high < 400  # soft tissue, fat and contrast medium lie between
 
 
 @every_task

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -261,11 +261,36 @@ def test_a_model_that_sees_one_slice_starts_one_that_sees_its_neighbours(tmp_pat
     torch.manual_seed(3)
     alone, wide = DIN(TINY).eval(), DIN(replace(TINY, in_channels=3)).eval()
     save_file(alone.state_dict(), tmp_path / "alone.safetensors")
-    pretrained.load_start(wide, str(tmp_path / "alone.safetensors"), HEART)
+    pretrained.load_start(wide, str(tmp_path / "alone.safetensors"))
     image = torch.rand(2, 3, 32, 32) * 2 - 1
     with torch.no_grad():
         expected, got = alone(image[:, 1:2], image[:, 1:2] ** 2), wide(image, image**2)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_of_another_task_gives_all_but_the_last_layer(tmp_path):
+    torch.manual_seed(3)
+    heart, abdomen = DIN(TINY), DIN(replace(TINY, classes=9, in_channels=3))
+    save_file(heart.state_dict(), tmp_path / "heart.safetensors")
+    before = {name: value.clone() for name, value in abdomen.state_dict().items()}
+    pretrained.load_start(abdomen, str(tmp_path / "heart.safetensors"))
+    own = {"decoder.classify.weight", "decoder.classify.bias"}
+    stems = 0
+    for name, value in abdomen.state_dict().items():
+        taken = heart.state_dict()[name]
+        if name in own:
+            assert torch.equal(value, before[name]) and value.shape != taken.shape
+        elif value.shape != taken.shape:  # a first convolution: what was there sees the slice, nothing its neighbours
+            assert torch.equal(value[:, 1:2], taken) and not value[:, ::2].any()
+            stems += 1
+        else:
+            assert torch.equal(value, taken), name
+    assert stems > 0
+    # And back: fewer classes.
+    save_file(abdomen.state_dict(), tmp_path / "abdomen.safetensors")
+    other = DIN(replace(TINY, in_channels=3))
+    pretrained.load_start(other, str(tmp_path / "abdomen.safetensors"))
+    assert torch.equal(other.decoder.fuse.weight, abdomen.decoder.fuse.weight)
 
 
 def test_a_run_starts_from_the_weights_of_a_model(cases, tmp_path):
@@ -281,7 +306,7 @@ def test_a_run_starts_from_the_weights_of_a_model(cases, tmp_path):
 
 
 def test_weights_of_another_network_are_one_sentence(cases, tmp_path):
-    save_file(DIN(DINConfig(**{**asdict(TINY), "classes": 9})).state_dict(), tmp_path / "other.safetensors")
+    save_file(DIN(replace(TINY, decoder_dim=12)).state_dict(), tmp_path / "other.safetensors")
     for start, message in (
         (str(tmp_path / "other.safetensors"), "another network's"),
         (str(Path(__file__)), "cannot be read"),

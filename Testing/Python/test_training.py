@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -220,6 +221,58 @@ def test_each_slice_is_drawn_once_an_epoch_in_an_order_of_its_own():
     assert len(rest) == len(rest.epoch(0)) == 2 and all(len(b) == 5 for b in rest.epoch(0))
 
 
+def striped_stacks():
+    """40 and 20 slices, two segments: the first in every other slice of both, the second in two slices at all."""
+    masks = torch.zeros(60, 2, 4, 4, dtype=torch.uint8)
+    masks[::2, 0, 1, 1] = 255
+    masks[[3, 50], 1, 2, 2] = 200
+    masks[7, 1, 3, 3] = 100  # less than half of a pixel is no label
+    whole = TrainingStack(torch.zeros(60, 4, 4), masks, (0, 0), (0, 1), 3.0, 2.0)
+    parts = slice(0, 40), slice(40, 60)
+    return [replace(whole, image=whole.image[part], masks=masks[part]) for part in parts]
+
+
+def drawn(sampler, epochs):
+    """How often each of the 60 slices came in so many epochs."""
+    counts = np.zeros(60)
+    for epoch in range(epochs):
+        for stack, k in (one for batch in sampler.epoch(epoch) for one in batch):
+            counts[40 * stack + k] += 1
+    return counts
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.3, 1.0])
+def test_balance_draws_rare_segments_more_often(balance):
+    sampler = SliceSampler(striped_stacks(), batch=4, seed=1, balance=balance)
+    assert len(sampler) == 15 and all(len(batch) == 4 for batch in sampler.epoch(0))
+    # With balance 1 a third of the draws each goes to the first segment, the second, and the slices without any.
+    first, second = np.arange(60) % 2 == 0, np.isin(np.arange(60), (3, 50))
+    kinds = np.stack((first, second, ~(first | second)))
+    share = balance * (kinds / kinds.sum(1, keepdims=True)).mean(0) + (1 - balance) / 60
+    for epochs in (1, 20):
+        assert (np.abs(drawn(sampler, epochs) - epochs * 60 * share) < epochs).all()  # less than one an epoch
+    often = drawn(sampler, 200) / 200
+    np.testing.assert_allclose(often, 60 * share, atol=0.12)
+    assert often[[3, 50]].sum() == pytest.approx(60 * (balance * (1 / 3 + 1 / 90) + (1 - balance) / 30), rel=0.02)
+
+
+def test_balanced_epochs_have_an_order_of_their_own_that_the_seed_decides():
+    stacks = striped_stacks()
+    sampler, again, other = (SliceSampler(stacks, batch=4, seed=seed, balance=0.7) for seed in (1, 1, 2))
+    assert sampler.epoch(3) == again.epoch(3)
+    assert sampler.epoch(3) != sampler.epoch(4) and sampler.epoch(3) != other.epoch(3)
+    order = [one for batch in sampler.epoch(3) for one in batch]
+    assert sum(a == b for a, b in pairwise(order)) < 8  # repeated slices are spread
+    assert SliceSampler(stacks, 4, 1, 0.0).epoch(0) == SliceSampler(stacks, 4, 1).epoch(0)
+
+
+def test_a_segment_that_no_case_has_takes_no_share():
+    stacks = striped_stacks()
+    empty = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
+    more = [replace(s, masks=torch.cat((s.masks, empty.expand(len(s.masks), -1, -1, -1)), 1)) for s in stacks]
+    assert SliceSampler(more, 4, 1, 1.0).epoch(0) == SliceSampler(stacks, 4, 1, 1.0).epoch(0)
+
+
 def test_dice_by_hand():
     labels, truth = np.array([[1, 1, 2], [0, 1, 2]]), np.array([[1, 0, 2], [1, 1, 0]])
     assert dice(labels, truth, 1) == pytest.approx(2 * 2 / (3 + 3))
@@ -342,7 +395,7 @@ def test_the_best_weights_give_the_best_validation_dice(whole, cases):
     network.load_state_dict(load_file(whole.output / "best.safetensors"), strict=True)
     runner = Runner(freeze(network), torch.device("cpu"))
     volume, truth = cases[0].read(HEART)
-    labels = predict(runner, RECIPE.preprocessing, volume)
+    labels = predict(runner, RECIPE.preprocessing, volume, HEART)
     best = max(row["dice"] for row in whole.state.history if "dice" in row)
     assert np.mean([dice(labels, truth, s.label) for s in HEART.segments]) == pytest.approx(best)
     assert whole.state.best == best
@@ -406,6 +459,20 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(whole, cases, tmp_path):
     digests = [hashlib.sha256((t.output / "best.safetensors").read_bytes()).hexdigest() for t in (resumed, whole)]
     assert digests[0] == digests[1]
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]  # nothing half-written is left
+
+
+def test_the_balance_of_the_recipe_is_that_of_the_run(whole, cases, tmp_path):
+    drawn = []
+
+    class Noted(Trainer):
+        def _batch(self, stacks, batch, first=0):
+            drawn.extend(batch)
+            return super()._batch(stacks, batch, first)
+
+    recipe = replace(RECIPE, balance=1.0, epochs=1)
+    run(recipe, cases, tmp_path, Noted)
+    sampler = SliceSampler([prepare(case, HEART, RECIPE.preprocessing) for case in cases], RECIPE.batch, 1, 1.0)
+    assert drawn == [one for batch in sampler.epoch(0) for one in batch]
 
 
 def test_without_resume_a_run_starts_again_and_its_seed_decides_everything(whole, cases, tmp_path):

@@ -8,7 +8,11 @@ from scipy import ndimage
 from dinsegment.postprocessing import largest_component
 
 GAP_MM = 18.0
-"""What is thinner than this, such as a table's top, does not belong to the body."""
+"""What is thinner than this, such as a table's top, does not belong to the body.
+
+On the grid that it is looked for on: what is there is thicker than it was by up to two voxels of that grid, which it
+shares with air.
+"""
 
 RIM = 0.05
 """Rows and columns with less than this share of the fullest one's tissue are no part of the trunk."""

@@ -35,6 +35,7 @@ def enhanced_volume(
     enhancement: Enhancement,
     percentiles: tuple[float, float] = PERCENTILES,
     window: tuple[float, float] | None = None,
+    stack: SliceStack | None = None,
 ) -> Volume:
     """The enhanced image on the same grid. Slice by slice, so that no more than the result is held in memory.
 
@@ -43,10 +44,11 @@ def enhanced_volume(
         enhancement: Method and parameters.
         percentiles: Of the grey values that become the ends of the window.
         window: Grey values (low, high) instead, such as a fixed window of Hounsfield units.
+        stack: The slices that are enhanced; those it was acquired in if None.
     """
     window = window or grey_window(volume.array, percentiles)
-    stack = SliceStack.of(volume)
+    stack = stack or SliceStack.of(volume)
     enhanced = np.empty(volume.shape, np.float32)
-    for k, target in enumerate(np.moveaxis(enhanced, stack.axis, 0)):
+    for k, target in enumerate(stack.like(enhanced).array):
         target[...] = enhanced_slices(stack.array[k : k + 1], window, enhancement)[0]
     return volume.with_array(enhanced, name=f"{volume.name} fuzzy-enhanced")

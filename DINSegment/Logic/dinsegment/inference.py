@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import psutil
 import torch
 from torch import Tensor, nn
 
+from dinsegment.confidence import Confidence, confidence
 from dinsegment.display import enhanced_volume
 from dinsegment.errors import Cancelled, InputError
 from dinsegment.network import DIN, Comparator
 from dinsegment.postprocessing import largest_component, postprocess
 from dinsegment.preprocessing import Preprocessing, Slices, View, decide
+from dinsegment.quality import findings
 from dinsegment.segmentation import Segmentation
 from dinsegment.slices import SliceStack
 from dinsegment.tasks import Task, get_task
@@ -211,16 +214,29 @@ def locate(runner: Runner, preprocessing: Preprocessing, stack: SliceStack) -> V
     return None if center is None else preprocessing.box_around(center)
 
 
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Labels (k, j, i) uint8 on the Volume's grid, and how sure the network is; None where it saw no anatomy."""
+
+    labels: np.ndarray
+    confidence: Confidence | None = None
+
+
 def predict(runner: Runner, preprocessing: Preprocessing, volume: Volume, task: Task) -> np.ndarray:
     """Labels (k, j, i) uint8 on the Volume's grid, before the user sees anything else of the result.
 
     The box around the anatomy is segmented in every slice; the probabilities are brought back to the Volume's grid and
     only there decided.
     """
+    return predict_with_confidence(runner, preprocessing, volume, task).labels
+
+
+def predict_with_confidence(runner: Runner, preprocessing: Preprocessing, volume: Volume, task: Task) -> Prediction:
+    """As `predict`, with what the same probabilities say of how sure the network is."""
     stack = preprocessing.stack(volume)
     box = locate(runner, preprocessing, stack)
     if box is None:
-        return np.zeros(volume.shape, np.uint8)
+        return Prediction(np.zeros(volume.shape, np.uint8))
     slices = preprocessing.slices(stack, box, runner.network.config.in_channels)
     probabilities = runner.probabilities(slices, "Segmenting", 0.25, 0.85, preprocessing.mirror)
     labels = np.empty(stack.array.shape, np.uint8)
@@ -228,7 +244,9 @@ def predict(runner: Runner, preprocessing: Preprocessing, volume: Volume, task: 
     for k, foreground in enumerate(box.slices_back(probabilities[:, 1:], stack)):
         runner.report(0.85 + 0.05 * k / count, f"Bringing the labels to the image's grid: slice {k + 1} of {count}")
         labels[k] = decide(foreground).numpy()
-    return stack.to_volume_axes(postprocess(labels, task, stack))
+    labels = postprocess(labels, task, stack)
+    sure = confidence(probabilities, labels, box, stack, volume)
+    return Prediction(stack.to_volume_axes(labels), sure)
 
 
 def segment(
@@ -273,29 +291,26 @@ def segment(
     loaded.check_task(task)
     runner = Runner(loaded.network.to(chosen_device), chosen_device, progress, cancelled)
     runner.check_cancelled()
-    labels = predict(runner, loaded.preprocessing, volume, task)
+    prediction = predict_with_confidence(runner, loaded.preprocessing, volume, task)
     runner.report(0.9, "Enhancing the image")
+    prepared = loaded.preprocessing
     enhanced = enhanced_volume(
-        volume, loaded.preprocessing.enhancement, loaded.preprocessing.percentiles, loaded.preprocessing.grey_window
+        volume, prepared.enhancement, prepared.percentiles, prepared.grey_window, prepared.stack(volume)
     )
+    runner.report(0.98, "Looking for what may be wrong")
+    found = findings(volume, prediction.labels, task, prediction.confidence)
     runner.report(1.0, "Done")
     return Segmentation(
         volume=volume,
-        labels=labels,
+        labels=prediction.labels,
         task=task,
         model=loaded.name,
         enhanced=enhanced,
         device=str(runner.device),
         seconds=time.perf_counter() - started,
-        warnings=(*check_result(volume, labels, task), *runner.warnings),
+        warnings=(*(finding.text for finding in found), *runner.warnings),
+        findings=found,
     )
-
-
-def check_result(volume: Volume, labels: np.ndarray, task: Task) -> tuple[str, ...]:
-    """Sentences about an input that the task is not made for, and about a result that cannot be whole."""
-    from dinsegment.quality import findings
-
-    return findings(volume, labels, task)
 
 
 def freeze(network: nn.Module) -> nn.Module:

@@ -25,7 +25,8 @@ class SegmentVolume:
 
 def segment_volumes(segmentation: Segmentation) -> list[SegmentVolume]:
     """The size of every segment of the task, in the order of their labels; an absent one has 0 voxels."""
-    counts = np.bincount(segmentation.labels.ravel(), minlength=segmentation.task.classes)
+    # Plane by plane: bincount copies its input as int64, eight times the labels of a large CT.
+    counts = sum(np.bincount(plane.ravel(), minlength=segmentation.task.classes) for plane in segmentation.labels)
     ml = segmentation.volume.voxel_volume_ml
     return [
         SegmentVolume(s.name, int(counts[s.label]), float(counts[s.label] * ml)) for s in segmentation.task.segments
@@ -109,5 +110,8 @@ def report(segmentation: Segmentation) -> dict[str, Any]:
         "device": segmentation.device,
         "seconds": round(segmentation.seconds, 3),
         "warnings": list(segmentation.warnings),
+        "findings": [
+            finding.to_dict(segmentation.volume, segmentation.task.plane) for finding in segmentation.findings
+        ],
         "note": "Research tool, not a medical device.",
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import ndimage
 
 from dinsegment.files import atomic_path
 from dinsegment.measurements import segment_volumes
@@ -14,6 +15,7 @@ from dinsegment.slices import SliceStack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import LineCollection
 
 PAIRS_PER_ROW = 4
 MAX_SLICES = 12
@@ -47,9 +49,25 @@ def crop_around(labels: np.ndarray, spacing: tuple[float, float]) -> tuple[slice
 
 def _show(axes: Axes, image: np.ndarray, window: tuple[float, float], labels: np.ndarray, aspect: float) -> None:
     axes.imshow(image, cmap="gray", vmin=window[0], vmax=window[1], aspect=aspect, interpolation="bilinear")
-    for label in np.unique(labels[labels > 0]):
-        axes.contour(labels == label, levels=[0.5], colors=OUTLINES[(label - 1) % len(OUTLINES)], linewidths=1.1)
+    axes.add_collection(_outlines(labels), autolim=False)
     axes.set_axis_off()
+
+
+def _outlines(labels: np.ndarray) -> LineCollection:
+    """The outlines of all segments in a slice (y, x); contours of the whole slice for each would take seconds."""
+    from contourpy import contour_generator
+    from matplotlib.collections import LineCollection
+
+    lines, colors = [], []
+    padded = np.pad(labels, 1)  # so that outlines are closed at the edge
+    for label, box in enumerate(ndimage.find_objects(padded), start=1):
+        if box is None:
+            continue
+        rows, columns = (slice(part.start - 1, part.stop + 1) for part in box)
+        found = contour_generator(z=(padded[rows, columns] == label).astype(float)).lines(0.5)
+        lines += [line + (columns.start - 1, rows.start - 1) for line in found]
+        colors += [OUTLINES[(label - 1) % len(OUTLINES)]] * len(found)
+    return LineCollection(lines, colors=colors, linewidths=1.1)
 
 
 def write_overview(segmentation: Segmentation, path: Path) -> None:
@@ -62,12 +80,13 @@ def write_overview(segmentation: Segmentation, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    stack = SliceStack.of(segmentation.volume)
-    labels, enhanced = (np.moveaxis(a, stack.axis, 0) for a in (segmentation.labels, segmentation.enhanced.array))
+    stack = SliceStack.in_plane(segmentation.volume, segmentation.task.plane)
+    labels, enhanced = (stack.like(a).array for a in (segmentation.labels, segmentation.enhanced.array))
     rows, columns = crop_around(labels, stack.spacing)
     chosen = _choose_slices(labels)
     original = stack.array[chosen, rows, columns]
-    windows = [tuple(np.percentile(a, (0.5, 99.5))) for a in (original, enhanced[chosen, rows, columns])]
+    pair = (original, enhanced[chosen, rows, columns])
+    windows = [segmentation.task.grey_window or tuple(np.percentile(a, (0.5, 99.5))) for a in pair]
     aspect = stack.spacing[0] / stack.spacing[1]
 
     pairs = min(PAIRS_PER_ROW, len(chosen))
@@ -86,7 +105,7 @@ def write_overview(segmentation: Segmentation, path: Path) -> None:
     for n, k in enumerate(chosen):
         cell = outer[n // pairs, n % pairs].subgridspec(1, 2, wspace=0.01)
         for column, (image, title) in enumerate(
-            ((original[n], f"Slice {k + 1}"), (enhanced[k, rows, columns], "Enhanced"))
+            ((original[n], f"Slice {stack.number(k)}"), (enhanced[k, rows, columns], "Enhanced"))
         ):
             axes = figure.add_subplot(cell[column])
             _show(axes, image, windows[column], labels[k, rows, columns], aspect)

@@ -17,7 +17,7 @@ from torch import Tensor
 from dinsegment.body import find_body
 from dinsegment.display import PERCENTILES
 from dinsegment.enhancement import Enhancement, to_unit_interval
-from dinsegment.slices import SliceStack
+from dinsegment.slices import Plane, SliceStack
 from dinsegment.volume import Volume
 
 PATCH = 16
@@ -138,15 +138,11 @@ class View:
             out[start : start + AT_A_TIME] = y @ torch.from_numpy(part) @ x.T
         return out
 
-    def place_back(self, values: Tensor, stack: SliceStack) -> Tensor:
-        """(..., rows, columns) on this grid -> (..., y, x) on the stack's, zero outside: the inverse in the plane."""
-        y, x = (torch.from_numpy(m).to(values.device) for m in self._inverse_matrices(stack))
-        return y @ values @ x.T
-
     def slices_back(self, values: Tensor, stack: SliceStack) -> Iterator[Tensor]:
         """(slices, ..., rows, columns) on this grid -> (..., y, x) of one slice of the stack after the other.
 
-        Slices one by one: the classes of a whole CT would not fit into memory. The inverse of `sample`.
+        The inverse of `sample`, zero outside this grid's rectangle. Slices come one by one: the classes of a whole CT
+        would not fit into memory.
         """
         if self.slice_spacing is None:
             along = np.eye(len(stack.array), dtype=np.float32)
@@ -229,15 +225,25 @@ class Preprocessing:
     percentiles: tuple[float, float] = PERCENTILES
     enhancement: Enhancement = field(default_factory=Enhancement)
     mirror: bool = False
-    plane: Literal["acquired", "axial"] = "acquired"
+    plane: Plane = "acquired"
     slice_spacing: float | None = None
     grey_window: tuple[float, float] | None = None
     locate: Literal["anatomy", "body"] = "anatomy"
 
     def __post_init__(self) -> None:
         """Raises ValueError if an option has no such value."""
-        rows, columns = (self.box, self.box) if isinstance(self.box, int) else self.box
-        object.__setattr__(self, "box", (int(rows), int(columns)))
+        box = tuple(self.box) if isinstance(self.box, (tuple, list)) else (self.box, self.box)
+        if len(box) != 2 or not all(isinstance(n, int) and n > 0 for n in box):
+            raise ValueError(f"'box' of the preprocessing is {self.box}, not one or two numbers of pixels")
+        object.__setattr__(self, "box", box)
+        for name in ("spacing", "overview_spacing", "slice_spacing"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"'{name}' of the preprocessing is {value}, not a length above 0 mm")
+        if self.grey_window is not None and not self.grey_window[0] < self.grey_window[1]:
+            raise ValueError(
+                f"'grey_window' of the preprocessing is {self.grey_window}, not a lower and a higher value"
+            )
         for name, known in (("plane", ("acquired", "axial")), ("locate", ("anatomy", "body"))):
             if getattr(self, name) not in known:
                 raise ValueError(f"'{name}' of the preprocessing is '{getattr(self, name)}', not one of {known}")
@@ -261,7 +267,7 @@ class Preprocessing:
 
     def stack(self, volume: Volume) -> SliceStack:
         """The slices of a volume that are looked at."""
-        return SliceStack.axial(volume) if self.plane == "axial" else SliceStack.of(volume)
+        return SliceStack.in_plane(volume, self.plane)
 
     def overview(self, stack: SliceStack) -> View:
         """The whole field of view at coarse spacing, at least as large as a box."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from dinsegment.finding import Finding
 from dinsegment.tasks import Task
 from dinsegment.volume import Volume
 
@@ -22,7 +23,8 @@ class Segmentation:
         enhanced: The fuzzy-enhanced image on the same grid, in the grey range of `volume`.
         device: Where it was computed: `cpu`, `cuda`, `cuda:1`, `mps`.
         seconds: Wall-clock time of the computation, reading and writing files not included.
-        warnings: Sentences for the user.
+        warnings: Sentences for the user: those of the findings, then what else there is to say.
+        findings: What looks wrong with the image or the labels, the most important first.
     """
 
     volume: Volume
@@ -33,6 +35,7 @@ class Segmentation:
     device: str
     seconds: float
     warnings: tuple[str, ...] = field(default=())
+    findings: tuple[Finding, ...] = field(default=())
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.volume.shape:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import permutations
+from typing import Literal
 
 import numpy as np
 
 from dinsegment.volume import RAS_FROM_LPS, Volume
+
+Plane = Literal["acquired", "axial"]
+"""The slices that an image is looked at in: as it was acquired, or axial ones of the patient."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +33,11 @@ class SliceStack:
     slice_spacing: float = 1.0
     transposed: bool = False
     flipped: tuple[bool, bool, bool] = (False, False, False)
+
+    @classmethod
+    def in_plane(cls, volume: Volume, plane: Plane) -> SliceStack:
+        """The stack of a Volume in those slices."""
+        return cls.axial(volume) if plane == "axial" else cls.of(volume)
 
     @classmethod
     def of(cls, volume: Volume) -> SliceStack:
@@ -82,6 +91,10 @@ class SliceStack:
         back = np.flip(array, [n for n, f in enumerate(self.flipped) if f])
         back = back.swapaxes(1, 2) if self.transposed else back
         return np.ascontiguousarray(np.moveaxis(back, 0, self.axis))
+
+    def number(self, k: int) -> int:
+        """What the user calls slice k of the stack: its number in the order in which the image has them, from 1."""
+        return len(self.array) - k if self.flipped[0] else k + 1
 
     @property
     def extent_mm(self) -> np.ndarray:

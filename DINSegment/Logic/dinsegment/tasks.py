@@ -8,6 +8,7 @@ apart as outlines; these are told apart on grey, also by the colour-blind.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from dinsegment.errors import InputError
 
@@ -45,6 +46,12 @@ class Segment:
         color: Red, green, blue in 0..255.
         modifier: Laterality, where the type alone does not say which one.
         region: Anatomic region, where the type alone does not say it.
+        seen_ml: Smallest and largest volume in ml that the experts' labels of the training patients have; None where
+            it depends on what the image shows.
+        place: Where its centre lies to those of the other segments that have one, in mm in RAS, on average over the
+            training patients; None where every image of the task shows it.
+        absence: Why a patient may not have it, where that is common.
+        runs_on: Whether it goes on beyond what images of the task show, as the aorta does.
     """
 
     label: int
@@ -54,6 +61,10 @@ class Segment:
     color: tuple[int, int, int]
     modifier: Code | None = None
     region: Code | None = None
+    seen_ml: tuple[float, float] | None = None
+    place: tuple[float, float, float] | None = None
+    absence: str = ""
+    runs_on: bool = False
 
     @property
     def terminology(self) -> str:
@@ -63,6 +74,21 @@ class Segment:
         region = str(self.region) if self.region else none
         what = (TERMINOLOGY_CONTEXT, str(ANATOMICAL_STRUCTURE), str(self.type), modifier)
         return "~".join((*what, REGION_CONTEXT, region, none))
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """From when on the user is told that the network is unsure of a segment; chosen on validation patients.
+
+    Attributes:
+        overlap: A slice is doubtful below this Dice, the one to be expected if the network's probabilities are true.
+        area_cm2: Where the segment has at least this area in it.
+        share: And doubtful slices hold at least this share of the segment.
+    """
+
+    overlap: float
+    area_cm2: float
+    share: float
 
 
 @dataclass(frozen=True)
@@ -80,8 +106,13 @@ class Task:
         one_organ: Whether all segments hang together, so that what lies apart is a mistake; otherwise each segment is
             one piece of its own.
         pairs: Labels of the left and the right one of organs that come in pairs.
+        plane: Slices that its images are looked at in: as they were `acquired`, or `axial` ones of the patient.
         grey_window: Grey values (low, high) that are looked at where they mean the same in every image, in Hounsfield
             units; None where each image has its own range.
+        sides: Labels of organs of which the first lies to the left of the second, in order of importance.
+        open_base: Whether one end of the stack may lie inside of the segments, as short-axis slices mostly begin below
+            the heart's base.
+        doubt: When the network is unsure of a segment.
     """
 
     name: str
@@ -92,7 +123,11 @@ class Task:
     muscle: int | None = None
     one_organ: bool = False
     pairs: tuple[tuple[int, int], ...] = ()
+    plane: Literal["acquired", "axial"] = "acquired"
     grey_window: tuple[float, float] | None = None
+    sides: tuple[tuple[int, int], ...] = ()
+    open_base: bool = False
+    doubt: Doubt = Doubt(overlap=0.75, area_cm2=2.0, share=0.2)
 
     @property
     def classes(self) -> int:
@@ -108,14 +143,27 @@ HEART = Task(
     title="Heart",
     modality="MR",
     segments=(
-        Segment(1, "Right ventricle", "RV", Code("SCT", "53085002", "Right ventricle"), (255, 176, 0)),
+        # Volumes: the 70 patients of ACDC's training split, at end diastole and end systole.
+        Segment(
+            1, "Right ventricle", "RV", Code("SCT", "53085002", "Right ventricle"), (255, 176, 0), seen_ml=(13.0, 295.1)
+        ),
         # Myocardium is of both ventricles: the region says of which.
-        Segment(2, "Left ventricular myocardium", "Myo", MYOCARDIUM, (64, 224, 208), region=LEFT_VENTRICLE),
-        Segment(3, "Left ventricle", "LV", LEFT_VENTRICLE, (255, 79, 109)),
+        Segment(
+            2,
+            "Left ventricular myocardium",
+            "Myo",
+            MYOCARDIUM,
+            (64, 224, 208),
+            region=LEFT_VENTRICLE,
+            seen_ml=(35.1, 298.3),
+        ),
+        Segment(3, "Left ventricle", "LV", LEFT_VENTRICLE, (255, 79, 109), seen_ml=(22.3, 374.4)),
     ),
     chamber=3,
     muscle=2,
     one_organ=True,
+    open_base=True,
+    doubt=Doubt(overlap=0.75, area_cm2=2.0, share=0.0),
 )
 
 KIDNEY = Code("SCT", "64033007", "Kidney")
@@ -127,16 +175,90 @@ ABDOMEN = Task(
     title="Abdomen",
     modality="CT",
     pairs=((3, 4),),
+    plane="axial",
     grey_window=(-125.0, 275.0),
+    sides=((7, 5), (3, 4)),
+    doubt=Doubt(overlap=0.8, area_cm2=2.0, share=0.2),
     segments=(
-        Segment(1, "Aorta", "Aorta", Code("SCT", "15825003", "Aorta"), (224, 97, 76)),
-        Segment(2, "Gallbladder", "GB", Code("SCT", "28231008", "Gallbladder"), (139, 150, 98)),
-        Segment(3, "Left kidney", "KL", KIDNEY, (185, 102, 83), LEFT),
-        Segment(4, "Right kidney", "KR", KIDNEY, (185, 102, 83), RIGHT),
-        Segment(5, "Liver", "Liver", Code("SCT", "10200004", "Liver"), (221, 130, 101)),
-        Segment(6, "Pancreas", "PC", Code("SCT", "15776009", "Pancreas"), (249, 180, 111)),
-        Segment(7, "Spleen", "SP", Code("SCT", "78961009", "Spleen"), (157, 108, 162)),
-        Segment(8, "Stomach", "SM", Code("SCT", "69695003", "Stomach"), (216, 132, 105)),
+        # Volumes and places: the 18 training cases of BTCV.
+        Segment(
+            1,
+            "Aorta",
+            "Aorta",
+            Code("SCT", "15825003", "Aorta"),
+            (224, 97, 76),
+            place=(-9.0, -16.0, 51.0),
+            runs_on=True,
+        ),
+        Segment(
+            2,
+            "Gallbladder",
+            "GB",
+            Code("SCT", "28231008", "Gallbladder"),
+            (139, 150, 98),
+            seen_ml=(2.4, 80.5),
+            place=(74.0, 42.0, -8.0),
+            absence="a cholecystectomy",
+        ),
+        Segment(
+            3,
+            "Left kidney",
+            "KL",
+            KIDNEY,
+            (185, 102, 83),
+            LEFT,
+            seen_ml=(78.7, 251.1),
+            place=(-70.0, -37.0, -33.0),
+            absence="a nephrectomy",
+        ),
+        Segment(
+            4,
+            "Right kidney",
+            "KR",
+            KIDNEY,
+            (185, 102, 83),
+            RIGHT,
+            seen_ml=(79.7, 258.4),
+            place=(74.0, -36.0, -37.0),
+            absence="a nephrectomy",
+        ),
+        Segment(
+            5,
+            "Liver",
+            "Liver",
+            Code("SCT", "10200004", "Liver"),
+            (221, 130, 101),
+            seen_ml=(1029.8, 2555.8),
+            place=(70.0, 16.0, 31.0),
+        ),
+        Segment(
+            6,
+            "Pancreas",
+            "PC",
+            Code("SCT", "15776009", "Pancreas"),
+            (249, 180, 111),
+            seen_ml=(40.8, 114.9),
+            place=(-9.0, 21.0, -9.0),
+        ),
+        Segment(
+            7,
+            "Spleen",
+            "SP",
+            Code("SCT", "78961009", "Spleen"),
+            (157, 108, 162),
+            seen_ml=(63.1, 3076.8),
+            place=(-97.0, -40.0, 29.0),
+            absence="a splenectomy",
+        ),
+        Segment(
+            8,
+            "Stomach",
+            "SM",
+            Code("SCT", "69695003", "Stomach"),
+            (216, 132, 105),
+            seen_ml=(154.5, 990.3),
+            place=(-42.0, 35.0, 26.0),
+        ),
     ),
 )
 

@@ -24,8 +24,9 @@ Events; all but the first carry the request's id:
     ready       everything is loaded; sent once, at the start
     alive       a sign of life of the computation, at most one a second
     progress    fraction 0..1, text
-    done        of `segment`: model, device, seconds, warnings; labels.npy (uint8) and enhanced.npy (float32) are in the
-                folder; of `export`: path, and uid, the SOP Instance UID
+    done        of `segment`: model, device, seconds, warnings, and findings, each with text, slice, ras and segment;
+                labels.npy (uint8) and enhanced.npy (float32) are in the folder; of `export`: path, and uid, the SOP
+                Instance UID
     error       type and message of the exception, and its traceback where it is none of the library's own
 
 The files of a request are closed before its `done` or `error` is sent.
@@ -188,6 +189,7 @@ def run_segment(request: dict[str, Any], models: Models, channel: Channel) -> di
         "device": result.device,
         "seconds": result.seconds,
         "warnings": list(result.warnings),
+        "findings": [finding.to_dict(volume, result.task.plane) for finding in result.findings],
     }
 
 
@@ -274,8 +276,7 @@ def _offer_to_end_first() -> None:
 
 def preload() -> None:
     """Loads what the first request would wait for."""
-    import dinsegment.inference
-    import dinsegment.quality  # noqa: F401
+    import dinsegment.inference  # noqa: F401
 
 
 def main() -> None:

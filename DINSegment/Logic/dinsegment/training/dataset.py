@@ -91,8 +91,9 @@ class SliceSampler:
         stacks: What to draw from.
         batch: Slices a step.
         seed: Of the order.
-        balance: 0 draws each slice once an epoch; 1 draws every segment, and the slices without any, equally often;
-            values between mix both. An epoch has as many slices in any case.
+        balance: 0 draws each slice once an epoch. With 1, every segment, and no segment, has the same share of the
+            draws, spread evenly over the slices that show it. Values between mix both. An epoch has as many slices in
+            any case.
     """
 
     def __init__(self, stacks: Sequence[TrainingStack], batch: int, seed: int, balance: float = 0.0) -> None:

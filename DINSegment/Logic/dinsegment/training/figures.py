@@ -45,8 +45,8 @@ class Picture:
 
     Attributes:
         case: Its name.
-        slices: Numbers of the slices, counted from 0, in the order of the stack.
-        image: (slices, y, x) as acquired.
+        slices: Numbers of the slices, as the user reads them.
+        image: (slices, y, x) in the plane that the task looks at.
         enhanced: The enhanced image of the same.
         labels: The model's, uint8.
         truth: The experts', uint8.
@@ -64,14 +64,14 @@ class Picture:
 
 def picture_of(case: str, result: Segmentation, truth: np.ndarray) -> Picture:
     """The slices of a result that differ most from the experts' labels (k, j, i); copies, not views."""
-    stack = SliceStack.of(result.volume)
-    enhanced, labels, expert = (np.moveaxis(a, stack.axis, 0) for a in (result.enhanced.array, result.labels, truth))
+    stack = SliceStack.in_plane(result.volume, result.task.plane)
+    enhanced, labels, expert = (stack.like(a).array for a in (result.enhanced.array, result.labels, truth))
     wrong = (labels != expert).sum(axis=(1, 2))
     chosen = np.sort(np.argsort(-wrong, kind="stable")[:SLICES])
     rows, columns = crop_around(labels[chosen] | expert[chosen], stack.spacing)
     return Picture(
         case=case,
-        slices=tuple(int(k) for k in chosen),
+        slices=tuple(stack.number(int(k)) for k in chosen),
         image=stack.array[chosen, rows, columns],
         enhanced=enhanced[chosen, rows, columns],
         labels=labels[chosen, rows, columns],
@@ -88,7 +88,7 @@ def picture_png(picture: Picture) -> bytes:
     figure = _figure(2 * tile * count, height + 0.22, BACKGROUND)
     figure.subplots_adjust(0.003, 0.003, 0.997, height / (height + 0.22), 0.02, 0)
     for n, k in enumerate(picture.slices):
-        for column, (images, title) in enumerate(((picture.image, f"Slice {k + 1}"), (picture.enhanced, "Enhanced"))):
+        for column, (images, title) in enumerate(((picture.image, f"Slice {k}"), (picture.enhanced, "Enhanced"))):
             axes = figure.add_subplot(1, 2 * count, 2 * n + column + 1)
             low, high = np.percentile(images, (0.5, 99.5))
             axes.imshow(images[n], cmap="gray", vmin=low, vmax=high, aspect=picture.aspect, interpolation="bilinear")

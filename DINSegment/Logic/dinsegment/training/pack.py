@@ -28,6 +28,8 @@ KEY = "dinsegment.pack"
 PARTS = ("train", "validation")
 MARGIN = (0.2, 0.4)
 """Grey values kept below and above the windows, in units of their width: what augmented windows can still show."""
+BINDING = ("plane", "spacing", "slice_spacing", "box", "locate", "percentiles", "grey_window")
+"""Options of the preprocessing that a pack is made with; the others are decided when it is used."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,20 +39,30 @@ class PackedCase:
     Attributes:
         patient, name, phase: As of the `Case` that it was made from.
         stack: As `prepare` gives it, but for the rounding of grey values.
+        preprocessing: Options that it was prepared with.
     """
 
     patient: str
     name: str
     phase: str
     stack: TrainingStack
+    preprocessing: Preprocessing
 
     def read(self, task: Task) -> tuple[Volume, np.ndarray]:
-        """The image and its labels (k, j, i), uint8, on the packed grid, which is not the one it was acquired on."""
-        spacing = self.stack.spacing
-        # Slices lie across the axis of the largest spacing; thin ones would be taken for another orientation.
-        across = max(self.stack.slice_spacing, spacing)
+        """The image and its labels (k, j, i), uint8, on the packed grid, which is not the one it was acquired on.
+
+        Grey values are in Hounsfield units or others where the preprocessing has a fixed window of them, else in units
+        of the window of the box.
+        """
+        spacing, across = self.stack.spacing, self.stack.slice_spacing
+        if self.preprocessing.plane == "acquired":
+            # Slices lie across the axis of the largest spacing; thin ones would be taken for another orientation.
+            across = max(across, spacing)
+        low, high = self.preprocessing.grey_window or (0.0, 1.0)
+        grey = self.stack.image.float() * (high - low) + low
+        # Axial slices as `SliceStack.axial` gives them: these are the axes of LPS.
         matrix = np.diag([-spacing, -spacing, across, 1.0])
-        return Volume(self.stack.image.float().numpy(), matrix, self.name), self.stack.labels.numpy()
+        return Volume(grey.numpy(), matrix, self.name), self.stack.labels.numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +71,7 @@ class Pack:
 
     Attributes:
         task: Name of the task.
-        preprocessing: Options that the slices were prepared with; of these, spacing, box and percentiles bind.
+        preprocessing: Options that the slices were prepared with; of these, `BINDING` bind.
         bits: Of the grey values, 8 or 16.
         train: Cases to fit to.
         validation: Cases to choose the best weights on.
@@ -74,10 +86,10 @@ class Pack:
     sha256: str
 
     def check(self, task: Task, preprocessing: Preprocessing) -> None:
-        """Raises InputError if the pack was made for another task, spacing, box or window."""
+        """Raises InputError if the pack was made for another task, grid, box or window."""
         if self.task != task.name:
             raise InputError(f"The pack was made for the task '{self.task}', not '{task.name}': make another.")
-        for name in ("spacing", "box", "percentiles"):
+        for name in BINDING:
             packed, wanted = getattr(self.preprocessing, name), getattr(preprocessing, name)
             if packed != wanted:
                 raise InputError(f"The pack was made with {name} {packed}, the recipe wants {wanted}: make another.")
@@ -172,10 +184,10 @@ def read_pack(path: Path) -> Pack:
                 digest.update(blobs[f"{number}.{name}"])
         if digest.hexdigest() != header["sha256"]:
             raise InputError(f"The pack '{path}' is damaged: copy it again, or make it again from the images.")
-        cases = [_unpack(entry, blobs, n, header["bits"]) for n, entry in enumerate(header["cases"])]
+        preprocessing = Preprocessing.from_dict(header["preprocessing"])
+        cases = [_unpack(e, blobs, n, header["bits"], preprocessing) for n, e in enumerate(header["cases"])]
         parts = [entry["part"] for entry in header["cases"]]
         train, validation = (tuple(c for c, p in zip(cases, parts, strict=True) if p == w) for w in PARTS)
-        preprocessing = Preprocessing.from_dict(header["preprocessing"])
         return Pack(header["task"], preprocessing, header["bits"], train, validation, header["sha256"])
     except InputError:
         raise
@@ -183,7 +195,9 @@ def read_pack(path: Path) -> Pack:
         raise InputError(f"'{path}' is not a pack that can be read: make it again from the images.") from error
 
 
-def _unpack(entry: dict[str, Any], blobs: dict[str, bytes], number: int, bits: int) -> PackedCase:
+def _unpack(
+    entry: dict[str, Any], blobs: dict[str, bytes], number: int, bits: int, preprocessing: Preprocessing
+) -> PackedCase:
     slices, segments, rows, columns = entry["shape"]
     grey = np.frombuffer(zlib.decompress(blobs[f"{number}.image"]), f"<u{bits // 8}").reshape(slices, rows, columns)
     masks = np.frombuffer(bytearray(zlib.decompress(blobs[f"{number}.masks"])), np.uint8)
@@ -196,7 +210,7 @@ def _unpack(entry: dict[str, Any], blobs: dict[str, bytes], number: int, bits: i
         slice_spacing=entry["spacing"][0],
         spacing=entry["spacing"][1],
     )
-    return PackedCase(entry["patient"], entry["name"], entry["phase"], stack)
+    return PackedCase(entry["patient"], entry["name"], entry["phase"], stack, preprocessing)
 
 
 def _levels(stack: TrainingStack, bits: int) -> tuple[float, float]:

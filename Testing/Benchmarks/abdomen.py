@@ -1,0 +1,136 @@
+"""An abdominal CT of 512 x 512 x 150 voxels from file to files on two cores: seconds, memory, and where they go.
+
+python Testing/Benchmarks/abdomen.py [--model NAME] [--device cpu] [--cores 2] [--json FILE]
+
+The phantom is written as NIfTI and `dinsegment segment` run on it as a user runs it, with its start and all result
+files. Then the same is done once more under a profiler, stage by stage. Asked for are 60 s and 4 GB. On a machine that
+is busy with other things, the CPU's seconds tell more than the clock's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import os
+import pstats
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from dinsegment.images import read_volume, write_volume
+from dinsegment.phantom_ct import abdomen_phantom
+from dinsegment.tasks import ABDOMEN
+
+GRID = {"slices": 150, "size": (512, 512), "spacing": (2.0, 0.75, 0.75)}
+PROGRAM = (sys.executable, "-c", "from dinsegment.cli import main; main()")
+MEBI = 1 if sys.platform == "darwin" else 1024  # bytes of a unit of ru_maxrss
+
+STAGES = {
+    "reading the image": ("images.py", "read_volumes"),
+    "loading the model": ("weights.py", "load_model"),
+    "segmenting, all of it": ("inference.py", "segment"),
+    "  finding the body": ("inference.py", "locate"),
+    "  sampling": ("preprocessing.py", "slices"),
+    "  the network": ("inference.py", "probabilities"),
+    "  bringing back": ("preprocessing.py", "slices_back"),
+    "  deciding": ("preprocessing.py", "decide"),
+    "  postprocessing": ("postprocessing.py", "postprocess"),
+    "  confidence": ("confidence.py", "confidence"),
+    "  enhanced image": ("display.py", "enhanced_volume"),
+    "  findings": ("quality.py", "findings"),
+    "writing, all of it": ("results.py", "write_results"),
+    "  segmentation.seg.nrrd": ("images.py", "write_segmentation"),
+    "  enhanced.nrrd": ("images.py", "write_volume"),
+    "  overview.png": ("overview.py", "write_overview"),
+}
+"""What is timed: the file and the name of a function; what is not there takes no time."""
+
+
+def use_cores(count: int) -> None:
+    """Lets this process and those that it starts run on so many cores, where the system can be told so."""
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+
+
+def run_command(image: Path, output: Path, options: argparse.Namespace) -> dict[str, float]:
+    """The program as a user runs it: seconds of the clock and of the CPU, and the peak of its memory."""
+    command = [*PROGRAM, "segment", image, "--task", ABDOMEN.name, "--output", output, "--device", options.device]
+    command += ["--model", options.model] if options.model else []
+    started = time.perf_counter()
+    subprocess.run([str(part) for part in command], check=True)
+    seconds = time.perf_counter() - started
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "seconds": seconds,
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "peak_gb": used.ru_maxrss * MEBI / 1e9,
+    }
+
+
+def profile(image: Path, output: Path, options: argparse.Namespace, clock: str) -> dict[str, float]:
+    """Seconds of every stage, in this process."""
+    from dinsegment.studies import segment_study
+    from dinsegment.weights import load_model
+
+    profiler = cProfile.Profile(time.process_time if clock == "cpu" else time.perf_counter)
+    model = profiler.runcall(load_model, options.model, ABDOMEN)
+    profiler.runcall(segment_study, image, output, ABDOMEN, model, options.device)
+    spent = {stage: 0.0 for stage in STAGES}
+    for (path, _, name), (*_, cumulative, _) in pstats.Stats(profiler).stats.items():
+        for stage, function in STAGES.items():
+            if (Path(path).name, name) == function:
+                spent[stage] += cumulative
+    return spent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=None, help="name in weights.json; the first one for the abdomen by default")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="of the stages")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    use_cores(options.cores)
+    with tempfile.TemporaryDirectory() as folder:
+        image, output = Path(folder) / "phantom.nii.gz", Path(folder) / "OUT"
+        started = time.perf_counter()
+        phantom = abdomen_phantom(**GRID)
+        making = time.perf_counter() - started
+        write_volume(phantom.volume, image)
+        result = run_command(image, output, options)
+        scores = dice_of(phantom.labels, read_volume(output / "segmentation.seg.nrrd").array)
+        stages = profile(image, output, options, options.clock)
+
+    table = Table("512 x 512 x 150 at 2 mm", f"{options.cores} cores", title="Abdomen, from file to files")
+    table.add_row("End to end, with the start", f"{result['seconds']:.1f} s (asked for: 60 s)")
+    table.add_row("  of the CPU, all cores", f"{result['cpu_seconds']:.1f} s")
+    table.add_row("Peak memory", f"{result['peak_gb']:.2f} GB (asked for: 4 GB)")
+    table.add_section()
+    for stage, seconds in stages.items():
+        table.add_row(stage, f"{seconds:.2f} s")
+    table.add_section()
+    table.add_row("Dice with the phantom's truth", ", ".join(f"{name} {value:.2f}" for name, value in scores.items()))
+    table.add_row("Making the phantom", f"{making:.1f} s")
+    Console().print(table)
+    if options.json:
+        content = {**result, "cores": options.cores, "clock": options.clock, "stages": stages, "dice": scores}
+        options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def dice_of(truth, labels) -> dict[str, float]:
+    from dinsegment.training.metrics import dice
+
+    return {segment.abbreviation: dice(labels, truth, segment.label) for segment in ABDOMEN.segments}
+
+
+if __name__ == "__main__":
+    main()
