@@ -32,9 +32,9 @@ class DINSegment(ScriptedLoadableModule):
         parent.dependencies = ["Segmentations", "Sequences", "Terminologies", "Volumes"]
         parent.contributors = ["DINSegment developers"]
         parent.helpText = _(
-            "<p>Segments the heart in short-axis cine MR with the Dual Interaction Network, which looks at the image "
-            "and at its fuzzy-enhanced version at once, shows both side by side, and measures volumes, ejection "
-            "fraction and myocardial mass.</p>"
+            "<p>Segments the heart in short-axis cine MR, and eight organs in abdominal CT, with the Dual Interaction "
+            "Network, which looks at the image and at its fuzzy-enhanced version at once, shows both side by side, and "
+            "measures volumes and, of the heart, ejection fraction and myocardial mass.</p>"
             "<p><b>This is a research tool, not a medical device: do not use it for diagnosis or treatment.</b></p>"
             '<p>See <a href="https://github.com/DINSegment/SlicerDINSegment">how to use it, and how well it works</a>.'
             "</p>"
@@ -45,10 +45,13 @@ class DINSegment(ScriptedLoadableModule):
             "Medical Image Segmentation</i>, Pattern Recognition Letters, 2025, doi 10.1016/j.patrec.2025.08.018;</li>"
             "<li>the enhancement: V. Patrascu, <i>Color image enhancement using the lrgb coordinates in the context of "
             "support fuzzification</i>, arXiv 1502.04499;</li>"
-            "<li>the training images: O. Bernard et al., <i>Deep Learning Techniques for Automatic MRI Cardiac "
-            "Multi-structures Segmentation and Diagnosis: Is the Problem Solved?</i>, IEEE Transactions on Medical "
-            "Imaging 37(11), 2018, doi 10.1109/TMI.2018.2837502.</li></ul>"
-            "<p>The weights are licensed CC BY-NC-SA 4.0, like those images.</p>"
+            "<li>the training images of the heart: O. Bernard et al., <i>Deep Learning Techniques for Automatic MRI "
+            "Cardiac Multi-structures Segmentation and Diagnosis: Is the Problem Solved?</i>, IEEE Transactions on "
+            "Medical Imaging 37(11), 2018, doi 10.1109/TMI.2018.2837502;</li>"
+            "<li>the training images of the abdomen: B. Landman et al., <i>MICCAI Multi-Atlas Labeling Beyond the "
+            "Cranial Vault: Workshop and Challenge</i>, 2015.</li></ul>"
+            "<p>The licence of the weights is that of the images: CC BY-NC-SA 4.0 for the heart; those of the abdomen "
+            "are for research. The section Model has the details.</p>"
         )
         # Only then there are the logics of other modules.
         slicer.app.connect("startupCompleted()", load_terminology)
@@ -78,6 +81,16 @@ def make_heart_phantom(source: Any) -> list[slicer.vtkMRMLNode]:
 
     with slicer.util.WaitCursor():
         volumeNode = add_heart_phantom(slicer.mrmlScene)
+    slicer.util.setSliceViewerLayers(background=volumeNode, fit=True, rotateToVolumePlane=True)
+    return [volumeNode]
+
+
+def make_abdomen_phantom(source: Any) -> list[slicer.vtkMRMLNode]:
+    """Adds and shows a CT."""
+    from dinsegment_slicer.sample_data import add_abdomen_phantom
+
+    with slicer.util.WaitCursor():
+        volumeNode = add_abdomen_phantom(slicer.mrmlScene)
     slicer.util.setSliceViewerLayers(background=volumeNode, fit=True, rotateToVolumePlane=True)
     return [volumeNode]
 
@@ -113,6 +126,13 @@ SAMPLES = (
         "fileNames": "CineHeartPhantom.seq.nrrd",
         "uris": "phantom:cine",
         "customDownloader": make_cine_phantom,
+    },
+    {
+        "sampleName": "Abdomen phantom",
+        "nodeNames": "AbdomenPhantom",
+        "fileNames": "AbdomenPhantom.nrrd",
+        "uris": "phantom:abdomen",
+        "customDownloader": make_abdomen_phantom,
     },
     {
         "sampleName": "Abdominal CT",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -34,3 +35,42 @@ def scene(request):
         assert expected.args[0] in said.GetOutput()
     else:
         assert said.GetOutput() == ""
+
+
+def _models_of(tasks, folder, monkeypatch):
+    """A folder with a weights.json in which each of these tasks has a model, shipped or a description of one."""
+    from dinsegment.weights import models_folder
+
+    models = json.loads((models_folder() / "weights.json").read_text(encoding="utf-8"))["models"]
+    chosen = []
+    for task in tasks:
+        entry = next((m for m in models if m["task"] == task), None)
+        chosen.append(entry or {**models[0], "name": f"{task}-test", "task": task, "scores": {}})
+    (folder / "models").mkdir()
+    (folder / "models" / "weights.json").write_text(json.dumps({"models": chosen}), encoding="utf-8")
+    monkeypatch.setenv("DINSEGMENT_MODELS", str(folder / "models"))
+
+
+@pytest.fixture
+def heart_model_only(tmp_path, monkeypatch):
+    """As if no model for the abdomen were shipped; no weights are there."""
+    _models_of(("heart",), tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def models_of_both_tasks(tmp_path, monkeypatch):
+    """As if models for both tasks were shipped; no weights are there, for runs that need none."""
+    _models_of(("heart", "abdomen"), tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def abdomen_model():
+    """The name of the shipped model for the abdomen."""
+    from dinsegment.errors import ModelError
+    from dinsegment.tasks import ABDOMEN
+    from dinsegment.weights import find_entry
+
+    try:
+        return find_entry(None, ABDOMEN).name
+    except ModelError:
+        pytest.skip("weights.json has no model for the task 'abdomen'")

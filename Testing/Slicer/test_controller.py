@@ -184,7 +184,7 @@ def test_a_constant_image_is_told_by_the_worker(scene, panel):
     assert panel.controller.message.severity is Severity.ERROR
 
 
-def test_a_task_without_a_model_is_told(scene, volumeNode, panel):
+def test_a_task_without_a_model_is_told(scene, volumeNode, panel, heart_model_only):
     panel.begin(volumeNode, task=ABDOMEN)
     assert panel.controller.state is State.READY
     assert "no model for the task 'abdomen'" in panel.controller.message.text

@@ -25,7 +25,7 @@ from dinsegment.errors import InputError, OutputError
 from dinsegment.fingerprint import fingerprints, same_voxels
 from dinsegment.images import read_volume, read_volumes
 from dinsegment.segmentation import Segmentation
-from dinsegment.tasks import HEART
+from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.volume import Volume
 from dinsegment_slicer import dicom_export
 from dinsegment_slicer.controller import Controller, ExportRequest, Severity
@@ -195,14 +195,22 @@ class TestTheSameVoxels:
         truth = read_volume(totalsegmentator_folder / "reference-segmentation.nii.gz")
         volume = volume_from_node(volumeNode)
         labels = np.zeros(volume.shape, np.uint8)
-        organs = sum(n * (truth.array == value) for n, value in enumerate((52, 7, 20), 1)).astype(np.uint8)
+        # Of the abdomen's organs these five are in the slices; two boxes stand for the kidneys.
+        organs = sum(n * (truth.array == m) for m, n in {52: 1, 5: 5, 7: 6, 1: 7, 6: 8}.items()).astype(np.uint8)
+        organs[3:5, 2:9, 2:9], organs[5:7, 2:9, 2:9] = 3, 4
         assert put_on_grid(organs, truth.ijk_to_ras, volume, labels)
-        node = segmentation_node(Segmentation(volume, labels, HEART, "truth", volume, "cpu", 0.0), volumeNode)
+        node = segmentation_node(Segmentation(volume, labels, ABDOMEN, "truth", volume, "cpu", 0.0), volumeNode)
         (path,) = logic.exportDicomSeg(node, out)
         reference = read_volume(folder)
-        for n, mask in enumerate(read_dicom_seg(path, reference).masks, 1):
+        content = read_dicom_seg(path, reference)
+        found_segments = [s for s in ABDOMEN.segments if s.label in np.unique(organs)]
+        assert len(found_segments) == 7  # No gallbladder.
+        said = [(s.name, s.type, s.modifier) for s in content.segments]
+        assert said == [(s.name, s.type, s.modifier) for s in found_segments]
+        assert {s.modifier.meaning for s in content.segments if s.modifier} == {"Left", "Right"}
+        for segment, mask in zip(found_segments, content.masks, strict=True):
             found = mrml.world_positions(reference.ijk_to_ras, np.argwhere(mask))
-            expected = mrml.world_positions(truth.ijk_to_ras, np.argwhere(organs == n))
+            expected = mrml.world_positions(truth.ijk_to_ras, np.argwhere(organs == segment.label))
             a, b = (p[np.lexsort(np.round(p, 2).T)] for p in (found, expected))
             np.testing.assert_allclose(a, b, rtol=0, atol=2e-3)  # NIfTI holds the grid in single precision.
 

@@ -133,10 +133,6 @@ class TestMeasure:
             node.GetSegmentation().AddSegment(segment, str(label))
         assert ml(measure(node)) == pytest.approx([0, 3 / 1000, 0])
 
-    def test_large_labelmaps_are_counted_in_parts(self, monkeypatch, segmentationNode, beat):
-        monkeypatch.setattr(measure_module, "VOXELS_AT_ONCE", 1000)
-        assert ml(measure(segmentationNode)) == pytest.approx(volumes(beat[0]))
-
     def test_a_shared_labelmap_is_counted_once(self, monkeypatch, segmentationNode):
         real, seen = measure_module._voxels_per_label, []
         monkeypatch.setattr(measure_module, "_voxels_per_label", lambda image: seen.append(image) or real(image))

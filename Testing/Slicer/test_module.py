@@ -16,6 +16,7 @@ import pytest
 import slicer
 
 from dinsegment.phantom import cine_phantom
+from dinsegment.phantom_ct import abdomen_phantom
 from dinsegment.tasks import HEART, TERMINOLOGY_CONTEXT
 from dinsegment_slicer import sample_data
 from dinsegment_slicer.dependencies import Dependencies
@@ -111,6 +112,7 @@ class TestDescription:
 def small(monkeypatch):
     """Sample data that is made faster."""
     monkeypatch.setattr(sample_data, "GRID", {"slices": 2, "size": (96, 104)})
+    monkeypatch.setattr(sample_data, "ABDOMEN_GRID", {"slices": 4, "spacing": (60.0, 6.0, 6.0), "size": (64, 64)})
 
 
 class TestSampleData:
@@ -118,6 +120,7 @@ class TestSampleData:
         assert {source.sampleName for source in SampleDataLogic.sources} == {
             "Heart phantom",
             "Cine heart phantom",
+            "Abdomen phantom",
             "Abdominal CT",
         }
         for source in SampleDataLogic.sources:
@@ -135,13 +138,13 @@ class TestSampleData:
         shown = []
         monkeypatch.setattr(slicer.modules.sequences, "showSequenceBrowser", shown.append, raising=False)
         # The application is one for all tests, and runs also what earlier ones connected to its start.
-        made = [source for source in SampleDataLogic.sources[-3:] if source.customDownloader is not None]
-        assert len(made) == 2
+        made = [source for source in SampleDataLogic.sources[-4:] if source.customDownloader is not None]
+        assert len(made) == 3
         for source in made:
             (node,) = source.customDownloader(source)
             assert node.GetName() == source.nodeNames[0]
             assert node.GetScene() is slicer.mrmlScene
-        assert shown[0].GetMasterSequenceNode() is node
+        assert [browserNode.GetMasterSequenceNode().GetName() for browserNode in shown] == ["CineHeartPhantom"]
 
     def test_one_phase(self, scene, small):
         first, second = (sample_data.add_heart_phantom(scene) for _ in range(2))
@@ -167,6 +170,13 @@ class TestSampleData:
             assert image.modality == "MR"
         assert browserNode.GetProxyNode(sequenceNode).GetName() == "CineHeartPhantom"
         logic.SetMRMLScene(None)
+
+    def test_an_abdomen(self, scene, small):
+        node = sample_data.add_abdomen_phantom(scene)
+        phantom = abdomen_phantom(**sample_data.ABDOMEN_GRID)
+        assert node.GetName() == "AbdomenPhantom" and node.GetAttribute("DICOM.Modality") == "CT"
+        assert np.array_equal(slicer.util.arrayFromVolume(node), phantom.volume.array)
+        assert np.allclose(mrml.ijk_to_ras(node), phantom.volume.ijk_to_ras)
 
 
 class TestReload:

@@ -11,7 +11,7 @@ import vtk
 from dinsegment.errors import InputError
 from dinsegment.phantom import heart_phantom
 from dinsegment.segmentation import Segmentation
-from dinsegment.tasks import HEART
+from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment_slicer.nodes import enhanced_node, segmentation_node, volume_from_node
 
 geometries = pytest.mark.parametrize("matrix", mrml.GEOMETRIES.values(), ids=mrml.GEOMETRIES)
@@ -161,6 +161,33 @@ class TestEnhancedNode:
         shown = enhanced_node(segmentation, volumeNode).GetDisplayNode()
         assert shown.GetColorNode() is not None
         assert shown.GetAutoWindowLevel()
+
+
+class TestWindowOfCT:
+    """Of images whose grey values are looked at in one window."""
+
+    @pytest.fixture
+    def ct(self, scene):
+        return mrml.add_volume(scene, name="CT")
+
+    def pair(self, ct):
+        enhanced = enhanced_node(mrml.threshold(volume_from_node(ct), ABDOMEN), ct)
+        displays = ct.GetDisplayNode(), enhanced.GetDisplayNode()
+        return [(d.GetWindowLevelMin(), d.GetWindowLevelMax(), d.GetAutoWindowLevel()) for d in displays]
+
+    def test_both_show_soft_tissue(self, ct):
+        assert ct.GetDisplayNode().GetAutoWindowLevel()
+        assert self.pair(ct) == [(*ABDOMEN.grey_window, 0)] * 2
+
+    def test_what_the_user_or_the_scanner_chose_for_the_original_stays(self, ct):
+        ct.GetDisplayNode().SetAutoWindowLevel(False)
+        ct.GetDisplayNode().SetWindowLevelMinMax(-1000, 400)
+        assert self.pair(ct) == [(-1000, 400, 0), (*ABDOMEN.grey_window, 0)]
+
+    def test_an_image_that_is_not_displayed(self, ct):
+        ct.SetAndObserveDisplayNodeID(None)
+        shown = enhanced_node(mrml.threshold(volume_from_node(ct), ABDOMEN), ct).GetDisplayNode()
+        assert (shown.GetWindowLevelMin(), shown.GetWindowLevelMax()) == ABDOMEN.grey_window
 
 
 class TestSegmentationNode:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from pathlib import Path
 
+import mrml
 import numpy as np
 import psutil
 import pytest
@@ -16,8 +18,20 @@ pytest.importorskip("PySide6", reason="the panel needs PySide6")
 from host import Host
 from host.api import Api, check_forms, check_sources
 
+from dinsegment.display import enhanced_slices
+from dinsegment.download import WeightsSettings
+from dinsegment.enhancement import Enhancement
+from dinsegment.finding import Finding, ras_of
+from dinsegment.phantom_ct import abdomen_phantom
+from dinsegment.slices import SliceStack
+from dinsegment.tasks import ABDOMEN, HEART
+from dinsegment.weights import read_entries
+from dinsegment_slicer import controller as controller_module
 from dinsegment_slicer import layouts
+from dinsegment_slicer.model_card import model_card
+from dinsegment_slicer.nodes import volume_from_node
 from dinsegment_slicer.sample_data import add_cine_phantom, add_heart_phantom
+from dinsegment_slicer.states import State
 
 MODULE = Path(__file__).parents[2] / "DINSegment" / "DINSegment.py"
 
@@ -77,7 +91,6 @@ class TestWithoutAnImage:
         for button in (panel.ui.segmentHeartButton, panel.ui.segmentAbdomenButton):
             assert not button.enabled
         assert "Choose an image first." in panel.ui.reasonLabel.text
-        assert "Segment abdomen: there is no model for it yet." in panel.ui.reasonLabel.text
         assert "Choose an image" in panel.ui.segmentHeartButton.toolTip
 
     def test_nothing_is_shown_that_is_not_there(self, panel):
@@ -88,7 +101,11 @@ class TestWithoutAnImage:
     def test_the_image_that_comes_can_be_segmented(self, host, panel):
         choose(panel, add_heart_phantom(slicer.mrmlScene))
         assert panel.ui.segmentHeartButton.enabled
-        assert not panel.ui.segmentAbdomenButton.enabled  # No model yet.
+
+    def test_a_task_without_a_model(self, heart_model_only, host, panel):
+        choose(panel, add_heart_phantom(slicer.mrmlScene))
+        assert panel.ui.segmentHeartButton.enabled and not panel.ui.segmentAbdomenButton.enabled
+        assert panel.ui.reasonLabel.text == "Segment abdomen: there is no model for it yet."
 
 
 class TestHeart:
@@ -195,6 +212,213 @@ class TestHeart:
         with host.responsiveness() as probe:
             segment(host, panel)
         assert probe.longest < 1.0  # Measured in Testing/Benchmarks/panel.py; here only that nothing blocks.
+
+
+CORONAL = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])
+
+
+def add_small_ct(directions=CORONAL):
+    """Organs of plain shape in a body in air, 8 of them; k, j, i are where `directions` lead."""
+    array = np.full((14, 24, 30), -1000, np.int16)
+    array[1:-1, 2:-2, 2:-2] = -80
+    array[3:-3, 4:-4, 4:-4] = np.linspace(0, 200, 8 * 16 * 22).reshape(8, 16, 22)
+    return mrml.add_volume(slicer.mrmlScene, array, mrml.affine(directions, (2, 2, 5), (10, 20, 30)), "CT")
+
+
+def with_findings(volume, task, **options):
+    """A segmenter that needs no network, and finds fault with what it did."""
+    made = mrml.threshold(volume, task, **options)
+    found = Finding("Look at the right kidney.", ras_of(volume, (9, 5, 25)), 4), Finding("Look at all of it.")
+    return dataclasses.replace(made, findings=found, warnings=tuple(f.text for f in found))
+
+
+@pytest.mark.usefixtures("models_of_both_tasks")
+class TestAbdomen:
+    """What a run leads to; its network is not looked at, so a threshold stands for it."""
+
+    @pytest.fixture
+    def panel(self, models_of_both_tasks, host, monkeypatch):
+        widget = host.open_module("DINSegment")
+        monkeypatch.setattr(widget.logic, "worker", mrml.InProcess(with_findings))
+        host.pump()
+        return widget
+
+    @pytest.fixture
+    def ct(self, host, panel):
+        node = add_small_ct()
+        choose(panel, node)
+        return node
+
+    def segment(self, host, panel):
+        panel.ui.segmentAbdomenButton.click()
+        host.wait_until(lambda: not panel.controller.busy, 20)
+        host.pump(0.5)
+
+    def test_eight_organs_with_their_volumes(self, host, ct, panel):
+        assert panel.ui.segmentAbdomenButton.enabled and not shown(panel.ui.reasonLabel)
+        assert "pancreas" in panel.ui.segmentAbdomenButton.toolTip
+        self.segment(host, panel)
+        names, volumes = zip(*rows(panel.ui.volumeTable), strict=True)
+        assert names == tuple(segment.name for segment in ABDOMEN.segments)
+        voxels = mrml.exported_labels(panel.parameters.segmentationNode, ct)
+        expected = [(voxels == segment.label).sum() * 2 * 2 * 5 / 1000 for segment in ABDOMEN.segments]
+        assert [float(v) for v in volumes] == pytest.approx(expected, abs=0.06)
+        for widget in (panel.ui.functionTable, panel.ui.phaseFrame, panel.ui.plotCheckBox):
+            assert not shown(widget)
+        assert panel.parameters.tableNode.GetTable().GetNumberOfRows() == 8
+
+    def test_original_and_enhanced_axial_in_the_window_of_soft_tissue(self, host, ct, panel):
+        self.segment(host, panel)
+        assert panel.views.visible
+        for tag in (layouts.ORIGINAL_VIEW, layouts.ENHANCED_VIEW):
+            node = slicer.mrmlScene.GetSingletonNode(tag, "vtkMRMLSliceNode")
+            normal = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())[:3, 2]
+            assert np.allclose(normal, (0, 0, 1), atol=1e-6)  # It was acquired in coronal slices.
+        for node in (ct, panel.parameters.enhancedNode):
+            display = node.GetDisplayNode()
+            assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == ABDOMEN.grey_window
+
+    def test_the_enhanced_image_follows_the_parameters_in_that_window(self, host, ct, panel):
+        self.segment(host, panel)
+        panel.ui.gammaSlider.value = 3.0
+        host.pump(0.3)
+        self.assert_enhanced(ct, panel, 3.0)
+
+    def test_the_enhanced_image_of_a_ct_without_segmenting(self, host, ct, panel):
+        panel.ui.showEnhancedButton.click()
+        host.pump(0.3)
+        self.assert_enhanced(ct, panel, 1.0)
+        assert panel.views.visible
+
+    def assert_enhanced(self, ct, panel, gamma):
+        """In axial slices, and of soft tissue."""
+        stack = SliceStack.axial(volume_from_node(ct))
+        wanted = Enhancement("fuzzy", {"m": 2, "n": 2, "gamma": gamma})
+        expected = [enhanced_slices(s[None], ABDOMEN.grey_window, wanted)[0] for s in stack.array]
+        found = slicer.util.arrayFromVolume(panel.parameters.enhancedNode)
+        np.testing.assert_array_equal(found, stack.to_volume_axes(np.stack(expected)))
+
+    def test_a_heart_after_an_abdomen(self, host, ct, panel):
+        self.segment(host, panel)
+        choose(panel, add_heart_phantom(slicer.mrmlScene))
+        segment(host, panel)
+        assert [row[0] for row in rows(panel.ui.volumeTable)] == [s.name for s in HEART.segments]
+        display = panel.parameters.enhancedNode.GetDisplayNode()
+        assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) != ABDOMEN.grey_window
+
+    def test_colours_and_codes_tell_left_from_right(self, host, ct, panel):
+        self.segment(host, panel)
+        kidneys = {s.GetName(): s.GetTerminology() for s in mrml.segments(panel.parameters.segmentationNode)[2:4]}
+        assert "7771000^Left" in kidneys["Left kidney"] and "24028007^Right" in kidneys["Right kidney"]
+
+    def test_surfaces_of_all_organs(self, host, ct, panel):
+        self.segment(host, panel)
+        panel.ui.threeDCheckBox.click()
+        surfaces = [s.GetRepresentation("Closed surface") for s in mrml.segments(panel.parameters.segmentationNode)]
+        volumes = [float(row[1]) for row in rows(panel.ui.volumeTable)]
+        assert [surface.GetNumberOfPoints() > 0 for surface in surfaces] == [volume > 0 for volume in volumes]
+        assert sum(volume > 0 for volume in volumes) > 3
+        assert slicer.app.layoutManager().layout == layouts.WITH_3D
+
+    def test_the_card_names_data_licence_and_scores_by_organ(self, panel):
+        entry = read_entries()[1]
+        text = model_card(dataclasses.replace(entry, scores=SCORES), WeightsSettings.from_environment())
+        for words in ("mean Dice 0.800", "left kidney 0.900", "gallbladder 0.500", "12.5 mm", "over 6 volumes"):
+            assert words in text
+        assert "left kidney" in panel.ui.modelCard.text
+
+    def test_cancelling_while_the_result_is_added(self, host, ct, panel, monkeypatch):
+        monkeypatch.setattr(controller_module, "ADDING_S", 0.0)
+        before = mrml.node_ids(slicer.mrmlScene)
+        panel.ui.segmentAbdomenButton.click()
+        host.wait_until(lambda: panel.controller.state is State.ADDING, 20)
+        assert panel.ui.cancelButton.enabled
+        panel.ui.cancelButton.click()
+        host.pump(0.2)
+        assert mrml.node_ids(slicer.mrmlScene) == before and "Cancelled" in panel.ui.messageLabel.text
+
+
+@pytest.mark.usefixtures("models_of_both_tasks")
+class TestFindings:
+    panel, ct, segment = TestAbdomen.panel, TestAbdomen.ct, TestAbdomen.segment
+
+    def place(self, ct):
+        return mrml.world_positions(mrml.ijk_to_ras(ct), [(9, 5, 25)])[0]
+
+    def assert_in_view(self, place):
+        for n in range(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSliceNode")):
+            node = slicer.mrmlScene.GetNthNodeByClass(n, "vtkMRMLSliceNode")
+            to_slice = np.linalg.inv(slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS()))
+            assert (to_slice @ (*place, 1.0))[2] == pytest.approx(0, abs=1e-3)
+
+    def test_they_are_listed_under_the_result(self, host, ct, panel):
+        assert not shown(panel.ui.findingsTable)
+        self.segment(host, panel)
+        table = panel.ui.findingsTable
+        assert shown(table) and rows(table) == [["Look at the right kidney."], ["Look at all of it."]]
+        assert [table.item(row, 0).font().underline() for row in range(2)] == [True, False]
+        assert "Look at all of it." in panel.ui.messageLabel.text  # As every warning.
+
+    def test_a_click_shows_the_place_and_the_segment(self, host, ct, panel):
+        self.segment(host, panel)
+        display = panel.parameters.segmentationNode.GetDisplayNode()
+        display.SetSegmentVisibility("Right kidney", False)
+        panel.ui.findingsTable.cellClicked.emit(0, 0)
+        host.pump()
+        self.assert_in_view(self.place(ct))
+        assert display.GetSegmentVisibility("Right kidney")
+        panel.ui.findingsTable.cellActivated.emit(1, 0)  # It has no place.
+        host.pump()
+        self.assert_in_view(self.place(ct))
+
+    def test_they_are_saved_with_the_scene(self, host, ct, panel, tmp_path):
+        self.segment(host, panel)
+        folder = tmp_path / "scene"
+        folder.mkdir()
+        save_scene(folder)
+        slicer.mrmlScene.Clear()
+        host.pump()
+        assert not shown(panel.ui.findingsTable)
+        load_scene(folder)
+        host.pump(0.5)
+        assert [row[0] for row in rows(panel.ui.findingsTable)] == ["Look at the right kidney.", "Look at all of it."]
+        panel.ui.findingsTable.cellClicked.emit(0, 0)
+        host.pump()
+        self.assert_in_view(self.place(panel.parameters.inputNode))
+
+    def test_a_result_without_any_lists_none(self, host, ct, panel, monkeypatch):
+        self.segment(host, panel)
+        monkeypatch.setattr(panel.logic, "worker", mrml.InProcess(mrml.threshold))
+        self.segment(host, panel)
+        assert not shown(panel.ui.findingsTable)
+
+
+class TestAbdomenModel:
+    """The shipped network, in its process."""
+
+    def test_a_ct_phantom(self, abdomen_model, host, panel):
+        phantom = abdomen_phantom(slices=26, spacing=(8.0, 3.0, 3.0), size=(128, 128))
+        volume = phantom.volume
+        node = mrml.add_volume(slicer.mrmlScene, volume.array.astype(np.int16), volume.ijk_to_ras, "Phantom")
+        node.SetAttribute("DICOM.Modality", "CT")
+        choose(panel, node)
+        panel.ui.segmentAbdomenButton.click()
+        host.wait_until(lambda: not panel.controller.busy, 240)
+        host.pump(0.5)
+        assert shown(panel.ui.resultSection), panel.ui.messageLabel.text
+        found = mrml.exported_labels(panel.parameters.segmentationNode, node)
+        liver = next(s.label for s in ABDOMEN.segments if s.name == "Liver")
+        overlap = 2 * ((found == liver) & (phantom.labels == liver)).sum()
+        assert overlap / ((found == liver).sum() + (phantom.labels == liver).sum()) > 0.5
+        algorithm = mrml.tag(mrml.segments(panel.parameters.segmentationNode)[0], "DICOM.SegmentAlgorithmName")
+        assert algorithm == f"DINSegment {abdomen_model}"
+
+
+SCORES = {
+    "dice": {"mean": 0.8, "GB": 0.5, "KL": 0.9},
+    "hd95_mm": {"mean": 12.5},
+    "cases": 6,
+}
 
 
 class TestPhases:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import slicer
-from mrml import OBLIQUE, add_volume, affine
+from mrml import OBLIQUE, add_volume, affine, rotation
 
-from dinsegment.display import enhanced_volume, grey_window
+from dinsegment.display import enhanced_slices, enhanced_volume, grey_window
 from dinsegment.enhancement import Enhancement
+from dinsegment.slices import SliceStack
 from dinsegment_slicer import preview as preview_module
 from dinsegment_slicer.nodes import plain_enhanced_node, volume_from_node
 from dinsegment_slicer.preview import EnhancedImage, EnhancementPreview
+from dinsegment_slicer.reading import Reading, reading_of
 
 SHARP = Enhancement("fuzzy", {"m": 4, "n": 3, "gamma": 2.0})
 
@@ -131,3 +133,45 @@ def test_the_grey_window_is_computed_once_until_the_voxels_change(scene, monkeyp
     slicer.util.arrayFromVolumeModified(one.volumeNode)
     preview.begin([one], SHARP, 0)
     assert len(calls) == 2
+
+
+class TestCT:
+    WINDOW = (-125.0, 275.0)
+
+    @pytest.fixture(params=["sagittal", "coronal", "flipped", "oblique"])
+    def one(self, scene, request):
+        """A CT with thick slices that are not axial ones, or run downwards."""
+        directions = {
+            "sagittal": np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]]),
+            "coronal": np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]]),
+            "flipped": np.diag([-1, 1, -1]),
+            "oblique": rotation(15, -10, 5),
+        }[request.param]
+        array = np.random.default_rng(2).normal(0, 400, (7, 18, 20)).astype(np.int16)
+        volumeNode = add_volume(scene, array, affine(directions, (1.5, 1.5, 4.0), (0, 0, 0)), "CT")
+        volumeNode.SetAttribute("DICOM.Modality", "CT")
+        reading = reading_of(volumeNode)
+        assert reading == Reading("axial", self.WINDOW)
+        return EnhancedImage(volumeNode, plain_enhanced_node(volumeNode, reading.window), reading=reading)
+
+    def expected(self, one):
+        volume = volume_from_node(one.volumeNode)
+        stack = SliceStack.axial(volume)
+        slices = [enhanced_slices(stack.array[k : k + 1], self.WINDOW, SHARP)[0] for k in range(len(stack.array))]
+        return stack.to_volume_axes(np.stack(slices))
+
+    def test_axial_slices_are_enhanced_inside_the_window_of_soft_tissue(self, one):
+        preview = EnhancementPreview()
+        preview.begin([one], SHARP, 0)
+        while preview.step():
+            pass
+        np.testing.assert_array_equal(shown(one), self.expected(one))
+        assert shown(one).min() >= self.WINDOW[0] and shown(one).max() <= self.WINDOW[1]
+
+    def test_the_axial_slice_in_view_comes_first(self, one):
+        before = shown(one)
+        EnhancementPreview().begin([one], SHARP, 2)
+        axis = SliceStack.axial(volume_from_node(one.volumeNode)).axis
+        after, expected = (np.moveaxis(array, axis, 0) for array in (shown(one), self.expected(one)))
+        np.testing.assert_array_equal(after[2], expected[2])
+        np.testing.assert_array_equal(np.delete(after, 2, 0), np.delete(np.moveaxis(before, axis, 0), 2, 0))

@@ -18,7 +18,7 @@ IGNORED = {
     State.READY: set(Event) - {Event.INPUT_REMOVED, Event.SEGMENT, Event.SCENE_CLOSED},
     State.PREPARING: set(Event) - {Event.PREPARED, Event.FAILED, Event.INPUT_REMOVED, Event.SCENE_CLOSED},
     State.RUNNING: set(Event) - {Event.COMPUTED, Event.CANCEL, Event.FAILED, Event.INPUT_REMOVED, Event.SCENE_CLOSED},
-    State.ADDING: set(Event) - {Event.ADDED, Event.FAILED, Event.INPUT_REMOVED, Event.SCENE_CLOSED},
+    State.ADDING: set(Event) - {Event.ADDED, Event.CANCEL, Event.FAILED, Event.INPUT_REMOVED, Event.SCENE_CLOSED},
 }
 
 

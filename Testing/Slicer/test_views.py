@@ -284,6 +284,65 @@ class TestWhereTheViewsLook:
         red.RotateToVolumePlane(volumeNode)
         assert np.allclose(slice_to_ras(red)[:3, :3], turned, rtol=0, atol=1e-6)
 
+    @pytest.mark.parametrize(
+        ("directions", "axis"),
+        [
+            (np.eye(3)[[2, 0, 1]], 1),
+            (np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]]), 1),
+            (np.diag([-1, 1, -1]), 0),
+            (np.array([[0, 0, 1], [1, 0, 0], [0, -1, 0]]), 1),
+            (mrml.rotation(15, -10, 5), 0),
+        ],
+        ids=["sagittal", "coronal", "flipped", "sagittal, flipped", "oblique"],
+    )
+    def test_axial_slices_of_an_image_that_was_acquired_in_others(self, app, sideBySide, directions, axis):
+        volumeNode = mrml.add_volume(
+            app.scene, mrml.random_image((7, 18, 20)), mrml.affine(directions, (1.5, 1.5, 4), (3, 4, 5))
+        )
+        sideBySide.show(volumeNode, None, plane="axial")
+        for node in app.views():
+            x, y, normal = slice_to_ras(node)[:3, :3].T
+            # The patient's left to the right, anterior up.
+            assert x @ (-1, 0, 0) > 0.9 and y @ (0, 1, 0) > 0.9 and normal @ (0, 0, 1) > 0.9
+            assert node.GetDefaultOrientation() == "Axial"
+        shape = slicer.util.arrayFromVolume(volumeNode).shape
+        assert sideBySide.currentSlice(volumeNode, "axial") == shape[axis] // 2
+        # Exactly in slices of voxels, scrolled from one to the next.
+        seen = set()
+        for _ in range(40):
+            middle = xy_to_ras(app.views()[0]) @ (*np.array(app.views()[0].GetDimensions()[:2]) / 2, 0, 1)
+            index = into(mrml.ijk_to_ras(volumeNode), [middle[:3]])[0][2 - axis]
+            assert index == pytest.approx(round(index), abs=1e-6) or not -0.5 < index < shape[axis] - 0.5
+            seen.add(sideBySide.currentSlice(volumeNode, "axial"))
+            app.user_scrolls(app.views()[0].GetFieldOfView()[2])
+        assert seen == set(range(min(seen), max(seen) + 1)) and len(seen) >= shape[axis] // 2
+
+    def test_another_plane_of_the_same_image_is_shown_anew(self, app, sideBySide):
+        sagittal = mrml.affine(np.eye(3)[[2, 0, 1]], (1.5, 1.5, 4), (0, 0, 0))
+        volumeNode = mrml.add_volume(app.scene, mrml.random_image((7, 18, 20)), sagittal)
+        sideBySide.show(volumeNode, None)
+        assert app.views()[0].GetDefaultOrientation() == "Sagittal"
+        sideBySide.show(volumeNode, None, plane="axial")
+        assert app.views()[0].GetDefaultOrientation() == "Axial"
+
+    def test_a_place_is_brought_into_every_slice_view(self, app, sideBySide):
+        volumeNode = mrml.add_volume(app.scene, mrml.random_image((9, 40, 40)), np.diag([1.0, 1.0, 4.0, 1.0]))
+        sideBySide.show(volumeNode, None)
+        app.resize(300, 200)
+        fields = [node.GetFieldOfView() for node in app.views()]
+        before = slice_to_ras(app.views()[0])
+        sideBySide.jumpTo((10.0, 12.0, 24.0))
+        for node in app.all_slice_views():
+            assert into(slice_to_ras(node), [(10.0, 12.0, 24.0)])[0][2] == pytest.approx(0, abs=1e-6)
+        assert [node.GetFieldOfView() for node in app.views()] == fields
+        assert np.array_equal(slice_to_ras(app.views()[0])[:2], before[:2])  # It was in view: only the slice changed.
+        app.user_zooms(0.1)
+        sideBySide.jumpTo((1.0, 2.0, 8.0))
+        for node in app.views():
+            x, y, z = into(xy_to_ras(node), [(1.0, 2.0, 8.0)])[0]
+            width, height = node.GetDimensions()[:2]
+            assert 0 <= x <= width and 0 <= y <= height and z == pytest.approx(0, abs=1e-6)
+
     def test_it_starts_at_the_slice_in_the_middle_of_the_segments(self, app, sideBySide):
         volumeNode = mrml.add_volume(app.scene, mrml.random_image((9, 10, 10)), np.eye(4))
         labels = np.zeros((9, 10, 10), np.uint8)

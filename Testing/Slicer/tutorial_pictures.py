@@ -1,4 +1,4 @@
-"""The pictures of docs/tutorial.md, made anew from the panel as it is, with the generated phantom.
+"""The pictures of docs/tutorial.md, made anew from the panel as it is, with the generated phantoms.
 
     python Testing/Slicer/tutorial_pictures.py docs/tutorial
 
@@ -22,18 +22,24 @@ from rendering import render_side_by_side  # noqa: E402
 
 WIDTH = 440
 VIEWS = (1500, 900)
+"""Width and height of the views, in pixels; of what is wider than high they are lower, and so of three of them."""
+WIDE = (1900, 780)
+THREE = (1500, 540)
 SCALE = 2
 
 
 def panel_picture(host, panel, folder):
+    """The panel down to its last line: the host's window stays as high as it ever was."""
     path = host.grab(panel.parent, folder / "panel.png", width=WIDTH, scale=SCALE)
-    return matplotlib.image.imread(path)[..., :3]
+    picture = matplotlib.image.imread(path)[..., :3]
+    last = np.flatnonzero((np.abs(picture - picture[-1, 0]) > 0.02).any(axis=(1, 2)))[-1]
+    return picture[: last + 20 * SCALE]
 
 
-def views_picture(host, panel, folder):
+def views_picture(host, panel, folder, size=VIEWS):
     path = folder / "views.png"
     for _ in range(2):  # At first the views get their size, which they answer by fitting the image again.
-        render_side_by_side(panel.views, slicer.app.applicationLogic(), path, VIEWS)
+        render_side_by_side(panel.views, slicer.app.applicationLogic(), path, size)
         host.pump()
     return matplotlib.image.imread(path)[..., :3]
 
@@ -56,64 +62,125 @@ def write(picture, path):
     matplotlib.image.imsave(path, (small * 255).round().astype(np.uint8), pil_kwargs={"optimize": True})
 
 
+def both_pictures(host, panel, folder, size=VIEWS):
+    return side_by_side(panel_picture(host, panel, folder), views_picture(host, panel, folder, size))
+
+
+def finish(host, panel, seconds=900):
+    """Until the run is over and everything is shown; a run that failed is no picture."""
+    host.wait_until(lambda: not panel.controller.busy, seconds)
+    host.pump(0.6)
+    if not panel.ui.resultSection.isVisibleTo(panel.parent):
+        raise SystemExit(f"The segmentation failed: {panel.ui.messageLabel.text}")
+
+
+def heart_pictures(host, panel, folder, target):
+    from dinsegment_slicer.sample_data import add_cine_phantom, add_heart_phantom
+
+    panel.ui.inputSelector.setCurrentNode(add_heart_phantom(slicer.mrmlScene))
+    host.pump(0.2)
+    write(panel_picture(host, panel, folder), target / "1-ready.png")
+
+    panel.ui.segmentHeartButton.click()
+    host.wait_until(lambda: panel.controller.fraction > 0.3, 300)
+    write(panel_picture(host, panel, folder), target / "2-running.png")
+    finish(host, panel)
+    write(both_pictures(host, panel, folder), target / "3-result.png")
+
+    three_d_picture(host, panel, folder, target / "4-3d.png")
+
+    panel.ui.enhancementSection.collapsed = False
+    panel.ui.windowsXSpinBox.setValue(6)
+    panel.ui.windowsYSpinBox.setValue(6)
+    host.pump(0.6)
+    write(both_pictures(host, panel, folder), target / "5-enhancement.png")
+    panel.ui.resetEnhancementButton.click()
+    panel.ui.enhancementSection.collapsed = True
+
+    browserNode = add_cine_phantom(slicer.mrmlScene, 10)
+    panel.ui.inputSelector.setCurrentNode(browserNode.GetMasterSequenceNode())
+    panel.ui.segmentHeartButton.click()
+    finish(host, panel)
+    panel.ui.endSystoleButton.click()
+    host.pump(0.6)
+    write(both_pictures(host, panel, folder), target / "6-cine.png")
+
+    panel.ui.resultSection.collapsed = True
+    panel.ui.modelSection.collapsed = False
+    panel.ui.modelComboBox.setCurrentIndex(1)
+    host.pump(0.2)
+    write(panel_picture(host, panel, folder), target / "7-model.png")
+    panel.ui.modelComboBox.setCurrentIndex(0)
+    panel.ui.modelSection.collapsed = True
+
+
+def abdomen_pictures(host, panel, folder, target):
+    from mrml import add_volume
+
+    from dinsegment.phantom_ct import abdomen_phantom
+    from dinsegment_slicer.sample_data import ABDOMEN_GRID, add_abdomen_phantom
+
+    panel.ui.inputSelector.setCurrentNode(add_abdomen_phantom(slicer.mrmlScene))
+    host.pump(0.2)
+    panel.ui.segmentAbdomenButton.click()
+    finish(host, panel)
+    panel.ui.messageCloseButton.click()
+    host.pump(0.2)
+    write(both_pictures(host, panel, folder, WIDE), target / "9-abdomen.png")
+    three_d_picture(host, panel, folder, target / "10-abdomen-3d.png")
+
+    # Too few slices for the organs: there is always something to say.
+    volume = abdomen_phantom(**{**ABDOMEN_GRID, "slices": 40}).volume
+    node = add_volume(slicer.mrmlScene, volume.array.astype(np.int16), volume.ijk_to_ras, "AbdomenPhantom, cut")
+    panel.ui.inputSelector.setCurrentNode(node)
+    panel.ui.segmentAbdomenButton.click()
+    finish(host, panel)
+    panel.ui.messageCloseButton.click()
+    table = panel.ui.findingsTable
+    placed = [row for row in range(table.rowCount) if table.item(row, 0).font().underline()]
+    if not placed:
+        raise SystemExit("Nothing was said of a CT that cuts through organs.")
+    table.setCurrentCell(placed[0], 0)
+    table.cellClicked.emit(placed[0], 0)
+    host.pump(0.2)
+    write(both_pictures(host, panel, folder, WIDE), target / "11-findings.png")
+
+
+def three_d_picture(host, panel, folder, path):
+    """The surfaces, beside filled segments."""
+    panel.ui.threeDCheckBox.click()
+    panel.ui.outlineCheckBox.click()
+    host.pump(0.3)
+    write(views_picture(host, panel, folder, THREE), path)
+    panel.ui.threeDCheckBox.click()
+    panel.ui.outlineCheckBox.click()
+
+
+def message_picture(host, panel, folder, target):
+    from dinsegment_slicer.dependencies import Dependencies
+    from dinsegment_slicer.sample_data import add_heart_phantom
+
+    slicer.mrmlScene.Clear()
+    panel.ui.inputSelector.setCurrentNode(add_heart_phantom(slicer.mrmlScene))
+    panel.controller.dependencies = Dependencies(path=[str(folder / "nothing")])
+    host.answer("Ok")
+    panel.ui.segmentHeartButton.click()
+    host.pump(0.2)
+    write(panel_picture(host, panel, folder), target / "8-message.png")
+
+
 def main(target):
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name, Host() as host:
         folder = Path(name)
         host.load_module(Path(__file__).parents[2] / "DINSegment" / "DINSegment.py")
-        from dinsegment_slicer.sample_data import add_cine_phantom, add_heart_phantom
-
         panel = host.open_module("DINSegment")
-        panel.ui.inputSelector.setCurrentNode(add_heart_phantom(slicer.mrmlScene))
+        heart_pictures(host, panel, folder, target)
+        slicer.mrmlScene.Clear()
         host.pump(0.2)
-        write(panel_picture(host, panel, folder), target / "1-ready.png")
-
-        panel.ui.segmentHeartButton.click()
-        host.wait_until(lambda: panel.controller.fraction > 0.3, 120)
-        write(panel_picture(host, panel, folder), target / "2-running.png")
-        host.wait_until(lambda: not panel.controller.busy, 120)
-        host.pump(0.6)
-        picture = side_by_side(panel_picture(host, panel, folder), views_picture(host, panel, folder))
-        write(picture, target / "3-result.png")
-
-        panel.ui.threeDCheckBox.click()
-        panel.ui.outlineCheckBox.click()
-        host.pump(0.3)
-        write(views_picture(host, panel, folder), target / "4-3d.png")
-        panel.ui.threeDCheckBox.click()
-        panel.ui.outlineCheckBox.click()
-
-        panel.ui.enhancementSection.collapsed = False
-        panel.ui.windowsXSpinBox.setValue(6)
-        panel.ui.windowsYSpinBox.setValue(6)
-        host.pump(0.6)
-        picture = side_by_side(panel_picture(host, panel, folder), views_picture(host, panel, folder))
-        write(picture, target / "5-enhancement.png")
-        panel.ui.resetEnhancementButton.click()
-        panel.ui.enhancementSection.collapsed = True
-
-        browserNode = add_cine_phantom(slicer.mrmlScene, 10)
-        panel.ui.inputSelector.setCurrentNode(browserNode.GetMasterSequenceNode())
-        panel.ui.segmentHeartButton.click()
-        host.wait_until(lambda: not panel.controller.busy, 300)
-        panel.ui.endSystoleButton.click()
-        host.pump(0.6)
-        picture = side_by_side(panel_picture(host, panel, folder), views_picture(host, panel, folder))
-        write(picture, target / "6-cine.png")
-
-        panel.ui.resultSection.collapsed = True
-        panel.ui.modelSection.collapsed = False
-        host.pump(0.2)
-        write(panel_picture(host, panel, folder), target / "7-model.png")
-
-        from dinsegment_slicer.dependencies import Dependencies
-
-        panel.controller.dependencies = Dependencies(path=[name])
-        host.answer("Ok")
-        panel.ui.modelSection.collapsed = True
-        panel.ui.segmentHeartButton.click()
-        host.pump(0.2)
-        write(panel_picture(host, panel, folder), target / "8-message.png")
+        panel.ui.resultSection.collapsed = False
+        abdomen_pictures(host, panel, folder, target)
+        message_picture(host, panel, folder, target)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -14,6 +15,7 @@ import slicer
 from dinsegment.errors import DINSegmentError
 from dinsegment.tasks import Task
 from dinsegment.weights import find_entry
+from dinsegment_slicer.content import Steps
 from dinsegment_slicer.dependencies import Dependencies
 from dinsegment_slicer.dicom_export import REFERENCE_ROLE
 from dinsegment_slicer.dicom_instances import SourceUnknown
@@ -25,6 +27,9 @@ from dinsegment_slicer.signal import Signal
 from dinsegment_slicer.states import BUSY, Event, State, next_state
 
 logger = logging.getLogger(__name__)
+
+ADDING_S = 0.02
+"""How long one tick adds a result to the scene, plus a step."""
 
 
 class Severity(Enum):
@@ -50,7 +55,7 @@ class Request:
     Attributes:
         task: What to segment.
         inputNode: A volume, or a sequence of volumes.
-        secondNode: Another phase of the same heart, or None.
+        secondNode: Another phase of the same patient, or None.
         model: Name of a model, or None for the task's first.
         device: `auto`, `cpu`, `cuda`, `mps`.
     """
@@ -110,6 +115,7 @@ class Controller:
         self._ask = ask
         self._askFolder = askFolder
         self._job: Job | None = None
+        self._adding: Steps[Result] | None = None
 
     @property
     def busy(self) -> bool:
@@ -155,9 +161,12 @@ class Controller:
 
     def tick(self) -> None:
         """Goes on with the run; to be called about every 50 ms while `busy`."""
-        if self.state is not State.RUNNING or self._job is None:
+        if self.state not in (State.RUNNING, State.ADDING) or self._job is None:
             return
         try:
+            if self.state is State.ADDING:
+                self._go_on_adding()
+                return
             changed = self._job.poll()
             if self._job.error is not None:
                 raise self._job.error
@@ -268,11 +277,26 @@ class Controller:
             self.logic.placeExports(job.results)
             self.message = self._deliver(job.results, request)
             self._drop_job()
+            self._handle(Event.ADDED)
         else:
-            result = self.logic.addToScene(request.inputNode, job.results, request.secondNode)
-            self.message = _summary(result)
-            self._drop_job()
-            self.finished.emit(request, result)
+            self._adding = self.logic.adding(request.inputNode, job.results, request.secondNode)
+            self._go_on_adding()
+
+    def _go_on_adding(self) -> None:
+        """Adds the result bit by bit: a large CT's takes longer than a click may have to wait."""
+        request, adding = self.request, self._adding
+        assert isinstance(request, Request) and adding is not None
+        end = time.perf_counter() + ADDING_S
+        try:
+            while time.perf_counter() < end:
+                next(adding)
+        except StopIteration as done:
+            result = done.value
+        else:
+            return
+        self.message = _summary(result)
+        self._drop_job()
+        self.finished.emit(request, result)
         self._handle(Event.ADDED)
 
     def _deliver(self, exported: Sequence[Exported], request: ExportRequest) -> Message:
@@ -306,6 +330,9 @@ class Controller:
 
     def _drop_job(self) -> None:
         job, self._job = self._job, None
+        adding, self._adding = self._adding, None
+        if adding is not None:
+            adding.close()
         if job is None:
             return
         if not job.finished:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -87,6 +87,7 @@ def seg_exports(
     """
     _check_packages()
     results, problems = [], []
+    present: dict[_Pair, list[str]] = {}
     if folder is None:
         problems.append(_("Choose the folder in which the DICOM SEG is saved."))
     for node in segmentationNodes:
@@ -96,8 +97,10 @@ def seg_exports(
             problems.append(str(error))
     for result in results:
         for pair in result.pairs:
-            mark_edited(pair.segmentationNode)
-            problems += _problems(pair, result)
+            found = segment_fingerprints(pair.segmentationNode)
+            mark_edited(pair.segmentationNode, found)
+            present[pair] = [id for id, fingerprint in found.items() if fingerprint != EMPTY]
+            problems += _problems(pair, result, present[pair])
     unknown: list[str] = []
     sources = [_sources(result, database, source_folder, unknown) for result in results]
     problems = list(dict.fromkeys(problems))  # Of a cine each phase says the same.
@@ -108,7 +111,7 @@ def seg_exports(
     ensure_writable_folder(folder)
     exports = []
     for result, source in zip(results, sources, strict=True):
-        exports += _exports(result, source, folder)
+        exports += _exports(result, source, folder, present)
     return exports
 
 
@@ -171,9 +174,9 @@ def _phases_of(segmentationNode: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMR
     return None
 
 
-def _problems(pair: _Pair, result: _Result) -> Iterator[str]:
-    """What is missing, a sentence each."""
-    node, segmentation = pair.segmentationNode, pair.segmentationNode.GetSegmentation()
+def _problems(pair: _Pair, result: _Result, present: Sequence[str]) -> Iterator[str]:
+    """What is missing, a sentence each; `present` are the IDs of the segments that have voxels."""
+    segmentation = pair.segmentationNode.GetSegmentation()
     name = result.segmentationNode.GetName()
     if result.segmentationNode.GetTransformNodeID() != result.volumeNode.GetTransformNodeID():
         yield _(
@@ -186,7 +189,6 @@ def _problems(pair: _Pair, result: _Result) -> Iterator[str]:
             "Representations)."
         ).format(name=name)
         return
-    present = _present(node)
     if not present and result.sequenceNode is None:
         yield _("'{name}' has no voxels: there is nothing to export.").format(name=name)
     for segment_id in present:
@@ -219,7 +221,9 @@ def _sources(
         return []
 
 
-def _exports(result: _Result, sources: list[SourceFiles], folder: Path) -> list[SegExport]:
+def _exports(
+    result: _Result, sources: list[SourceFiles], folder: Path, present: Mapping[_Pair, Sequence[str]]
+) -> list[SegExport]:
     title = result.segmentationNode.GetName()
     run = uuid.uuid4()
     several = len(result.pairs) > 1
@@ -229,7 +233,7 @@ def _exports(result: _Result, sources: list[SourceFiles], folder: Path) -> list[
     names = phase_names(_file_name(title), len(result.pairs))
     exports = []
     for phase, (pair, source, path) in enumerate(zip(result.pairs, sources, _free(folder, names), strict=True)):
-        if not (segments := _segments(pair.segmentationNode)):
+        if not (segments := _segments(pair.segmentationNode, present[pair])):
             continue  # A phase in which nothing was found.
         exports.append(
             SegExport(
@@ -249,16 +253,9 @@ def _exports(result: _Result, sources: list[SourceFiles], folder: Path) -> list[
     return exports
 
 
-def _present(segmentationNode: slicer.vtkMRMLSegmentationNode) -> list[str]:
-    """IDs of the segments that have voxels, in their order."""
-    return [id for id, fingerprint in segment_fingerprints(segmentationNode).items() if fingerprint != EMPTY]
-
-
-def _segments(segmentationNode: slicer.vtkMRMLSegmentationNode) -> list[ExportSegment]:
-    return [
-        _segment(segment_id, segmentationNode.GetSegmentation().GetSegment(segment_id))
-        for segment_id in _present(segmentationNode)
-    ]
+def _segments(segmentationNode: slicer.vtkMRMLSegmentationNode, present: Sequence[str]) -> list[ExportSegment]:
+    segmentation = segmentationNode.GetSegmentation()
+    return [_segment(segment_id, segmentation.GetSegment(segment_id)) for segment_id in present]
 
 
 def _segment(segment_id: str, segment: slicer.vtkSegment) -> ExportSegment:

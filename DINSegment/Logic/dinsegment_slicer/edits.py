@@ -6,6 +6,8 @@ the scene was saved, loaded elsewhere and edited without this module.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import slicer
 import vtk
@@ -28,17 +30,21 @@ def tag(segment: slicer.vtkSegment, name: str) -> str | None:
     return str(value) if segment.GetTag(name, value) else None
 
 
-def remember_voxels(segmentationNode: slicer.vtkMRMLSegmentationNode) -> None:
-    """Notes at each segment what it is now, as the network made it."""
+def remember_voxels(segmentationNode: slicer.vtkMRMLSegmentationNode, fingerprints: Mapping[str, str]) -> None:
+    """Notes at each segment, by its ID, what it is as the network made it."""
     segmentation = segmentationNode.GetSegmentation()
-    for segment_id, fingerprint in segment_fingerprints(segmentationNode).items():
+    for segment_id, fingerprint in fingerprints.items():
         segmentation.GetSegment(segment_id).SetTag(FINGERPRINT_TAG, fingerprint)
 
 
-def mark_edited(segmentationNode: slicer.vtkMRMLSegmentationNode) -> None:
+def mark_edited(segmentationNode: slicer.vtkMRMLSegmentationNode, found: Mapping[str, str] | None = None) -> None:
     """Makes the tags say SEMIAUTOMATIC of each segment that differs from what the network made, else AUTOMATIC.
 
     Segments that no network made, and those of which somebody has said that they are MANUAL, stay as they are.
+
+    Args:
+        segmentationNode: The segmentation.
+        found: What `segment_fingerprints` says of it, if that is known.
     """
     segmentation = segmentationNode.GetSegmentation()
     remembered = {}
@@ -47,7 +53,8 @@ def mark_edited(segmentationNode: slicer.vtkMRMLSegmentationNode) -> None:
         fingerprint = tag(segment, FINGERPRINT_TAG)
         if fingerprint is not None and tag(segment, ALGORITHM_TYPE_TAG) in (AUTOMATIC, SEMIAUTOMATIC):
             remembered[segmentation.GetNthSegmentID(n)] = fingerprint
-    found = segment_fingerprints(segmentationNode) if remembered else {}
+    if found is None:
+        found = segment_fingerprints(segmentationNode) if remembered else {}
     for segment_id, fingerprint in remembered.items():
         segment = segmentation.GetSegment(segment_id)
         unchanged = segment_id in found and same_voxels(fingerprint, found[segment_id])

@@ -150,13 +150,12 @@ class ExportPart:
         (folder / SOURCES).write_text(json.dumps(export.source.paths), encoding="utf-8")
         yield
         for segment in export.segments:
-            mask = segment_mask(export.segmentationNode, segment.id, export.volumeNode)
+            mask, first = segment_mask(export.segmentationNode, segment.id, export.volumeNode)
             yield
-            box = bounding_box(mask)
-            if box is None:
+            if not mask.size:
                 continue  # All of it lies outside of the image.
-            self._segments.append({**segment.described(), "first": [axis.start for axis in box]})
-            yield from write_blocks(folder / MASK.format(len(self._segments)), mask[box], bool)
+            self._segments.append({**segment.described(), "first": list(first)})
+            yield from write_blocks(folder / MASK.format(len(self._segments)), mask, bool)
         if not self._segments:
             raise InputError(
                 _("No segment of '{name}' reaches into its image: there is nothing to export.").format(
@@ -197,19 +196,32 @@ class ExportPart:
 
 def segment_mask(
     segmentationNode: slicer.vtkMRMLSegmentationNode, segment_id: str, volumeNode: slicer.vtkMRMLScalarVolumeNode
-) -> np.ndarray:
-    """A segment on the grid of an image: (k, j, i), bool. Neither node needs a scene; the scene stays as it is."""
+) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """A segment on the grid of an image, cut to where it is. Neither node needs a scene; the scene stays as it is.
+
+    Returns:
+        The part of the grid (k, j, i), bool, that holds all voxels of the segment that are in the image, and the index
+        (k, j, i) of its first voxel; without voxels if there are none.
+    """
     ids = vtk.vtkStringArray()
     ids.InsertNextValue(segment_id)
     labelmap = slicer.vtkOrientedImageData()
     slicer.vtkSlicerSegmentationsModuleLogic.GenerateMergedLabelmapInReferenceGeometry(
-        segmentationNode, volumeNode, ids, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, labelmap
+        segmentationNode, volumeNode, ids, slicer.vtkSegmentation.EXTENT_UNION_OF_EFFECTIVE_SEGMENTS, labelmap
     )
     scalars = labelmap.GetPointData().GetScalars()
+    if scalars is None or labelmap.IsEmpty():
+        return np.zeros((0, 0, 0), bool), (0, 0, 0)
+    offset = np.array(labelmap.GetExtent()[4::-2])  # Of its first voxel, (k, j, i); it may lie outside of the image.
     shape = volumeNode.GetImageData().GetDimensions()[::-1]
-    if scalars is None or labelmap.GetDimensions()[::-1] != shape:
-        return np.zeros(shape, bool)
-    return vtk_to_numpy(scalars).reshape(shape) != 0
+    labels = vtk_to_numpy(scalars).reshape(labelmap.GetDimensions()[::-1])
+    inside = [slice(max(0, -o), max(0, n - o)) for o, n in zip(offset.tolist(), shape, strict=True)]
+    mask = labels[tuple(inside)] != 0
+    box = bounding_box(mask)
+    if box is None:
+        return np.zeros((0, 0, 0), bool), (0, 0, 0)
+    first = [int(o) + i.start + b.start for o, i, b in zip(offset, inside, box, strict=True)]
+    return mask[box], (first[0], first[1], first[2])
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice] | None:

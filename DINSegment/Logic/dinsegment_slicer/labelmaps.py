@@ -22,12 +22,20 @@ def central_slice(grid: Grid, segmentationNodes: Iterable[slicer.vtkMRMLSegmenta
     for labels, to_world in _labelmaps(segmentationNodes):
         # Slice index as a linear function of the label map's own (i, j, k, 1).
         a, b, c, d = (np.linalg.inv(grid.ijk_to_world) @ to_world)[grid.axis]
+        along = int(np.argmax(np.abs((a, b, c))))
+        if np.allclose(np.delete((a, b, c), along), 0.0, atol=1e-6):
+            # Its slices are the grid's own: counting is quick.
+            ks = np.rint((a, b, c)[along] * np.arange(labels.shape[2 - along]) + d).astype(np.int64)
+            for k, plane in zip(ks, np.moveaxis(labels, 2 - along, 0), strict=True):
+                if 0 <= k < slices:
+                    area[k] += np.count_nonzero(plane)
+            continue
         for k, plane in enumerate(labels):  # Plane by plane: a large CT's indices would take gigabytes.
             j, i = np.nonzero(plane)
             nearest = np.rint(a * i + b * j + c * k + d).astype(np.int64)
             inside = nearest[(nearest >= 0) & (nearest < slices)]
             area += np.bincount(inside, minlength=slices)
-    # Half of the voxels lie on either side: of a heart that is a mid-ventricular slice.
+    # Half of the voxels lie on either side: in a heart a mid-ventricular slice, in an abdomen one through the liver.
     return int(np.searchsorted(np.cumsum(area), area.sum() / 2)) if area.any() else None
 
 

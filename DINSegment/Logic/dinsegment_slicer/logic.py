@@ -13,11 +13,12 @@ import slicer
 from dinsegment.errors import Cancelled, InputError
 from dinsegment.segmentation import Segmentation
 from dinsegment.tasks import Task, get_task
+from dinsegment_slicer.content import Steps, grey_image, label_content, made
 from dinsegment_slicer.dicom_export import seg_exports
 from dinsegment_slicer.dicom_instances import add_to_database, application_database
 from dinsegment_slicer.export_part import Exported, ExportPart, SegExport, place
 from dinsegment_slicer.job import Job, Worker
-from dinsegment_slicer.nodes import check_in_scene, enhanced_node, image_of, segmentation_node
+from dinsegment_slicer.nodes import check_in_scene, enhanced_node, image_of, local_ijk_to_ras, segmentation_node
 from dinsegment_slicer.scene import restored_on_error
 from dinsegment_slicer.segment_part import JobImage
 from dinsegment_slicer.sequences import SequenceResult, add_sequences_to_scene, phase_images
@@ -86,7 +87,7 @@ class DINSegmentLogic:
 
         Args:
             inputNode: Grey image or sequence of grey images in a scene; linear parent transforms are honoured.
-            secondNode: Another phase of the same heart, beside a volume.
+            secondNode: Another phase of the same patient, beside a volume.
 
         Raises:
             InputError: One of them cannot be segmented, or the two do not go together.
@@ -166,17 +167,35 @@ class DINSegmentLogic:
             InputError: A node is in no scene any more, or has another grid than its segmentation.
             DINSegmentError: Slicer did not take the labels.
         """
+        return made(self.adding(inputNode, segmentations, secondNode))
+
+    def adding(
+        self,
+        inputNode: slicer.vtkMRMLNode,
+        segmentations: Sequence[Segmentation],
+        secondNode: slicer.vtkMRMLScalarVolumeNode | None = None,
+    ) -> Steps[Result]:
+        """As `addToScene`, bit by bit: a generator that returns the result, and may be given up before.
+
+        The scene changes in the last step alone, all of it at once; those before make what the nodes will hold.
+        """
         check_in_scene(inputNode)
         if inputNode.IsA("vtkMRMLSequenceNode"):
             added = add_sequences_to_scene(inputNode, segmentations)
             return _result((added.segmentationNode,), (added.enhancedNode,), added, segmentations)
         nodes = [inputNode] if secondNode is None else [inputNode, secondNode]
+        pairs = list(zip(segmentations, nodes, strict=True))
+        images, contents = [], []
+        for segmentation, node in pairs:
+            images.append((yield from grey_image(segmentation.enhanced.array)))
+            segments = segmentation.task.segments
+            contents.append((yield from label_content(segmentation.labels, segments, local_ijk_to_ras(node))))
+            yield
         for node in nodes:
             check_in_scene(node)
         with restored_on_error(inputNode.GetScene()):
-            pairs = list(zip(segmentations, nodes, strict=True))
-            enhanced = tuple(enhanced_node(segmentation, node) for segmentation, node in pairs)
-            segmented = tuple(segmentation_node(segmentation, node) for segmentation, node in pairs)
+            enhanced = tuple(enhanced_node(*pair, image) for pair, image in zip(pairs, images, strict=True))
+            segmented = tuple(segmentation_node(*pair, content) for pair, content in zip(pairs, contents, strict=True))
             return _result(segmented, enhanced, None, segmentations)
 
     def exports(

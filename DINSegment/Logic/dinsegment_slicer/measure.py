@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import slicer
 import vtk
+from scipy import ndimage
 from vtk.util.numpy_support import vtk_to_numpy
 
 from dinsegment.errors import InputError
@@ -23,9 +24,6 @@ SEGMENT_ATTRIBUTE = "DINSegment.SegmentID"
 
 MARK_ATTRIBUTE = "DINSegment.Mark"
 """At a plot series: which phase it marks, `ED` or `ES`."""
-
-VOXELS_AT_ONCE = 2**22
-"""Counting takes 8 bytes per voxel beside the labelmap: a large one is counted in parts."""
 
 
 @dataclass(frozen=True)
@@ -210,12 +208,13 @@ def _voxels_per_label(image: slicer.vtkOrientedImageData) -> np.ndarray:
     scalars = image.GetPointData().GetScalars()
     if image.IsEmpty() or scalars is None:
         return np.zeros(1, np.intp)
-    labels = vtk_to_numpy(scalars).reshape(-1)
-    counts = np.zeros(int(max(labels.max(), 0)) + 1, np.intp)
-    for start in range(0, labels.size, VOXELS_AT_ONCE):
-        part = labels[start : start + VOXELS_AT_ONCE].astype(np.intp)
-        counts += np.bincount(np.maximum(part, 0), minlength=len(counts))
-    return counts
+    labels = vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1])
+    if labels.dtype.kind not in "iu":
+        labels = labels.astype(np.intp)
+    # Only where a label is: all voxels together, for each label or as indices, take long of a large CT.
+    boxes = ndimage.find_objects(labels)
+    counts = [0 if box is None else int(np.count_nonzero(labels[box] == n)) for n, box in enumerate(boxes, start=1)]
+    return np.array([0, *counts], np.intp)
 
 
 def _voxel_volume(image: slicer.vtkOrientedImageData) -> float:

@@ -15,7 +15,7 @@ def model_card(entry: ModelEntry, settings: WeightsSettings) -> str:
     """Rich text for a label; colours and fonts are the theme's."""
     rows = [
         (_("Finds"), _finds(entry)),
-        (_("Test scores"), _scores(entry.scores)),
+        (_("Test scores"), _scores(entry)),
         (_("Trained on"), _data(entry.data)),
         (_("Licence"), escape(entry.license)),
         (_("Weights"), _weights(entry, settings)),
@@ -31,14 +31,20 @@ def _finds(entry: ModelEntry) -> str:
     return escape(", ".join(s.name.lower() for s in task.segments)) if task else ""
 
 
-def _scores(scores: dict[str, Any]) -> str:
+def _scores(entry: ModelEntry) -> str:
+    scores = entry.scores
     dice = scores.get("dice", {})
     if not dice:
         return _("none yet")
-    each = ", ".join(f"{escape(name)} {value:.3f}" for name, value in dice.items() if name != "mean")
+    # weights.json has the abbreviations of the literature, which not every clinician knows.
+    task = TASKS.get(entry.task)
+    names = {segment.abbreviation: segment.name.lower() for segment in task.segments} if task else {}
+    each = ", ".join(f"{escape(names.get(name, name))} {v:.3f}" for name, v in dice.items() if name != "mean")
     text = _("mean Dice {mean:.3f} ({each}) over {cases} volumes").format(
         mean=dice.get("mean", float("nan")), each=each, cases=scores.get("cases", "?")
     )
+    if scores.get("hd95_mm", {}).get("mean") is not None:
+        text += _("; 95 % Hausdorff distance {mm:.1f} mm").format(mm=scores["hd95_mm"]["mean"])
     if scores.get("ef_mae") is not None:
         text += _("; ejection fraction off by {points:.1f} points on average").format(points=scores["ef_mae"])
     command = escape(str(scores.get("command", "")))

@@ -12,12 +12,14 @@ from dinsegment.fingerprint import VERSION_TAG
 from dinsegment.segmentation import Segmentation
 from dinsegment.tasks import Segment
 from dinsegment.volume import Volume
+from dinsegment_slicer.content import LabelContent, grey_image, label_content, made
 from dinsegment_slicer.edits import (
     ALGORITHM_NAME_TAG,
     ALGORITHM_TYPE_TAG,
     AUTOMATIC,
     remember_voxels,
 )
+from dinsegment_slicer.findings import note_findings
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.scene import place_beside, subject_hierarchy
 from dinsegment_slicer.segment_part import JobImage
@@ -72,41 +74,44 @@ def check_in_scene(node: slicer.vtkMRMLNode) -> None:
 
 
 def enhanced_node(
-    segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalarVolumeNode
+    segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalarVolumeNode, image: vtk.vtkImageData | None = None
 ) -> slicer.vtkMRMLScalarVolumeNode:
     """A new volume node with the enhanced image, in the scene of `volumeNode` and right on it.
 
-    It has the geometry, parent transform and place in the subject hierarchy of `volumeNode`, and is shown
-    with the same window, level and colours, so that the two compare.
+    It has the geometry, parent transform and place in the subject hierarchy of `volumeNode`, and is shown so that the
+    two compare (`copy_display`).
+
+    Args:
+        segmentation: What a run gave.
+        volumeNode: The image that was segmented.
+        image: What `dinsegment_slicer.content.grey_image` made of the enhanced image, if that was done before.
 
     Raises:
         InputError: The segmentation was made from another grid than `volumeNode` now has.
     """
     check_same_grid(segmentation, volumeNode)
-    node = _add_node("vtkMRMLScalarVolumeNode", volumeNode, ENHANCED_SUFFIX)
-    fill_enhanced(node, segmentation, volumeNode)
-    node.CreateDefaultDisplayNodes()
-    copy_display(volumeNode.GetDisplayNode(), node.GetDisplayNode())
-    lay_on(node, volumeNode)
-    refer_to_original(node, volumeNode)
+    node = _add_shown_like(volumeNode, segmentation.task.grey_window)
+    fill_enhanced(node, segmentation, volumeNode, image)
     return node
 
 
-def plain_enhanced_node(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarVolumeNode:
+def plain_enhanced_node(
+    volumeNode: slicer.vtkMRMLScalarVolumeNode, window: tuple[float, float] | None = None
+) -> slicer.vtkMRMLScalarVolumeNode:
     """As `enhanced_node`, but with the voxels of the original, float32, which are still to be enhanced.
+
+    Args:
+        volumeNode: The image.
+        window: Grey values (low, high) that are looked at; None for those of its own display.
 
     Raises:
         InputError: It is no grey image, holds no voxels, or is in no scene.
     """
     array = image_of(volumeNode).array
     check_in_scene(volumeNode)
-    node = _add_node("vtkMRMLScalarVolumeNode", volumeNode, ENHANCED_SUFFIX)
+    node = _add_shown_like(volumeNode, window)
     node.CopyOrientation(volumeNode)
-    slicer.util.updateVolumeFromArray(node, array.astype(np.float32))
-    node.CreateDefaultDisplayNodes()
-    copy_display(volumeNode.GetDisplayNode(), node.GetDisplayNode())
-    lay_on(node, volumeNode)
-    refer_to_original(node, volumeNode)
+    node.SetAndObserveImageData(made(grey_image(array)))
     return node
 
 
@@ -121,13 +126,18 @@ def original_of(enhancedNode: slicer.vtkMRMLScalarVolumeNode | None) -> slicer.v
 
 
 def segmentation_node(
-    segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalarVolumeNode
+    segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalarVolumeNode, content: LabelContent | None = None
 ) -> slicer.vtkMRMLSegmentationNode:
     """A new segmentation node, in the scene of `volumeNode` and right on it.
 
     It has one segment per segment of the task, in the order of the labels, also where a label has no voxel;
     each with name, colour, terminology and the DICOM tags of an automatic segmentation. `volumeNode` is its
     reference image; parent transform and place in the subject hierarchy are the same.
+
+    Args:
+        segmentation: What a run gave.
+        volumeNode: The image that was segmented.
+        content: What `dinsegment_slicer.content.label_content` made of the labels, if that was done before.
 
     Raises:
         InputError: The segmentation was made from another grid than `volumeNode` now has.
@@ -136,7 +146,7 @@ def segmentation_node(
     check_same_grid(segmentation, volumeNode)
     node = _add_node("vtkMRMLSegmentationNode", volumeNode, segmentation.task.title)
     node.CreateDefaultDisplayNodes()
-    fill_segmentation(node, segmentation, volumeNode)
+    fill_segmentation(node, segmentation, volumeNode, content)
     # After the import: Slicer resamples a label map that lies under another transform than the segmentation.
     lay_on(node, volumeNode)
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
@@ -144,22 +154,32 @@ def segmentation_node(
 
 
 def fill_enhanced(
-    node: slicer.vtkMRMLScalarVolumeNode, segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalarVolumeNode
+    node: slicer.vtkMRMLScalarVolumeNode,
+    segmentation: Segmentation,
+    volumeNode: slicer.vtkMRMLScalarVolumeNode,
+    image: vtk.vtkImageData | None = None,
 ) -> None:
     """Gives `node` the enhanced image, on the grid of `volumeNode`; neither needs a scene."""
     # Not a clone: that would copy DICOM.instanceUIDs, and no DICOM instance holds these voxels.
     node.CopyOrientation(volumeNode)
-    slicer.util.updateVolumeFromArray(node, segmentation.enhanced.array)
+    node.SetAndObserveImageData(image or made(grey_image(segmentation.enhanced.array)))
 
 
 def fill_segmentation(
-    node: slicer.vtkMRMLSegmentationNode, segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalarVolumeNode
+    node: slicer.vtkMRMLSegmentationNode,
+    segmentation: Segmentation,
+    volumeNode: slicer.vtkMRMLScalarVolumeNode,
+    content: LabelContent | None = None,
 ) -> None:
     """Gives `node` the segments of the task, with their voxels, on the grid of `volumeNode`; neither needs a scene."""
-    for segment in segmentation.task.segments:
+    task, to_node = segmentation.task, local_ijk_to_ras(volumeNode)
+    for segment in task.segments:
         _add_segment(node, segment, segmentation.model)
-    _import_labels(node, segmentation, volumeNode)
-    remember_voxels(node)
+    content = content or made(label_content(segmentation.labels, task.segments, to_node))
+    _import_labels(node, segmentation, content)
+    remember_voxels(node, {segment.name: content.fingerprints[segment.label] for segment in task.segments})
+    # The run read the image where parent transforms had moved it.
+    note_findings(node, segmentation.findings, task.segments, to_node @ np.linalg.inv(segmentation.volume.ijk_to_ras))
 
 
 def checked_volume(volumeNode: slicer.vtkMRMLScalarVolumeNode | None) -> slicer.vtkMRMLScalarVolumeNode:
@@ -189,9 +209,14 @@ def _name(node: slicer.vtkMRMLNode) -> str:
 
 def ijk_to_world(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
     """4x4, from (i, j, k, 1) to world RAS, all parent transforms included."""
+    return parent_to_world(volumeNode) @ local_ijk_to_ras(volumeNode)
+
+
+def local_ijk_to_ras(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
+    """4x4, from (i, j, k, 1) to the node's own RAS, without parent transforms."""
     matrix = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(matrix)
-    return parent_to_world(volumeNode) @ slicer.util.arrayFromVTKMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
 
 
 def parent_to_world(node: slicer.vtkMRMLTransformableNode) -> np.ndarray:
@@ -246,18 +271,42 @@ def lay_on(node: slicer.vtkMRMLDisplayableNode, volumeNode: slicer.vtkMRMLScalar
 
 
 def copy_display(
-    source: slicer.vtkMRMLScalarVolumeDisplayNode | None, target: slicer.vtkMRMLScalarVolumeDisplayNode
+    source: slicer.vtkMRMLScalarVolumeDisplayNode | None,
+    target: slicer.vtkMRMLScalarVolumeDisplayNode,
+    window: tuple[float, float] | None = None,
 ) -> None:
-    """Shows an enhanced image as its original: it keeps the grey range, so window and level fit.
+    """Shows an enhanced image as its original.
 
-    No source: Slicer chooses them.
+    Without a `window` it has the original's window and level, since it keeps the grey range; without `source`, Slicer
+    chooses them. With one, (low, high), that is all it holds. The original gets the same as long as Slicer chose for
+    it, which of a CT shows everything from air to metal; what the user or the scanner chose stays.
     """
-    if source is None:
-        return
-    target.SetAndObserveColorNodeID(source.GetColorNodeID())
-    target.SetInterpolate(source.GetInterpolate())
-    target.SetAutoWindowLevel(False)
-    target.SetWindowLevel(source.GetWindow(), source.GetLevel())
+    if source is not None:
+        target.SetAndObserveColorNodeID(source.GetColorNodeID())
+        target.SetInterpolate(source.GetInterpolate())
+    if window is not None:
+        chosen = [source] if source is not None and source.GetAutoWindowLevel() else []
+        for displayNode in (target, *chosen):
+            displayNode.SetAutoWindowLevel(False)
+            displayNode.SetWindowLevelMinMax(*window)
+    elif source is not None:
+        target.SetAutoWindowLevel(False)
+        target.SetWindowLevel(source.GetWindow(), source.GetLevel())
+
+
+def _add_shown_like(
+    volumeNode: slicer.vtkMRMLScalarVolumeNode, window: tuple[float, float] | None
+) -> slicer.vtkMRMLScalarVolumeNode:
+    """A node for the enhanced image of `volumeNode`, still without voxels.
+
+    It is displayed before it has any, or Slicer would look through all of them for a window that is not kept.
+    """
+    node = _add_node("vtkMRMLScalarVolumeNode", volumeNode, ENHANCED_SUFFIX)
+    node.CreateDefaultDisplayNodes()
+    copy_display(volumeNode.GetDisplayNode(), node.GetDisplayNode(), window)
+    lay_on(node, volumeNode)
+    refer_to_original(node, volumeNode)
+    return node
 
 
 def _add_segment(node: slicer.vtkMRMLSegmentationNode, segment: Segment, model: str) -> None:
@@ -279,27 +328,20 @@ def _add_segment(node: slicer.vtkMRMLSegmentationNode, segment: Segment, model: 
     _require(node.GetSegmentation().AddSegment(added, segment.name), node)
 
 
-def _import_labels(
-    node: slicer.vtkMRMLSegmentationNode,
-    segmentation: Segmentation,
-    volumeNode: slicer.vtkMRMLScalarVolumeNode,
-) -> None:
+def _import_labels(node: slicer.vtkMRMLSegmentationNode, segmentation: Segmentation, content: LabelContent) -> None:
     """Fills all segments at once, from one label map that they share."""
+    if not content.present:
+        return
     # Slicer takes the n-th ID for label n and passes over an empty ID. A segment without voxels stays out of
     # the shared label map: Slicer's DICOM export tells an empty segment by its own label map being empty.
     names = {segment.label: segment.name for segment in segmentation.task.segments}
-    present = set(np.unique(segmentation.labels).tolist())
     segmentIds = vtk.vtkStringArray()
     for label in range(1, max(names) + 1):
-        segmentIds.InsertNextValue(names[label] if label in names and label in present else "")
-
-    labelmapNode = slicer.vtkMRMLLabelMapVolumeNode()  # Never in the scene, so never left there.
-    labelmapNode.CopyOrientation(volumeNode)
-    slicer.util.updateVolumeFromArray(labelmapNode, segmentation.labels)
+        segmentIds.InsertNextValue(names[label] if label in names and label in content.present else "")
     # The class, not slicer.modules.segmentations.logic(): the method is static, and outside the application
     # there are no modules.
-    imported = slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labelmapNode, node, segmentIds)
-    _require(imported, node)
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    _require(logic.ImportLabelmapToSegmentationNode(content.image, node, segmentIds), node)
 
 
 def _require(done: bool, node: slicer.vtkMRMLSegmentationNode) -> None:

@@ -20,7 +20,7 @@ class DINSegmentParameters:
 
     Attributes:
         inputNode: The image, or the sequence of a cine series.
-        secondNode: Another phase of the same heart, or None.
+        secondNode: Another phase of the same patient, or None.
         task: Name of the task that made the result; empty before the first.
         model: Name of a model in weights.json; empty for each task's own first one.
         device: `auto`, `cpu`, `cuda` or `mps`.

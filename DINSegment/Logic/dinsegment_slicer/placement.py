@@ -9,13 +9,13 @@ import numpy as np
 import slicer
 import vtk
 
-from dinsegment.slices import SliceStack
 from dinsegment_slicer.nodes import image_of
+from dinsegment_slicer.reading import Plane, stack_of
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where the voxels of a volume lie, and in which slices they were acquired.
+    """Where the voxels of a volume lie, and in which slices they are looked at.
 
     Attributes:
         ijk_to_world: 4x4, parent transforms included.
@@ -28,16 +28,19 @@ class Grid:
     axis: int
 
     @classmethod
-    def of(cls, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> Grid:
-        """Raises InputError unless it is a grey image under linear transforms."""
+    def of(cls, volumeNode: slicer.vtkMRMLScalarVolumeNode, plane: Plane = "acquired") -> Grid:
+        """The grid, with its slices as they were acquired or those closest to axial ones.
+
+        Raises:
+            InputError: It is no grey image under linear transforms.
+        """
         image = image_of(volumeNode)
-        spacing = np.linalg.norm(image.ijk_to_ras[:3, :3], axis=0)[::-1]
-        axis = 2 - SliceStack.across(image.array, spacing).axis
+        axis = 2 - stack_of(image, plane).axis
         return cls(image.ijk_to_ras, image.array.shape[::-1], axis)
 
     @property
     def key(self) -> str:
-        return repr((self.dimensions, self.ijk_to_world.tolist()))
+        return repr((self.dimensions, self.ijk_to_world.tolist(), self.axis))
 
     @property
     def middle(self) -> int:
@@ -101,7 +104,7 @@ class Fit:
         )
 
 
-def acquired_plane(sliceNode: slicer.vtkMRMLSliceNode, grid: Grid, k: int) -> vtk.vtkMatrix4x4:
+def slice_plane(sliceNode: slicer.vtkMRMLSliceNode, grid: Grid, k: int) -> vtk.vtkMatrix4x4:
     """Slice-to-RAS matrix of slice `k`, turned as `sliceNode` displays axial, sagittal or coronal slices.
 
     Turns `sliceNode` near it; the anatomical plane that it resembles most becomes its default orientation.
@@ -113,7 +116,7 @@ def acquired_plane(sliceNode: slicer.vtkMRMLSliceNode, grid: Grid, k: int) -> vt
         nearest = max(presets, key=lambda name: abs(normal @ _preset_normal(sliceNode, name)))
         sliceNode.SetDefaultOrientation(nearest)
         sliceNode.SetOrientation(nearest)
-    # Not RotateToVolumePlane: that may choose another plane through the voxels than the acquired one.
+    # Not RotateToVolumePlane: that may choose another plane through the voxels than this one.
     sliceNode.RotateToAxes(slicer.util.vtkMatrixFromArray(grid.ijk_to_world), grid.axis)
     turned = slicer.util.arrayFromVTKMatrix(sliceNode.GetSliceToRAS())[:3, :3]
     # A sheared grid has no right angle between its axes; the display has.

@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import slicer
 
 from dinsegment.display import enhanced_slices, grey_window
 from dinsegment.enhancement import Enhancement
 from dinsegment.slices import SliceStack
 from dinsegment_slicer.nodes import image_of
+from dinsegment_slicer.reading import AS_ACQUIRED, Reading, stack_of
 
 STEP_S = 0.02
 """Seconds that one step may take: the window answers in between."""
@@ -27,11 +27,13 @@ class EnhancedImage:
         volumeNode: The original.
         enhancedNode: On the same grid, float32; its voxels are replaced.
         proxyNode: What shows `enhancedNode` when that is an item of a sequence; else None.
+        reading: Which slices are enhanced, and inside which grey values.
     """
 
     volumeNode: slicer.vtkMRMLScalarVolumeNode
     enhancedNode: slicer.vtkMRMLScalarVolumeNode
     proxyNode: slicer.vtkMRMLScalarVolumeNode | None = None
+    reading: Reading = AS_ACQUIRED
 
 
 class EnhancementPreview:
@@ -51,21 +53,24 @@ class EnhancementPreview:
         Args:
             images: The image in view first.
             enhancement: Method and parameters from now on.
-            currentSlice: Index along the axis across which the slices lie.
+            currentSlice: Voxel index along the axis across which the slices lie.
         """
         self._enhancement = enhancement
         self._left.clear()
         if not images:
             return
         first, *others = images
-        count = _stack(first.volumeNode).array.shape[0]
+        stack = _stack(first, first.volumeNode)
+        count = stack.array.shape[0]
         current = min(max(currentSlice, 0), count - 1)
+        if stack.flipped[0]:
+            current = count - 1 - current
         self._make(first, current)
         _show(first)
         # The neighbours of the slice in view are what the user scrolls to next.
         self._left.extend((first, k) for k in sorted(range(count), key=lambda k: abs(k - current)) if k != current)
         for image in others:
-            self._left.extend((image, k) for k in range(_stack(image.volumeNode).array.shape[0]))
+            self._left.extend((image, k) for k in range(_stack(image, image.volumeNode).array.shape[0]))
 
     def step(self) -> bool:
         """Makes some of the slices that are left; True while there are more."""
@@ -86,10 +91,12 @@ class EnhancementPreview:
         self._left.clear()
 
     def _make(self, image: EnhancedImage, k: int) -> None:
-        source, target = _stack(image.volumeNode), _stack(image.enhancedNode)
+        source, target = _stack(image, image.volumeNode), _stack(image, image.enhancedNode)
         target.array[k] = enhanced_slices(source.array[k : k + 1], self._window(image), self._enhancement)[0]
 
     def _window(self, image: EnhancedImage) -> tuple[float, float]:
+        if image.reading.window is not None:
+            return image.reading.window
         # Of the whole volume, so that slices compare; computed again only when its voxels change.
         key = (image.volumeNode.GetID(), image.volumeNode.GetImageData().GetMTime())
         if key not in self._windows:
@@ -97,10 +104,9 @@ class EnhancementPreview:
         return self._windows[key]
 
 
-def _stack(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> SliceStack:
-    """The node's voxels as slices, a live view."""
-    image = image_of(volumeNode)
-    return SliceStack.across(image.array, np.linalg.norm(image.ijk_to_ras[:3, :3], axis=0)[::-1])
+def _stack(image: EnhancedImage, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> SliceStack:
+    """The voxels of one of the two nodes as slices, a live view."""
+    return stack_of(image_of(volumeNode), image.reading.plane)
 
 
 def _show(image: EnhancedImage) -> None:

@@ -12,6 +12,7 @@ import vtk
 from dinsegment.errors import InputError
 from dinsegment.measurements import CardiacFunction
 from dinsegment.tasks import TASKS
+from dinsegment_slicer.findings import NotedFinding, findings_of, show_segment
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.logic import Result
 from dinsegment_slicer.measure import (
@@ -21,8 +22,9 @@ from dinsegment_slicer.measure import (
     update_measurement_table,
     update_volume_plot,
 )
-from dinsegment_slicer.nodes import original_of, plain_enhanced_node
+from dinsegment_slicer.nodes import checked_volume, original_of, parent_to_world, plain_enhanced_node
 from dinsegment_slicer.preview import EnhancedImage
+from dinsegment_slicer.reading import AS_ACQUIRED, Reading, reading_of, reading_of_task
 from dinsegment_slicer.scene import remove_node
 from dinsegment_slicer.sequences import browser_of, phases, proxy_of, select_phase, sequence_of, times_ms
 
@@ -139,6 +141,42 @@ class ResultNodes:
         else:
             self._parameters.showSecond = index == 1
 
+    def reading(self) -> Reading:
+        """How what is shown is looked at: as its task says, or without one as the kind of image says.
+
+        Raises:
+            InputError: The image holds no voxels any more, or has a non-linear parent transform.
+        """
+        p = self._parameters
+        task = TASKS.get(p.task) if p.segmentationNode is not None else None
+        if task is not None:
+            return reading_of_task(task)
+        volumeNode, _enhancedNode = self.shown()
+        return reading_of(volumeNode) if volumeNode is not None else AS_ACQUIRED
+
+    def findings(self) -> list[NotedFinding]:
+        """What looks wrong with the segmentation in view, as the run said that made it."""
+        sequenceNode, browserNode = self._parameters.segmentationSequenceNode, self._browser()
+        if sequenceNode is None:
+            return findings_of(self.segmentation_shown())
+        selected = browserNode.GetSelectedItemNumber() if browserNode is not None else 0
+        return findings_of(sequenceNode.GetNthDataNode(selected))
+
+    def show_finding(self, finding: NotedFinding) -> tuple[float, float, float] | None:
+        """Makes the segment visible that a finding is about.
+
+        Returns:
+            Where to look (mm RAS); None if it has no place.
+
+        Raises:
+            InputError: The segmentation lies under a non-linear transform.
+        """
+        segmentationNode = self.segmentation_shown()
+        if segmentationNode is None:
+            return None
+        show_segment(segmentationNode, finding.segment)
+        return finding.place(parent_to_world(segmentationNode))
+
     def enhanced_images(self) -> list[EnhancedImage]:
         """All enhanced images, the one in view first."""
         p = self._parameters
@@ -147,7 +185,10 @@ class ResultNodes:
         if p.enhancedSequenceNode is not None:
             return self._enhanced_phases()
         nodes = [p.enhancedNode, *([p.secondEnhancedNode] if p.secondEnhancedNode is not None else [])]
-        images = [EnhancedImage(original_of(node), node) for node in nodes if original_of(node) is not None]
+        reading = self.reading()
+        images = [
+            EnhancedImage(original_of(node), node, reading=reading) for node in nodes if original_of(node) is not None
+        ]
         return images[::-1] if p.showSecond else images
 
     def add_enhanced(self) -> None:
@@ -168,7 +209,7 @@ class ResultNodes:
                 )
         if volumeNode is not None and volumeNode is original_of(p.enhancedNode):
             return
-        enhancedNode = plain_enhanced_node(volumeNode)
+        enhancedNode = plain_enhanced_node(checked_volume(volumeNode), reading_of(volumeNode).window)
         # The enhanced image alone makes room; one that belongs to a result stays with it in the scene.
         replaced = () if p.segmentationNode is not None else (p.enhancedNode,)
         p.segmentationNode = p.secondSegmentationNode = p.secondEnhancedNode = None
@@ -204,8 +245,9 @@ class ResultNodes:
             return []
         sequenceNode, enhancedSequence = found[1], p.enhancedSequenceNode
         nodes = [enhancedSequence.GetNthDataNode(n) for n in range(enhancedSequence.GetNumberOfDataNodes())]
+        reading = self.reading()
         images = [
-            EnhancedImage(volumeNode, node, p.enhancedNode)
+            EnhancedImage(volumeNode, node, p.enhancedNode, reading)
             for volumeNode, node in zip(phases(sequenceNode), nodes, strict=True)
         ]
         selected = browserNode.GetSelectedItemNumber()

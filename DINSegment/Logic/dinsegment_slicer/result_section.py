@@ -1,4 +1,4 @@
-"""The panel's section with the result: segments with their volumes, and the function of the heart."""
+"""The panel's section with the result: what looks wrong, segments with their volumes, and the function of the heart."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from typing import Any
 import qt
 
 from dinsegment.measurements import CardiacFunction
+from dinsegment_slicer.findings import NotedFinding
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.measure import MeasuredSegment
+from dinsegment_slicer.signal import Signal
 
 SWATCH = 14
 """Side of the colour shown beside a segment's name, in pixels."""
 
 
 class ResultSection:
-    """Fills the two tables of the result.
+    """Fills the tables of the result.
+
+    `findingChosen` is emitted with a NotedFinding that the user wants to see.
 
     Args:
         ui: The panel's widgets by name.
@@ -24,12 +28,38 @@ class ResultSection:
 
     def __init__(self, ui: Any) -> None:
         self.ui = ui
-        for table in (ui.volumeTable, ui.functionTable):
+        self.findingChosen = Signal()
+        self._findings: Sequence[NotedFinding] = ()
+        ui.findingsTable.cellClicked.connect(self._onFinding)
+        ui.findingsTable.cellActivated.connect(self._onFinding)
+        ui.findingsTable.horizontalHeader().setVisible(False)
+        for table in (ui.findingsTable, ui.volumeTable, ui.functionTable):
             table.verticalHeader().setVisible(False)
             # Follows also the width of the panel, in which a long name takes two lines.
             table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
             table.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
             table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
+
+    def showFindings(self, findings: Sequence[NotedFinding]) -> None:
+        """One row for each; those with a place to look at are underlined, as links are."""
+        self._findings = tuple(findings)
+        table = self.ui.findingsTable
+        table.setVisible(bool(findings))
+        table.setColumnCount(1)
+        table.setRowCount(len(findings))
+        for row, finding in enumerate(findings):
+            item = qt.QTableWidgetItem(finding.text)
+            if finding.position is not None:
+                font = qt.QFont(table.font)
+                font.setUnderline(True)
+                item.setFont(font)
+                item.setToolTip(_("Show the place in all slice views."))
+            table.setItem(row, 0, item)
+        _fit(table)
+
+    def _onFinding(self, row: int, _column: int) -> None:
+        if row < len(self._findings):
+            self.findingChosen.emit(self._findings[row])
 
     def showSegments(self, phases: Sequence[Sequence[MeasuredSegment]], titles: Sequence[str]) -> None:
         """One row per segment, one column of millilitres per phase.

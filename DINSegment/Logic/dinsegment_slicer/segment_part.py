@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dinsegment.finding import Finding
 from dinsegment.segmentation import Segmentation
 from dinsegment.tasks import get_task
 from dinsegment.volume import Volume, check_grid
@@ -89,10 +90,19 @@ class SegmentPart:
             device=str(event["device"]),
             seconds=float(event["seconds"]),
             warnings=tuple(map(str, event["warnings"])),
+            findings=tuple(_finding(**finding) for finding in event.get("findings", ())),
         )
 
     def close(self) -> None:
         """All files are in the job's folder, which the job removes."""
+
+
+def _finding(text: str, slice: int | None, ras: list[float] | None, segment: int | None) -> Finding:
+    """What the worker tells of a finding; the number of its slice is in its text, too."""
+    if ras is None:
+        return Finding(str(text), None, segment)
+    r, a, s = map(float, ras)
+    return Finding(str(text), (r, a, s), segment)
 
 
 def write_blocks(path: Path, array: np.ndarray, dtype: type = np.float32) -> Iterator[None]:

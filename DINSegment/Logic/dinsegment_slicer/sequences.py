@@ -191,7 +191,8 @@ def add_sequences_to_scene(
                 browserNode.SetRecordingActive(False)
                 proxyNode = _image_proxy(browserNode, sequenceNode)
                 enhancedNode = _add_proxy(browserNode, enhancedSequence, saveChanges=True)
-                copy_display(proxyNode.GetDisplayNode(), enhancedNode.GetDisplayNode())
+                window = segmentations[0].task.grey_window
+                copy_display(proxyNode.GetDisplayNode(), enhancedNode.GetDisplayNode(), window)
                 segmentationNode = _add_proxy(browserNode, segmentationSequence, saveChanges=True)
                 for node in (enhancedNode, segmentationNode):
                     lay_on(node, proxyNode)

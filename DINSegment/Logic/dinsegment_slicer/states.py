@@ -52,6 +52,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.RUNNING, Event.INPUT_REMOVED): State.NO_INPUT,
     (State.RUNNING, Event.SCENE_CLOSED): State.NO_INPUT,
     (State.ADDING, Event.ADDED): State.READY,
+    (State.ADDING, Event.CANCEL): State.READY,
     (State.ADDING, Event.FAILED): State.READY,
     (State.ADDING, Event.INPUT_REMOVED): State.NO_INPUT,
     (State.ADDING, Event.SCENE_CLOSED): State.NO_INPUT,

@@ -14,7 +14,8 @@ from dinsegment.errors import DINSegmentError
 from dinsegment_slicer import layouts
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.labelmaps import add_corners, central_slice, segmented_box
-from dinsegment_slicer.placement import Fit, Grid, acquired_plane
+from dinsegment_slicer.placement import Fit, Grid, slice_plane
+from dinsegment_slicer.reading import Plane
 
 PLACED_ATTRIBUTE = "DINSegment.Placed"
 """Of a view node: the volume, and where it lay, when the view was placed on it. Later the user moves the view."""
@@ -65,19 +66,21 @@ class SideBySide:
         enhancedNode: slicer.vtkMRMLScalarVolumeNode | None,
         segmentationNodes: Iterable[slicer.vtkMRMLSegmentationNode] = (),
         *,
+        plane: Plane = "acquired",
         threeD: bool = False,
         plotChartNode: slicer.vtkMRMLPlotChartNode | None = None,
     ) -> None:
         """Shows the two images, or other ones, or the same with other views beside them.
 
-        The first time that a volume is shown, and when it was moved, both views show it whole, in its acquired
-        plane, at the slice in the middle of the segments or else of the volume. Later they stay as the user has
-        them.
+        The first time that a volume is shown, and when it was moved, both views show it whole, in its `plane`, at the
+        slice in the middle of the segments or else of the volume. Later they stay as the user has them.
 
         Args:
             volumeNode: The original, on the left; a linear parent transform is honoured.
             enhancedNode: On the same grid; None leaves the right view without an image.
             segmentationNodes: Say where to look, and are made visible in these views if they are restricted to others.
+            plane: The slices that are shown, as acquired or axial. Of an oblique image those of its own slices that are
+                closest to axial ones, so that voxels are shown as they are.
             threeD: Adds a 3D view, that looks at the segments; what it shows of them is `show_3d`'s.
             plotChartNode: Adds a plot view with this chart.
 
@@ -85,7 +88,7 @@ class SideBySide:
             InputError: `volumeNode` holds no grey image, or has a non-linear parent transform.
             DINSegmentError: The scene has no layout, as outside the application.
         """
-        grid = Grid.of(volumeNode)
+        grid = Grid.of(volumeNode, plane)
         segmentationNodes = tuple(segmentationNodes)
         with self._rendering_paused():
             self._arrange(layouts.layout_id(threeD=threeD, plot=plotChartNode is not None))
@@ -112,7 +115,7 @@ class SideBySide:
             self._set_arrangement(self._previous())
             self._layoutNode.RemoveAttribute(layouts.PREVIOUS_ATTRIBUTE)
 
-    def currentSlice(self, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> int:
+    def currentSlice(self, volumeNode: slicer.vtkMRMLScalarVolumeNode, plane: Plane = "acquired") -> int:
         """Index, along the slice axis of `volumeNode`, of the slice in the middle of the original's view.
 
         Always one that the volume has; the middle one before the view was ever shown.
@@ -120,12 +123,26 @@ class SideBySide:
         Raises:
             InputError: `volumeNode` holds no grey image, or has a non-linear parent transform.
         """
-        grid = Grid.of(volumeNode)
+        grid = Grid.of(volumeNode, plane)
         sliceNode = self._view("vtkMRMLSliceNode", layouts.ORIGINAL_VIEW)
         if sliceNode is None:
             return grid.middle
         width, height, _depth = sliceNode.GetDimensions()
         return grid.nearest_slice(sliceNode.GetXYToRAS().MultiplyPoint((width / 2, height / 2, 0, 1))[:3])
+
+    def jumpTo(self, place: tuple[float, float, float]) -> None:
+        """Brings a place (mm RAS) into every slice view, these and the user's own, which keep zoom and orientation.
+
+        A view is moved in its plane only if it would not show the place otherwise.
+        """
+        for n in range(self._scene.GetNumberOfNodesByClass("vtkMRMLSliceNode")):
+            sliceNode = self._scene.GetNthNodeByClass(n, "vtkMRMLSliceNode")
+            sliceNode.JumpSliceByOffsetting(*place)
+            to_pixels = np.linalg.inv(slicer.util.arrayFromVTKMatrix(sliceNode.GetXYToRAS()))
+            x, y = (to_pixels @ (*place, 1.0))[:2]
+            width, height = sliceNode.GetDimensions()[:2]
+            if not (0 <= x < width and 0 <= y < height):
+                sliceNode.JumpSliceByCentering(*place)
 
     def close(self) -> None:
         """Hides the views and observes nothing any more."""
@@ -202,7 +219,7 @@ class SideBySide:
         if all(node.GetAttribute(PLACED_ATTRIBUTE) == key for node in (original, enhanced)):
             return
         k = central_slice(grid, segmentationNodes)
-        sliceToRAS = acquired_plane(original, grid, grid.middle if k is None else k)
+        sliceToRAS = slice_plane(original, grid, grid.middle if k is None else k)
         for node in (original, enhanced):
             self._composite(node).SetForegroundVolumeID(None)
             self._composite(node).SetLabelVolumeID(None)

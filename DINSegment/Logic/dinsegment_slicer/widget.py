@@ -20,6 +20,7 @@ from dinsegment_slicer.dependencies import Dependencies, Missing
 from dinsegment_slicer.dicom_section import DicomSection
 from dinsegment_slicer.edits import mark_edited
 from dinsegment_slicer.enhancement_section import EnhancementSection
+from dinsegment_slicer.findings import NotedFinding
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.logic import DINSegmentLogic, Result
 from dinsegment_slicer.model_section import ModelSection
@@ -104,6 +105,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.controller.changed.connect(self._updatePanel)
         self.controller.finished.connect(self._onFinished)
         self.model.message.connect(self._onModelMessage)
+        self.result.findingChosen.connect(self._onFinding)
         for name, button in self.taskButtons.items():
             button.clicked.connect(lambda _checked=False, name=name: self._onSegment(TASKS[name]))
         self.ui.cancelButton.clicked.connect(lambda _checked=False: self.controller.cancel())
@@ -175,7 +177,8 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._updatePanel()
         nodes = [node.GetID() for node in self._resultNodes().segmentations()]
         if nodes != self._measuredNodes:  # Not at every step of a slider: a cine takes a fifth of a second.
-            self._measure()
+            self._measuredNodes = nodes
+            _later(self._measure)  # Showing a large CT has taken its time already.
 
     def _chooseAnImage(self) -> None:
         """The image in view, or else the first one, saves a click."""
@@ -256,8 +259,6 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if self.parameters.threeD:  # Another phase has no surfaces yet.
                 for segmentationNode in self._resultNodes().segmentations():
                     show_3d(segmentationNode, True)
-            for segmentationNode in self._resultNodes().segmentations():
-                mark_edited(segmentationNode)  # Slicer's own DICOM export reads the mark, too.
             measurement = self._resultNodes().measure()
         except DINSegmentError as error:
             self.controller.tell(Message(Severity.ERROR, str(error)))
@@ -268,12 +269,25 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._function = measurement.function if measurement is not None else None
         if measurement is None:
             return
+        self.result.showFindings(self._resultNodes().findings())
         self.result.showSegments(measurement.columns, measurement.titles)
         self.result.showFunction(measurement.function)
         self.ui.resultLabel.setText(measurement.title)
         self.ui.phaseFrame.setVisible(measurement.function is not None)
         self.ui.plotCheckBox.setVisible(self.parameters.segmentationSequenceNode is not None)
         self._updateViews()  # There may be a plot now.
+        _later(self._markEdited)
+
+    def _markEdited(self) -> None:
+        """What was corrected is not the network's alone any more; Slicer's own DICOM export reads the mark, too."""
+        if self.parameters is None:
+            return
+        self._updating = True
+        try:
+            for segmentationNode in self._resultNodes().segmentations():
+                mark_edited(segmentationNode)
+        finally:
+            self._updating = False
 
     def _showPhase(self, name: str) -> None:
         if self._function is not None:
@@ -305,7 +319,25 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         wanted = (self.parameters.threeD, *(node.GetID() if node is not None else None for node in nodes))
         if wanted != self._viewed or not self.views.visible:
             self._viewed = wanted
-            self.views.show(volumeNode, enhancedNode, segmentations, threeD=self.parameters.threeD, plotChartNode=plot)
+            self.views.show(
+                volumeNode,
+                enhancedNode,
+                segmentations,
+                plane=self._resultNodes().reading().plane,
+                threeD=self.parameters.threeD,
+                plotChartNode=plot,
+            )
+
+    def _onFinding(self, finding: NotedFinding) -> None:
+        if self.parameters is None:
+            return
+        try:
+            place = self._resultNodes().show_finding(finding)
+        except DINSegmentError as error:
+            self.controller.tell(Message(Severity.ERROR, str(error)))
+            return
+        if place is not None:
+            self.views.jumpTo(place)
 
     def _onEdit(self, _checked: bool = False) -> None:
         segmentationNode = self._resultNodes().segmentation_shown()
@@ -331,7 +363,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _currentSlice(self) -> int:
         volumeNode, _enhancedNode = self._resultNodes().shown()
-        return self.views.currentSlice(volumeNode) if volumeNode is not None else 0
+        return self.views.currentSlice(volumeNode, self._resultNodes().reading().plane) if volumeNode is not None else 0
 
     def _onShowEnhanced(self, _checked: bool = False) -> None:
         if self.parameters is None:
@@ -362,7 +394,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._updateSequenceHint()
         self.dicom.setReady(self.controller.state is State.READY)
         self.ui.progressFrame.setVisible(busy)
-        self.ui.cancelButton.setEnabled(self.controller.state is State.RUNNING)
+        self.ui.cancelButton.setEnabled(self.controller.state in (State.RUNNING, State.ADDING))
         self.ui.progressBar.setValue(round(1000 * self.controller.fraction))
         self.ui.progressLabel.setText(_progress_text(self.controller))
         self._showMessage(self.controller.message)

@@ -1,0 +1,89 @@
+"""What looks wrong with a result, each with the place to look at: kept at the segmentation, saved with the scene."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import slicer
+
+from dinsegment.finding import Finding
+from dinsegment.tasks import Segment
+
+FINDINGS_ATTRIBUTE = "DINSegment.Findings"
+"""Of a segmentation node."""
+
+
+@dataclass(frozen=True)
+class NotedFinding:
+    """A finding as a segmentation node keeps it.
+
+    Attributes:
+        text: A sentence for the user.
+        position: Where to look, in mm in the node's own coordinates, which its parent transforms move; None for what
+            has no place.
+        segment: ID of the segment that it is about; None for none.
+    """
+
+    text: str
+    position: tuple[float, float, float] | None = None
+    segment: str | None = None
+
+    def place(self, to_world: np.ndarray) -> tuple[float, float, float] | None:
+        """Where it lies in the world (mm RAS), with the 4x4 of the node's parent transforms; None without a place."""
+        if self.position is None:
+            return None
+        x, y, z = (to_world @ (*self.position, 1.0))[:3]
+        return float(x), float(y), float(z)
+
+
+def note_findings(
+    segmentationNode: slicer.vtkMRMLSegmentationNode,
+    findings: Iterable[Finding],
+    segments: Sequence[Segment],
+    to_node: np.ndarray,
+) -> None:
+    """Keeps the findings of a run at its segmentation.
+
+    Args:
+        segmentationNode: The segmentation.
+        findings: With places in the world as it was when the image was read.
+        segments: Of the task; what their labels mean.
+        to_node: 4x4, from that world to the node's own coordinates.
+    """
+    ids = {segment.label: segment.name for segment in segments}
+    noted = []
+    for finding in findings:
+        position = None
+        if finding.place is not None:
+            position = [round(float(x), 3) for x in (to_node @ (*finding.place, 1.0))[:3]]
+        noted.append({"text": finding.text, "position": position, "segment": ids.get(finding.segment)})
+    if noted:
+        segmentationNode.SetAttribute(FINDINGS_ATTRIBUTE, json.dumps(noted))
+
+
+def findings_of(segmentationNode: slicer.vtkMRMLSegmentationNode | None) -> list[NotedFinding]:
+    """What is kept at a segmentation; nothing where another program wrote something else there."""
+    text = segmentationNode.GetAttribute(FINDINGS_ATTRIBUTE) if segmentationNode is not None else None
+    try:
+        return [_read(**noted) for noted in json.loads(text or "[]")]
+    except (ValueError, TypeError):
+        return []
+
+
+def show_segment(segmentationNode: slicer.vtkMRMLSegmentationNode, segment_id: str | None) -> None:
+    """Makes a segmentation visible, and a segment in it that the user may have hidden."""
+    displayNode = segmentationNode.GetDisplayNode()
+    if displayNode is None:
+        return
+    displayNode.SetVisibility(True)
+    if segment_id is not None and segmentationNode.GetSegmentation().GetSegment(segment_id) is not None:
+        displayNode.SetSegmentVisibility(segment_id, True)
+
+
+def _read(text: str, position: list[float] | None = None, segment: str | None = None) -> NotedFinding:
+    x, y, z = position or (0.0, 0.0, 0.0)
+    place = None if position is None else (float(x), float(y), float(z))
+    return NotedFinding(str(text), place, None if segment is None else str(segment))
