@@ -65,7 +65,7 @@ def _outlines(labels: np.ndarray) -> LineCollection:
             continue
         rows, columns = (slice(part.start - 1, part.stop + 1) for part in box)
         found = contour_generator(z=(padded[rows, columns] == label).astype(float)).lines(0.5)
-        lines += [line + (columns.start - 1, rows.start - 1) for line in found]
+        lines += [line + np.array((columns.start - 1, rows.start - 1)) for line in found]
         colors += [OUTLINES[(label - 1) % len(OUTLINES)]] * len(found)
     return LineCollection(lines, colors=colors, linewidths=1.1)
 
