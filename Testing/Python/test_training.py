@@ -24,7 +24,9 @@ from dinsegment.tasks import HEART
 from dinsegment.training.augmentation import Augmentation
 from dinsegment.training.cases import Case, find_cases, read_split
 from dinsegment.training.dataset import SliceSampler, TrainingStack, prepare
+from dinsegment.training.label_names import DATASETS
 from dinsegment.training.metrics import dice
+from dinsegment.training.publish import all_data
 from dinsegment.training.recipe import RECIPES, Recipe, load_recipe
 from dinsegment.training.trainer import Trainer, _moving_average
 
@@ -525,3 +527,18 @@ def test_fewer_slices_than_a_batch_is_an_error(cases, tmp_path):
 def test_case_without_image_is_an_error(cases):
     gone = Case("patient009", "x", cases[0].image.with_name("gone.nii.gz"), cases[0].labels)
     assert "gone.nii.gz" in complaint(gone.read, HEART)
+
+
+def test_a_model_names_all_data_that_it_learned_from():
+    btcv, acdc = (json.loads((DATASETS / f"{name}.json").read_text(encoding="utf-8")) for name in ("btcv", "acdc"))
+    assert all_data([btcv]) == {key: btcv[key] for key in ("name", "split", "license", "citation")}
+    both = all_data([btcv, acdc, acdc])
+    assert both["name"].startswith("BTCV") and "ACDC" in both["name"] and both["split"] == btcv["split"]
+    for key in ("license", "citation"):
+        assert both[key] == f"{btcv[key]}; {acdc[key]}"
+
+
+def test_splits_of_btcv_are_of_its_training_cases_and_share_none(btcv_folder):
+    train, validation = (read_split(DATASETS / f"btcv-{part}.txt") for part in ("train", "validation"))
+    assert sorted(train + validation) == sorted(read_split(btcv_folder / "split-train.txt"))
+    assert len(set(train + validation)) == len(train) + len(validation)

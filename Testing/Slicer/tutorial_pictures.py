@@ -23,7 +23,7 @@ from rendering import render_side_by_side  # noqa: E402
 WIDTH = 440
 VIEWS = (1500, 900)
 """Width and height of the views, in pixels; of what is wider than high they are lower, and so of three of them."""
-WIDE = (1900, 780)
+WIDE = (1900, 1660)
 THREE = (1500, 540)
 SCALE = 2
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -83,6 +84,17 @@ def add_model(
     return entry
 
 
+def all_data(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a model was trained on, from the data set that it learned its task from and those of its starting weights.
+
+    The licences and citations of all bind the model; the split is that of the first.
+    """
+    start = ", ".join(d["name"] for d in sets[1:])
+    name = f"{sets[0]['name']}, begun with weights trained on {start}" if start else sets[0]["name"]
+    joined = {key: "; ".join(dict.fromkeys(str(d[key]) for d in sets)) for key in ("license", "citation")}
+    return {"name": name, "split": sets[0]["split"], **joined}
+
+
 def record_scores(metrics: dict[str, Any], folder: Path) -> None:
     """Adds test scores, as `dinsegment evaluate` gives them, to the model that they belong to."""
     entries = _read(folder)
@@ -109,7 +121,10 @@ def main(
     recipe: Annotated[str | None, typer.Option(help="The recipe that was trained.")] = None,
     weights: Annotated[Path | None, typer.Option(help="best.safetensors of the run.")] = None,
     description: Annotated[str, typer.Option(help="A sentence for the user.")] = "",
-    data: Annotated[Path | None, typer.Option(help="JSON: name, license, citation, split.")] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="JSON: name, license, citation, split; once more for what the starting weights come from."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Of the model; the recipe's if not given.")] = None,
     scores: Annotated[Path | None, typer.Option(help="metrics.json of the test patients.")] = None,
 ) -> None:
@@ -118,7 +133,8 @@ def main(
     if recipe and weights and data:
         chosen = load_recipe(recipe)
         chosen = replace(chosen, name=name or chosen.name)
-        publish(chosen, weights, description, json.loads(data.read_text(encoding="utf-8")), folder)
+        sets = [json.loads(path.read_text(encoding="utf-8")) for path in data]
+        publish(chosen, weights, description, all_data(sets), folder)
     if scores:
         record_scores(json.loads(scores.read_text(encoding="utf-8")), folder)
 
