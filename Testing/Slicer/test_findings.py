@@ -94,7 +94,7 @@ def test_the_worker_tells_them_with_the_result(tmp_path):
     np.save(tmp_path / ENHANCED, volume.array)
     findings = finding_at(volume, (1, 2, 3)), Finding("Nothing has a place.")
     event = {"model": "m", "device": "cpu", "seconds": 1, "warnings": []}
-    said = json.loads(json.dumps([finding.to_dict(volume) for finding in findings]))
+    said = json.loads(json.dumps([finding.to_dict(volume, "acquired") for finding in findings]))
     assert part.result(tmp_path, {**event, "findings": said}).findings == findings
     assert part.result(tmp_path, event).findings == ()
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -66,7 +67,7 @@ def segment(
         typer.Argument(
             metavar="INPUT...",
             help="NIfTI, NRRD or MetaImage files, or DICOM folders, zip archives or DICOMDIRs. Without one, a "
-            "beating-heart phantom is made.",
+            "phantom is made: a beating heart or an abdomen.",
             show_default=False,
         ),
     ] = None,
@@ -248,22 +249,22 @@ def _print_table(results: list[StudyResult], task: Task) -> None:
 
 
 def _segment_phantom(model: Model, task: Task, output: Path, device: str, bar: Progress) -> None:
-    """Makes a phantom's end diastole and end systole, segments them and says how close to the truth that is."""
+    """Makes the task's phantom, a heart's at end diastole and end systole, segments it and compares with the truth."""
     from dinsegment.phantom import cine_phantom
+    from dinsegment.phantom_ct import abdomen_phantom
     from dinsegment.studies import Study, compute_study, write_study
     from dinsegment.training.metrics import dice
 
-    if task.chamber is None:
-        raise InputError(f"Give an image to segment: there is no phantom for the task '{task.name}'.")
-    phantoms = cine_phantom(2, slices=10)  # from the valves to the apex, as a scan is planned at end diastole
-    out.print(
-        "No image given: segmenting a generated beating-heart phantom at end diastole and end systole.", soft_wrap=True
-    )
+    if task.modality == "CT":
+        phantoms, what = [abdomen_phantom()], "CT of an abdomen"
+    else:  # from the valves to the apex, as a scan is planned at end diastole
+        phantoms, what = cine_phantom(2, slices=10), "beating-heart phantom at end diastole and end systole"
+    out.print(f"No image given: segmenting a generated {what}.", soft_wrap=True)
     line = bar.add_task("Phantom", total=1.0)
     results = compute_study([p.volume for p in phantoms], task, model, device, _updater(bar, line))
     _print_result(write_study(Study(Path("phantom"), output), results))
     scores = {
-        s.abbreviation: sum(dice(r.labels, p.labels, s.label) for r, p in zip(results, phantoms, strict=True)) / 2
+        s.abbreviation: fmean(dice(r.labels, p.labels, s.label) for r, p in zip(results, phantoms, strict=True))
         for s in task.segments
     }
     out.print("Dice with the phantom's known truth: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))

@@ -11,6 +11,9 @@ from dinsegment.tasks import Task
 APART_MM = 40.0
 """Two kidneys lie farther apart than this, from middle to middle; two parts of one do not."""
 
+LARGE_PIECE = 0.25
+"""Share of an organ's largest piece from which on another piece is kept; chosen on validation patients."""
+
 SMALL_PIECE = 0.05
 """Pieces smaller than this share of the largest one tell nothing about sides."""
 
@@ -33,12 +36,20 @@ def keep_one_organ(labels: np.ndarray) -> np.ndarray:
     return np.where(largest_component(labels > 0), labels, 0).astype(labels.dtype)
 
 
-def keep_largest_pieces(labels: np.ndarray) -> np.ndarray:
-    """Labels (slices, y, x) with the largest piece of every segment; the rest becomes background."""
+def keep_large_pieces(labels: np.ndarray) -> np.ndarray:
+    """Labels (slices, y, x) without pieces of a segment that are much smaller than its largest; they become background.
+
+    An organ is one piece, but the network loses a slender one, such as the pancreas, here and there: what is left of it
+    is no mistake.
+    """
     kept = np.zeros_like(labels)
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is not None:  # only where the segment is: a whole CT for each of them takes seconds
-            kept[box][largest_component(labels[box] == label)] = label
+        if box is None:  # only where the segment is: a whole CT for each of them takes seconds
+            continue
+        components, _ = ndimage.label(labels[box] == label, structure=np.ones((3, 3, 3)))
+        sizes = np.bincount(components.ravel())
+        sizes[0] = 0
+        kept[box][(sizes >= LARGE_PIECE * sizes.max())[components] & (components > 0)] = label
     return kept
 
 
@@ -86,4 +97,4 @@ def postprocess(labels: np.ndarray, task: Task, stack: SliceStack) -> np.ndarray
         return keep_one_organ(labels)
     for pair in task.pairs:
         labels = tell_sides(labels, pair, stack.spacing[1])
-    return keep_largest_pieces(labels)
+    return keep_large_pieces(labels)
