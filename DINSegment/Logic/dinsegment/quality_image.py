@@ -30,11 +30,21 @@ SAMPLES = 64
 """Voxels along each axis, spread evenly, whose grey values are looked at."""
 
 
+def sampled(array: np.ndarray) -> np.ndarray:
+    """Voxels of an array (k, j, i) spread evenly, at most about twice SAMPLES along each axis; a view."""
+    return array[tuple(slice(None, None, max(1, n // SAMPLES)) for n in array.shape)]
+
+
+def looks_like_ct(array: np.ndarray) -> bool:
+    """Whether an image (k, j, i) of unknown modality has as much darker than fat as only CT has."""
+    return float((sampled(array) < FAT).mean()) > DARK_SHARE
+
+
 def image_findings(volume: Volume, task: Task) -> list[Finding]:
     """An image of another modality than the task's, and a CT whose grey values are no Hounsfield units."""
-    grey = volume.array[tuple(slice(None, None, max(1, n // SAMPLES)) for n in volume.shape)]
+    grey = sampled(volume.array)
     modality = volume.modality
-    if modality is None and task.modality != "CT" and float((grey < FAT).mean()) > DARK_SHARE:
+    if modality is None and task.modality != "CT" and looks_like_ct(volume.array):
         modality = "CT"
     if modality and modality != task.modality:
         return [

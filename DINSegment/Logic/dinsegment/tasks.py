@@ -104,7 +104,7 @@ class Task:
             beats.
         muscle: Label of the muscle whose mass is reported with it.
         one_organ: Whether all segments hang together, so that what lies apart is a mistake; otherwise each segment is
-            one piece of its own.
+            one piece of its own, or a few large ones.
         pairs: Labels of the left and the right one of organs that come in pairs.
         plane: Slices that its images are looked at in: as they were `acquired`, or `axial` ones of the patient.
         grey_window: Grey values (low, high) that are looked at where they mean the same in every image, in Hounsfield

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import slicer
 
-from dinsegment.quality_image import DARK_SHARE, FAT, SAMPLES
+from dinsegment.quality_image import looks_like_ct
 from dinsegment.slices import Plane, SliceStack
 from dinsegment.tasks import TASKS, Task
 from dinsegment.volume import Volume
@@ -48,7 +48,7 @@ def reading_of(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> Reading:
         InputError: It holds no grey image, or has a non-linear parent transform.
     """
     image = image_of(volumeNode)
-    modality = image.modality or ("CT" if _looks_like_ct(image.array) else None)
+    modality = image.modality or ("CT" if looks_like_ct(image.array) else None)
     task = next((task for task in TASKS.values() if task.modality == modality), None)
     return reading_of_task(task) if task is not None else AS_ACQUIRED
 
@@ -60,8 +60,3 @@ def stack_of(image: JobImage, plane: Plane) -> SliceStack:
         one = Volume(np.zeros((1, 1, 1), np.float32), image.ijk_to_ras)
         return SliceStack.axial(one).like(image.array)
     return SliceStack.across(image.array, np.linalg.norm(image.ijk_to_ras[:3, :3], axis=0)[::-1])
-
-
-def _looks_like_ct(array: np.ndarray) -> bool:
-    grey = array[tuple(slice(None, None, max(1, n // SAMPLES)) for n in array.shape)]
-    return float((grey < FAT).mean()) > DARK_SHARE
