@@ -16,7 +16,7 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dinsegment.inference import MAX_BATCH, Runner, autocast_dtype, choose_device, freeze, predict
+from dinsegment.inference import MAX_BATCH, Runner, autocast_dtype, choose_device, for_inference, predict
 from dinsegment.network import build_network
 from dinsegment.phantom import heart_phantom
 from dinsegment.training.recipe import Recipe, load_recipe
@@ -53,7 +53,7 @@ def seconds(work, device: torch.device, repeat: int) -> float:
 
 def measure(recipe: Recipe, device: torch.device, repeat: int) -> str:
     torch.manual_seed(0)
-    network = freeze(build_network(recipe.network)).to(device)
+    network = for_inference(build_network(recipe.network)).to(device)
     parameters = sum(p.numel() for p in network.parameters()) / 1e6
     box, channels = recipe.preprocessing.box, recipe.network.in_channels
     one = torch.rand(1, channels, *box, device=device)

@@ -9,7 +9,7 @@ import torch
 
 from dinsegment import inference
 from dinsegment.errors import Cancelled, InputError, ModelError
-from dinsegment.inference import Runner, bytes_per_slice, choose_device, find_anatomy, freeze, segment
+from dinsegment.inference import Runner, bytes_per_slice, choose_device, find_anatomy, for_inference, segment
 from dinsegment.network import DIN, DIN_SMALL
 from dinsegment.phantom import heart_phantom
 from dinsegment.preprocessing import Slices, View, neighbourhoods
@@ -203,7 +203,7 @@ def slices(count: int) -> Slices:
 
 def test_out_of_memory_halves_the_batch_and_says_so():
     torch.manual_seed(0)
-    network = freeze(Narrow(3))
+    network = for_inference(Narrow(3))
     runner = Runner(network, torch.device("cpu"))
     got = runner.probabilities(slices(8), "Segmenting", 0, 1)
     assert len(runner.warnings) == 1
@@ -216,7 +216,7 @@ def test_out_of_memory_halves_the_batch_and_says_so():
 
 def test_no_memory_for_one_slice_goes_to_the_cpu(monkeypatch):
     """The device is asked through the meta device, which is a device and not the CPU, and holds nothing."""
-    network = freeze(Narrow(0))
+    network = for_inference(Narrow(0))
     runner = Runner(network, torch.device("cpu"))
     runner.device = torch.device("meta")
     assert runner._after_out_of_memory(1) == inference.MAX_BATCH["cpu"]
@@ -227,7 +227,7 @@ def test_no_memory_for_one_slice_goes_to_the_cpu(monkeypatch):
 
 
 def test_other_errors_are_not_taken_for_memory():
-    network = freeze(Narrow(100))
+    network = for_inference(Narrow(100))
     with pytest.raises(RuntimeError, match=r"channels|expected"):
         broken = slices(1)
         Runner(network, torch.device("cpu")).probabilities(
@@ -236,7 +236,7 @@ def test_other_errors_are_not_taken_for_memory():
 
 
 def test_batch_follows_free_memory(monkeypatch):
-    network = freeze(Narrow(100))
+    network = for_inference(Narrow(100))
     sizes: list[int] = []
     network.register_forward_hook(lambda _m, inputs, _o: sizes.append(len(inputs[0])))
     view = slices(1).view
@@ -247,7 +247,7 @@ def test_batch_follows_free_memory(monkeypatch):
 
 def test_memory_of_a_slice_is_not_underestimated():
     """Peak of a real forward pass, counted by the allocator of the profiler, against the estimate."""
-    network = freeze(DIN(DIN_SMALL))
+    network = for_inference(DIN(DIN_SMALL))
     image = torch.rand(4, 1, 128, 128)
     view = View((0.0, 0.0), (128, 128), 1.4)
     with torch.inference_mode(), torch.profiler.profile(profile_memory=True) as profile:
@@ -286,7 +286,7 @@ def test_heart_at_the_edge_of_a_wide_field_of_view(phantom, model, result):
 def test_a_network_with_neighbours_sees_the_slices_beside_each_one():
     """Every slice has a grey of its own, so what reaches the network tells which slices it was shown."""
     config = replace(DIN_SMALL, in_channels=3)
-    network = freeze(DIN(config))
+    network = for_inference(DIN(config))
     greys = torch.linspace(-0.5, 0.5, 5)
     images = greys[:, None, None].expand(5, 32, 32)
     shown = torch.from_numpy(neighbourhoods(np.arange(5), 5, 3))
@@ -302,7 +302,7 @@ def test_a_network_with_neighbours_sees_the_slices_beside_each_one():
 
 def test_mirrored_slices_get_the_mirrored_answer():
     torch.manual_seed(1)
-    runner = Runner(freeze(DIN(DIN_SMALL)), torch.device("cpu"))
+    runner = Runner(for_inference(DIN(DIN_SMALL)), torch.device("cpu"))
     seen = slices(3)
     turned = replace(seen, image=seen.image.flip(-1), enhanced=seen.enhanced.flip(-1))
     alone, mirrored = (runner.probabilities(x, "Segmenting", 0, 1) for x in (seen, turned))

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume, write_volume
-from dinsegment.inference import Runner, freeze, predict
+from dinsegment.inference import Runner, for_inference, predict
 from dinsegment.network import DIN, DIN_SMALL, DINConfig
 from dinsegment.preprocessing import Preprocessing
 from dinsegment.slices import SliceStack
@@ -395,7 +395,7 @@ def test_validation_comes_every_so_often_and_the_log_tells(whole):
 def test_the_best_weights_give_the_best_validation_dice(whole, cases):
     network = DIN(TINY)
     network.load_state_dict(load_file(whole.output / "best.safetensors"), strict=True)
-    runner = Runner(freeze(network), torch.device("cpu"))
+    runner = Runner(for_inference(network), torch.device("cpu"))
     volume, truth = cases[0].read(HEART)
     labels = predict(runner, RECIPE.preprocessing, volume, HEART)
     best = max(row["dice"] for row in whole.state.history if "dice" in row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from dinsegment.confidence import Confidence, confidence
 from dinsegment.display import enhanced_volume
 from dinsegment.errors import Cancelled, InputError
-from dinsegment.network import DIN, Comparator
+from dinsegment.network import DIN, Comparator, rewrite
 from dinsegment.postprocessing import largest_component, postprocess
 from dinsegment.preprocessing import Preprocessing, Slices, View, decide
 from dinsegment.quality import findings
@@ -30,6 +31,9 @@ Progress = Callable[[float, str], None]
 
 MAX_BATCH = {"cpu": 8, "cuda": 64, "mps": 16}
 """Slices in one pass: a CPU gains nothing beyond a few, and cancelling waits for a layer of one batch."""
+
+MATRIX_PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
+"""Layers whose weights autocast converts."""
 
 OVERVIEW_SLICES = 6
 """Slices, spread over the stack, that are looked at to find the anatomy."""
@@ -89,7 +93,8 @@ class Runner:
         progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
-        self.network = network
+        self._given = network
+        self.network = lowered(network, device)
         self.device = device
         self.warnings: list[str] = []
         self._progress = progress or (lambda _fraction, _text: None)
@@ -162,7 +167,7 @@ class Runner:
                 f"The device '{self.device}' has too little free memory for one slice; the CPU was used instead."
             )
             self.device = torch.device("cpu")
-            self.network.to(self.device)
+            self.network = lowered(self._given, self.device)
             self._batch = MAX_BATCH["cpu"]
         else:
             raise InputError("There is too little memory for a single slice; close other programs and try again.")
@@ -289,7 +294,7 @@ def segment(
     load = load or load_model
     loaded = model if isinstance(model, Model) else load(model, task, progress=downloading, cancelled=cancelled)
     loaded.check_task(task)
-    runner = Runner(loaded.network.to(chosen_device), chosen_device, progress, cancelled)
+    runner = Runner(loaded.network, chosen_device, progress, cancelled)
     runner.check_cancelled()
     prediction = predict_with_confidence(runner, loaded.preprocessing, volume, task)
     runner.report(0.9, "Enhancing the image")
@@ -313,6 +318,28 @@ def segment(
     )
 
 
-def freeze(network: nn.Module) -> nn.Module:
-    """The network ready for inference: no gradients, channels last."""
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+def for_inference(network: DIN | Comparator) -> DIN | Comparator:
+    """A trained network ready for inference: rewritten if it is a DIN, no gradients, channels last.
+
+    A network of another kind is itself changed; a DIN stays as it is, but for its evaluation mode.
+    """
+    network = network.eval().requires_grad_(False)
+    if isinstance(network, DIN):
+        network = rewrite(network)
+    return network.to(memory_format=torch.channels_last)
+
+
+def lowered(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on a device, with the weights of matrix products and convolutions in the device's precision.
+
+    Autocast computes the same from weights in single precision, but converts them for every batch.
+
+    Returns:
+        A copy that shares what need not be converted, so that the network can still go to another device.
+    """
+    dtype = autocast_dtype(device)
+    new: dict[int, Tensor] = {id(b): b.to(device) for b in network.buffers()}
+    for module in network.modules():
+        to = dtype if isinstance(module, MATRIX_PRODUCTS) else None
+        new.update({id(p): nn.Parameter(p.to(device, to), False) for p in module.parameters(recurse=False)})
+    return copy.deepcopy(network, new)

@@ -351,7 +351,7 @@ def build_model(entry: ModelEntry, weights: dict[str, Tensor]) -> Model:
     """
     import torch
 
-    from dinsegment.inference import freeze
+    from dinsegment.inference import for_inference
     from dinsegment.network import build_network
     from dinsegment.preprocessing import Preprocessing
 
@@ -362,7 +362,7 @@ def build_model(entry: ModelEntry, weights: dict[str, Tensor]) -> Model:
         preprocessing = Preprocessing.from_dict(entry.preprocessing)
     except (RuntimeError, ValueError, TypeError) as error:
         raise _unfit(entry) from error
-    return Model(entry.name, entry.task, freeze(network), preprocessing)
+    return Model(entry.name, entry.task, for_inference(network), preprocessing)
 
 
 def load_model(

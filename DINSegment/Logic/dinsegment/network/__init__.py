@@ -3,6 +3,7 @@
 from dinsegment.network.comparators import Comparator, ComparatorConfig
 from dinsegment.network.din import CONFIGS, DIN, DIN_BASE, DIN_SMALL, DINConfig, count_parameters
 from dinsegment.network.factory import NetworkConfig, build_network, network_config
+from dinsegment.network.rewriting import rewrite
 
 __all__ = [
     "CONFIGS",
@@ -16,4 +17,5 @@ __all__ = [
     "build_network",
     "count_parameters",
     "network_config",
+    "rewrite",
 ]

@@ -62,6 +62,7 @@ class Encoder(nn.Module):
         self.has_edge = tuple(edge)
         rates = iter(np.linspace(0, drop_path, sum(depths)).tolist())
         self.edge, self.down, self.blocks = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        self.norm = nn.ModuleList(nn.Identity() for _ in dims)  # what both see first, once rewritten for inference
         for level, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
             for layers in (self.edge, self.down):
                 layers.append(Downsampling(dims[level - 1], dim) if level else Stem(in_channels, dim, stem_stride))
@@ -79,7 +80,9 @@ class Encoder(nn.Module):
         f_edge is None at levels built without it.
         """
         features = []
-        for has_edge, edge, down, blocks in zip(self.has_edge, self.edge, self.down, self.blocks, strict=True):
+        levels = zip(self.has_edge, self.norm, self.edge, self.down, self.blocks, strict=True)
+        for has_edge, norm, edge, down, blocks in levels:
+            x = norm(x)
             f_edge = edge(x) if has_edge else None
             x = blocks(down(x))
             features.append((f_edge, x))

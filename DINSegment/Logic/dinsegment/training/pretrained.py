@@ -94,10 +94,11 @@ def load_start(network: DIN | Comparator, start: str) -> None:
 
 
 def _weights(start: str) -> dict[str, Tensor]:
-    from dinsegment.weights import load_model
+    from dinsegment.weights import choose_folder, find_entry, read_weights
 
     if not Path(start).is_file():
-        return dict(load_model(start, None).network.state_dict())
+        name, folder = choose_folder(start, None)
+        return read_weights(find_entry(name, None, folder), folder)
     try:
         return {k: v.float() if v.is_floating_point() else v for k, v in load_file(start).items()}
     except (OSError, SafetensorError) as error:

@@ -23,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dinsegment.errors import InputError
 from dinsegment.files import atomic_path, ensure_writable_folder
-from dinsegment.inference import Runner, autocast_dtype, choose_device, free_memory, freeze, predict
+from dinsegment.inference import Runner, autocast_dtype, choose_device, free_memory, for_inference, predict
 from dinsegment.network import build_network
 from dinsegment.training.cases import Case
 from dinsegment.training.curves import write_curves
@@ -409,7 +409,7 @@ class Trainer:
         """Dice per segment of the averaged weights through the whole inference, mean over cases; keeps the best."""
         network = build_network(self.recipe.network)
         network.load_state_dict(self.average.module.state_dict())
-        runner = Runner(freeze(network).to(self.device), self.device)
+        runner = Runner(for_inference(network).to(self.device), self.device)
         scores = []
         for case in self.validation_cases:
             if self.fabric.world_size == 1:
