@@ -388,6 +388,23 @@ def test_importing_the_library_is_quick_because_it_is_lazy():
     assert done.stdout.strip() == ""
 
 
+def test_segmenting_does_not_wait_for_imports_that_it_can_do_without():
+    """timm, torchvision and PyTorch's compiler take longer to import than a heart takes to be segmented."""
+    heavy = {"timm", "torchvision", "torch._dynamo", "torch._inductor", "monai", "matplotlib", "highdicom"}
+    code = (
+        "import sys; from dinsegment.worker import preload; preload();"
+        "from dinsegment.weights import load_model; from dinsegment.inference import segment;"
+        "from dinsegment.phantom import heart_phantom; from dinsegment.tasks import HEART;"
+        "result = segment(heart_phantom(slices=1).volume, HEART, load_model(None, HEART), 'cpu');"
+        f"assert result.labels.any(); print(*{heavy} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == ""
+
+
 def test_help_says_what_it_is(run):
     code, printed, _ = run("--help")
     assert code == 0

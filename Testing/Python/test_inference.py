@@ -189,6 +189,7 @@ class Narrow(DIN):
     def __init__(self, fits: int) -> None:
         super().__init__(DIN_SMALL)
         self.fits = fits
+        self.eval().requires_grad_(False)
 
     def forward(self, image, enhanced):
         if len(image) > self.fits:
@@ -203,7 +204,7 @@ def slices(count: int) -> Slices:
 
 def test_out_of_memory_halves_the_batch_and_says_so():
     torch.manual_seed(0)
-    network = for_inference(Narrow(3))
+    network = Narrow(3)
     runner = Runner(network, torch.device("cpu"))
     got = runner.probabilities(slices(8), "Segmenting", 0, 1)
     assert len(runner.warnings) == 1
@@ -216,7 +217,7 @@ def test_out_of_memory_halves_the_batch_and_says_so():
 
 def test_no_memory_for_one_slice_goes_to_the_cpu(monkeypatch):
     """The device is asked through the meta device, which is a device and not the CPU, and holds nothing."""
-    network = for_inference(Narrow(0))
+    network = Narrow(0)
     runner = Runner(network, torch.device("cpu"))
     runner.device = torch.device("meta")
     assert runner._after_out_of_memory(1) == inference.MAX_BATCH["cpu"]
@@ -227,7 +228,7 @@ def test_no_memory_for_one_slice_goes_to_the_cpu(monkeypatch):
 
 
 def test_other_errors_are_not_taken_for_memory():
-    network = for_inference(Narrow(100))
+    network = Narrow(100)
     with pytest.raises(RuntimeError, match=r"channels|expected"):
         broken = slices(1)
         Runner(network, torch.device("cpu")).probabilities(
@@ -236,7 +237,7 @@ def test_other_errors_are_not_taken_for_memory():
 
 
 def test_batch_follows_free_memory(monkeypatch):
-    network = for_inference(Narrow(100))
+    network = Narrow(100)
     sizes: list[int] = []
     network.register_forward_hook(lambda _m, inputs, _o: sizes.append(len(inputs[0])))
     view = slices(1).view

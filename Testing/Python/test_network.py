@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from timm.layers import DropPath
 from torch.utils.flop_counter import FlopCounterMode
 
 from dinsegment.network import CONFIGS, DIN, DIN_BASE, DIN_SMALL, DINConfig, build_network, count_parameters
+from dinsegment.network.convnext import DropPath
 from dinsegment.network.decoder import MLPDecoder
 from dinsegment.network.emcad import (
     AttentionGate,
@@ -46,14 +46,7 @@ TINY = DINConfig(
     decoder_dim=6,
 )
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small spend their time waiting for threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def randomised(module, seed=0):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from timm.layers import LayerNorm2d
-from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
+
+from dinsegment.network.convnext import ConvNeXtBlock, LayerNorm2d
 
 
 class Downsampling(nn.Sequential):
@@ -70,7 +70,7 @@ class Encoder(nn.Module):
                 self.edge[level] = nn.Identity()
             self.blocks.append(
                 nn.Sequential(
-                    *(ConvNeXtBlock(dim, ls_init_value=layer_scale, drop_path=next(rates)) for _ in range(depth))
+                    *(ConvNeXtBlock(dim, layer_scale=layer_scale, drop_path=next(rates)) for _ in range(depth))
                 )
             )
 

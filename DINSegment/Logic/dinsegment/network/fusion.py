@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
+
+from dinsegment.network.convnext import LayerNorm2d
 
 
 class FeatureMerging(nn.Module):

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 
+from dinsegment.network.convnext import ConvNeXtBlock
 from dinsegment.network.decoder import MLPDecoder
 from dinsegment.network.din import DIN
 from dinsegment.network.encoder import Downsampling, Encoder
 from dinsegment.network.fusion import GatedFeedForward
+
+CACHED = 2**20
+"""Numbers between two linear layers that a CPU's cache holds."""
 
 BAND = 32
 """Places that are upsampled at a time; many more multiply by zeros, many fewer are slow products."""
@@ -24,7 +27,7 @@ def rewrite(network: DIN) -> DIN:
     """The network for inference, on the same device.
 
     - Decoder: `RewrittenMLPDecoder`.
-    - ConvNeXt blocks: layer scale is part of the second linear layer.
+    - ConvNeXt blocks: `RewrittenBlock`.
     - Encoders: the two downsampling layers of a level share one LayerNorm; what follows it is part of their weights.
     - Gated feed-forward: the convolution's two halves are two convolutions, so that neither is a strided view.
 
@@ -50,25 +53,12 @@ def rewrite(network: DIN) -> DIN:
 
 
 def _rewrite_encoder(encoder: Encoder) -> None:
-    for blocks in encoder.blocks:
-        for block in blocks:
-            _fold_layer_scale(block)
+    for level, blocks in enumerate(encoder.blocks):
+        encoder.blocks[level] = nn.Sequential(*map(RewrittenBlock, blocks))
     for level, (edge, down) in enumerate(zip(encoder.edge, encoder.down, strict=True)):
         if isinstance(edge, Downsampling):
             encoder.edge[level], encoder.down[level] = _without_norm(edge), _without_norm(down)
             encoder.norm[level] = Normalize(edge[0].eps)
-
-
-def _fold_layer_scale(block: ConvNeXtBlock) -> None:
-    """gamma * (W x + b) = (gamma * W) x + gamma * b."""
-    if block.gamma is None:
-        return
-    gamma, layer = block.gamma.double(), block.mlp.fc2
-    scaled = nn.Linear(layer.in_features, layer.out_features, device="meta")
-    shape = (-1, *[1] * (layer.weight.ndim - 1))
-    scaled.weight = _parameter(gamma.view(shape) * layer.weight.double(), layer.weight)
-    scaled.bias = _parameter(gamma * layer.bias.double(), layer.bias)
-    block.mlp.fc2, block.gamma = scaled, None
 
 
 def _without_norm(layers: Downsampling) -> nn.Conv2d:
@@ -101,6 +91,50 @@ class Normalize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2], eps=self.eps).permute(0, 3, 1, 2)
+
+
+class Pointwise(nn.Module):
+    """A linear layer, (N, C_in) -> (N, C_out).
+
+    On a CPU it is computed as a 1x1 convolution, which oneDNN does up to a quarter faster than the matrix product.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, like: nn.Linear) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(weight.shape[1], weight.shape[0], 1, device="meta")
+        self.layer.weight = _parameter(weight[..., None, None], like.weight)
+        self.layer.bias = _parameter(bias, like.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return F.linear(x, self.layer.weight[..., 0, 0], self.layer.bias)
+        image = x.view(1, len(x), 1, -1).permute(0, 3, 1, 2)
+        return self.layer(image).permute(0, 2, 3, 1).flatten(0, 2)
+
+
+class RewrittenBlock(nn.Module):
+    """ConvNeXt's block (eq. 13) with layer scale in its last layer: gamma * (W x + b) = (gamma * W) x + gamma * b.
+
+    On a CPU the four times wider layer between its linear layers is computed a part at a time. It then stays in the
+    cache, and there is no large tensor for which the system would have to find memory.
+    """
+
+    def __init__(self, plain: ConvNeXtBlock) -> None:
+        super().__init__()
+        self.conv_dw, self.norm = plain.conv_dw, plain.norm
+        widen, narrow = plain.mlp.fc1, plain.mlp.fc2
+        scale = plain.gamma.double()
+        self.widen = Pointwise(widen.weight, widen.bias, widen)
+        self.narrow = Pointwise((narrow.weight.double().T * scale).T, narrow.bias.double() * scale, narrow)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        tokens = self.norm(self.conv_dw(x).permute(0, 2, 3, 1))
+        shape, tokens = tokens.shape, tokens.flatten(0, 2)
+        hidden = 4 * shape[-1]
+        parts = tokens.split(max(1, CACHED // hidden)) if tokens.device.type == "cpu" else (tokens,)
+        out = torch.cat([self.narrow(F.gelu(self.widen(part))) for part in parts])
+        return x + out.view(shape).permute(0, 3, 1, 2)
 
 
 class RewrittenFeedForward(nn.Module):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -44,6 +43,8 @@ def load_pretrained(network: DIN | Comparator) -> int:
             f"There are no pretrained weights for channels {list(config.dims)} and blocks {list(config.depths)}: "
             "train without them, or take the channels and blocks of din-base."
         )
+    import timm  # here, since it takes seconds
+
     try:
         weights = timm.create_model(source, pretrained=True).state_dict()
     except Exception as error:  # whatever the hub's client and its transport raise
