@@ -51,3 +51,14 @@ def totalsegmentator_folder(data_folder):
 def dcmqi_folder(data_folder):
     """Three CT slices and a DICOM SEG of them in one folder."""
     return _part(data_folder, "dicom/ct-3slice-dcmqi")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small networks spend their time waiting for threads."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -12,15 +12,13 @@ from __future__ import annotations
 import argparse
 import cProfile
 import json
-import os
 import pstats
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+from memory import run_program, use_cores
 from rich.console import Console
 from rich.table import Table
 
@@ -29,8 +27,6 @@ from dinsegment.phantom_ct import abdomen_phantom
 from dinsegment.tasks import ABDOMEN
 
 GRID = {"slices": 150, "size": (512, 512), "spacing": (2.0, 0.75, 0.75)}
-PROGRAM = (sys.executable, "-c", "from dinsegment.cli import main; main()")
-MEBI = 1 if sys.platform == "darwin" else 1024  # bytes of a unit of ru_maxrss
 
 STAGES = {
     "reading the image": ("images.py", "read_volumes"),
@@ -38,10 +34,11 @@ STAGES = {
     "segmenting, all of it": ("inference.py", "segment"),
     "  finding the body": ("inference.py", "locate"),
     "  sampling": ("preprocessing.py", "slices"),
-    "  the network": ("inference.py", "probabilities"),
-    "  bringing back": ("preprocessing.py", "slices_back"),
+    "  the network": ("inference.py", "_forward"),
+    "  bringing back": ("preprocessing.py", "_labels_of"),
     "  deciding": ("preprocessing.py", "decide"),
     "  postprocessing": ("postprocessing.py", "postprocess"),
+    "  what confidence needs": ("confidence.py", "labelled"),
     "  confidence": ("confidence.py", "confidence"),
     "  enhanced image": ("display.py", "enhanced_volume"),
     "  findings": ("quality.py", "findings"),
@@ -53,26 +50,10 @@ STAGES = {
 """What is timed: the file and the name of a function; what is not there takes no time."""
 
 
-def use_cores(count: int) -> None:
-    """Lets this process and those that it starts run on so many cores, where the system can be told so."""
-    os.environ["OMP_NUM_THREADS"] = str(count)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
-
-
 def run_command(image: Path, output: Path, options: argparse.Namespace) -> dict[str, float]:
     """The program as a user runs it: seconds of the clock and of the CPU, and the peak of its memory."""
-    command = [*PROGRAM, "segment", image, "--task", ABDOMEN.name, "--output", output, "--device", options.device]
-    command += ["--model", options.model] if options.model else []
-    started = time.perf_counter()
-    subprocess.run([str(part) for part in command], check=True)
-    seconds = time.perf_counter() - started
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return {
-        "seconds": seconds,
-        "cpu_seconds": used.ru_utime + used.ru_stime,
-        "peak_gb": used.ru_maxrss * MEBI / 1e9,
-    }
+    model = ["--model", options.model] if options.model else []
+    return run_program("segment", image, "--task", ABDOMEN.name, "--output", output, "--device", options.device, *model)
 
 
 def profile(image: Path, output: Path, options: argparse.Namespace, clock: str) -> dict[str, float]:
@@ -105,7 +86,7 @@ def main() -> None:
         started = time.perf_counter()
         phantom = abdomen_phantom(**GRID)
         making = time.perf_counter() - started
-        write_volume(phantom.volume, image)
+        write_volume(phantom.volume, image, np.int16)
         result = run_command(image, output, options)
         scores = dice_of(phantom.labels, read_volume(output / "segmentation.seg.nrrd").array)
         stages = profile(image, output, options, options.clock)

@@ -16,7 +16,7 @@ from test_body import AIR, CT, ct
 
 from dinsegment.errors import Cancelled, InputError, ModelError
 from dinsegment.images import read_volume, write_volume
-from dinsegment.inference import Runner, freeze, predict, segment
+from dinsegment.inference import Runner, for_inference, predict, segment
 from dinsegment.network import DIN, DINConfig
 from dinsegment.phantom import heart_phantom
 from dinsegment.postprocessing import postprocess
@@ -49,14 +49,7 @@ TINY = DINConfig(
 )
 LABELS = {0} | {s.label for s in ABDOMEN.segments}
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small spend their time waiting for threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +64,7 @@ def untrained():
         last = network.decoder.classify
         last.weight /= deviation[:, None, None, None]
         last.bias.copy_((last.bias - mean) / deviation)
-    return Model("random", "abdomen", freeze(network), COARSE)
+    return Model("random", "abdomen", for_inference(network), COARSE)
 
 
 def labels_of(model, volume):
@@ -223,10 +216,10 @@ def test_progress_rises_from_zero_to_one(untrained):
     fractions = [fraction for fraction, _ in seen]
     assert fractions == sorted(fractions) and (fractions[0], fractions[-1]) == (0.0, 1.0)
     steps = {text.split(":")[0] for _, text in seen}
-    assert {"Finding the body", "Segmenting", "Bringing the labels to the image's grid"} <= steps
+    assert {"Finding the body", "Segmenting", "Correcting the labels by what is known of the anatomy"} <= steps
 
 
-@pytest.mark.parametrize("step", ["Finding the body", "Segmenting", "Bringing"])
+@pytest.mark.parametrize("step", ["Finding the body", "Segmenting", "Correcting"])
 def test_cancel_is_heard_at_every_step(step, untrained):
     texts = [""]
     with pytest.raises(Cancelled):

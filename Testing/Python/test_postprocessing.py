@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+import pytest
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dinsegment.postprocessing import (
@@ -113,6 +114,50 @@ def test_large_pieces_are_those_of_each_segment_alone(shape, share, seed):
             for voxel in piece:
                 expected[voxel] = len(piece) >= 0.25 * largest
         np.testing.assert_array_equal(kept == label, expected)
+
+
+# --- what is too small for an organ ---------------------------------------------------------------
+
+
+def box_of(size, at, shape=(12, 14, 16), label=2):
+    labels = np.zeros(shape, np.uint8)
+    labels[tuple(slice(a, a + n) for a, n in zip(at, size, strict=True))] = label
+    return labels
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(*[st.integers(1, 5)] * 3), st.tuples(*[st.floats(0.4, 6.0)] * 3), st.floats(0.05, 2.0), st.integers(1, 6)
+)
+def test_a_segment_inside_the_image_stays_from_a_volume_in_millilitres_on(size, spacing, smallest_ml, first):
+    labels = box_of(size, (first, 2, 3)) + box_of((3, 3, 3), (1, 8, 9), label=5)
+    ml = float(np.prod(size) * np.prod(spacing)) / 1000
+    assume(abs(ml - smallest_ml) > 1e-6)
+    kept = keep_large_pieces(labels, spacing, smallest_ml)
+    np.testing.assert_array_equal(kept == 2, labels == 2 if ml >= smallest_ml else np.zeros(labels.shape, bool))
+    assert (kept == 5).any() == (27 * np.prod(spacing) / 1000 >= smallest_ml)  # each segment on its own
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("end", [0, -1])
+def test_what_the_edge_cuts_stays_however_little_of_it_there_is(axis, end):
+    spacing = np.insert((5.0, 5.0), axis, 0.5)  # a square centimetre of 2 by 2 voxels at the edge has 0.05 ml
+    outermost = (12, 14, 16)[axis] - 1 if end else 0
+
+    def cut(width):
+        return box_of(np.insert((2, width), axis, 1), np.insert((4, 4), axis, outermost))
+
+    whole = cut(2)
+    np.testing.assert_array_equal(keep_large_pieces(whole, tuple(spacing), 0.5), whole)
+    assert not keep_large_pieces(cut(1), tuple(spacing), 0.5).any()  # half a square centimetre is no matter
+    inside = np.roll(whole, 3 if end == 0 else -3, axis)
+    assert inside.any() and not keep_large_pieces(inside, tuple(spacing), 0.5).any()
+
+
+def test_pieces_that_are_removed_do_not_count():
+    labels = box_of((3, 3, 3), (1, 1, 1)) + box_of((1, 2, 3), (8, 8, 8))  # 27 voxels and 6, less than a quarter
+    assert (keep_large_pieces(labels, (1.0, 1.0, 1.0), 0.027) == 2).sum() == 27
+    assert not keep_large_pieces(labels, (1.0, 1.0, 1.0), 0.030).any()
 
 
 # --- left and right -------------------------------------------------------------------------------
@@ -250,3 +295,22 @@ def test_an_abdomen_has_its_kidneys_on_their_sides_and_no_islands():
     # It is the columns' spacing that counts.
     narrow = SliceStack(np.zeros(labels.shape, np.float32), (3.0, 0.5), 0, 5.0)
     assert not (postprocess(labels, ABDOMEN, narrow)[:, :, AT_RIGHT] == RIGHT).any()
+
+
+def test_an_abdomen_has_no_organ_of_a_few_voxels():
+    labels = abdomen((AT_RIGHT, RIGHT), (AT_LEFT, LEFT))
+    labels[2:4, 20:22, 50:55] = 2  # 20 voxels: 0.4 ml at 20 mm3 each
+    spacing = (2.0, X_SPACING)
+    for slice_spacing, found in ((5.0, False), (7.0, True)):
+        stack = SliceStack(np.zeros(labels.shape, np.float32), spacing, 0, slice_spacing)
+        kept = postprocess(labels, ABDOMEN, stack)
+        assert (kept == 2).any() == found
+        np.testing.assert_array_equal(kept[labels != 2], labels[labels != 2])
+
+
+def test_hearts_of_any_size_stay():
+    """A mouse's ventricles have a few hundredths of a millilitre."""
+    labels = np.zeros((3, 12, 12), np.uint8)
+    labels[1, 4:8, 4:6], labels[1, 4:8, 6:7], labels[1, 4:8, 7:9] = 1, 2, 3
+    stack = SliceStack(np.zeros(labels.shape, np.float32), (0.2, 0.2), 0, 1.0)
+    np.testing.assert_array_equal(postprocess(labels, HEART, stack), labels)

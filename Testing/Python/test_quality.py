@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from dinsegment.confidence import Confidence, confidence
+from dinsegment.confidence import Confidence, Evidence
 from dinsegment.finding import Finding, slice_number, slices_text
 from dinsegment.images import read_volume
 from dinsegment.inference import segment
@@ -400,6 +400,14 @@ def test_of_many_unsure_segments_the_last_share_a_sentence(belly):
     assert "liver" in found[0].text
 
 
+def confidence(probabilities, labels, view, stack, volume):
+    """Of labels as they were decided."""
+    evidence = Evidence(view, stack, volume)
+    for k, _ in enumerate(view.slices_back(evidence.see(probabilities), stack)):
+        evidence.labelled(k, labels[k])
+    return evidence.confidence(labels)
+
+
 @pytest.mark.parametrize("plane", ["acquired", "axial"])
 def test_confidence_is_the_dice_that_the_probabilities_promise(plane):
     """A segment with probability 0.6 inside and none outside: Dice of 2 * 0.6 / 1.6, in the slice and place it has."""
@@ -419,7 +427,7 @@ def test_confidence_is_the_dice_that_the_probabilities_promise(plane):
     probabilities = torch.zeros(len(seen), 4, *size)
     probabilities[:, 0] = 1
     probabilities[:, LV][torch.from_numpy(mask)] = 0.6
-    found = confidence(probabilities, seen, view, stack, volume)
+    found = confidence(probabilities[:, 1:], seen, view, stack, volume)
     filled = np.flatnonzero(mask.any((1, 2)))
     assert len(filled) == (1 if plane == "acquired" else 10)
     np.testing.assert_allclose(found.overlap[filled, LV - 1], 2 * 0.6 / 1.6, atol=1e-5)

@@ -39,14 +39,7 @@ TINY_SIZES = {
     "monai-nnunet": {"filters": [4, 8, 8], "strides": [1, 2, 2]},
 }
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small spend their time waiting for threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def shrunk(config):

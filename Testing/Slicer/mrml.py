@@ -110,6 +110,9 @@ class InProcess:
         self.jobs.append(InProcessJob(self.segmenter, images, get_task(task), model, device))
         return self.jobs[-1]
 
+    def warm_up(self):
+        """There is nothing to start."""
+
     def close(self):
         for job in self.jobs:
             job.close()

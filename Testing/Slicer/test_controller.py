@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -11,12 +12,14 @@ import numpy as np
 import psutil
 import pytest
 import slicer
-from mrml import add_volume, scene_state
+from mrml import InProcess, add_volume, scene_state, threshold
 
+from dinsegment.finding import Finding
 from dinsegment.phantom import heart_phantom
 from dinsegment.tasks import ABDOMEN, HEART
-from dinsegment_slicer.controller import Controller, Request, Severity
+from dinsegment_slicer.controller import Controller, Message, Request, Severity
 from dinsegment_slicer.dependencies import Dependencies
+from dinsegment_slicer.findings import findings_of
 from dinsegment_slicer.job import Worker
 from dinsegment_slicer.logic import DINSegmentLogic
 from dinsegment_slicer.states import State
@@ -215,12 +218,52 @@ def test_without_the_pytorch_extension_the_message_says_what_to_do(scene, volume
     assert "extension 'PyTorch'" in panel.controller.message.text
 
 
-def test_a_finding_of_the_result_is_a_warning(scene, volumeNode, panel):
+def with_findings(*phases, warnings=()):
+    """A segmenter that needs no network and finds fault with the images, one after the other; it warns, too."""
+    phases = iter(phases)
+
+    def segmenter(volume, task, **options):
+        findings = tuple(map(Finding, next(phases)))
+        texts = (*(finding.text for finding in findings), *warnings)
+        return dataclasses.replace(threshold(volume, task, **options), findings=findings, warnings=texts)
+
+    return segmenter
+
+
+def result_and_message(worker, volumeNode, secondNode=None):
+    panel = Panel(worker)
+    panel.begin(volumeNode, secondNode=secondNode)
+    panel.wait()
+    return panel.results[0][1], panel.controller.message
+
+
+def test_a_finding_of_the_worker_is_kept_at_the_result(scene, volumeNode, panel):
     volumeNode.SetAttribute("DICOM.Modality", "CT")
     panel.begin(volumeNode)
     panel.wait()
-    assert panel.controller.message.severity is Severity.WARNING
-    assert "looks like CT" in panel.controller.message.text
+    assert any("looks like CT" in f.text for f in findings_of(panel.results[0][1].segmentationNode))
+    assert panel.controller.message is None
+
+
+def test_what_is_a_finding_is_no_message_too(scene, volumeNode):
+    segmenter = with_findings(["The liver is cut."], warnings=["The device ran out of memory."])
+    result, message = result_and_message(InProcess(segmenter), volumeNode)
+    assert message == Message(Severity.WARNING, "The device ran out of memory.")
+    assert result.findings == ((Finding("The liver is cut."),),)
+    assert [f.text for f in findings_of(result.segmentationNode)] == ["The liver is cut."]
+
+
+def test_findings_alone_need_no_message(scene, volumeNode):
+    _result, message = result_and_message(InProcess(with_findings(["The liver is cut."])), volumeNode)
+    assert message is None
+
+
+@pytest.mark.parametrize(("phases", "text"), [([[], []], None), ([[], ["It is cut."]], "in 1 of 2 phases")])
+def test_of_two_phases_the_message_says_that_one_has_findings(scene, volumeNode, phases, text):
+    second = add_volume(scene, name="second")
+    result, message = result_and_message(InProcess(with_findings(*phases)), volumeNode, second)
+    assert [len(found) for found in result.findings] == [len(found) for found in phases]
+    assert message is None if text is None else text in message.text and "It is cut." not in message.text
 
 
 def test_a_slot_that_fails_is_told_and_the_panel_works_on(scene, volumeNode, panel):

@@ -91,7 +91,7 @@ def test_the_worker_tells_them_with_the_result(tmp_path):
     part = SegmentPart(JobImage(volume.array, volume.ijk_to_ras, "SAX", "MR"), "heart", None, "cpu")
     made(part.write(tmp_path))
     np.save(tmp_path / LABELS, np.zeros(volume.shape, np.uint8))
-    np.save(tmp_path / ENHANCED, volume.array)
+    np.save(tmp_path / ENHANCED, volume.array.astype(np.float32))
     findings = finding_at(volume, (1, 2, 3)), Finding("Nothing has a place.")
     event = {"model": "m", "device": "cpu", "seconds": 1, "warnings": []}
     said = json.loads(json.dumps([finding.to_dict(volume, "acquired") for finding in findings]))

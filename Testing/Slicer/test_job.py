@@ -571,6 +571,40 @@ def largest_file(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+class TestWarmUp:
+    def test_the_first_job_finds_the_process(self, child):
+        worker = child(servant())
+        worker.warm_up()
+        pid = worker.pid
+        assert alive(psutil.Process(pid))
+        worker.warm_up()
+        job = finish(worker.start([image_of_zeros()], "heart"))
+        assert job.error is None and worker.pid == pid
+        worker.close()
+        assert worker.pid is None and not psutil.pid_exists(pid)
+
+    def test_a_job_that_runs_is_left_alone(self, child):
+        worker = child(servant("time.sleep(60)"))
+        job = until(worker.start([image_of_zeros()], "heart"), lambda job: worker.pid)
+        pid = worker.pid
+        worker.environment = {"CHANGED": "1"}  # which the next job starts a process for
+        worker.warm_up()
+        assert worker.pid == pid and not job.finished
+
+    @pytest.mark.parametrize("code", ["raise SystemExit('broken')", "print('no event', flush=True)"])
+    def test_what_fails_is_told_by_the_next_job(self, child, code):
+        worker = child(code)
+        worker.warm_up()
+        assert failed(worker.start([image_of_zeros()], "heart"))
+
+    def test_a_program_that_is_missing_is_no_error_yet(self, exchange):
+        worker = Worker([str(exchange / "missing")])
+        worker.warm_up()
+        assert worker.pid is None
+        assert "could not be started" in failed(worker.start([image_of_zeros()], "heart"))
+        worker.close()
+
+
 class TestProcess:
     def test_environment(self, child, monkeypatch):
         monkeypatch.setenv("PYTHONPATH", "before")

@@ -23,7 +23,9 @@ _STARTS_OF_FRAME = {0xFFF7, *range(0xFFC0, 0xFFD0)} - {0xFFC4, 0xFFC8, 0xFFCC}
 
 
 def read_pixels(phases: Sequence[Sequence[Frame]]) -> list[np.ndarray]:
-    """The voxels of each phase: (k, rows, columns), float32, after the rescale slope and intercept of each frame.
+    """The voxels of each phase: (k, rows, columns), after the rescale slope and intercept of each frame.
+
+    They are int16 where slopes and intercepts are whole numbers and all values fit, as in CT, and float32 otherwise.
 
     Raises:
         InputError: A file is damaged, incomplete, or compressed in a way that cannot be read.
@@ -37,7 +39,17 @@ def read_pixels(phases: Sequence[Sequence[Frame]]) -> list[np.ndarray]:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for _ in pool.map(_fill, wanted, wanted.values()):
             pass
+    for number, phase in enumerate(phases):
+        if all(frame.slope % 1 == frame.intercept % 1 == 0 for frame in phase):
+            arrays[number] = _as_int16(arrays[number])
     return arrays
+
+
+def _as_int16(array: np.ndarray) -> np.ndarray:
+    """Whole numbers (k, rows, columns) in half the memory, if all of them fit."""
+    limits = np.iinfo(np.int16)
+    fit = limits.min <= array.min() and array.max() <= limits.max
+    return array.astype(np.int16) if fit else array
 
 
 def check_pixels(header: Header) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from math import comb, sqrt
+from math import comb, prod, sqrt
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -29,6 +29,9 @@ LIMIT = 0.98
 FLOOR = 0.05
 """Least standard deviation of a window, in the phi domain. A flat window (air, padding) would otherwise have its noise
 blown up into structure, and a constant slice would be divided by zero. With it no window gains more than 11.5 times."""
+
+BLOCK = 1 << 18
+"""Pixels that a CPU enhances at a time: what is computed of a slice of a CT then stays in its cache."""
 
 
 def memberships(size: int, degree: int, gamma: float = 1.0) -> np.ndarray:
@@ -52,8 +55,9 @@ def memberships(size: int, degree: int, gamma: float = 1.0) -> np.ndarray:
 def fuzzy_enhance(v: Array, m: int = 2, n: int = 2, gamma: float = 1.0, floor: float = FLOOR) -> Array:
     """Fuzzy enhancement in closed form: tanh(A Phi - B), Phi = artanh(v), A and B from the windows' statistics.
 
-    The weights of window (i, j) are a product P_i(x) Q_j(y), so all sums are products of small matrices: a whole stack
-    costs one artanh, two passes for the windows' means and variances, and one tanh.
+    The weights of window (i, j) are a product P_i(x) Q_j(y), so all sums are products of small matrices: a slice costs
+    one artanh, two passes for the windows' means and variances, and one tanh. On a CPU all of them are made of a few
+    slices while these are in its cache, so the stack goes through memory twice: it is read, and the result written.
 
     Args:
         v: Slices (..., H, W) in the open interval (-1, 1), float32 or float64, numpy or torch on any device. Each slice
@@ -73,18 +77,30 @@ def fuzzy_enhance(v: Array, m: int = 2, n: int = 2, gamma: float = 1.0, floor: f
         return weights.astype(v.dtype) if xp is np else xp.as_tensor(weights, dtype=v.dtype, device=v.device)
 
     q, p = matrix(v.shape[-2], n), matrix(v.shape[-1], m)
+    slices = v.reshape(prod(v.shape[:-2]), *v.shape[-2:])
+    enhanced = np.empty(slices.shape, v.dtype) if xp is np else slices.new_empty(slices.shape)
+    on_cpu = xp is np or v.device.type == "cpu"
+    step = max(1, BLOCK // prod(v.shape[-2:])) if on_cpu else max(1, len(slices))
+    for start in range(0, len(slices), step):
+        part = slice(start, start + step)
+        _enhance_slices(xp, slices[part], q, p, floor, enhanced[part])
+    return enhanced.reshape(v.shape)
+
+
+def _enhance_slices(xp: Any, v: Array, q: Array, p: Array, floor: float, out: Array) -> None:
+    """Enhances slices (slices, H, W) with memberships q (H, n + 1) and p (W, m + 1) into `out`."""
     phi = xp.arctanh(v)
     # Moments about the slice's own mean: m and s stay exact where brightness in the phi domain is far from zero.
-    phi = phi - phi.mean((-2, -1), keepdims=True)
+    phi -= phi.mean((-2, -1), keepdims=True)
     # Two pixels touch no inner window of a row: its weights are all 0, and so is what it adds.
     card = (q.sum(0)[:, None] * p.sum(0)).clip(1e-12, None)
     mean = (q.T @ phi @ p) / card
-    variance = (q.T @ (phi * phi) @ p) / card - mean * mean
+    variance = (q.T @ xp.multiply(phi, phi, out=out) @ p) / card - mean * mean
     gain = SIGMA_U / xp.sqrt(variance.clip(floor**2, None))
-    enhanced = q @ gain @ p.T
-    enhanced *= phi
-    enhanced -= q @ (gain * mean) @ p.T
-    return xp.tanh(enhanced)
+    xp.matmul(q @ gain, p.T, out=out)
+    out *= phi
+    out -= xp.matmul(q @ (gain * mean), p.T, out=phi)
+    xp.tanh(out, out=out)
 
 
 def fuzzy(v: Array, **parameters: Any) -> Array:
@@ -164,9 +180,15 @@ class Enhancement:
 
 def to_unit_interval(x: Array, low: float, high: float) -> Array:
     """Grey values to [-1, 1], clipped at the window (low, high)."""
-    return ((x - low) * (2.0 / (high - low)) - 1.0).clip(-1.0, 1.0)
+    unit = x - float(low)
+    unit *= 2.0 / (high - low)  # in place: memory that is new costs more than computing
+    unit -= 1.0
+    return unit.clip(-1.0, 1.0)
 
 
 def from_unit_interval(v: Array, low: float, high: float) -> Array:
     """[-1, 1] back to the grey range (low, high): the inverse of `to_unit_interval` inside the window."""
-    return (v + 1.0) * (0.5 * (high - low)) + low
+    grey = v + 1.0
+    grey *= 0.5 * (high - low)
+    grey += low
+    return grey

@@ -37,7 +37,8 @@ def read_volumes(path: str | os.PathLike[str], series_uid: str | None = None) ->
 
     Returns:
         One volume per phase, in the order of time: several for a cine, named `<stem> phase 01`, ...;
-        otherwise one, named by the stem. Arrays are (k, j, i), spacing is in millimetres.
+        otherwise one, named by the stem. Arrays are (k, j, i), int16 where the file's voxels are and float32 otherwise,
+        spacing is in millimetres.
 
     Raises:
         InputError: It does not exist, is damaged, is no 3D or 4D grey image, or its header cannot be right.
@@ -57,9 +58,7 @@ def read_volumes(path: str | os.PathLike[str], series_uid: str | None = None) ->
             raise InputError(f"'{path}' is no DICOM, which alone has series to choose from: leave out --series.")
         if not image_io:
             raise InputError(f"'{path}' is damaged or in no known image format: give NIfTI, NRRD, MetaImage or DICOM.")
-        if image_io in _CHECKS:
-            _CHECKS[image_io](path)
-        return _read_file(path)
+        return _read_file(path, image_io)
 
 
 def _read_dicom(path: Path, series_uid: str | None) -> list[Volume]:
@@ -80,19 +79,19 @@ def read_volume(path: str | os.PathLike[str], series_uid: str | None = None) -> 
     return volumes[0]
 
 
-def write_volume(volume: Volume, path: str | os.PathLike[str], dtype: DTypeLike = np.float32) -> None:
+def write_volume(volume: Volume, path: str | os.PathLike[str], dtype: DTypeLike | None = None) -> None:
     """Writes a volume on its own grid, compressed where the format can.
 
     Args:
         volume: What to write.
         path: Ends in `.nii.gz`, `.nii`, `.nrrd` or `.mha`; is replaced if it exists.
-        dtype: Of the voxels in the file; rounded to the nearest number for integers.
+        dtype: Of the voxels in the file, the volume's own if None; rounded to the nearest number for integers.
 
     Raises:
         OutputError: The format is another one or cannot hold these values or this grid, or the file could not
             be written. Nothing is left of it then.
     """
-    _write(volume, Path(path), np.dtype(dtype), {})
+    _write(volume, volume.array, Path(path), np.dtype(volume.array.dtype if dtype is None else dtype), {})
 
 
 def write_segmentation(segmentation: Segmentation, path: str | os.PathLike[str]) -> None:
@@ -106,8 +105,7 @@ def write_segmentation(segmentation: Segmentation, path: str | os.PathLike[str])
     path = Path(path)
     if not path.name.endswith(".seg.nrrd"):
         raise OutputError(f"'{path}' has to end in .seg.nrrd, by which 3D Slicer knows a segmentation: rename it.")
-    labelmap = segmentation.volume.with_array(segmentation.labels)
-    _write(labelmap, path, np.dtype(np.uint8), _segmentation_fields(segmentation))
+    _write(segmentation.volume, segmentation.labels, path, np.dtype(np.uint8), _segmentation_fields(segmentation))
 
 
 def _segmentation_fields(segmentation: Segmentation) -> dict[str, str]:
@@ -148,13 +146,16 @@ def _segmentation_fields(segmentation: Segmentation) -> dict[str, str]:
     return fields
 
 
-def _read_file(path: Path) -> list[Volume]:
+def _read_image(path: Path, image_io: str) -> sitk.Image:
+    """A grey 3D or 4D image as ITK has it, after what ITK passes over has been checked."""
+    if image_io in _CHECKS:
+        _CHECKS[image_io](path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
         _check_kind(path, reader)
-        image = reader.Execute()
+        return reader.Execute()
     except RuntimeError as error:
         if "orthonormal" in str(error):
             raise InputError(
@@ -162,9 +163,15 @@ def _read_file(path: Path) -> list[Volume]:
                 "resample the image or convert it to NRRD."
             ) from error
         raise damaged(path) from error
+
+
+def _read_file(path: Path, image_io: str) -> list[Volume]:
+    image = _read_image(path, image_io)
     ijk_to_ras = _ijk_to_ras(path, image)
+    voxels = sitk.GetArrayViewFromImage(image)
     # astype copies: the view ends with the image.
-    phases = sitk.GetArrayViewFromImage(image).astype(np.float32).reshape(-1, *image.GetSize()[2::-1])
+    voxels = voxels.astype(np.int16 if voxels.dtype == np.int16 else np.float32)
+    phases = voxels.reshape(-1, *image.GetSize()[2::-1])
     return [
         Volume(phase, ijk_to_ras, name=name, source=str(path))
         for name, phase in zip(phase_names(image_stem(path), len(phases)), phases, strict=True)
@@ -198,11 +205,12 @@ def _ijk_to_ras(path: Path, image: sitk.Image) -> np.ndarray:
     return RAS_FROM_LPS @ ijk_to_lps
 
 
-def _write(volume: Volume, path: Path, dtype: np.dtype, fields: Mapping[str, str]) -> None:
+def _write(grid: Volume, array: np.ndarray, path: Path, dtype: np.dtype, fields: Mapping[str, str]) -> None:
+    """Writes an array (k, j, i) on the grid of a volume."""
     if not path.name.endswith(WRITABLE):
         raise OutputError(f"'{path}' is in no format that can be written: let it end in {', '.join(WRITABLE)}.")
-    array = _as_type(volume, path, dtype)
-    ijk_to_lps = RAS_FROM_LPS @ volume.ijk_to_ras
+    array = _as_type(array, grid.name, path, dtype)
+    ijk_to_lps = RAS_FROM_LPS @ grid.ijk_to_ras
     spacing = np.linalg.norm(ijk_to_lps[:3, :3], axis=0)
     image = sitk.GetImageFromArray(array)
     image.SetSpacing(spacing)
@@ -215,36 +223,44 @@ def _write(volume: Volume, path: Path, dtype: np.dtype, fields: Mapping[str, str
             sitk.WriteImage(image, str(temporary), useCompression=True)
         except RuntimeError as error:
             raise _not_written(path) from error
-        _check_written(volume.with_array(array), temporary, path)
+        del image  # of which there will be another one
+        _check_written(grid, array, temporary, path)
 
 
-def _as_type(volume: Volume, path: Path, dtype: np.dtype) -> np.ndarray:
-    if dtype.kind not in "iu":
-        return volume.array.astype(dtype)
-    rounded = np.rint(volume.array)
+def _as_type(array: np.ndarray, name: str, path: Path, dtype: np.dtype) -> np.ndarray:
+    if dtype.kind not in "iu" or array.dtype == dtype:
+        return array.astype(dtype, copy=False)
+    rounded = np.rint(array)
     limits = np.iinfo(dtype)
     if not (limits.min <= rounded.min() and rounded.max() <= limits.max):  # also where NaN
         raise OutputError(
-            f"'{path}' cannot be written as {dtype}: the voxels of '{volume.name}' run from "
+            f"'{path}' cannot be written as {dtype}: the voxels of '{name}' run from "
             f"{rounded.min():g} to {rounded.max():g}; write them as float32."
         )
     return rounded.astype(dtype)
 
 
-def _check_written(volume: Volume, temporary: Path, path: Path) -> None:
+def _check_written(grid: Volume, array: np.ndarray, temporary: Path, path: Path) -> None:
     """Reads the file again: ITK does not report every failure to write, and NIfTI cannot hold every grid."""
     try:
-        written = read_volume(temporary)
+        written = _read_image(temporary, sitk.ImageFileReader.GetImageIOFromFileName(str(temporary)))
+        ijk_to_ras = _ijk_to_ras(temporary, written)
     except InputError as error:
         raise _not_written(path) from error
-    if not np.array_equal(written.array, volume.array, equal_nan=True):
+    voxels = sitk.GetArrayViewFromImage(written)
+    if voxels.shape != array.shape or not all(map(_equal, voxels, array)):
         raise _not_written(path)
-    k, j, i = volume.shape
+    k, j, i = array.shape
     corners = np.array([(x, y, z, 1) for x in (0, i) for y in (0, j) for z in (0, k)]).T
-    expected = volume.ijk_to_ras @ corners
+    expected = grid.ijk_to_ras @ corners
     # NIfTI holds the grid in single precision.
-    if np.abs(written.ijk_to_ras @ corners - expected).max() > max(1e-3, 1e-6 * np.abs(expected).max()):
+    if np.abs(ijk_to_ras @ corners - expected).max() > max(1e-3, 1e-6 * np.abs(expected).max()):
         raise OutputError(f"'{path}' cannot hold axes that are not perpendicular: write the image as .nrrd or .mha.")
+
+
+def _equal(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether slices hold the same; NaN, which is rare and takes time to look for, is equal to NaN."""
+    return np.array_equal(one, other) or np.array_equal(one, other, equal_nan=True)
 
 
 def _not_written(path: Path) -> OutputError:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import psutil
 import torch
 from torch import Tensor, nn
 
-from dinsegment.confidence import Confidence, confidence
+from dinsegment.confidence import Confidence, Evidence
 from dinsegment.display import enhanced_volume
 from dinsegment.errors import Cancelled, InputError
 from dinsegment.network import DIN, Comparator, rewrite
 from dinsegment.postprocessing import largest_component, postprocess
-from dinsegment.preprocessing import Preprocessing, Slices, View, decide
+from dinsegment.preprocessing import Preprocessing, Slices, View
 from dinsegment.quality import findings
 from dinsegment.segmentation import Segmentation
 from dinsegment.slices import SliceStack
@@ -34,6 +35,9 @@ MAX_BATCH = {"cpu": 8, "cuda": 64, "mps": 16}
 
 MATRIX_PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
 """Layers whose weights autocast converts."""
+
+PREPARED = 64
+"""Slices that are prepared for the network at a time: a whole number of batches, whatever the device."""
 
 OVERVIEW_SLICES = 6
 """Slices, spread over the stack, that are looked at to find the anatomy."""
@@ -123,30 +127,47 @@ class Runner:
                 hook.remove()
 
     def probabilities(self, slices: Slices, text: str, start: float, stop: float, mirror: bool = False) -> Tensor:
-        """Softmax of every input, (inputs, classes, rows, columns) float32 on the CPU.
+        """Softmax of every input, (inputs, classes, rows, columns) float32 on the CPU; as `batches`, at once."""
+        return torch.cat(list(self.batches([slices], len(slices), text, start, stop, mirror)))
 
-        Progress goes from `start` to `stop`. With `mirror` it is the mean of the input's and its mirror image's.
+    def batches(
+        self, blocks: Iterable[Slices], count: int, text: str, start: float, stop: float, mirror: bool = False
+    ) -> Iterator[Tensor]:
+        """Softmax of the inputs of one block after the other, which are asked for as they are needed.
+
+        Args:
+            blocks: What is shown to the network.
+            count: Inputs of all blocks.
+            text: What is being done.
+            start: Progress at the first input.
+            stop: Progress after the last one.
+            mirror: Gives the mean of each input's and its mirror image's.
+
+        Yields:
+            Batch after batch, (inputs, classes, rows, columns) float32 on the CPU.
         """
-        count, done = len(slices), 0
-        fit = int(0.5 * free_memory(self.device) / bytes_per_slice(self.network, slices.view))
-        batch = max(1, min(self._batch, fit, count))
-        out = torch.empty(count, self.network.config.classes, *slices.view.size)
-        with self._cancellable():
-            while done < count:
-                self.report(start + (stop - start) * done / count, f"{text}: slice {done + 1} of {count}")
-                part = slice(done, min(done + batch, count))
+        before = 0
+        for slices in blocks:
+            done, fit = 0, int(0.5 * free_memory(self.device) / bytes_per_slice(self.network, slices.view))
+            batch = max(1, min(self._batch, fit, len(slices)))
+            while done < len(slices):
+                number = before + done
+                self.report(start + (stop - start) * number / count, f"{text}: slice {number + 1} of {count}")
+                part = slice(done, min(done + batch, len(slices)))
                 try:
-                    inputs = slices.inputs(part)
-                    out[part] = self._forward(*inputs)
-                    if mirror:
-                        out[part] = (out[part] + self._forward(*(x.flip(-1) for x in inputs)).flip(-1)) / 2
+                    with self._cancellable():
+                        inputs = slices.inputs(part)
+                        out = self._forward(*inputs)
+                        if mirror:
+                            out = (out + self._forward(*(x.flip(-1) for x in inputs)).flip(-1)) / 2
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                     if not _out_of_memory(error):
                         raise
                     batch = self._after_out_of_memory(batch)
                     continue
+                yield out
                 done = part.stop
-        return out
+            before += len(slices)
 
     def _forward(self, image: Tensor, enhanced: Tensor) -> Tensor:
         dtype = autocast_dtype(self.device)
@@ -231,7 +252,7 @@ def predict(runner: Runner, preprocessing: Preprocessing, volume: Volume, task: 
     """Labels (k, j, i) uint8 on the Volume's grid, before the user sees anything else of the result.
 
     The box around the anatomy is segmented in every slice; the probabilities are brought back to the Volume's grid and
-    only there decided.
+    only there decided, batch after batch, so that those of a whole CT are never held.
     """
     return predict_with_confidence(runner, preprocessing, volume, task).labels
 
@@ -242,16 +263,24 @@ def predict_with_confidence(runner: Runner, preprocessing: Preprocessing, volume
     box = locate(runner, preprocessing, stack)
     if box is None:
         return Prediction(np.zeros(volume.shape, np.uint8))
-    slices = preprocessing.slices(stack, box, runner.network.config.in_channels)
-    probabilities = runner.probabilities(slices, "Segmenting", 0.25, 0.85, preprocessing.mirror)
+    count, window = box.slices(stack), preprocessing.window_in(stack, box)
+    channels = runner.network.config.in_channels
+    blocks = (
+        preprocessing.slices(stack, box, channels, np.arange(first, min(first + PREPARED, count)), window)
+        for first in range(0, count, PREPARED)
+    )
+    batches = runner.batches(blocks, count, "Segmenting", 0.25, 0.85, preprocessing.mirror)
+    evidence = Evidence(box, stack, volume)
+    foreground = evidence.see(one[1:] for batch in batches for one in batch)
     labels = np.empty(stack.array.shape, np.uint8)
-    count = len(labels)
-    for k, foreground in enumerate(box.slices_back(probabilities[:, 1:], stack)):
-        runner.report(0.85 + 0.05 * k / count, f"Bringing the labels to the image's grid: slice {k + 1} of {count}")
-        labels[k] = decide(foreground).numpy()
+    for k, decided in enumerate(box.labels_back(foreground, stack)):
+        runner.check_cancelled()
+        labels[k] = decided
+        evidence.labelled(k, decided)
+    runner.report(0.85, "Correcting the labels by what is known of the anatomy")
     labels = postprocess(labels, task, stack)
-    sure = confidence(probabilities, labels, box, stack, volume)
-    return Prediction(stack.to_volume_axes(labels), sure)
+    runner.check_cancelled()
+    return Prediction(stack.to_volume_axes(labels), evidence.confidence(labels))
 
 
 def segment(
@@ -329,15 +358,26 @@ def for_inference(network: DIN | Comparator) -> DIN | Comparator:
     return network.to(memory_format=torch.channels_last)
 
 
+_LOWERED: WeakKeyDictionary[nn.Module, dict[tuple[torch.device, torch.dtype | None], nn.Module]] = WeakKeyDictionary()
+
+
 def lowered(network: nn.Module, device: torch.device) -> nn.Module:
     """The network on a device, with the weights of matrix products and convolutions in the device's precision.
 
-    Autocast computes the same from weights in single precision, but converts them for every batch.
+    Autocast computes the same from weights in single precision, but converts them for every batch. It is made once for
+    each network and device: its weights must not change afterwards.
 
     Returns:
         A copy that shares what need not be converted, so that the network can still go to another device.
     """
     dtype = autocast_dtype(device)
+    known = _LOWERED.setdefault(network, {})
+    if (device, dtype) not in known:
+        known[device, dtype] = _on_device(network, device, dtype)
+    return known[device, dtype]
+
+
+def _on_device(network: nn.Module, device: torch.device, dtype: torch.dtype | None) -> nn.Module:
     new: dict[int, Tensor] = {id(b): b.to(device) for b in network.buffers()}
     for module in network.modules():
         to = dtype if isinstance(module, MATRIX_PRODUCTS) else None

@@ -22,6 +22,9 @@ MAX_SLICES = 12
 MARGIN_MM = 25.0
 """Shown around the segments on every side."""
 
+COMPRESSION = 3
+"""Of the PNG, 0 to 9: half the time of the usual 6, a twelfth more bytes."""
+
 BACKGROUND, TEXT = "#16181c", "#e8eaed"
 OUTLINES = ("#ffb000", "#40e0d0", "#ff4f6d", "#7c9cff", "#9be564", "#ff8ad8", "#ffffff", "#c792ea")
 """Colours of the outlines, told apart on grey also by the colour-blind; Slicer's own are all the reds of flesh."""
@@ -109,7 +112,8 @@ def write_overview(segmentation: Segmentation, path: Path) -> None:
         ):
             axes = figure.add_subplot(cell[column])
             _show(axes, image, windows[column], labels[k, rows, columns], aspect)
-            axes.set_title(title, color=TEXT, fontsize=6.5, pad=2, loc="left")
+            # Matplotlib measures all ticks, hidden as they are, for a title that has no place.
+            axes.set_title(title, color=TEXT, fontsize=6.5, pad=2, loc="left", y=1.0)
 
     task = segmentation.task
     figure.text(
@@ -143,4 +147,4 @@ def write_overview(segmentation: Segmentation, path: Path) -> None:
         labelcolor=TEXT,
     )
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, facecolor=BACKGROUND, format="png")
+        figure.savefig(temporary, facecolor=BACKGROUND, format="png", pil_kwargs={"compress_level": COMPRESSION})

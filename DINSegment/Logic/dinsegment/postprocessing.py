@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from dinsegment.pieces import pieces_of
+from dinsegment.quality_shape import CUT_AREA_CM2
 from dinsegment.slices import SliceStack
 from dinsegment.tasks import Task
 
@@ -20,12 +22,8 @@ SMALL_PIECE = 0.05
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
     """The largest 26-connected component of a 3D mask (ties: the first); an empty mask stays empty."""
-    components, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
-    if count < 2:
-        return mask
-    sizes = np.bincount(components.ravel())
-    sizes[0] = 0
-    return components == sizes.argmax()
+    components, sizes = pieces_of(mask)
+    return components == sizes.argmax() if len(sizes) > 2 else mask
 
 
 def keep_one_organ(labels: np.ndarray) -> np.ndarray:
@@ -36,21 +34,48 @@ def keep_one_organ(labels: np.ndarray) -> np.ndarray:
     return np.where(largest_component(labels > 0), labels, 0).astype(labels.dtype)
 
 
-def keep_large_pieces(labels: np.ndarray) -> np.ndarray:
+def keep_large_pieces(
+    labels: np.ndarray, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0), smallest_ml: float = 0.0
+) -> np.ndarray:
     """Labels (slices, y, x) without pieces of a segment that are much smaller than its largest; they become background.
 
     An organ is one piece, but the network loses a slender one, such as the pancreas, here and there: what is left of it
     is no mistake.
+
+    Args:
+        labels: In which each segment is an organ of its own.
+        spacing: Of slices, y and x in mm.
+        smallest_ml: A segment of which less would be left is no organ, and removed as a whole; in a thin slab, whose
+            edge cuts everything, there is so little of real ones, too, which stay.
     """
     kept = np.zeros_like(labels)
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:  # only where the segment is: a whole CT for each of them takes seconds
             continue
-        components, _ = ndimage.label(labels[box] == label, structure=np.ones((3, 3, 3)))
-        sizes = np.bincount(components.ravel())
-        sizes[0] = 0
-        kept[box][(sizes >= LARGE_PIECE * sizes.max())[components] & (components > 0)] = label
+        components, sizes = pieces_of(labels[box] == label)
+        wanted = sizes >= LARGE_PIECE * sizes.max()
+        large = np.stack([wanted[plane] for plane in components])  # an index is copied as int64, too
+        if not _is_speck(large, box, labels.shape, spacing, smallest_ml):
+            kept[box][large] = label
     return kept
+
+
+def _is_speck(
+    mask: np.ndarray,
+    box: tuple[slice, ...],
+    shape: tuple[int, ...],
+    spacing: tuple[float, float, float],
+    smallest_ml: float,
+) -> bool:
+    """Whether a segment, as a mask in its box, is too small for an organ and not cut by the edge of the image."""
+    if np.count_nonzero(mask) * np.prod(spacing) / 1000 >= smallest_ml:
+        return False
+    for axis, part in enumerate(box):
+        enough = CUT_AREA_CM2 * 100 / np.prod(np.delete(spacing, axis))
+        first, last = (np.count_nonzero(np.take(mask, end, axis)) >= enough for end in (0, -1))
+        if (part.start == 0 and first) or (part.stop == shape[axis] and last):
+            return False
+    return True
 
 
 def tell_sides(labels: np.ndarray, pair: tuple[int, int], x_spacing: float) -> np.ndarray:
@@ -65,14 +90,15 @@ def tell_sides(labels: np.ndarray, pair: tuple[int, int], x_spacing: float) -> n
         x_spacing: In mm.
     """
     left, right = pair
-    both = (labels == left) | (labels == right)
-    box = ndimage.find_objects(both.astype(np.uint8))
-    if not box:
+    boxes = ndimage.find_objects(labels, max_label=max(pair))
+    found = [boxes[label - 1] for label in pair if boxes[label - 1] is not None]
+    if not found:
         return labels
     told = labels.copy()
-    inner, mask = told[box[0]], both[box[0]]
-    components, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
-    sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
+    ends = [(min(s.start for s in along), max(s.stop for s in along)) for along in zip(*found, strict=True)]
+    inner = told[tuple(slice(start, stop) for start, stop in ends)]
+    components, sizes = pieces_of((inner == left) | (inner == right))
+    sizes = sizes[1:]
     pieces = [n for n in np.argsort(-sizes, kind="stable") + 1 if sizes[n - 1] >= SMALL_PIECE * sizes.max()]
     places = []
     for n in pieces:
@@ -97,4 +123,4 @@ def postprocess(labels: np.ndarray, task: Task, stack: SliceStack) -> np.ndarray
         return keep_one_organ(labels)
     for pair in task.pairs:
         labels = tell_sides(labels, pair, stack.spacing[1])
-    return keep_large_pieces(labels)
+    return keep_large_pieces(labels, (stack.slice_spacing, *stack.spacing), task.smallest_ml)

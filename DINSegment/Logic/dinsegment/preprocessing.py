@@ -6,7 +6,7 @@ Each step stands beside its inverse; the same `Preprocessing` serves training, e
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -26,8 +26,11 @@ PATCH = 16
 AIR = 0.03
 """Share of a fixed window up to which a grey value is air: -113 HU of one from -125 to 275, where fat is brighter."""
 
-AT_A_TIME = 64
+AT_A_TIME = 16
 """Slices of a stack that are resampled at a time."""
+
+ROUNDING = 1e-3
+"""More than the probabilities of a pixel differ from 1 in sum."""
 
 
 def resampling_matrix(n_in: int, spacing_in: float, n_out: int, spacing_out: float, first_out: float) -> np.ndarray:
@@ -133,27 +136,78 @@ class View:
         """Chosen slices on this grid's rows and columns; a few at a time, so that a large CT is not copied."""
         out = torch.empty(len(chosen), *self.size)
         for start in range(0, len(chosen), AT_A_TIME):
-            part = array[chosen[start : start + AT_A_TIME]].astype(np.float32, order="C", copy=False)
-            part = part.clip(*clip) if clip else part
+            part = np.array(array[chosen[start : start + AT_A_TIME]], np.float32, order="C")
+            part = np.clip(part, *clip, out=part) if clip else part
             out[start : start + AT_A_TIME] = y @ torch.from_numpy(part) @ x.T
         return out
 
-    def slices_back(self, values: Tensor, stack: SliceStack) -> Iterator[Tensor]:
-        """(slices, ..., rows, columns) on this grid -> (..., y, x) of one slice of the stack after the other.
+    def slices_back(self, values: Iterable[Tensor], stack: SliceStack) -> Iterator[Tensor]:
+        """(..., rows, columns) of one slice of this grid after the other -> (..., y, x) of one of the stack's.
 
         The inverse of `sample`, zero outside this grid's rectangle. Slices come one by one: the classes of a whole CT
         would not fit into memory.
         """
+        y, x = (torch.from_numpy(m) for m in self._inverse_matrices(stack))
+        for blended in self._along_back(values, stack):
+            yield y.to(blended.device) @ blended @ x.T.to(blended.device)
+
+    def labels_back(self, probabilities: Iterable[Tensor], stack: SliceStack) -> Iterator[np.ndarray]:
+        """Labels (y, x) uint8 of one slice of the stack after the other, as `decide` gives them of `slices_back`.
+
+        Only where a segment may win are probabilities brought back and decided on. What wins has at least its share
+        of 1 among all classes, and so has a pixel of this grid beside it.
+
+        Args:
+            probabilities: Of the segments (segments, rows, columns), of one slice of this grid after the other, on the
+                CPU. They are asked for as they are needed, and no more than those that blend into a slice are held.
+            stack: What is labelled.
+        """
+        y, x = (torch.from_numpy(m) for m in self._inverse_matrices(stack))
+        for blended in self._along_back(probabilities, stack):
+            yield self._labels_of(blended, y, x)
+
+    def _labels_of(self, blended: Tensor, y: Tensor, x: Tensor) -> np.ndarray:
+        """Labels of one slice, from probabilities on this grid's pixels and the matrices that bring them back."""
+        labels = np.zeros((len(y), len(x)), np.uint8)
+        likely = (blended > 1 / (1 + len(blended)) - ROUNDING).any(0)
+        rows, columns = _touched(y, likely.any(1)), _touched(x, likely.any(0))
+        y, x = y[rows], x[columns]
+        from_rows, from_columns = _support(y), _support(x)
+        foreground = y[:, from_rows] @ blended[:, from_rows, from_columns] @ x[:, from_columns].T
+        labels[rows, columns] = decide(foreground).numpy()
+        return labels
+
+    def _along_back(self, values: Iterable[Tensor], stack: SliceStack) -> Iterator[Tensor]:
+        """Slices of this grid, one after the other, blended to those of the stack, still on this grid's pixels."""
         if self.slice_spacing is None:
-            along = np.eye(len(stack.array), dtype=np.float32)
-        else:
-            first = -self._first_slice(stack)
-            along = resampling_matrix(len(values), self.slice_spacing, len(stack.array), stack.slice_spacing, first)
-        y, x = (torch.from_numpy(m).to(values.device) for m in self._inverse_matrices(stack))
+            yield from values
+            return
+        count, first = self.slices(stack), -self._first_slice(stack)
+        along = resampling_matrix(count, self.slice_spacing, len(stack.array), stack.slice_spacing, first)
+        coming, held = enumerate(values), {}
         for weights in along:
             used = np.flatnonzero(weights)
-            blended = torch.tensordot(torch.from_numpy(weights[used]).to(values), values[used], 1)
-            yield y @ blended @ x.T
+            while used[-1] not in held:
+                n, value = next(coming)
+                held[n] = value
+            held = {n: value for n, value in held.items() if n >= used[0]}
+            blend = torch.from_numpy(weights[used]).to(value)
+            yield torch.tensordot(blend, torch.stack([held[n] for n in used]), 1)
+
+
+def _support(matrix: Tensor) -> slice:
+    """The columns of a matrix from the first to the last that is not zero."""
+    return _span(matrix.any(0))
+
+
+def _touched(matrix: Tensor, columns: Tensor) -> slice:
+    """The rows of a matrix from the first to the last that the chosen columns have a share in."""
+    return _span(matrix[:, columns].any(1))
+
+
+def _span(chosen: Tensor) -> slice:
+    places = torch.nonzero(chosen)
+    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -315,7 +369,18 @@ class Preprocessing:
         low, high = np.percentile(values, self.percentiles) if values.size else (0.0, 1.0)
         return float(low), float(max(high, low + 1e-6 * max(abs(low), 1.0)))
 
-    def slices(self, stack: SliceStack, view: View, channels: int = 1, chosen: np.ndarray | None = None) -> Slices:
+    def window_in(self, stack: SliceStack, view: View) -> tuple[float, float]:
+        """As `window`, of all slices in a view."""
+        return self.grey_window or self.window(*self.sample(stack, view))
+
+    def slices(
+        self,
+        stack: SliceStack,
+        view: View,
+        channels: int = 1,
+        chosen: np.ndarray | None = None,
+        window: tuple[float, float] | None = None,
+    ) -> Slices:
         """What the network sees of the stack in a view. Outside the field of view it is black.
 
         Args:
@@ -323,13 +388,14 @@ class Preprocessing:
             view: Where to look.
             channels: Of the network: the slice and, for more than one, its neighbours.
             chosen: Slices of the view that are wanted; None for all of them.
+            window: Grey values (low, high) that become -1 and 1; those that `window` finds in the slices if None.
         """
         count = view.slices(stack)
         around = neighbourhoods(np.arange(count) if chosen is None else chosen, count, channels)
         used = np.unique(around[around >= 0])
         shown = np.where(around >= 0, np.searchsorted(used, around), -1)
         raw, inside = self.sample(stack, view, used)
-        image = to_unit_interval(raw, *self.window(raw, inside))
+        image = to_unit_interval(raw, *(window or self.window(raw, inside)))
         image = torch.where(inside > 0.5, image, -1.0)
         return Slices(image, self.enhancement(image), view, torch.from_numpy(shown))
 
@@ -342,7 +408,7 @@ def decide(foreground: Tensor) -> Tensor:
     best = 1.0 - foreground.sum(0)
     labels = torch.zeros_like(best, dtype=torch.uint8)
     for label, probability in enumerate(foreground, start=1):
-        labels[probability > best] = label
+        labels.masked_fill_(probability > best, label)
         best = torch.maximum(best, probability)
     return labels
 

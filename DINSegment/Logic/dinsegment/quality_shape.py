@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from dinsegment.finding import Finding, listed, ras_of, slices_text
+from dinsegment.pieces import pieces_of
 from dinsegment.slices import SliceStack
 from dinsegment.tasks import Segment, Task
 from dinsegment.volume import Volume
@@ -215,10 +216,10 @@ def _beside(shape: Shape, gap: int) -> tuple[float, float, float]:
 
 def _second_piece(shape: Shape) -> np.ndarray | None:
     """The second largest piece as a mask in the segment's box, or None if there is none worth a word."""
-    pieces, count = ndimage.label(shape.mask, np.ones((3, 3, 3)))
-    if count < 2:
+    pieces, sizes = pieces_of(shape.mask)
+    sizes = sizes[1:]
+    if len(sizes) < 2:
         return None
-    sizes = np.bincount(pieces.ravel())[1:]
     largest, second = np.argsort(-sizes, kind="stable")[:2]
     return pieces == second + 1 if sizes[second] >= PIECE_SHARE * sizes[largest] else None
 
@@ -233,8 +234,9 @@ def volume_findings(shapes: Sequence[Shape]) -> list[Finding]:
         if low / MARGIN <= shape.ml <= high * MARGIN:
             continue
         size = f"{'larger' if shape.ml > high else 'smaller'} than in any patient the network has learned from"
+        ml = f"{shape.ml:.0f}" if shape.ml >= 10 else f"{shape.ml:.1f}"
         text = (
-            f"The {shape.name} has {shape.ml:.0f} ml and is {size} ({low:.0f} to {high:.0f} ml); it is largest in "
+            f"The {shape.name} has {ml} ml and is {size} ({low:.0f} to {high:.0f} ml); it is largest in "
             f"slice {shape.middle + 1}: {CORRECT}."
         )
         found.append(Finding(text, shape.in_slice(shape.middle), shape.segment.label))

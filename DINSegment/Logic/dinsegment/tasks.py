@@ -113,6 +113,7 @@ class Task:
         open_base: Whether one end of the stack may lie inside of the segments, as short-axis slices mostly begin below
             the heart's base.
         doubt: When the network is unsure of a segment.
+        smallest_ml: A segment with less than this, unless the image's edge cuts it, is a mistake; 0 where none is.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Task:
     sides: tuple[tuple[int, int], ...] = ()
     open_base: bool = False
     doubt: Doubt = Doubt(overlap=0.75, area_cm2=2.0, share=0.2)
+    smallest_ml: float = 0.0
 
     @property
     def classes(self) -> int:
@@ -164,6 +166,7 @@ HEART = Task(
     one_organ=True,
     open_base=True,
     doubt=Doubt(overlap=0.75, area_cm2=2.0, share=0.0),
+    # No smallest_ml: a small animal's heart has less, and islands are removed however large they are.
 )
 
 KIDNEY = Code("SCT", "64033007", "Kidney")
@@ -179,6 +182,7 @@ ABDOMEN = Task(
     grey_window=(-125.0, 275.0),
     sides=((7, 5), (3, 4)),
     doubt=Doubt(overlap=0.8, area_cm2=2.0, share=0.2),
+    smallest_ml=0.5,  # a fifth of the smallest gallbladder below
     segments=(
         # Volumes and places: the 18 training cases of BTCV.
         Segment(

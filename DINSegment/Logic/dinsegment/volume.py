@@ -20,7 +20,7 @@ class Volume:
     """A grey image on a grid.
 
     Attributes:
-        array: Voxels (k, j, i), float32.
+        array: Voxels (k, j, i), float32; or int16, as CT is stored, which takes half the memory, where it was given so.
         ijk_to_ras: 4x4 float64, from (i, j, k, 1) to millimetres in RAS (right, anterior, superior). Its columns may
             be oblique, flipped or permuted.
         name: What messages and files call it.
@@ -37,7 +37,8 @@ class Volume:
     dicom: DicomSource | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "array", np.ascontiguousarray(self.array, dtype=np.float32))
+        dtype = np.int16 if np.asarray(self.array).dtype == np.int16 else np.float32
+        object.__setattr__(self, "array", np.ascontiguousarray(self.array, dtype=dtype))
         object.__setattr__(self, "ijk_to_ras", np.array(self.ijk_to_ras, dtype=np.float64))
         check_grid(self)
 

@@ -3,7 +3,7 @@
 `python -m dinsegment.worker` is started by another program and serves it until that ends. Requests come on standard
 input and events go to standard output, one JSON object a line; whatever else a library prints goes to standard error.
 
-Request, with the image as image.npy (k, j, i), float32, in the folder:
+Request, with the image as image.npy (k, j, i), float32 or int16, in the folder:
 
     {"command": "segment", "id": 1, "folder": "/tmp/x", "task": "heart", "model": null, "device": "auto",
      "volume": {"name": "Cine SAX", "ijk_to_ras": [[...], [...], [...], [...]], "modality": "MR"}}
@@ -25,7 +25,7 @@ Events; all but the first carry the request's id:
     alive       a sign of life of the computation, at most one a second
     progress    fraction 0..1, text
     done        of `segment`: model, device, seconds, warnings, and findings, each with text, slice, ras and segment;
-                labels.npy (uint8) and enhanced.npy (float32) are in the folder; of `export`: path, and uid, the SOP
+                labels.npy (uint8) and enhanced.npy (of the type of image.npy) are in the folder; of `export`: path, and uid, the SOP
                 Instance UID
     error       type and message of the exception, and its traceback where it is none of the library's own
 

@@ -358,5 +358,10 @@ def _nodes(request: Request | ExportRequest | None) -> list[slicer.vtkMRMLNode |
 
 
 def _summary(result: Result) -> Message | None:
-    """What the user should know about a result; None if all is well."""
-    return Message(Severity.WARNING, "\n".join(result.warnings)) if result.warnings else None
+    """What the user should know about a result beside the findings, which the panel lists; None if all is well."""
+    texts = list(result.warnings)
+    doubtful = sum(map(bool, result.findings))
+    if doubtful and len(result.findings) > 1:
+        text = _("Something looks wrong in {doubtful} of {count} phases: the result lists it for the phase in view.")
+        texts.append(text.format(doubtful=doubtful, count=len(result.findings)))
+    return Message(Severity.WARNING, "\n".join(texts)) if texts else None

@@ -17,6 +17,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,7 +70,7 @@ class Part(Protocol):
 
 
 class Worker:
-    """The process that segments: started at first use and kept warm between jobs.
+    """The process that segments: started at first use, or by `warm_up` before, and kept warm between jobs.
 
     What was started is ended when Python exits, at the latest; should this process be killed, it ends itself.
 
@@ -130,6 +131,14 @@ class Worker:
             self._release(folder)
         self._job = Job(self, parts)
         return self._job
+
+    def warm_up(self) -> None:
+        """Starts the process, unless it is there, so that it loads before the first job; what fails, that job tells."""
+        if self._job is not None and not self._job.finished:
+            return
+        _workers.add(self)
+        with suppress(WorkerError):
+            self._warm_process()
 
     def close(self) -> None:
         """Ends the process and what it started, and removes all files; a second time does nothing."""

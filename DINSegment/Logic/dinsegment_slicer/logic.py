@@ -11,6 +11,7 @@ from pathlib import Path
 import slicer
 
 from dinsegment.errors import Cancelled, InputError
+from dinsegment.finding import Finding
 from dinsegment.segmentation import Segmentation
 from dinsegment.tasks import Task, get_task
 from dinsegment_slicer.content import Steps, grey_image, label_content, made
@@ -42,7 +43,8 @@ class Result:
         model: Name of the model.
         device: Where it was computed.
         seconds: Time of the computation, all volumes together.
-        warnings: Sentences for the user, each once.
+        findings: What looks wrong, of each volume, or each phase of a sequence.
+        warnings: What else there is to say to the user, each sentence once.
     """
 
     segmentationNodes: tuple[slicer.vtkMRMLSegmentationNode, ...]
@@ -52,6 +54,7 @@ class Result:
     model: str
     device: str
     seconds: float
+    findings: tuple[tuple[Finding, ...], ...]
     warnings: tuple[str, ...]
 
     @property
@@ -281,9 +284,16 @@ def _result(
         model=first.model,
         device=first.device,
         seconds=sum(s.seconds for s in segmentations),
+        findings=tuple(s.findings for s in segmentations),
         # The same is often said of every phase.
-        warnings=tuple(dict.fromkeys(warning for s in segmentations for warning in s.warnings)),
+        warnings=tuple(dict.fromkeys(warning for s in segmentations for warning in _beside_findings(s))),
     )
+
+
+def _beside_findings(segmentation: Segmentation) -> Iterator[str]:
+    """The warnings without those that are findings."""
+    texts = {finding.text for finding in segmentation.findings}
+    return (warning for warning in segmentation.warnings if warning not in texts)
 
 
 @contextmanager

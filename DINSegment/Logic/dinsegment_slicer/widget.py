@@ -35,6 +35,8 @@ from dinsegment_slicer.views import SideBySide
 
 RUN_INTERVAL_MS = 50
 """Between two looks at a run."""
+WARM_UP_DELAY_MS = 500
+"""After an image was chosen, until the process that segments is started: showing the image comes first."""
 MEASURE_DELAY_MS = 300
 """After the last correction, until the volumes are computed again."""
 
@@ -52,6 +54,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._measuredNodes: list[str] | None = None
         self._displayed: tuple[Any, ...] = ()
         self._viewed: tuple[Any, ...] = ()
+        self._chosen: str | None = None
         self._missing: list[Missing] = []
         self._function: CardiacFunction | None = None
 
@@ -74,6 +77,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.enhancement = EnhancementSection(self.ui, self._enhancedImages, self._currentSlice)
         self._runTimer = _timer(RUN_INTERVAL_MS, self.controller.tick)
         self._measureTimer = _timer(MEASURE_DELAY_MS, self._measure, once=True)
+        self._warmUpTimer = _timer(WARM_UP_DELAY_MS, self._warmUp, once=True)
 
         self.taskButtons = {"heart": self.ui.segmentHeartButton, "abdomen": self.ui.segmentAbdomenButton}
         self._set_icons()
@@ -84,6 +88,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Ends what runs and gives everything back; called when the module is closed or reloaded."""
         self._runTimer.stop()
         self._measureTimer.stop()
+        self._warmUpTimer.stop()
         self._showParameterNode(None)
         self.controller.close()
         self.views.close()
@@ -95,6 +100,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._showParameterNode(parameters_of_scene())
         self._chooseAnImage()
         self._updateViews()
+        self._warmUpTimer.start()
 
     def exit(self) -> None:
         """The user opens another module: the own layout comes back, a run goes on."""
@@ -167,6 +173,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._updating = True  # What follows changes the parameter node itself.
         try:
             self.controller.chooseInput(self.parameters.inputNode)
+            self._onInput(self.parameters.inputNode)
             self.model.update()
             self.enhancement.update()
             self._observeResult()
@@ -208,6 +215,19 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.parameters.device,
             )
         )
+
+    def _onInput(self, inputNode: slicer.vtkMRMLNode | None) -> None:
+        chosen = inputNode.GetID() if inputNode is not None else None
+        if chosen not in (None, self._chosen):
+            self._warmUpTimer.start()
+        self._chosen = chosen
+
+    def _warmUp(self) -> None:
+        """Starts what segments while the user still looks at the image: it takes seconds to load."""
+        ready = self.controller.state is State.READY and self.parent.isEntered
+        if ready and self.parameters is not None and not self._missing:
+            self.logic.worker.environment = self.model.environment()
+            self.logic.worker.warm_up()
 
     def _onFinished(self, _request: Request, result: Result) -> None:
         if self.parameters is None:

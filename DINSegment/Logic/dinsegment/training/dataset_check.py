@@ -153,7 +153,7 @@ def _read(one: _Examined, path: Path) -> Volume | None:
 def _digest(volume: Volume) -> str:
     """The same for the same voxels, whatever file and header they are in."""
     digest = hashlib.sha256(repr(volume.shape).encode())
-    digest.update(volume.array)
+    digest.update(np.ascontiguousarray(volume.array, np.float32))
     return digest.hexdigest()
 
 

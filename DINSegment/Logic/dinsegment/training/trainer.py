@@ -23,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dinsegment.errors import InputError
 from dinsegment.files import atomic_path, ensure_writable_folder
-from dinsegment.inference import Runner, autocast_dtype, choose_device, free_memory, for_inference, predict
+from dinsegment.inference import Runner, autocast_dtype, choose_device, for_inference, free_memory, predict
 from dinsegment.network import build_network
 from dinsegment.training.cases import Case
 from dinsegment.training.curves import write_curves
