@@ -1,0 +1,103 @@
+"""How DINSegment's time grows with the number of slices, their size, and the slices in a batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from dinsegment import inference
+from dinsegment.benchmark.machine import waiter
+from dinsegment.benchmark.tools import Setting
+from dinsegment.inference import Runner, choose_device, predict
+from dinsegment.slices import SliceStack
+from dinsegment.tasks import get_task
+from dinsegment.volume import Volume
+from dinsegment.weights import load_model
+
+SLICES = (10, 20, 40, 80)
+SIZES = (128, 192, 256, 384, 512)
+BATCHES = (1, 2, 4, 8, 16)
+
+
+def measure_growth(
+    setting: Setting,
+    volume: Volume,
+    slices: Sequence[int] = SLICES,
+    sizes: Sequence[int] = SIZES,
+    batches: Sequence[int] = BATCHES,
+) -> dict[str, Any]:
+    """Warm seconds of DINSegment on variations of a volume.
+
+    Args:
+        setting: Device, model and repetitions.
+        volume: Is resampled in plane, and its slices are repeated.
+        slices: Numbers of slices, at the volume's own size.
+        sizes: Rows and columns, over the volume's own field of view and with its own slices.
+        batches: Slices in one pass of the network at most, on the volume itself.
+
+    Returns:
+        `slices`, `size` and `batch`, each with `values` and `seconds`.
+    """
+    task = get_task(setting.task)
+    device = choose_device(setting.device)
+    model = load_model(setting.model, task)
+    model.check_task(task)
+
+    def seconds(image: Volume) -> float:
+        runner = Runner(model.network, device)
+        return _warm(lambda: predict(runner, model.preprocessing, image, task), setting.repeat, waiter(device))
+
+    axis = SliceStack.in_plane(volume, task.plane).axis
+    usual, by_batch = inference.MAX_BATCH[device.type], []
+    for batch in batches:
+        inference.MAX_BATCH[device.type] = batch
+        by_batch.append(seconds(volume))
+    inference.MAX_BATCH[device.type] = usual
+    return {
+        "slices": _row(slices, [seconds(with_slices(volume, axis, n)) for n in slices]),
+        "size": _row(sizes, [seconds(with_size(volume, axis, n)) for n in sizes]),
+        "batch": _row(batches, by_batch),
+    }
+
+
+def _row(values: Sequence[int], seconds: Sequence[float]) -> dict[str, list[float]]:
+    return {"values": list(values), "seconds": list(seconds)}
+
+
+def _warm(work: Callable[[], object], repeat: int, wait: Callable[[], None]) -> float:
+    """Median of several runs, after one that warms up."""
+    taken = []
+    for _ in range(1 + repeat):
+        started = time.perf_counter()
+        work()
+        wait()
+        taken.append(time.perf_counter() - started)
+    return median(taken[1:])
+
+
+def with_slices(volume: Volume, axis: int, count: int) -> Volume:
+    """The volume with its slices repeated, back and forth, until there are so many.
+
+    Args:
+        volume: Of any orientation.
+        axis: Axis of its array that the slices lie along.
+        count: Of the new one.
+    """
+    n = volume.shape[axis]
+    there_and_back = np.concatenate([np.arange(n), np.arange(n)[::-1]])
+    return Volume(volume.array.take(np.resize(there_and_back, count), axis), volume.ijk_to_ras, volume.name)
+
+
+def with_size(volume: Volume, axis: int, side: int) -> Volume:
+    """The volume with its slices resampled to `side` x `side` pixels over the same field of view."""
+    new = np.array([n if k == axis else side for k, n in enumerate(volume.shape)])
+    zoom = new / volume.shape
+    array = ndimage.zoom(volume.array, zoom, order=1, grid_mode=True, mode="nearest")
+    ijk_to_ras = volume.ijk_to_ras.copy()
+    ijk_to_ras[:3, :3] /= zoom[::-1]  # columns are (i, j, k)
+    return Volume(array, ijk_to_ras, volume.name)

@@ -1,0 +1,180 @@
+"""A benchmark: every tool in a fresh process of its own, one after the other, on the same volume, device and cores."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from dinsegment import __version__
+from dinsegment.benchmark.cores import thread_settings
+from dinsegment.benchmark.process import write_job
+from dinsegment.benchmark.tools import OWN, TOOLS, Setting
+from dinsegment.errors import WorkerError
+from dinsegment.slices import SliceStack
+from dinsegment.tasks import get_task
+from dinsegment.volume import Volume
+
+Progress = Callable[[float, str], None]
+
+
+def run_benchmark(
+    volume: Volume,
+    setting: Setting,
+    tools: Sequence[str],
+    growth: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measures the machine and every tool.
+
+    Args:
+        volume: What all of them segment.
+        setting: What is the same for all.
+        tools: Their names; DINSegment's is the first.
+        growth: Also measure how DINSegment's time grows.
+        progress: Called with the fraction done and what is being done.
+
+    Returns:
+        The content of the report's JSON file: `date`, `version`, `setting`, `volume`, `machine`, `tools`, and `growth`
+        where asked for. A tool that failed has an `error` in place of figures.
+
+    Raises:
+        DINSegmentError: DINSegment itself failed.
+    """
+    report = progress or (lambda _fraction, _text: None)
+    steps = 1 + len(tools) + growth
+    with tempfile.TemporaryDirectory(prefix="dinsegment-") as name:
+        folder = Path(name)
+        write_job(folder, setting, volume)
+        report(0.0, "Measuring the machine")
+        machine = start(folder, setting, "machine").content
+        slices = len(SliceStack.in_plane(volume, get_task(setting.task).plane).array)
+        results = {}
+        for n, tool in enumerate(tools):
+            report((1 + n) / steps, f"Measuring {TOOLS[tool].title}")
+            try:
+                result = _measure(folder, setting, tool)
+            except WorkerError as error:
+                if tool == OWN:
+                    raise
+                results[tool] = {"title": TOOLS[tool].title, "error": str(error)}
+            else:
+                results[tool] = rate(result, machine, slices, results.get(OWN))
+        content = {
+            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "version": __version__,
+            "setting": asdict(setting),
+            "volume": {"name": volume.name, "shape": volume.shape, "spacing_mm": volume.spacing.tolist()},
+            "machine": machine,
+            "tools": results,
+        }
+        if growth:
+            report((1 + len(tools)) / steps, "Measuring how DINSegment's time grows")
+            content["growth"] = start(folder, setting, "growth").content
+    report(1.0, "Done")
+    return content
+
+
+def _measure(folder: Path, setting: Setting, tool: str) -> dict[str, Any]:
+    if TOOLS[tool].prepares:
+        start(folder, setting, "prepare", tool)
+    job = start(folder, setting, "tool", tool)
+    estimated = job.events["first"][1]["estimated_s"]
+    cold = job.events["first"][0] if estimated is None else job.events["loaded"][0] + estimated
+    return {"title": TOOLS[tool].title, "cold_s": cold, **job.content}
+
+
+def rate(result: dict[str, Any], machine: dict[str, Any], slices: int, own: dict[str, Any] | None) -> dict[str, Any]:
+    """What follows from a tool's figures.
+
+    Args:
+        result: What was measured.
+        machine: With the rates of the device.
+        slices: Of the volume.
+        own: DINSegment's, with which it is compared; None for itself.
+
+    Returns:
+        The same with `slices_per_s`; `limit_s`, the seconds that the device would need at its measured matrix rate and
+        bandwidth, whichever is more; `times_limit`, how many times as long it took warm; and `times_own_warm` and
+        `times_own_cold`, how many times as long as DINSegment.
+    """
+    own = own or result
+    limits = {
+        "matrix_limit_s": result["macs"] / machine["macs_per_s"][result["precision"]],
+        "memory_limit_s": result["bytes"] / machine["bytes_per_s"],
+    }
+    limit = max(limits.values())
+    return {
+        **result,
+        "slices_per_s": slices / result["warm_s"],
+        **limits,
+        "limit_s": limit,
+        "times_limit": result["warm_s"] / limit,
+        "times_own_warm": result["warm_s"] / own["warm_s"],
+        "times_own_cold": result["cold_s"] / own["cold_s"],
+    }
+
+
+class Job:
+    """What a process told: its events with their seconds from its start, and the content of its result."""
+
+    def __init__(self) -> None:
+        self.events: dict[str, tuple[float, dict[str, Any]]] = {}
+
+    @property
+    def content(self) -> Any:
+        """What was measured."""
+        return self.events["result"][1]["content"]
+
+
+def start(folder: Path, setting: Setting, job: str, tool: str = "") -> Job:
+    """Runs a job in a fresh process and listens to it.
+
+    Raises:
+        WorkerError: It failed.
+    """
+    command = [sys.executable, "-m", "dinsegment.benchmark.process", str(folder), job, *([tool] if tool else [])]
+    done = Job()
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8", env=_environment(setting.cores)
+        )
+        try:
+            for line in process.stdout:
+                seconds = time.perf_counter() - started
+                event = json.loads(line)
+                done.events[event["event"]] = seconds, event
+            process.wait()
+        finally:
+            process.kill()
+            process.stdout.close()
+            process.wait()
+        if "result" not in done.events:
+            raise WorkerError(_why(done, process.returncode, log, TOOLS[tool].title if tool else job))
+    return done
+
+
+def _environment(cores: int) -> dict[str, str]:
+    package = str(Path(__file__).resolve().parents[2])
+    paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, **thread_settings(cores), "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+
+
+def _why(job: Job, code: int, log: Any, what: str) -> str:
+    """Why a process failed, in a sentence."""
+    if "error" in job.events:
+        return job.events["error"][1]["message"]
+    if code < 0:
+        return f"The measurement of {what} was ended by the system, mostly for want of memory: free some and try again."
+    log.seek(0)
+    lines = [line.strip() for line in log.read().splitlines() if line.strip()]
+    return f"The measurement of {what} failed: {lines[-1] if lines else f'exit code {code}'}"

@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import json
+import sys
+import time
+from importlib.util import find_spec
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dinsegment import cli
+from dinsegment.benchmark import energy
+from dinsegment.benchmark.costs import count_costs
+from dinsegment.benchmark.data import DATA
+from dinsegment.benchmark.growth import with_size, with_slices
+from dinsegment.benchmark.measure import run_once
+from dinsegment.benchmark.passes import Passes
+from dinsegment.benchmark.process import read_job, write_job
+from dinsegment.benchmark.report import make_table, notes, number
+from dinsegment.benchmark.run import rate, run_benchmark
+from dinsegment.benchmark.tools import OWN, TOOLS, Setting, choose_tools, load_tool
+from dinsegment.errors import InputError, WorkerError
+from dinsegment.images import write_volume
+from dinsegment.phantom import heart_phantom
+from dinsegment.tasks import HEART
+from dinsegment.volume import Volume
+
+CPU = torch.device("cpu")
+SETTING = Setting("heart", "cpu", cores=1, repeat=1)
+
+
+@pytest.fixture(scope="module")
+def volume() -> Volume:
+    return heart_phantom(slices=2, size=(96, 96), spacing=(8.0, 2.5, 2.5)).volume
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs the program in this process; gives its exit code, what it printed, and what it printed as errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dinsegment", "benchmark", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+class Windows:
+    """A tool whose network sees a volume's slices one by one; each takes `pause` seconds."""
+
+    version, precision, defaults = "1", "float32", "none"
+
+    def __init__(self, slices: int, pause: float = 0.0) -> None:
+        self.network = nn.Conv2d(1, 2, 3, padding=1)
+        self.tiles, self.finished = slices, 0
+        self.network.register_forward_hook(lambda *_: time.sleep(pause))
+
+    def run(self, volume: Volume) -> np.ndarray:
+        labels = np.zeros(volume.shape, np.uint8)
+        for k, array in enumerate(volume.array):
+            labels[k] = self.network(torch.from_numpy(array)[None, None])[0].argmax(0)
+        return labels
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+def test_the_command_measures_itself_and_another_tool_in_one_run(run, volume, tmp_path):
+    image, figures, bars, history = (tmp_path / n for n in ("heart.nii.gz", "OUT.json", "OUT.png", "history.jsonl"))
+    write_volume(volume, image)
+    code, printed, errors = run(
+        "--image", image, "--device", "cpu", "--cores", 1, "--repeat", 1, "--against", "monai-unet",
+        "--json", figures, "--png", bars, "--history", history,
+    )  # fmt: skip
+    assert (code, errors) == (0, "")
+    assert "MONAI UNet" in printed and "times" in printed and "1 core of" in printed
+    content = json.loads(figures.read_text(encoding="utf-8"))
+    assert content["volume"]["shape"] == [2, 96, 96]
+    assert content["machine"]["torch"] == torch.__version__
+    assert content["machine"]["threads"] == 1
+    own, other = content["tools"]["dinsegment"], content["tools"]["monai-unet"]
+    for tool in (own, other):
+        assert tool["cold_s"] > tool["warm_s"] > 0  # it includes Python's start and the imports
+        assert tool["estimated"] is None
+        assert tool["slices_per_s"] == pytest.approx(2 / tool["warm_s"])
+        assert tool["times_limit"] == pytest.approx(tool["warm_s"] / tool["limit_s"])
+        assert tool["times_limit"] > 1
+        assert 0.1e9 < tool["peak_memory_bytes"] < 8e9
+    assert own["times_own_warm"] == 1
+    assert other["times_own_warm"] == pytest.approx(other["warm_s"] / own["warm_s"])
+    assert other["times_own_cold"] == pytest.approx(other["cold_s"] / own["cold_s"])
+    import matplotlib.image
+
+    assert matplotlib.image.imread(bars).shape[1] > 1000
+    line = json.loads(history.read_text(encoding="utf-8"))
+    assert line["tools"]["monai-unet"]["warm_s"] == other["warm_s"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--against", "monai-unet,totalsegmentator"), "There is no tool 'totalsegmentator' to compare with"),
+        (("--task", "lung"), "lung"),
+        (("--cores", "4096"), "--cores can be 1 to"),
+        (("--device", "tpu"), "There is no device 'tpu'"),
+        (("--json", "/proc/nowhere/OUT.json"), "cannot be written to"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_anything_runs(run, monkeypatch, options, sentence):
+    monkeypatch.setattr("dinsegment.benchmark.run.start", lambda *_: pytest.fail("A process was started."))
+    code, _, errors = run(*options)
+    assert code == 2
+    assert sentence in errors
+
+
+def test_a_missing_package_is_named_with_what_installs_it(monkeypatch):
+    monkeypatch.setattr("dinsegment.benchmark.tools.find_spec", lambda name: None if name == "nnunetv2" else True)
+    assert choose_tools(["monai-unet"]) == [OWN, "monai-unet"]
+    with pytest.raises(InputError, match=r"'nnunetv2', which is not installed: pip install 'dinsegment\[benchmark\]'"):
+        choose_tools(["nnunet"])
+
+
+def test_nnunet_stands_for_both_configurations_with_and_without_mirroring(monkeypatch):
+    monkeypatch.setattr("dinsegment.benchmark.tools.find_spec", lambda name: True)
+    chosen = choose_tools(["nnunet", "nnunet-2d", "monai-unet"])
+    assert chosen == [
+        OWN, "nnunet-2d", "nnunet-2d-mirrored", "nnunet-3d", "nnunet-3d-mirrored", "monai-unet",
+    ]  # fmt: skip
+
+
+def test_a_tool_that_fails_stops_no_other(monkeypatch, volume):
+    figures = {"warm_s": 1.0, "macs": 1e9, "bytes": 1e6, "precision": "float32"}
+
+    def measured(_folder, _setting, tool):
+        if tool == "monai-unet":
+            raise WorkerError("It was ended by the system.")
+        return {"title": TOOLS[tool].title, "cold_s": 2.0, **figures}
+
+    class Machine:
+        content: ClassVar = {"macs_per_s": {"float32": 1e11}, "bytes_per_s": 1e10}
+
+    monkeypatch.setattr("dinsegment.benchmark.run._measure", measured)
+    monkeypatch.setattr("dinsegment.benchmark.run.start", lambda *_: Machine)
+    content = run_benchmark(volume, SETTING, [OWN, "monai-unet", "monai-swinunetr"])
+    assert content["tools"]["monai-unet"] == {"title": "MONAI UNet", "error": "It was ended by the system."}
+    assert content["tools"]["monai-swinunetr"]["times_own_warm"] == 1
+    monkeypatch.setattr("dinsegment.benchmark.run._measure", lambda *_: measured(0, 0, "monai-unet"))
+    with pytest.raises(WorkerError, match="ended by the system"):
+        run_benchmark(volume, SETTING, [OWN])
+
+
+def test_the_limit_is_what_takes_longer_computing_or_copying():
+    machine = {"macs_per_s": {"float32": 100.0, "bfloat16": 200.0}, "bytes_per_s": 10.0}
+    result = {"warm_s": 8.0, "cold_s": 10.0, "macs": 200.0, "bytes": 5.0, "precision": "bfloat16"}
+    rated = rate(result, machine, 4, None)
+    assert (rated["matrix_limit_s"], rated["memory_limit_s"], rated["limit_s"]) == (1.0, 0.5, 1.0)
+    assert (rated["times_limit"], rated["slices_per_s"], rated["times_own_warm"]) == (8.0, 0.5, 1.0)
+    assert rate({**result, "bytes": 20.0}, machine, 4, rated | {"warm_s": 2.0})["limit_s"] == 2.0
+    assert rate(result, machine, 4, rated | {"warm_s": 2.0})["times_own_warm"] == 4.0
+
+
+def test_costs_are_those_of_every_call(volume):
+    tool = Windows(2)
+    with Passes(tool, None, lambda: None) as passes:
+        tool.run(volume)
+    assert (passes.tiles, dict(passes.shapes)) == (2, {((1, 1, 96, 96),): 2})
+    before = [p.clone() for p in tool.network.parameters()]
+    costs = count_costs(tool.network, passes.shapes, "bfloat16")
+    assert costs.macs == 2 * 9 * 2 * 96 * 96
+    assert costs.bytes == 2 * (20 + 3 * 96 * 96) * 2  # weights, one channel in and two out, of two bytes
+    assert costs.parameters == 20
+    assert all(torch.equal(a, b) for a, b in zip(before, tool.network.parameters(), strict=True))
+
+
+def test_a_run_that_would_take_too_long_is_estimated_from_its_first_tiles():
+    volume = Volume(np.random.default_rng(0).random((200, 8, 8)), np.eye(4))
+    tool = Windows(200, pause=0.02)
+    stopped = run_once(tool, volume, 1.0, CPU)
+    assert stopped.estimate.tiles == 200
+    assert 4 <= stopped.estimate.measured_tiles < 100
+    assert tool.finished == 1
+    assert stopped.seconds == stopped.estimate.seconds >= 200 * 0.02
+    whole = run_once(tool, Volume(volume.array[:20], np.eye(4)), 1e9, CPU)
+    assert whole.estimate is None
+    assert whole.passes.tiles == 20
+
+
+def test_labels_off_the_grid_are_refused(volume):
+    tool = Windows(2)
+    tool.run = lambda volume: np.zeros((1, 2, 3), np.uint8)
+    with pytest.raises(WorkerError, match=r"shape \(1, 2, 3\)"):
+        run_once(tool, volume, 1e9, CPU)
+
+
+def test_estimates_are_marked_in_the_table_and_explained():
+    tool = {
+        "title": "nnU-Net 3D", "version": "2.8.1", "precision": "float32", "defaults": "step 0.5", "cold_s": 910.0,
+        "warm_s": 900.0, "times_own_warm": 123.4, "slices_per_s": 0.2, "peak_memory_bytes": 4e9, "peak_gpu_bytes": None,
+        "energy_j": None, "macs": 4e13, "limit_s": 400.0, "times_limit": 2.25,
+        "estimated": {"measured_tiles": 4, "tiles": 100, "before_s": 20.0, "per_tile_s": 8.0, "after_s": 80.0},
+    }  # fmt: skip
+    machine = {"macs_per_s": {"float32": 1e11}, "bytes_per_s": 1e10, "torch": "2", "threads": 2}
+    content = {"tools": {"nnunet-3d": tool}, "machine": machine}
+    cells = [next(column.cells) for column in make_table(content).columns]
+    assert cells[:4] == ["nnU-Net 3D", "~910", "~900", "~123"]
+    text = " ".join(notes(content))
+    assert "Estimated from 4 of 100 tiles: 20 s before the network, 8 s a tile, 80 s after it" in text
+    assert "does not tell the energy" in text
+
+
+def test_numbers_have_three_digits():
+    assert [number(x) for x in (0.01234, 1.005, 12.34, 123.4, 12345.0, 0)] == [
+        "0.0123", "1", "12.3", "123", "12,300", "0",
+    ]  # fmt: skip
+
+
+def test_a_process_reads_what_was_written_for_it(volume, tmp_path):
+    write_job(tmp_path, SETTING, volume)
+    setting, read = read_job(tmp_path)
+    assert setting == SETTING
+    np.testing.assert_array_equal(read.array, volume.array)
+    np.testing.assert_array_equal(read.ijk_to_ras, volume.ijk_to_ras)
+
+
+def test_energy_counters_that_start_again_at_zero(monkeypatch, tmp_path):
+    package = tmp_path / "intel-rapl:0"
+    package.mkdir()
+    (package / "max_energy_range_uj").write_text("9999999")
+    (package / "energy_uj").write_text("9000000")
+    (tmp_path / "intel-rapl:0:0").mkdir()  # the cores, which the package has in it
+    meter = energy._rapl_meter(tmp_path)
+
+    def work() -> int:
+        (package / "energy_uj").write_text("1000000")
+        return 2
+
+    assert meter(work) == pytest.approx(1.0)
+    assert energy._rapl_meter(tmp_path / "nowhere") is None
+
+
+def test_variations_of_a_volume_keep_its_place(volume):
+    longer = with_slices(volume, 0, 5)
+    np.testing.assert_array_equal(longer.array, volume.array[[0, 1, 1, 0, 0]])
+    finer = with_size(volume, 0, 192)
+    assert finer.shape == (2, 192, 192)
+    np.testing.assert_allclose(finer.spacing, (8.0, 1.25, 1.25))
+    assert abs(finer.array.mean() - volume.array.mean()) < 0.02 * volume.array.std()
+
+
+@pytest.mark.skipif(
+    find_spec("nnunetv2") is None, reason="nnU-Net is not installed: pip install 'dinsegment[benchmark]'"
+)
+def test_nnunet_has_the_plans_that_it_makes_for_acdc(volume, tmp_path, monkeypatch):
+    from dinsegment.benchmark import nnunet
+
+    for name in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path))  # so that what is set is undone
+    plans, dataset = nnunet.make_plans(HEART, tmp_path)
+    assert dataset["numTraining"] == DATA["heart"].fingerprint.cases
+    assert plans["configurations"]["2d"]["patch_size"] == [256, 224]
+    assert plans["configurations"]["3d_fullres"]["patch_size"] == [20, 256, 224]
+    for name, content in ((nnunet.PLANS, plans), (nnunet.LABELS, dataset)):
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    options = {"configuration": "2d", "mirror": True}
+    nnunet.prepare(SETTING, tmp_path, **options)
+    tool = nnunet.load(SETTING, tmp_path, **options)
+    done = run_once(tool, volume, 1e9, CPU)
+    assert done.passes.tiles == tool.tiles == 4 * 2
+    tool.finish()
+
+
+@pytest.mark.parametrize("task", DATA)
+def test_windows_of_monai_are_counted_before_they_are_computed(task):
+    volume = Volume(np.random.default_rng(0).normal(0, 300, (40, 60, 80)), np.diag([2.4, 2.4, 2.4, 1]), modality="CT")
+    tool = load_tool("monai-unet", Setting(task, "cpu", 1), None)
+    tool.network = Identity(tool._classes)
+    done = run_once(tool, volume, 1e9, CPU)
+    assert done.passes.tiles == tool.tiles > 1
+    tool.finish()
+
+
+class Identity(nn.Module):
+    """Logits of which the second is the image itself."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([torch.zeros_like(x), x, *[torch.full_like(x, -9.0)] * (self.classes - 2)], 1)
