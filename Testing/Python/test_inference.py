@@ -318,14 +318,22 @@ def test_a_model_whose_preprocessing_says_so_is_shown_mirrored_slices(monkeypatc
     model = load_model(None, HEART)
     volume = heart_phantom(slices=3).volume
     asked = []
-    original = Runner.probabilities
+    original = Runner.batches
 
     def note(self, *arguments):
-        asked.append(arguments[4:])
+        asked.append(arguments[5])
         return original(self, *arguments)
 
-    monkeypatch.setattr(Runner, "probabilities", note)
+    monkeypatch.setattr(Runner, "batches", note)
     for mirror in (False, True):
         told = replace(model, preprocessing=replace(model.preprocessing, mirror=mirror))
         segment(volume, HEART, told, "cpu")
-    assert asked == [(), (False,), (), (True,)]  # each time the overview first, which is never mirrored
+    assert asked == [False, False, False, True]  # each time the overview first, which is never mirrored
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "expected"), [(10, 8, 5), (16, 8, 8), (17, 8, 6), (3, 8, 3), (1, 1, 1), (0, 8, 1)]
+)
+def test_batches_are_of_like_size_and_no_more_than_needed(count, most, expected):
+    batch = inference.evenly(count, most)
+    assert batch == expected <= most

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -30,8 +31,8 @@ from dinsegment.weights import Model, load_model
 Progress = Callable[[float, str], None]
 """Called with the done fraction in 0..1 and what is being done."""
 
-MAX_BATCH = {"cpu": 8, "cuda": 64, "mps": 16}
-"""Slices in one pass: a CPU gains nothing beyond a few, and cancelling waits for a layer of one batch."""
+MAX_BATCH = {"cpu": 16, "cuda": 64, "mps": 16}
+"""Images in one pass, mirrored ones too: a CPU gains nothing beyond, and cancelling waits for a layer of one batch."""
 
 MATRIX_PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
 """Layers whose weights autocast converts."""
@@ -144,12 +145,14 @@ class Runner:
             mirror: Gives the mean of each input's and its mirror image's.
 
         Yields:
-            Batch after batch, (inputs, classes, rows, columns) float32 on the CPU.
+            Batch after batch, (inputs, classes, rows, columns) float32 on the CPU. On a GPU the next one is being
+            computed meanwhile.
         """
-        before = 0
+        waiting: Tensor | None = None
+        before, images = 0, 2 if mirror else 1
         for slices in blocks:
             done, fit = 0, int(0.5 * free_memory(self.device) / bytes_per_slice(self.network, slices.view))
-            batch = max(1, min(self._batch, fit, len(slices)))
+            batch = evenly(len(slices), max(1, min(self._batch, fit) // images))
             while done < len(slices):
                 number = before + done
                 self.report(start + (stop - start) * number / count, f"{text}: slice {number + 1} of {count}")
@@ -157,24 +160,34 @@ class Runner:
                 try:
                     with self._cancellable():
                         inputs = slices.inputs(part)
+                        if mirror:
+                            inputs = tuple(torch.cat((x, x.flip(-1))) for x in inputs)
                         out = self._forward(*inputs)
                         if mirror:
-                            out = (out + self._forward(*(x.flip(-1) for x in inputs)).flip(-1)) / 2
+                            straight, mirrored = out.chunk(2)
+                            out = (straight + mirrored.flip(-1)) / 2
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                     if not _out_of_memory(error):
                         raise
                     batch = self._after_out_of_memory(batch)
                     continue
-                yield out
-                done = part.stop
+                if waiting is not None:
+                    yield waiting.cpu()
+                waiting, done = out, part.stop
             before += len(slices)
+        if waiting is not None:
+            yield waiting.cpu()
 
     def _forward(self, image: Tensor, enhanced: Tensor) -> Tensor:
         dtype = autocast_dtype(self.device)
-        memory_format = torch.channels_last
         with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            i, e = (x.to(self.device).contiguous(memory_format=memory_format) for x in (image, enhanced))
-            return self.network(i, e).float().softmax(1).cpu()
+            i, e = (self._to_device(x) for x in (image, enhanced))
+            return self.network(i, e).float().softmax(1)
+
+    def _to_device(self, x: Tensor) -> Tensor:
+        """Inputs (B, channels, rows, columns) on the device, channels last; a GPU copies pinned memory by itself."""
+        x = x.pin_memory() if self.device.type == "cuda" else x
+        return x.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
 
     def _after_out_of_memory(self, batch: int) -> int:
         """Half the batch; from a single slice on a device to the CPU."""
@@ -196,6 +209,11 @@ class Runner:
 
     def _warn(self, text: str) -> None:
         self.warnings = [w for w in self.warnings if w.split(";")[0] != text.split(";")[0]] + [text]
+
+
+def evenly(count: int, most: int) -> int:
+    """The batch that divides `count` slices into as few parts as batches of `most` do, and these into like sizes."""
+    return max(1, math.ceil(count / max(1, math.ceil(count / most))))
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -133,7 +133,8 @@ class RewrittenBlock(nn.Module):
         shape, tokens = tokens.shape, tokens.flatten(0, 2)
         hidden = 4 * shape[-1]
         parts = tokens.split(max(1, CACHED // hidden)) if tokens.device.type == "cpu" else (tokens,)
-        out = torch.cat([self.narrow(F.gelu(self.widen(part))) for part in parts])
+        done = [self.narrow(F.gelu(self.widen(part))) for part in parts]
+        out = torch.cat(done) if len(done) > 1 else done[0]
         return x + out.view(shape).permute(0, 3, 1, 2)
 
 
