@@ -235,7 +235,7 @@ def test_a_voxel_that_is_no_label_of_the_data_set_is_refused(tmp_path, value):
     write_btcv(tmp_path)
     case = find_cases(tmp_path, ["0001"], ABDOMEN)[0]
     truth = read_volume(case.labels)
-    array = truth.array.copy()
+    array = truth.array.astype(np.float32)
     array[3, 4, 5] = value
     write_volume(truth.with_array(array), case.labels)
     text = complaint(case.read, ABDOMEN)

@@ -18,7 +18,6 @@ from totalsegmentator_reference import read_reference
 from dinsegment import cli
 from dinsegment.dicom_seg_read import read_dicom_seg
 from dinsegment.images import read_volume
-from dinsegment.inference import for_inference
 from dinsegment.network import DIN, DINConfig
 from dinsegment.preprocessing import Preprocessing
 from dinsegment.tasks import ABDOMEN
@@ -65,7 +64,7 @@ def untrained(volume: Volume) -> Model:
         last = network.decoder.classify
         last.weight /= logits.std(1)[:, None, None, None]
         last.bias.copy_((last.bias - logits.mean(1)) / logits.std(1))
-    return Model("untrained", ABDOMEN.name, for_inference(network), COARSE)
+    return Model("untrained", ABDOMEN.name, network, COARSE)
 
 
 def write_model(model: Model, folder: Path) -> Path:

@@ -143,7 +143,7 @@ def test_labels_on_another_grid_are_refused(tmp_path):
 def test_labels_that_the_task_does_not_have_are_refused(tmp_path, value):
     case = write_patients(tmp_path)[0]
     truth = read_volume(case.labels)
-    array = truth.array.copy()
+    array = truth.array.astype(np.float32)
     array[0, 0, 0] = value
     write_volume(truth.with_array(array), case.labels)
     assert f"{value:g}" in complaint(case.read, HEART)
