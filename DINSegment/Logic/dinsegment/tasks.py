@@ -181,7 +181,7 @@ ABDOMEN = Task(
     plane="axial",
     grey_window=(-125.0, 275.0),
     sides=((7, 5), (3, 4)),
-    doubt=Doubt(overlap=0.8, area_cm2=2.0, share=0.2),
+    doubt=Doubt(overlap=0.88, area_cm2=2.0, share=0.2),
     smallest_ml=0.5,  # a fifth of the smallest gallbladder below
     segments=(
         # Volumes and places: the 18 training cases of BTCV.
