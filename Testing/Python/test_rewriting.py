@@ -114,8 +114,10 @@ def test_shifted_upsampling_is_upsampling_then_shifting_by_each_tap(batch, chann
         up = torch.nn.functional.interpolate(taps[:, y, x], size=(height, width), mode="bilinear")
         padded = torch.nn.functional.pad(up, (1, 1, 1, 1))
         expected += padded[..., y : y + height, x : x + width]
-    actual = ShiftedUpsampling()(taps.flatten(1, 3), (height, width))
-    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+    before = torch.randn(batch, channels, height, width).double().contiguous(memory_format=torch.channels_last)
+    after = before.clone()
+    ShiftedUpsampling()(taps.flatten(1, 3), after)
+    torch.testing.assert_close(after - before, expected, rtol=1e-5, atol=1e-5)
 
 
 def macs(network: DIN, side: int) -> float:

@@ -16,8 +16,8 @@ from dinsegment.network.din import DIN
 from dinsegment.network.encoder import Downsampling, Encoder
 from dinsegment.network.fusion import GatedFeedForward
 
-CACHED = 2**20
-"""Numbers between two linear layers that a CPU's cache holds."""
+TOKENS = 8192
+"""Tokens that a CPU takes through two linear layers at a time: fewer would spend the time on the weights."""
 
 BAND = 32
 """Places that are upsampled at a time; many more multiply by zeros, many fewer are slow products."""
@@ -128,14 +128,14 @@ class RewrittenBlock(nn.Module):
         self.narrow = Pointwise((narrow.weight.double().T * scale).T, narrow.bias.double() * scale, narrow)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape."""
+        """(B, C, H, W) -> the same tensor, to which the branch was added: nothing else needs a block's input."""
         tokens = self.norm(self.conv_dw(x).permute(0, 2, 3, 1))
         shape, tokens = tokens.shape, tokens.flatten(0, 2)
-        hidden = 4 * shape[-1]
-        parts = tokens.split(max(1, CACHED // hidden)) if tokens.device.type == "cpu" else (tokens,)
+        parts = tokens.split(TOKENS) if tokens.device.type == "cpu" else (tokens,)
         done = [self.narrow(F.gelu(self.widen(part))) for part in parts]
         out = torch.cat(done) if len(done) > 1 else done[0]
-        return x + out.view(shape).permute(0, 3, 1, 2)
+        x += out.view(shape).permute(0, 3, 1, 2)
+        return x
 
 
 class RewrittenFeedForward(nn.Module):
@@ -154,7 +154,9 @@ class RewrittenFeedForward(nn.Module):
     def forward(self, f: Tensor) -> Tensor:
         x = self.norm(f)
         f1, f2 = (conv(x) for conv in self.expand)
-        return self.project(F.gelu(f1) * f2) + f
+        gated = F.gelu(f1)
+        gated *= f2
+        return self.project(gated) + f
 
 
 class RewrittenMLPDecoder(nn.Module):
@@ -188,11 +190,11 @@ class RewrittenMLPDecoder(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """(B, C_l, H_l, W_l) of the levels, finest first -> logits (B, classes, H_1, W_1)."""
-        x = self.finest(features[0])
-        x = x + self.border(x.new_ones(1, 1, *x.shape[-2:]))
+        x = self.finest(features[0]).contiguous(memory_format=torch.channels_last)
+        x += self.border(x.new_ones(1, 1, *x.shape[-2:]))
         for mix, feature in zip(self.mixings, features[1:], strict=True):
-            x = x + self.upsampling(mix(feature), x.shape[-2:])
-        return self.classify(F.relu(x))
+            self.upsampling(mix(feature), x)
+        return self.classify(F.relu_(x))
 
 
 def _compose(share: Tensor, linear: nn.Sequential) -> tuple[Tensor, Tensor]:
@@ -215,28 +217,28 @@ class ShiftedUpsampling(nn.Module):
     matrix product.
     """
 
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, 3 * 3 * C, h, w), taps along y first, then along x -> (B, C, H, W)."""
+    def forward(self, x: Tensor, onto: Tensor) -> None:
+        """Adds (B, 3 * 3 * C, h, w), taps along y first, then along x, to `onto`, (B, C, H, W), channels last."""
         batch, channels, h, w = x.shape
+        height, width = onto.shape[-2:]
         # (B, h, y tap, w, x tap, C): each product takes a place and its taps together.
         taps = x.permute(0, 2, 3, 1).reshape(batch, h, w, 3, 3, channels // 9).transpose(2, 3)
-        rows = _along(taps.reshape(batch * h * 3, w * 3, -1), w, size[1])
-        return _along(rows.view(batch, h * 3, -1), h, size[0]).view(batch, *size, -1).permute(0, 3, 1, 2)
+        rows = x.new_zeros(batch * h * 3, width, channels // 9)
+        _add_along(taps.reshape(batch * h * 3, w * 3, -1), w, rows)
+        _add_along(rows.view(batch, h * 3, -1), h, onto.permute(0, 2, 3, 1).view(batch, height, -1))
 
 
-def _along(x: Tensor, n: int, n_out: int) -> Tensor:
-    """The taps (N, n * 3, K) along an axis, upsampled from n to n_out, shifted and added: (N, n_out, K)."""
+def _add_along(x: Tensor, n: int, onto: Tensor) -> None:
+    """Adds the taps (N, n * 3, K) along an axis, upsampled from n places and shifted, to `onto`, (N, n_out, K)."""
+    n_out = onto.shape[1]
     matrix = shifted_upsampling(n, n_out).to(x)
-    if n_out < 4 * BAND:
-        return torch.bmm(matrix.flatten(1).expand(len(x), -1, -1), x)
     # The matrix is banded: a part of the output needs a part of the input only.
-    out = x.new_empty(len(x), n_out, x.shape[-1])
-    for start in range(0, n_out, BAND):
-        stop = min(start + BAND, n_out)
+    step = BAND if n_out >= 4 * BAND else n_out
+    for start in range(0, n_out, step):
+        stop = min(start + step, n_out)
         first, last = max(0, start * n // n_out - 2), min(n, -(-stop * n // n_out) + 2)
         band = matrix[start:stop, first:last].flatten(1).expand(len(x), -1, -1)
-        out[:, start:stop] = torch.bmm(band, x[:, 3 * first : 3 * last])
-    return out
+        onto[:, start:stop] += torch.bmm(band, x[:, 3 * first : 3 * last])
 
 
 def shifted_upsampling(n: int, n_out: int) -> Tensor:
