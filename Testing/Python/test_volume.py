@@ -27,10 +27,14 @@ def message(function, *arguments):
     return text
 
 
-def test_array_becomes_contiguous_float32_and_matrix_float64():
-    array = np.arange(24, dtype=np.int16).reshape(4, 3, 2).T
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [(np.int16, np.int16), (np.uint16, np.float32), (np.int32, np.float32), (np.float64, np.float32)],
+)
+def test_array_becomes_contiguous_float32_unless_int16_and_matrix_float64(given, kept):
+    array = np.arange(24, dtype=given).reshape(4, 3, 2).T
     volume = Volume(array, np.eye(4, dtype=np.float32).tolist())
-    assert volume.array.dtype == np.float32 and volume.array.flags.c_contiguous
+    assert volume.array.dtype == kept and volume.array.flags.c_contiguous
     assert volume.ijk_to_ras.dtype == np.float64
     assert volume.shape == (2, 3, 4)
     np.testing.assert_array_equal(volume.array, array)

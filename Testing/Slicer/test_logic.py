@@ -46,7 +46,10 @@ class TestResult:
         expected = mrml.threshold(nodes.volume_from_node(volumeNode))
         result = logic.segment(volumeNode, HEART)
         assert np.array_equal(mrml.exported_labels(result.segmentationNode, volumeNode), expected.labels)
-        assert np.array_equal(slicer.util.arrayFromVolume(result.enhancedNode), expected.enhanced.array)
+        # The worker has float32 and this process int16, of which percentiles differ by rounding.
+        np.testing.assert_allclose(
+            slicer.util.arrayFromVolume(result.enhancedNode), expected.enhanced.array, rtol=1e-5, atol=1e-3
+        )
         added = [result.enhancedNode, result.segmentationNode]
         expected_ids = {i for node in added for i in (node.GetID(), node.GetDisplayNodeID())}
         assert set(mrml.node_ids(scene)) - before == expected_ids
