@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from importlib.util import find_spec
 from typing import ClassVar
@@ -11,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from dinsegment import cli
 from dinsegment.benchmark import energy
 from dinsegment.benchmark.costs import count_costs
 from dinsegment.benchmark.data import DATA
@@ -35,24 +33,6 @@ SETTING = Setting("heart", "cpu", cores=1, repeat=1)
 @pytest.fixture(scope="module")
 def volume() -> Volume:
     return heart_phantom(slices=2, size=(96, 96), spacing=(8.0, 2.5, 2.5)).volume
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs the program in this process; gives its exit code, what it printed, and what it printed as errors."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dinsegment", "benchmark", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
 
 
 class Windows:
@@ -79,6 +59,7 @@ def test_the_command_measures_itself_and_another_tool_in_one_run(run, volume, tm
     image, figures, bars, history = (tmp_path / n for n in ("heart.nii.gz", "OUT.json", "OUT.png", "history.jsonl"))
     write_volume(volume, image)
     code, printed, errors = run(
+        "benchmark",
         "--image", image, "--device", "cpu", "--cores", 1, "--repeat", 1, "--against", "monai-unet",
         "--json", figures, "--png", bars, "--history", history,
     )  # fmt: skip
@@ -118,7 +99,7 @@ def test_the_command_measures_itself_and_another_tool_in_one_run(run, volume, tm
 )
 def test_what_cannot_be_measured_is_said_before_anything_runs(run, monkeypatch, options, sentence):
     monkeypatch.setattr("dinsegment.benchmark.run.start", lambda *_: pytest.fail("A process was started."))
-    code, _, errors = run(*options)
+    code, _, errors = run("benchmark", *options)
     assert code == 2
     assert sentence in errors
 

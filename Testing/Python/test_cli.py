@@ -14,7 +14,6 @@ import pytest
 import SimpleITK as sitk
 from hub_server import Hub, forget_settings
 
-from dinsegment import cli
 from dinsegment.images import read_volume, write_volume
 from dinsegment.phantom import cine_phantom
 from dinsegment.tasks import HEART
@@ -23,24 +22,6 @@ from dinsegment.volume import Volume
 from dinsegment.weights import models_folder, read_entries
 
 FILES = ["enhanced.nrrd", "measurements.json", "overview.png", "segmentation.seg.nrrd"]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs the program in this process; gives its exit code, what it printed, and what it printed as errors."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dinsegment", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "400")
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture(scope="module")
