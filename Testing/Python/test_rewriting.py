@@ -15,7 +15,7 @@ from dinsegment.images import read_volume
 from dinsegment.inference import MATRIX_PRODUCTS, Runner, lowered, predict
 from dinsegment.network import DIN, DIN_BASE, DIN_SMALL, DINConfig, build_network, rewrite
 from dinsegment.network.decoder import MLPDecoder
-from dinsegment.network.rewriting import BAND, RewrittenMLPDecoder, ShiftedUpsampling
+from dinsegment.network.rewritten_decoder import BAND, RewrittenMLPDecoder, add_upsampled
 from dinsegment.tasks import get_task
 from dinsegment.weights import find_entry, load_model, read_weights
 
@@ -116,7 +116,8 @@ def test_shifted_upsampling_is_upsampling_then_shifting_by_each_tap(batch, chann
         expected += padded[..., y : y + height, x : x + width]
     before = torch.randn(batch, channels, height, width).double().contiguous(memory_format=torch.channels_last)
     after = before.clone()
-    ShiftedUpsampling()(taps.flatten(1, 3), after)
+    for y in range(3):
+        add_upsampled(taps[:, y].flatten(1, 2), y, after)
     torch.testing.assert_close(after - before, expected, rtol=1e-5, atol=1e-5)
 
 

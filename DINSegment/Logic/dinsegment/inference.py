@@ -40,7 +40,7 @@ MATRIX_PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
 PREPARED = 64
 """Slices that are prepared for the network at a time: a whole number of batches, whatever the device."""
 
-OVERVIEW_SLICES = 6
+OVERVIEW_SLICES = 4
 """Slices, spread over the stack, that are looked at to find the anatomy."""
 
 
