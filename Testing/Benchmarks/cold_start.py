@@ -18,7 +18,6 @@ IMPORTS = {
     "import dinsegment": "import dinsegment",
     "import the network": "import dinsegment.inference",
     "import torch": "import torch",
-    "import torch, timm": "import torch, timm",
     "import matplotlib": "import matplotlib.figure, matplotlib.backends.backend_agg",
 }
 

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from dataclasses import replace
 from functools import partial
@@ -249,6 +250,13 @@ def test_without_network_pretrained_weights_are_one_sentence(monkeypatch, tmp_pa
     with pytest.raises(ModelError, match="could not be downloaded and are not on this machine") as caught:
         pretrained.load_pretrained(DIN(TINY))
     assert "\n" not in str(caught.value) and time.perf_counter() - started < 30
+
+
+def test_without_timm_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(pretrained.SOURCES, (TINY.dims, TINY.depths), "convnext_atto")
+    monkeypatch.setitem(sys.modules, "timm", None)  # as if it could not be imported
+    with pytest.raises(InputError, match=r"need the package 'timm'.*pip install 'dinsegment\[train\]'"):
+        pretrained.load_pretrained(DIN(TINY))
 
 
 def test_a_network_without_pretrained_weights_says_so(cases, tmp_path):

@@ -29,7 +29,7 @@ from dinsegment_slicer.dependencies import REQUIREMENTS, SLICERS_OWN, Dependenci
 ROOT = Path(__file__).parents[2]
 API = ROOT.parent / "shared" / "slicer-api.json"
 
-OTHERS = ("timm==1.0.25", "safetensors==0.5.0", "huggingface_hub==1.1.0", "psutil==6.0")
+OTHERS = ("safetensors==0.5.0", "huggingface_hub==1.1.0", "psutil==6.0")
 TORCH = ("torch==2.8.0+cpu", "torchvision==0.23.0+cpu")
 
 requirements = [Requirement(line) for line in REQUIREMENTS.read_text().splitlines() if not line.startswith("#")]
@@ -86,10 +86,9 @@ def wheels(tmp_path_factory):
     write_wheel(folder, "numpy", "2.1.0")
     for torch, torchvision in (("2.4.0", "0.19.0"), ("2.8.0", "0.23.0")):
         for build in ("+cpu", "+cu128"):
-            write_wheel(folder, "torch", torch + build)
+            write_wheel(folder, "torch", torch + build, "numpy")
             write_wheel(folder, "torchvision", torchvision + build, "numpy", f"torch=={torch}")
-    write_wheel(folder, "timm", "1.0.20", "torch", "torchvision", "safetensors", "numpy")
-    write_wheel(folder, "timm", "1.0.25", "torch", "torchvision", "safetensors", "numpy")
+    write_wheel(folder, "safetensors", "0.4.0")
     write_wheel(folder, "safetensors", "0.5.0")
     write_wheel(folder, "huggingface_hub", "1.1.0")
     write_wheel(folder, "psutil", "6.0")
@@ -140,7 +139,6 @@ class TestRequirements:
         listed = re.search(r"^dependencies = (\[.*?^\])", text, re.DOTALL | re.MULTILINE)[1]
         project = {r.name: r.specifier for r in map(Requirement, ast.literal_eval(listed))}
         ours = {r.name: r.specifier for r in requirements}
-        assert ours.pop("torchvision") == ""  # what timm asks for, not the project
         assert ours.items() <= project.items()
 
     def test_none_is_slicers_own(self):
@@ -209,26 +207,11 @@ class TestMissing:
         assert Dependencies().missing() == []
 
     def test_too_old(self, environment):
-        install(environment, "timm==1.0.20", "torch==2.4.0+cpu", "torchvision==0.19.0+cpu", "safetensors==0.5.0")
+        install(environment, "torch==2.4.0+cpu", "torchvision==0.19.0+cpu", "safetensors==0.4.0")
         missing = dependencies_of(environment).missing()
         absent = [("huggingface_hub", None), ("psutil", None)]
-        old = [("torch", "2.4.0+cpu"), ("timm", "1.0.20")]
+        old = [("torch", "2.4.0+cpu"), ("safetensors", "0.4.0")]
         assert [(m.name, m.installed) for m in missing] == [*old, *absent]
-
-    @pytest.mark.parametrize(
-        ("torch", "torchvision", "fits"),
-        [
-            ("2.8.0+cpu", "0.23.0+cpu", True),
-            ("2.8.0+cu128", "0.19.0+cu128", False),
-            ("2.8.0+cu128", "0.23.0+cpu", False),
-        ],
-        ids=["made for it", "for another version", "for another device"],
-    )
-    def test_torchvision(self, environment, torch, torchvision, fits):
-        install(environment, f"torch=={torch}", f"torchvision=={torchvision}")
-        missing = dependencies_of(environment).missing()
-        assert ("torchvision" not in names(missing)) is fits
-        assert "torch" not in names(missing)
 
     def test_what_a_removal_left_does_not_count(self, environment):
         (environment.site_packages / "psutil-7.0.dist-info").mkdir()
@@ -237,7 +220,7 @@ class TestMissing:
     def test_it_is_quick_and_imports_nothing(self):
         code = (
             "import sys; from dinsegment_slicer.dependencies import Dependencies; before = set(sys.modules); "
-            "Dependencies().missing(); sys.exit(bool({'torch', 'timm', 'psutil'} & set(sys.modules)))"
+            "Dependencies().missing(); sys.exit(bool({'torch', 'psutil'} & set(sys.modules)))"
         )
         subprocess.run([sys.executable, "-c", code], cwd=ROOT / "DINSegment" / "Logic", check=True)
         seconds = []
@@ -273,32 +256,23 @@ class TestInstall:
         assert dependencies.missing() == []
         assert environment.versions()["numpy"] == "2.0.0"
         assert torch.calls == [(None, ">=2.5.1", "")]
-        assert packaging.calls == [[str(r) for r in requirements[2:]]]
+        assert packaging.calls == [[str(r) for r in requirements[1:]]]
         assert dict(os.environ) == before
 
-    def test_torchvision_alone_is_made_for_the_torch_that_is_there(self, environment):
-        install(environment, "torch==2.8.0+cu128", "torchvision==0.19.0+cu128", *OTHERS)
-        torch = VenvTorch(environment)
-        dependencies = dependencies_of(environment, torch_installer=torch)
+    def test_torch_and_torchvision_that_are_there_stay(self, environment):
+        install(environment, "torch==2.8.0+cu128", "torchvision==0.23.0+cu128")
+        dependencies = dependencies_of(environment, torch_installer=object())
         dependencies.install(dependencies.missing())
-        assert torch.calls == [("cu128", "==2.8.0+cu128", "")]
         versions = environment.versions()
         assert (versions["torch"], versions["torchvision"]) == ("2.8.0+cu128", "0.23.0+cu128")
-
-    def test_torchvision_for_another_device_is_replaced(self, environment):
-        install(environment, "torch==2.8.0+cpu", "torchvision==0.23.0+cu128", *OTHERS)
-        torch = VenvTorch(environment)
-        dependencies = dependencies_of(environment, torch_installer=torch)
-        dependencies.install(dependencies.missing())
-        assert torch.calls == [("cpu", "==2.8.0+cpu", "==0.23.0+cpu")]
-        assert environment.versions()["torchvision"] == "0.23.0+cpu"
 
     def test_an_old_torch_goes_with_its_torchvision(self, environment):
         install(environment, "torch==2.4.0+cu128", "torchvision==0.19.0+cu128", *OTHERS)
         dependencies = dependencies_of(environment)
         dependencies.install(dependencies.missing())
         assert dependencies.missing() == []
-        assert environment.versions()["torch"].startswith("2.8.0")
+        versions = environment.versions()
+        assert (versions["torch"][:5], versions["torchvision"][:6]) == ("2.8.0", "0.23.0")
 
     def test_nothing_is_done_where_nothing_is_missing(self):
         Dependencies(packaging=object(), torch_installer=object()).install([])
@@ -334,13 +308,13 @@ class TestInstall:
 class TestSlicersOwnPackagesStay:
     @pytest.fixture
     def demanding(self, index, tmp_path, monkeypatch):
-        """An index whose timm wants a newer numpy than Slicer has."""
+        """An index whose psutil wants a newer numpy than Slicer has."""
         folder = tmp_path / "index"
         folder.mkdir()
         for wheel in index.iterdir():
-            if not wheel.name.startswith("timm"):
+            if not wheel.name.startswith("psutil"):
                 (folder / wheel.name).write_bytes(wheel.read_bytes())
-        write_wheel(folder, "timm", "1.0.30", "torch", "torchvision", "numpy>=2.1")
+        write_wheel(folder, "psutil", "7.0", "numpy>=2.1")
         monkeypatch.setenv("PIP_FIND_LINKS", folder.as_uri())
 
     def test_pip_fails_rather_than_change_numpy(self, environment, demanding, tmp_path, monkeypatch):
@@ -352,13 +326,13 @@ class TestSlicersOwnPackagesStay:
         with pytest.raises(DependencyError) as raised:
             dependencies.install(dependencies.missing())
         sentence = str(raised.value)
-        assert "timm 1.0.30 depends on numpy>=2.1, but here is numpy==2.0.0" in sentence
+        assert "psutil 7.0 depends on numpy>=2.1, but here is numpy==2.0.0" in sentence
         assert sentence.endswith("update Slicer.")
         versions = environment.versions()
         assert versions["numpy"] == "2.0.0"
-        assert "timm" not in versions
+        assert "psutil" not in versions
         # It was the constraint that stopped it: by itself, pip changes numpy.
-        environment.pip("install", "timm")
+        environment.pip("install", "psutil")
         assert environment.versions()["numpy"] == "2.1.0"
 
     def test_an_installer_that_changes_numpy_all_the_same(self, environment):
@@ -416,13 +390,13 @@ class TestErrors:
         with pytest.raises(DependencyError) as raised:
             dependencies.install(missing)
         sentence, _, instructions = str(raised.value).partition("\n\n")
-        assert sentence == "torch, torchvision cannot be downloaded: check the network and the proxy settings."
+        assert sentence == "torch cannot be downloaded: check the network and the proxy settings."
         assert "pip download" in instructions
 
     def test_what_is_in_no_index(self, environment, tmp_path, monkeypatch):
         monkeypatch.setenv("PIP_FIND_LINKS", tmp_path.as_uri())
         dependencies = dependencies_of(environment)
-        with pytest.raises(DependencyError, match="torch, torchvision cannot be installed: No matching distribution"):
+        with pytest.raises(DependencyError, match="torch cannot be installed: No matching distribution"):
             dependencies.install(dependencies.missing())
 
     @pytest.mark.parametrize(
@@ -453,7 +427,7 @@ class TestErrors:
 
         dependencies = dependencies_of(environment, torch_installer=Idle(environment))
         install(environment, *OTHERS)
-        with pytest.raises(DependencyError, match="torch, torchvision could not be installed"):
+        with pytest.raises(DependencyError, match="torch could not be installed"):
             dependencies.install(dependencies.missing())
 
     def test_while_slicer_tests_itself_it_must_be_asked_for(self, environment, monkeypatch):

@@ -242,4 +242,4 @@ class TestSelfTest:
         monkeypatch.setattr(dependencies.Dependencies, "_version", lambda self, name: None)
         result = self.run()
         assert len(result.failures) == 1
-        assert "agree to install torch>=2.5.1, torchvision" in result.failures[0][1]
+        assert "agree to install torch>=2.5.1, safetensors" in result.failures[0][1]

@@ -26,18 +26,13 @@ REQUIREMENTS = Path(__file__).parents[2] / "Resources" / "requirements.txt"
 SLICERS_OWN = ("numpy", "scipy", "vtk", "pydicom", "SimpleITK")
 """Packages that Slicer brings and was tested with: never changed."""
 
-TORCH = ("torch", "torchvision")
-"""Packages with builds for CPU and for each generation of GPU, which the extension PyTorch chooses from."""
-
 DOWNLOADS = {
     "torch": (200, 3000),
-    "torchvision": (2, 10),
-    "timm": (3, 3),
     "safetensors": (1, 1),
     "huggingface_hub": (10, 10),
     "psutil": (1, 1),
 }
-"""MB, with all they need themselves: for a CPU, and for an NVIDIA GPU."""
+"""MB, with all that comes with them: for a CPU, and for an NVIDIA GPU."""
 
 
 class DependencyError(DINSegmentError, RuntimeError):
@@ -112,7 +107,7 @@ class Dependencies:
         self._where = {} if path is None else {"path": list(path)}
 
     def missing(self) -> list[Missing]:
-        """Packages that are not there or too old, or, in the case of torchvision, made for another torch."""
+        """Packages that are not there or too old."""
         return [
             Missing(requirement, self._version(requirement.name))
             for requirement in _read_requirements()
@@ -152,8 +147,8 @@ class Dependencies:
             )
         before = self._versions(SLICERS_OWN)
         try:
-            self._install_torch([m for m in missing if m.name in TORCH])
-            self._install_others([m for m in missing if m.name not in TORCH])
+            self._install_torch([m for m in missing if m.name == "torch"])
+            self._install_others([m for m in missing if m.name != "torch"])
         finally:
             # Also after an error: what stopped halfway may have changed them.
             importlib.invalidate_caches()
@@ -191,44 +186,20 @@ class Dependencies:
 
     def _does(self, requirement: Requirement) -> bool:
         version = self._version(requirement.name)
-        if version is None or not requirement.specifier.contains(version, prereleases=True):
-            return False
-        return requirement.name != "torchvision" or (self._made_for_this_torch() and self._same_build(version))
-
-    def _made_for_this_torch(self) -> bool:
-        """Whether torchvision asks for the version of torch that is there. Another one fails when it is imported."""
-        torch = self._version("torch")
-        asked = [Requirement(r) for r in self._distribution("torchvision").requires or []]
-        return torch is None or all(r.specifier.contains(torch, prereleases=True) for r in asked if r.name == "torch")
-
-    def _same_build(self, torchvision: str) -> bool:
-        """Whether torch and torchvision were built for the same CPU or GPU, as far as both say so."""
-        builds = {Version(version).local for version in (torchvision, self._version("torch")) if version}
-        return len(builds - {None}) < 2
+        return version is not None and requirement.specifier.contains(version, prereleases=True)
 
     def _install_torch(self, missing: Sequence[Missing]) -> None:
+        """By the extension PyTorch, which chooses a build for this computer and brings a torchvision that fits."""
         if not missing:
             return
         installer = self._torch_installer or _pytorch_extension()
-        torch = self._version("torch")
-        if any(m.name == "torch" for m in missing):
-            wanted, build = next(str(m.requirement.specifier) for m in missing if m.name == "torch"), None
-        else:
-            wanted, build = f"=={torch}", Version(torch).local
         with self._pip(missing):
             installer.installTorch(
                 askConfirmation=False,  # The user has been asked, once for all.
-                forceComputationBackend=build,
-                torchVersionRequirement=wanted,
-                torchvisionVersionRequirement=self._wanted_torchvision(build),
+                forceComputationBackend=None,
+                torchVersionRequirement=str(missing[0].requirement.specifier),
+                torchvisionVersionRequirement="",
             )
-
-    def _wanted_torchvision(self, build: str | None) -> str:
-        """Any version that fits torch; but where just the build is wrong, pip would be content with what is there."""
-        version = self._version("torchvision")
-        if build is None or version is None or self._same_build(version) or not self._made_for_this_torch():
-            return ""
-        return f"=={Version(version).public}+{build}"
 
     def _install_others(self, missing: Sequence[Missing]) -> None:
         if not missing:
@@ -254,9 +225,8 @@ class Dependencies:
 
     def _kept(self, missing: Iterable[Missing]) -> dict[str, str]:
         """Installed packages, with versions, that must stay as they are while the missing ones are installed."""
-        names = {m.name for m in missing}
-        # A new torch needs a new torchvision.
-        torch = () if "torch" in names else tuple(name for name in TORCH if name not in names)
+        # A new torch needs a new torchvision, should there be one.
+        torch = () if any(m.name == "torch" for m in missing) else ("torch", "torchvision")
         return self._versions((*SLICERS_OWN, *torch))
 
     def _check_unchanged(self, before: dict[str, str]) -> None:

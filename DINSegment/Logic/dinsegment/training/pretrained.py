@@ -31,7 +31,7 @@ def load_pretrained(network: DIN | Comparator) -> int:
         How many tensors of each encoder were loaded.
 
     Raises:
-        InputError: It is no DIN, or no ConvNeXt has these channels and blocks.
+        InputError: It is no DIN, no ConvNeXt has these channels and blocks, or timm is not installed.
         ModelError: The weights can neither be found on this machine nor downloaded.
     """
     if not isinstance(network, DIN):
@@ -43,8 +43,12 @@ def load_pretrained(network: DIN | Comparator) -> int:
             f"There are no pretrained weights for channels {list(config.dims)} and blocks {list(config.depths)}: "
             "train without them, or take the channels and blocks of din-base."
         )
-    import timm  # here, since it takes seconds
-
+    try:
+        import timm  # here, since it takes seconds
+    except ImportError as error:
+        raise InputError(
+            "Pretrained weights need the package 'timm', which is not installed: pip install 'dinsegment[train]'."
+        ) from error
     try:
         weights = timm.create_model(source, pretrained=True).state_dict()
     except Exception as error:  # whatever the hub's client and its transport raise
