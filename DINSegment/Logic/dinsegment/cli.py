@@ -30,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help=f"Heart MR segmentation with the Dual Interaction Network. {NOTE}",
+    help=f"Heart MR and abdominal CT segmentation with the Dual Interaction Network. {NOTE}",
 )
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

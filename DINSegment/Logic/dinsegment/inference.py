@@ -99,11 +99,14 @@ class Runner:
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
         self._given = network
-        self.network = lowered(network, device)
-        self.device = device
+        self._use(device)
         self.warnings: list[str] = []
         self._progress = progress or (lambda _fraction, _text: None)
         self._cancelled = cancelled or (lambda: False)
+
+    def _use(self, device: torch.device) -> None:
+        self.device, self.network = device, lowered(self._given, device)
+        self._layers = [m for m in self.network.modules() if not any(m.children())]
         self._batch = MAX_BATCH[device.type]
 
     def check_cancelled(self) -> None:
@@ -119,8 +122,7 @@ class Runner:
     @contextmanager
     def _cancellable(self) -> Iterator[None]:
         """Asks before every layer whether to go on, so that a slow network on a CPU stops within a layer."""
-        leaves = [m for m in self.network.modules() if not any(m.children())]
-        hooks = [m.register_forward_pre_hook(lambda *_: self.check_cancelled()) for m in leaves]
+        hooks = [m.register_forward_pre_hook(lambda *_: self.check_cancelled()) for m in self._layers]
         try:
             yield
         finally:
@@ -200,9 +202,7 @@ class Runner:
             self._warn(
                 f"The device '{self.device}' has too little free memory for one slice; the CPU was used instead."
             )
-            self.device = torch.device("cpu")
-            self.network = lowered(self._given, self.device)
-            self._batch = MAX_BATCH["cpu"]
+            self._use(torch.device("cpu"))
         else:
             raise InputError("There is too little memory for a single slice; close other programs and try again.")
         return self._batch
