@@ -12,6 +12,8 @@ import SimpleITK as sitk
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from dinsegment import inference
 from dinsegment.confidence import MIN_AREA_CM2, Evidence
@@ -19,8 +21,8 @@ from dinsegment.display import FINE, enhanced_volume
 from dinsegment.enhancement import Enhancement
 from dinsegment.finding import ras_of
 from dinsegment.images import read_volume, write_segmentation, write_volume
-from dinsegment.inference import Runner, for_inference, predict_with_confidence
-from dinsegment.network import DIN, DIN_SMALL
+from dinsegment.inference import Runner, bytes_per_slice, for_inference, predict_with_confidence
+from dinsegment.network import DIN, DIN_BASE, DIN_SMALL, rewrite
 from dinsegment.preprocessing import Preprocessing, View, decide
 from dinsegment.segmentation import Segmentation
 from dinsegment.slices import SliceStack
@@ -94,6 +96,62 @@ def test_probabilities_and_inputs_of_a_few_batches_are_held_however_many_slices_
         assert (batches.all, blocks.all) == (count // 2, count // 4)
         assert batches.most <= 4
         assert blocks.most <= 2
+
+
+class Allocated(TorchDispatchMode):
+    """Counts the bytes of the tensors that are alive at a time, without those that were there before."""
+
+    def __init__(self, before) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self._known = {tensor.untyped_storage()._cdata for tensor in before}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for tensor in filter(torch.is_tensor, tree_leaves(made)):
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._known:
+                self._known.add(storage._cdata)
+                self.now += storage.nbytes()
+                self.most = max(self.most, self.now)
+                weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes())
+        return made
+
+    def _freed(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+@pytest.mark.parametrize(
+    ("config", "side"),
+    [
+        (DIN_BASE, 224),
+        (replace(DIN_BASE, decoder="emcad"), 224),
+        (replace(DIN_BASE, stem_stride=2), 224),
+        (DIN_SMALL, 112),
+        (replace(DIN_SMALL, in_channels=3, classes=ABDOMEN.classes), 144),
+    ],
+    ids=["din-base", "din-base with EMCAD", "din-base, stride 2", "din-small", "din-small for the abdomen"],
+)
+def test_a_batch_takes_no_more_memory_than_it_is_counted_for(config, side):
+    """As a GPU computes it, in float32 and by the sizes of all tensors: also of scores, which fused attention has not."""
+    with torch.device("meta"):
+        network = rewrite(DIN(config).eval())
+    view = View((0.0, 0.0), (side, side), 1.5)
+    for batch in (1, 3):
+        images = torch.zeros(2, batch, config.in_channels, side, side, device="meta")
+        with Allocated([*network.parameters(), *network.buffers(), images]) as allocated:
+            network(*images)
+        counted = batch * bytes_per_slice(network, view)
+        assert 0.2 * counted < allocated.most < counted
+
+
+def test_din_base_fits_a_gpu_of_6_gb():
+    """Beside its weights in half precision, `Runner.batches` takes half of what is free: more than two slices."""
+    with torch.device("meta"):
+        network = rewrite(DIN(DIN_BASE).eval())
+    weights = 2 * sum(p.numel() for p in network.parameters())
+    assert 2 * bytes_per_slice(network, View((0.0, 0.0), (224, 224), 1.5)) < 0.5 * (6e9 - weights)
 
 
 def peak_of(function) -> float:
