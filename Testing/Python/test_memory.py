@@ -134,7 +134,7 @@ class Allocated(TorchDispatchMode):
     ids=["din-base", "din-base with EMCAD", "din-base, stride 2", "din-small", "din-small for the abdomen"],
 )
 def test_a_batch_takes_no_more_memory_than_it_is_counted_for(config, side):
-    """As a GPU computes it, in float32 and by the sizes of all tensors: also of scores, which fused attention has not."""
+    """As a GPU computes it, in float32, by the sizes of all tensors; scores, too, which fused attention never holds."""
     with torch.device("meta"):
         network = rewrite(DIN(config).eval())
     view = View((0.0, 0.0), (side, side), 1.5)
