@@ -176,6 +176,13 @@ def test_a_run_that_would_take_too_long_is_estimated_from_its_first_tiles():
     assert whole.passes.tiles == 20
 
 
+def test_two_calls_do_where_each_takes_longer_than_the_limit():
+    volume = Volume(np.random.default_rng(0).random((9, 8, 8)), np.eye(4))
+    stopped = run_once(Windows(9, pause=0.1), volume, 0.05, CPU)
+    assert stopped.estimate.measured_tiles == 2
+    assert stopped.seconds >= 9 * 0.1
+
+
 def test_labels_off_the_grid_are_refused(volume):
     tool = Windows(2)
     tool.run = lambda volume: np.zeros((1, 2, 3), np.uint8)

@@ -18,7 +18,8 @@ SHARE = 0.05
 """Of the limit: no run is stopped before it has lasted so long."""
 
 LEAST_CALLS = 4
-"""Of the network, before a run is stopped: the first of them also sets up what the others use."""
+"""Of the network, before a run is stopped: the first of them also sets up what the others use. Two if they alone take
+longer than the limit."""
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -69,7 +70,7 @@ class Passes:
             if self._calls == 1:
                 self.wait()
                 self._mark = time.perf_counter(), self.tiles
-            elif self._calls >= LEAST_CALLS and now - self._started >= SHARE * self.limit:
+            elif now - self._started >= (SHARE if self._calls >= LEAST_CALLS else 1.0) * self.limit:
                 self._stop_if_too_long(self.limit)
         self._calls += 1
         self.tiles += len(tensors[0])
