@@ -22,7 +22,7 @@ from dinsegment.phantom import heart_phantom
 from dinsegment.training.recipe import Recipe, load_recipe
 
 RECIPES = (
-    "heart-din-small-neighbours",
+    "heart-din-small-longer",
     "heart-din-small",
     "small-table5-concatenation",
     "small-table4-only-image",

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from dinsegment import inference
+from dinsegment.anatomy import find_anatomy
 from dinsegment.errors import Cancelled, InputError, ModelError
-from dinsegment.inference import Runner, bytes_per_slice, choose_device, find_anatomy, for_inference, segment
+from dinsegment.inference import Runner, bytes_per_slice, choose_device, for_inference, segment
 from dinsegment.network import DIN, DIN_SMALL
 from dinsegment.phantom import heart_phantom
 from dinsegment.preprocessing import Slices, View, neighbourhoods
@@ -106,8 +107,7 @@ def test_tiny_image_works(phantom, model):
 
 
 def test_nothing_found_is_said(model):
-    rows, columns = np.mgrid[:120, :140]
-    ramp = np.repeat((columns + 2.0 * rows)[None], 5, axis=0)
+    ramp = np.tile(np.arange(140.0), (5, 120, 1))
     volume = Volume(ramp, np.diag([1.5, 1.5, 8.0, 1.0]), name="ramp")
     result = segment(volume, HEART, model, "cpu")
     assert not result.labels.any()
@@ -267,8 +267,10 @@ def test_anatomy_is_the_largest_piece():
     probabilities[1:, 0, 10:20, 30:40] = 0.0
     probabilities[0, 0, 35:38, 2:5] = 0.0
     view = View((50.0, 80.0), (40, 60), 2.0)
-    y, x = find_anatomy(probabilities, view)
-    assert (y, x) == pytest.approx((view.first[0] + 14.5 * 2, view.first[1] + 34.5 * 2))
+    probabilities[2, 0, 10:20, 30:40] = 0.4
+    anatomy = find_anatomy(probabilities, view)
+    assert anatomy.center == pytest.approx((view.first[0] + 14.5 * 2, view.first[1] + 34.5 * 2))
+    assert anatomy.probability == pytest.approx((1.0 + 0.6) / 2)
     assert find_anatomy(torch.ones(3, 4, 40, 60), view) is None
 
 
@@ -282,6 +284,34 @@ def test_heart_at_the_edge_of_a_wide_field_of_view(phantom, model, result):
     labels = segment(wide, HEART, model, "cpu").labels[:, rows:-10, 20:-columns]
     assert mean_dice(labels, result.labels) > 0.93
     assert SliceStack.of(wide).array.shape == wide.shape
+
+
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_heart_in_the_outer_slices_of_a_long_stack(phantom, model, result, end):
+    """Where the few slices that are looked at first show none, all others are."""
+    image = phantom.volume.array
+    empty = np.random.default_rng(0).normal(image.min(), 0.02 * np.ptp(image), (3 * len(image), *image.shape[1:]))
+    parts = (image, empty) if end == "first" else (empty, image)
+    long = replace(phantom.volume, array=np.concatenate(parts).astype(image.dtype))
+    labels = segment(long, HEART, model, "cpu").labels
+    heart = slice(0, len(image)) if end == "first" else slice(len(empty), None)
+    assert mean_dice(labels[heart], result.labels) > 0.9
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_only_where_the_first_slices_leave_doubt_are_others_looked_at(phantom, model, monkeypatch, sure):
+    looked = []
+    original = Runner.probabilities
+
+    def note(self, slices, *arguments):
+        looked.append(len(slices))
+        out = original(self, slices, *arguments)
+        return out if sure else 0.6 * out + 0.4 / out.shape[1]
+
+    monkeypatch.setattr(Runner, "probabilities", note)
+    count = len(SliceStack.of(phantom.volume).array)
+    assert segment(phantom.volume, HEART, model, "cpu").labels.any()
+    assert looked == ([2] if sure else [2, count - 2])
 
 
 def test_a_network_with_neighbours_sees_the_slices_beside_each_one():

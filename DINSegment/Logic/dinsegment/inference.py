@@ -15,15 +15,15 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from dinsegment.anatomy import find_box
 from dinsegment.confidence import Confidence, Evidence
 from dinsegment.display import enhanced_volume
 from dinsegment.errors import Cancelled, InputError
 from dinsegment.network import DIN, Comparator, rewrite
-from dinsegment.postprocessing import largest_component, postprocess
+from dinsegment.postprocessing import postprocess
 from dinsegment.preprocessing import Preprocessing, Slices, View
 from dinsegment.quality import findings
 from dinsegment.segmentation import Segmentation
-from dinsegment.slices import SliceStack
 from dinsegment.tasks import Task, get_task
 from dinsegment.volume import Volume, check_voxels
 from dinsegment.weights import Model, load_model
@@ -39,9 +39,6 @@ MATRIX_PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
 
 PREPARED = 64
 """Slices that are prepared for the network at a time: a whole number of batches, whatever the device."""
-
-OVERVIEW_SLICES = 4
-"""Slices, spread over the stack, that are looked at to find the anatomy."""
 
 
 def choose_device(device: str) -> torch.device:
@@ -226,38 +223,6 @@ def _out_of_memory(error: BaseException) -> bool:
     )
 
 
-def find_anatomy(probabilities: Tensor, view: View) -> tuple[float, float] | None:
-    """Centre (y, x) in mm of the largest piece that is no background, or None if there is none.
-
-    Args:
-        probabilities: (slices, classes, rows, columns) on the view's grid.
-        view: The overview.
-    """
-    mask = largest_component((probabilities[:, 0] < 0.5).numpy())
-    if not mask.any():
-        return None
-    _, rows, columns = np.nonzero(mask)
-    y, x = (f + c.mean() * view.spacing for f, c in zip(view.first, (rows, columns), strict=True))
-    return float(y), float(x)
-
-
-def locate(runner: Runner, preprocessing: Preprocessing, stack: SliceStack) -> View | None:
-    """The box that is looked at, or None if there is no anatomy.
-
-    The anatomy is found by the network on an overview of a few slices, a body by its grey values.
-    """
-    if preprocessing.locate == "body":
-        runner.report(0.05, "Finding the body")
-        return preprocessing.box_around_body(stack)
-    overview = preprocessing.overview(stack)
-    count = overview.slices(stack)
-    chosen = np.unique(np.linspace(0, count - 1, OVERVIEW_SLICES + 2).round().astype(int))
-    chosen = chosen[1:-1] if len(chosen) > OVERVIEW_SLICES else chosen
-    seen = preprocessing.slices(stack, overview, runner.network.config.in_channels, chosen)
-    center = find_anatomy(runner.probabilities(seen, "Finding the anatomy", 0.05, 0.25), overview)
-    return None if center is None else preprocessing.box_around(center)
-
-
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """Labels (k, j, i) uint8 on the Volume's grid, and how sure the network is; None where it saw no anatomy."""
@@ -278,7 +243,7 @@ def predict(runner: Runner, preprocessing: Preprocessing, volume: Volume, task: 
 def predict_with_confidence(runner: Runner, preprocessing: Preprocessing, volume: Volume, task: Task) -> Prediction:
     """As `predict`, with what the same probabilities say of how sure the network is."""
     stack = preprocessing.stack(volume)
-    box = locate(runner, preprocessing, stack)
+    box = find_box(runner, preprocessing, stack)
     if box is None:
         return Prediction(np.zeros(volume.shape, np.uint8))
     count, window = box.slices(stack), preprocessing.window_in(stack, box)
