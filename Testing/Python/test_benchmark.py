@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import ClassVar
 
@@ -120,7 +121,7 @@ def test_nnunet_stands_for_both_configurations_with_and_without_mirroring(monkey
 
 
 def test_a_tool_that_fails_stops_no_other(monkeypatch, volume):
-    figures = {"warm_s": 1.0, "macs": 1e9, "bytes": 1e6, "precision": "float32"}
+    figures = {"warm_runs_s": [1.0], "peak_memory_bytes": 1, "macs": 1e9, "bytes": 1e6, "precision": "float32"}
 
     def measured(_folder, _setting, tool):
         if tool == "monai-unet":
@@ -138,6 +139,27 @@ def test_a_tool_that_fails_stops_no_other(monkeypatch, volume):
     monkeypatch.setattr("dinsegment.benchmark.run._measure", lambda *_: measured(0, 0, "monai-unet"))
     with pytest.raises(WorkerError, match="ended by the system"):
         run_benchmark(volume, SETTING, [OWN])
+
+
+def test_rounds_measure_all_tools_in_turns_and_their_medians_count(monkeypatch, volume):
+    order, warm = [], {OWN: iter([[1.0, 1.2], [1.1, 9.0]]), "monai-unet": iter([[5.0, 5.0], [4.0, 40.0]])}
+    cold = iter([2.0, 10.0, 4.0, 20.0])
+    figures = {"peak_memory_bytes": 1, "macs": 1e9, "bytes": 1e6, "precision": "float32"}
+
+    def measured(_folder, _setting, tool):
+        order.append(tool)
+        return {**figures, "title": tool, "cold_s": next(cold), "warm_runs_s": next(warm[tool])}
+
+    class Machine:
+        content: ClassVar = {"macs_per_s": {"float32": 1e11}, "bytes_per_s": 1e10}
+
+    monkeypatch.setattr("dinsegment.benchmark.run._measure", measured)
+    monkeypatch.setattr("dinsegment.benchmark.run.start", lambda *_: Machine)
+    tools = run_benchmark(volume, replace(SETTING, rounds=2), [OWN, "monai-unet"])["tools"]
+    assert order == [OWN, "monai-unet"] * 2
+    assert (tools[OWN]["warm_s"], tools[OWN]["cold_s"]) == (pytest.approx(1.15), 3.0)
+    assert (tools["monai-unet"]["warm_s"], tools["monai-unet"]["cold_s"]) == (5.0, 15.0)
+    assert tools["monai-unet"]["times_own_warm"] == pytest.approx(5.0 / 1.15)
 
 
 def test_the_limit_is_what_takes_longer_computing_or_copying():

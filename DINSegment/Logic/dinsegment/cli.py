@@ -532,7 +532,11 @@ def benchmark(
     ] = None,
     model: ModelName = None,
     cores: Annotated[int | None, typer.Option("--cores", min=1, help="Of the CPU; all by default.")] = None,
-    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Warm runs; their median counts.")] = 3,
+    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Warm runs of a process; their median counts.")] = 3,
+    rounds: Annotated[
+        int,
+        typer.Option("--rounds", min=1, help="Times that every tool is measured, in turns."),
+    ] = 1,
     limit: Annotated[
         float, typer.Option("--limit", min=1.0, metavar="SECONDS", help="Longer runs are estimated from a part.")
     ] = 600.0,
@@ -571,7 +575,7 @@ def benchmark(
     for path in (json, png, history):
         if path is not None:
             ensure_writable_folder(path.parent)
-    setting = Setting(task, str(choose_device(device)), cores or there, model, repeat, limit)
+    setting = Setting(task, str(choose_device(device)), cores or there, model, repeat, limit, rounds)
     volume = data.phantom() if image is None else read_volume(image)
     check_voxels(volume)
     with _progress() as bar:

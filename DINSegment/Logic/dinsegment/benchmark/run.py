@@ -1,4 +1,4 @@
-"""A benchmark: every tool in a fresh process of its own, one after the other, on the same volume, device and cores."""
+"""A benchmark: every tool in fresh processes of its own, in turns, on the same volume, device and cores."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from dinsegment import __version__
@@ -50,24 +51,31 @@ def run_benchmark(
         DINSegmentError: DINSegment itself failed.
     """
     report = progress or (lambda _fraction, _text: None)
-    steps = 1 + len(tools) + growth
+    steps = 1 + setting.rounds * len(tools) + growth
     with tempfile.TemporaryDirectory(prefix="dinsegment-") as name:
         folder = Path(name)
         write_job(folder, setting, volume)
         report(0.0, "Measuring the machine")
         machine = start(folder, setting, "machine").content
         slices = len(SliceStack.in_plane(volume, get_task(setting.task).plane).array)
-        results = {}
-        for n, tool in enumerate(tools):
+        rounds: dict[str, list[dict[str, Any]]] = {tool: [] for tool in tools}
+        failed: dict[str, str] = {}
+        for n, tool in enumerate(tool for _ in range(setting.rounds) for tool in tools):
+            if tool in failed:
+                continue
             report((1 + n) / steps, f"Measuring {TOOLS[tool].title}")
             try:
-                result = _measure(folder, setting, tool)
+                rounds[tool].append(_measure(folder, setting, tool))
             except WorkerError as error:
                 if tool == OWN:
                     raise
-                results[tool] = {"title": TOOLS[tool].title, "error": str(error)}
+                failed[tool] = str(error)
+        results: dict[str, Any] = {}
+        for tool in tools:
+            if tool in failed:
+                results[tool] = {"title": TOOLS[tool].title, "error": failed[tool]}
             else:
-                results[tool] = rate(result, machine, slices, results.get(OWN))
+                results[tool] = rate(together(rounds[tool]), machine, slices, results.get(OWN))
         content = {
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "version": __version__,
@@ -77,7 +85,7 @@ def run_benchmark(
             "tools": results,
         }
         if growth:
-            report((1 + len(tools)) / steps, "Measuring how DINSegment's time grows")
+            report((steps - 1) / steps, "Measuring how DINSegment's time grows")
             content["growth"] = start(folder, setting, "growth").content
     report(1.0, "Done")
     return content
@@ -90,6 +98,18 @@ def _measure(folder: Path, setting: Setting, tool: str) -> dict[str, Any]:
     estimated = job.events["first"][1]["estimated_s"]
     cold = job.events["first"][0] if estimated is None else job.events["loaded"][0] + estimated
     return {"title": TOOLS[tool].title, "cold_s": cold, **job.content}
+
+
+def together(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A tool's figures of all rounds: the medians of its seconds, its largest memory; the last round's of all else."""
+    warm = [seconds for result in rounds for seconds in result["warm_runs_s"]]
+    return {
+        **rounds[-1],
+        "cold_s": median(result["cold_s"] for result in rounds),
+        "warm_s": median(warm),
+        "warm_runs_s": warm,
+        "peak_memory_bytes": max(result["peak_memory_bytes"] for result in rounds),
+    }
 
 
 def rate(result: dict[str, Any], machine: dict[str, Any], slices: int, own: dict[str, Any] | None) -> dict[str, Any]:

@@ -27,8 +27,9 @@ class Setting:
         device: `cpu`, `cuda` or `cuda:N`.
         model: DINSegment's; None for the task's first.
         cores: Of the CPU.
-        repeat: Warm runs.
+        repeat: Warm runs in a process.
         limit: Seconds; what would run longer is estimated from a part of it.
+        rounds: How often every tool is measured, each time in a process of its own.
     """
 
     task: str
@@ -37,6 +38,7 @@ class Setting:
     model: str | None = None
     repeat: int = 3
     limit: float = 600.0
+    rounds: int = 1
 
 
 class Tool(Protocol):
