@@ -532,7 +532,7 @@ def benchmark(
     ] = None,
     model: ModelName = None,
     cores: Annotated[int | None, typer.Option("--cores", min=1, help="Of the CPU; all by default.")] = None,
-    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Warm runs of a process; their median counts.")] = 3,
+    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Warm runs at the least; their median counts.")] = 3,
     rounds: Annotated[
         int,
         typer.Option("--rounds", min=1, help="Times that every tool is measured, in turns."),

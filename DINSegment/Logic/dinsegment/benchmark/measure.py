@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -16,6 +16,10 @@ from dinsegment.benchmark.passes import Enough, Passes
 from dinsegment.benchmark.tools import Setting, TiledTool, Tool, load_tool
 from dinsegment.errors import WorkerError
 from dinsegment.volume import Volume
+
+
+WARM_SECONDS = 4.0
+"""A quick tool runs for so long, however often that is: what else a machine does comes and goes within seconds."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def measure_tool(
     first = run_once(tool, volume, setting.limit, device)
     send("first", estimated_s=first.seconds if first.estimate else None)
     warm = [run_once(tool, volume, setting.limit, device)]
-    while len(warm) < setting.repeat and not warm[-1].estimate and sum(r.seconds for r in warm) < setting.limit:
+    while not warm[-1].estimate and not _enough(warm, setting):
         warm.append(run_once(tool, volume, setting.limit, device))
     peaks = peak_memory(), torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
@@ -101,6 +105,11 @@ def measure_tool(
         "peak_gpu_bytes": peaks[1],
         "energy_j": None if estimate else measure_energy(lambda: tool.run(volume), device),
     }
+
+
+def _enough(warm: Sequence[Run], setting: Setting) -> bool:
+    seconds = sum(run.seconds for run in warm)
+    return seconds >= setting.limit or (len(warm) >= setting.repeat and seconds >= WARM_SECONDS)
 
 
 def run_once(tool: Tool, volume: Volume, limit: float, device: torch.device) -> Run:

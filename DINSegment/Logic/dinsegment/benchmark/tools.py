@@ -27,7 +27,7 @@ class Setting:
         device: `cpu`, `cuda` or `cuda:N`.
         model: DINSegment's; None for the task's first.
         cores: Of the CPU.
-        repeat: Warm runs in a process.
+        repeat: Warm runs in a process, at the least.
         limit: Seconds; what would run longer is estimated from a part of it.
         rounds: How often every tool is measured, each time in a process of its own.
     """
