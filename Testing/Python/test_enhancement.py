@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from math import comb, log, sqrt
 
 import numpy as np
@@ -12,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dinsegment import enhancement, parallel
 from dinsegment.enhancement import (
     FLOOR,
     LIMIT,
@@ -198,36 +195,6 @@ def test_a_batch_is_its_slices_each_by_itself(xp):
     assert together.shape == v.shape
     for b, k in np.ndindex(2, 3):
         np.testing.assert_allclose(together[b, k], one(v[b, k]), atol=1e-12)
-
-
-def test_threads_change_nothing(monkeypatch):
-    """Of more slices than a part has."""
-    v = np.random.default_rng(5).uniform(-0.95, 0.95, (9, 300, 310)).astype(np.float32)
-    threads = set()
-
-    def enhance_slices(*arguments):
-        threads.add(threading.get_ident())
-        time.sleep(0.01)  # or one thread might be done with all before the others begin
-        enhance_part(*arguments)
-
-    enhance_part = enhancement._enhance_slices
-    monkeypatch.setattr(enhancement, "_enhance_slices", enhance_slices)
-    results = []
-    for cores in (1, 3):
-        threads.clear()
-        monkeypatch.setattr(parallel, "available_cores", lambda cores=cores: cores)
-        results.append(fuzzy_enhance(v))
-        assert len(threads) == cores
-    np.testing.assert_array_equal(*results)
-
-
-def test_an_error_in_a_thread_is_raised():
-    def work(part):
-        if part == 2:
-            raise MemoryError("no room")
-
-    with pytest.raises(MemoryError, match="no room"):
-        parallel.for_each(work, range(4))
 
 
 @pytest.mark.parametrize("shape", [(1, 9), (9, 1), (1, 1), (2, 9), (9, 2), (2, 2), (7, 5), (128, 3)])

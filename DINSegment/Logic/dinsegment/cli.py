@@ -553,6 +553,7 @@ def benchmark(
     ] = None,
 ) -> None:
     """Measure seconds, memory and energy of a segmentation, beside other tools and the limits of this machine."""
+    from dinsegment.benchmark.cores import available_cores
     from dinsegment.benchmark.data import benchmark_data
     from dinsegment.benchmark.report import append_history, make_table, notes, title
     from dinsegment.benchmark.run import run_benchmark
@@ -560,7 +561,6 @@ def benchmark(
     from dinsegment.files import atomic_path, ensure_writable_folder
     from dinsegment.images import read_volume
     from dinsegment.inference import choose_device
-    from dinsegment.parallel import available_cores
     from dinsegment.results import write_json
     from dinsegment.volume import check_voxels
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 from dinsegment.enhancement import Enhancement, from_unit_interval, to_unit_interval
-from dinsegment.parallel import for_each
 from dinsegment.slices import SliceStack
 from dinsegment.volume import Volume
 
@@ -42,7 +41,7 @@ def enhanced_volume(
     window: tuple[float, float] | None = None,
     stack: SliceStack | None = None,
 ) -> Volume:
-    """The enhanced image on the same grid. A slice a core at a time: little more than the result is held in memory.
+    """The enhanced image on the same grid. Slice by slice, so that no more than the result is held in memory.
 
     An image of whole numbers (int16), such as a CT, is enhanced to whole numbers, which take half the memory and far
     less of a file; unless its window has so few of them that one would see the steps.
@@ -58,11 +57,7 @@ def enhanced_volume(
     stack = stack or SliceStack.of(volume)
     whole = volume.array.dtype == np.int16 and window[1] - window[0] >= FINE
     enhanced = np.empty(volume.shape, np.int16 if whole else np.float32)
-    target = stack.like(enhanced).array
-
-    def enhance(k: int) -> None:
+    for k, target in enumerate(stack.like(enhanced).array):
         made = enhanced_slices(stack.array[k : k + 1], window, enhancement)[0]
-        target[k] = np.rint(made, out=made) if whole else made
-
-    for_each(enhance, range(len(target)))
+        target[...] = np.rint(made, out=made) if whole else made
     return volume.with_array(enhanced, name=f"{volume.name} fuzzy-enhanced")

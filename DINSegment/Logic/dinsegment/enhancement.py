@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from dinsegment.errors import InputError
-from dinsegment.parallel import for_each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,17 +81,9 @@ def fuzzy_enhance(v: Array, m: int = 2, n: int = 2, gamma: float = 1.0, floor: f
     enhanced = np.empty(slices.shape, v.dtype) if xp is np else slices.new_empty(slices.shape)
     on_cpu = xp is np or v.device.type == "cpu"
     step = max(1, BLOCK // prod(v.shape[-2:])) if on_cpu else max(1, len(slices))
-
-    def enhance(start: int) -> None:
+    for start in range(0, len(slices), step):
         part = slice(start, start + step)
         _enhance_slices(xp, slices[part], q, p, floor, enhanced[part])
-
-    starts = range(0, len(slices), step)
-    if xp is np:
-        for_each(enhance, starts)
-    else:  # has threads of its own
-        for start in starts:
-            enhance(start)
     return enhanced.reshape(v.shape)
 
 

@@ -1,8 +1,13 @@
-"""How a process is kept on some cores of the CPU."""
+"""How many cores of the CPU there are, and how a process is kept on some of them."""
 
 from __future__ import annotations
 
 import os
+
+
+def available_cores() -> int:
+    """Cores of the CPU that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def use_cores(count: int) -> None:
