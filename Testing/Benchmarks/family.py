@@ -16,6 +16,7 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from dinsegment import anatomy
 from dinsegment.inference import MAX_BATCH, Runner, autocast_dtype, choose_device, for_inference, predict
 from dinsegment.network import build_network
 from dinsegment.phantom import heart_phantom
@@ -53,8 +54,9 @@ def seconds(work, device: torch.device, repeat: int) -> float:
 
 def measure(recipe: Recipe, device: torch.device, repeat: int) -> str:
     torch.manual_seed(0)
-    network = for_inference(build_network(recipe.network)).to(device)
-    parameters = sum(p.numel() for p in network.parameters()) / 1e6
+    trained = build_network(recipe.network)
+    parameters = sum(p.numel() for p in trained.parameters()) / 1e6
+    network = for_inference(trained).to(device)
     box, channels = recipe.preprocessing.box, recipe.network.in_channels
     one = torch.rand(1, channels, *box, device=device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -62,6 +64,7 @@ def measure(recipe: Recipe, device: torch.device, repeat: int) -> str:
     macs = counter.get_total_flops() / 2e9
     volume = heart_phantom(slices=10).volume
     runner = Runner(network, device)
+    anatomy.SURE = 0.0  # random weights are sure of nothing and would look at all slices
     whole = seconds(lambda: predict(runner, recipe.preprocessing, volume, recipe.task), device, repeat)
     batch = MAX_BATCH[device.type]
     many = torch.rand(batch, channels, *box, device=device).to(memory_format=torch.channels_last)

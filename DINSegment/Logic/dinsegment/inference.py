@@ -19,6 +19,7 @@ from dinsegment.anatomy import find_box
 from dinsegment.confidence import Confidence, Evidence
 from dinsegment.display import enhanced_volume
 from dinsegment.errors import Cancelled, InputError
+from dinsegment.heap import keep_freed_memory
 from dinsegment.network import DIN, Comparator, rewrite
 from dinsegment.postprocessing import postprocess
 from dinsegment.preprocessing import Preprocessing, Slices, View
@@ -102,6 +103,8 @@ class Runner:
         self._cancelled = cancelled or (lambda: False)
 
     def _use(self, device: torch.device) -> None:
+        if device.type == "cpu":
+            keep_freed_memory()
         self.device, self.network = device, lowered(self._given, device)
         self._layers = [m for m in self.network.modules() if not any(m.children())]
         self._batch = MAX_BATCH[device.type]
