@@ -82,7 +82,7 @@ def heart_pictures(host, panel, folder, target):
     write(panel_picture(host, panel, folder), target / "1-ready.png")
 
     panel.ui.segmentHeartButton.click()
-    host.wait_until(lambda: panel.controller.fraction > 0.3, 300)
+    host.wait_until(lambda: panel.controller.fraction > 0.2, 300)
     write(panel_picture(host, panel, folder), target / "2-running.png")
     finish(host, panel)
     write(both_pictures(host, panel, folder), target / "3-result.png")
