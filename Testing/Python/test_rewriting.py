@@ -34,6 +34,7 @@ KINDS = {
     "two levels": replace(TINY, difm_levels=2),
     "concatenation above two levels": replace(TINY, difm_levels=2, levels_without_difm="concatenation"),
     "one direction": replace(TINY, attention="enhanced-to-image"),
+    "the other direction": replace(TINY, attention="image-to-enhanced"),
     "no merging": replace(TINY, merging=False),
     "concatenation": replace(TINY, fusion="concatenation"),
     "images as channels": replace(TINY, fusion="input"),
