@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +11,6 @@ import SimpleITK as sitk
 from dicom_cases import SERIES, Series, headers, write_series
 from pydicom import dcmread
 
-from dinsegment import cli
 from dinsegment.dicom_seg_read import read_dicom_seg
 from dinsegment.fingerprint import fingerprints
 from dinsegment.images import read_volume, read_volumes, write_segmentation, write_volume
@@ -29,21 +27,14 @@ BOTH = ["measurements.dcm", "segmentation.dcm"]
 
 
 @pytest.fixture
-def export(monkeypatch, capsys):
+def export(run):
     """Runs `dinsegment export`; gives its exit code and what it printed, errors included."""
 
-    def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["dinsegment", "export", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "400")
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out + printed.err
+    def export(*arguments: object) -> tuple[int, str]:
+        code, printed, errors = run("export", *arguments)
+        return code, printed + errors
 
-    return run
+    return export
 
 
 def segmentation_of(volume, seed=0, task=HEART):
