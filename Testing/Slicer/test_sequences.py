@@ -16,6 +16,7 @@ from dinsegment.phantom import cine_phantom
 from dinsegment.tasks import HEART
 from dinsegment.volume import Volume
 from dinsegment_slicer import nodes, sequences
+from dinsegment_slicer.logic import DINSegmentLogic
 from dinsegment_slicer.measure import function_of, measure_phases, update_measurement_table, update_volume_plot
 from dinsegment_slicer.sequences import (
     add_sequences_to_scene,
@@ -307,6 +308,39 @@ class TestPhaseImages:
         browserNode.GetProxyNode(sequenceNode).SetAndObserveTransformNodeID(mrml.add_warp(scene).GetID())
         with pytest.raises(InputError, match=r"'Cine SAX'.*non-linear.*harden"):
             phase_images(sequenceNode)
+
+
+class TestSingleSlices:
+    """What Slicer makes of a cine that its DICOM reader "Image sequence" loads."""
+
+    def test_frames_of_a_stack_are_refused_with_what_to_do(self, scene, application, cine):
+        node = mrml.add_image_sequence(scene, cine)
+        assert node.GetNumberOfDataNodes() == 12
+        with pytest.raises(
+            InputError, match=r"'301: MR cine_sax', 12 of 12 frames are single slices.*'Advanced'.*'MultiVolume'"
+        ):
+            phase_images(node)
+
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    def test_a_cine_of_one_slice_is_refused(self, scene, cine, axis):
+        node = add_sequence(scene, [replace(v, array=v.array.take([2], axis)) for v in cine])
+        with pytest.raises(InputError, match="'Cine SAX' shows one slice only"):
+            phase_images(node)
+
+    def test_one_frame_among_volumes_is_refused(self, scene, cine):
+        with pytest.raises(InputError, match="'Cine SAX', 1 of 3 frames are single slices"):
+            phase_images(add_sequence(scene, [*cine[:2], replace(cine[2], array=cine[2].array[:1])]))
+
+    def test_two_slices_are_a_volume(self, scene, cine):
+        images = phase_images(add_sequence(scene, [replace(v, array=v.array[:2]) for v in cine]))
+        assert [image.array.shape[0] for image in images] == [2, 2, 2]
+
+    def test_nothing_is_computed_or_added(self, scene, application, cine):
+        node = mrml.add_image_sequence(scene, cine)
+        worker, before = mrml.InProcess(), mrml.scene_state(scene)
+        with pytest.raises(InputError, match="frames are single slices"):
+            DINSegmentLogic(worker).segment(node, HEART)
+        assert worker.jobs == [] and mrml.scene_state(scene) == before
 
 
 class TestTimes:

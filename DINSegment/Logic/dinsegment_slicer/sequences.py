@@ -106,9 +106,10 @@ def phase_images(sequenceNode: slicer.vtkMRMLSequenceNode) -> list[JobImage]:
         modality is that of the phases, and the names are that of the cine with the number of the phase.
 
     Raises:
-        InputError: As `phases`, or the proxy has a non-linear parent transform.
+        InputError: As `phases`, a phase is a single slice, or the proxy has a non-linear parent transform.
     """
     images = [image_of(node) for node in phases(sequenceNode)]
+    _check_stacks(sequenceNode, images)
     names = phase_names(_name(sequenceNode), len(images))
     images = [replace(image, name=name) for image, name in zip(images, names, strict=True)]
     proxyNode = proxy_of(sequenceNode)
@@ -244,6 +245,28 @@ def _problem(node: slicer.vtkMRMLNode | None, first: slicer.vtkMRMLNode | None) 
     if voxels is None or voxels.GetNumberOfTuples() == 0:
         return _("Phase {number} of the sequence '{name}' holds no image: load it again, or choose another sequence.")
     return None
+
+
+def _check_stacks(sequenceNode: slicer.vtkMRMLSequenceNode, images: Sequence[JobImage]) -> None:
+    """Raises InputError where a phase is one slice: no task can measure a volume in it.
+
+    Slicer's DICOM reader "Image sequence" makes such frames of a cine, one for each slice of each phase; they are told
+    from a cine of one slice by their places.
+    """
+    single = [image for image in images if 1 in image.array.shape]
+    places = {tuple(np.round(image.ijk_to_ras, 3).ravel()) for image in single}
+    if not single:
+        return
+    if len(places) == 1 and len(single) == len(images):
+        text = _("The sequence '{name}' shows one slice only, which has no volume: choose a cine of several slices.")
+    else:
+        text = _(
+            "In the sequence '{name}', {count} of {total} frames are single slices, where each phase should be a volume. "
+            "Load it in another way: in the module DICOM check 'Advanced', click 'Examine', check the line '... frames "
+            "Volume Sequence' (reader 'MultiVolume') instead of the one with the reader 'Image sequence', and click "
+            "'Load'."
+        )
+    raise InputError(text.format(name=sequenceNode.GetName(), count=len(single), total=len(images)))
 
 
 def _checked_phases(
