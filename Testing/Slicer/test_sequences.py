@@ -26,6 +26,7 @@ from dinsegment_slicer.sequences import (
     phases,
     proxy_of,
     select_phase,
+    selected_phase,
     sequence_of,
     times_ms,
 )
@@ -500,6 +501,60 @@ class TestBrowser:
         assert again.browserNode is result.browserNode
         assert np.array_equal(slicer.util.arrayFromVolume(again.enhancedNode), expected.enhanced.array)
         assert np.array_equal(labels_of(again.segmentationNode, expected.labels.shape), expected.labels)
+
+
+class TestNoSelection:
+    """A browser has none when a sequence was just added to it, as Slicer's DICOM readers do."""
+
+    @pytest.fixture
+    def sequenceNode(self, scene, application, cine):
+        """Without an index value of 0, which is what Slicer takes for the missing one."""
+        return add_sequence(scene, cine, unit="", values=["1", "2", "3"])
+
+    def test_no_phase_is_added(self, browserNode, sequenceNode):
+        assert browserNode.GetSelectedItemNumber() == -1
+        result = add_sequences_to_scene(sequenceNode, segmented(sequenceNode))
+        for node in (result.segmentationSequenceNode, result.enhancedSequenceNode):
+            assert index_of(node) == index_of(sequenceNode)
+        assert browserNode.GetSelectedItemNumber() == 0
+        expected = result.segmentations[0].labels
+        assert np.array_equal(labels_of(result.segmentationNode, expected.shape), expected)
+
+    def test_nor_where_it_is_lost_later(self, browserNode, sequenceNode):
+        result = add_sequences_to_scene(sequenceNode, segmented(sequenceNode))
+        for index in (2, -1, 1):
+            browserNode.SetSelectedItemNumber(index)
+        for node in (result.segmentationSequenceNode, result.enhancedSequenceNode):
+            assert index_of(node) == index_of(sequenceNode)
+        expected = result.segmentations[1].labels
+        assert np.array_equal(labels_of(result.segmentationNode, expected.shape), expected)
+
+    def test_nor_by_a_master_with_other_phases(self, scene, cine, sequenceNode):
+        flow = add_sequence(scene, [*cine, cine[0]], "Flow", unit="", values=["0.5", "1", "2", "7"])
+        browserNode = add_browser(scene, flow, sequenceNode)
+        result = add_sequences_to_scene(sequenceNode, segmented(sequenceNode))
+        for index in (0, 1, 2, 3, 1):
+            select_phase(browserNode, index)
+            assert index_of(result.segmentationSequenceNode) == index_of(sequenceNode)
+            assert index_of(result.enhancedSequenceNode) == index_of(sequenceNode)
+        expected = result.segmentations[0].labels
+        assert np.array_equal(labels_of(result.segmentationNode, expected.shape), expected)
+
+    def test_the_selected_phase(self, scene, cine, browserNode, sequenceNode):
+        assert browserNode.GetSelectedItemNumber() == -1
+        assert selected_phase(sequenceNode) == 0
+        select_phase(browserNode, 2)
+        assert selected_phase(sequenceNode) == 2
+        assert selected_phase(add_sequence(scene, cine)) == 0
+
+    def test_the_selected_phase_of_another_master(self, scene, cine, sequenceNode):
+        flow = add_sequence(scene, [*cine, cine[0]], "Flow", unit="", values=["0.5", "1", "2", "7"])
+        browserNode = add_browser(scene, flow, sequenceNode)
+        found = []
+        for index in range(4):
+            select_phase(browserNode, index)
+            found.append(selected_phase(sequenceNode))
+        assert found == [0, 0, 1, 2]
 
 
 class TestProxies:

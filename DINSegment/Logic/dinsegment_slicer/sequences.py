@@ -190,6 +190,9 @@ def add_sequences_to_scene(
                 # A browser that plays or records neither keeps what is edited nor shows what is selected.
                 browserNode.SetPlaybackActive(False)
                 browserNode.SetRecordingActive(False)
+                if not _has_selection(browserNode):
+                    # Slicer would show, and add to sequences that keep changes, a phase with the index value 0.
+                    browserNode.SetSelectedItemNumber(0)
                 proxyNode = _image_proxy(browserNode, sequenceNode)
                 enhancedNode = _add_proxy(browserNode, enhancedSequence, saveChanges=True)
                 window = segmentations[0].task.grey_window
@@ -208,6 +211,12 @@ def add_sequences_to_scene(
                 enhancedNode=enhancedNode,
                 segmentations=tuple(segmentations),
             )
+
+
+def selected_phase(sequenceNode: slicer.vtkMRMLSequenceNode) -> int:
+    """The phase of a sequence that its browser shows, counted from 0; the first one where none is selected."""
+    browserNode = browser_of(sequenceNode)
+    return _selected(browserNode, sequenceNode) if browserNode is not None else 0
 
 
 def select_phase(browserNode: slicer.vtkMRMLSequenceBrowserNode, index: int) -> None:
@@ -261,10 +270,10 @@ def _check_stacks(sequenceNode: slicer.vtkMRMLSequenceNode, images: Sequence[Job
         text = _("The sequence '{name}' shows one slice only, which has no volume: choose a cine of several slices.")
     else:
         text = _(
-            "In the sequence '{name}', {count} of {total} frames are single slices, where each phase should be a volume. "
-            "Load it in another way: in the module DICOM check 'Advanced', click 'Examine', check the line '... frames "
-            "Volume Sequence' (reader 'MultiVolume') instead of the one with the reader 'Image sequence', and click "
-            "'Load'."
+            "In the sequence '{name}', {count} of {total} frames are single slices, where each phase should be a "
+            "volume. Load it in another way: in the module DICOM check 'Advanced', click 'Examine', check the line "
+            "'... frames Volume Sequence' (reader 'MultiVolume') instead of the one with the reader 'Image sequence', "
+            "and click 'Load'."
         )
     raise InputError(text.format(name=sequenceNode.GetName(), count=len(single), total=len(images)))
 
@@ -403,7 +412,9 @@ def _add_proxy(
     """
     browserNode.AddSynchronizedSequenceNodeID(sequenceNode.GetID())
     browserNode.SetSaveChanges(sequenceNode, saveChanges)
-    dataNode = _selected(browserNode, sequenceNode)
+    # By default Slicer invents the phases that a sequence lacks, as soon as they are selected.
+    browserNode.SetMissingItemMode(sequenceNode, browserNode.MissingItemSetToDefault)
+    dataNode = sequenceNode.GetNthDataNode(_selected(browserNode, sequenceNode))
     node = sequenceNode.GetScene().AddNewNodeByClass(dataNode.GetClassName(), sequenceNode.GetName())
     node.CopyContent(dataNode, not saveChanges)
     node.CreateDefaultDisplayNodes()
@@ -412,12 +423,13 @@ def _add_proxy(
     return node
 
 
-def _selected(
-    browserNode: slicer.vtkMRMLSequenceBrowserNode, sequenceNode: slicer.vtkMRMLSequenceNode
-) -> slicer.vtkMRMLNode:
-    """The data node of the phase that the browser shows; the first one while it shows none."""
-    index = browserNode.GetSelectedItemNumber()
-    if not 0 <= index < browserNode.GetNumberOfItems():
-        return sequenceNode.GetNthDataNode(0)
-    value = browserNode.GetMasterSequenceNode().GetNthIndexValue(index)
-    return sequenceNode.GetDataNodeAtValue(value, False) or sequenceNode.GetNthDataNode(0)
+def _selected(browserNode: slicer.vtkMRMLSequenceBrowserNode, sequenceNode: slicer.vtkMRMLSequenceNode) -> int:
+    if not _has_selection(browserNode):
+        return 0
+    value = browserNode.GetMasterSequenceNode().GetNthIndexValue(browserNode.GetSelectedItemNumber())
+    return max(0, sequenceNode.GetItemNumberFromIndexValue(value, False))
+
+
+def _has_selection(browserNode: slicer.vtkMRMLSequenceBrowserNode) -> bool:
+    """Whether a browser shows a phase: one to which a sequence was just added does not, nor does an empty one."""
+    return 0 <= browserNode.GetSelectedItemNumber() < browserNode.GetNumberOfItems()
