@@ -193,6 +193,7 @@ def test_a_real_process_talks_while_the_loop_runs(host):
     said, codes = [], []
     process.readyReadStandardOutput.connect(lambda: said.append(process.readAllStandardOutput().data()))
     process.finished.connect(lambda *arguments: codes.append(arguments))
+    host.pump(0)  # The application sets sys.executable from its event loop.
     process.start(sys.executable, ["-c", "print(input()); raise SystemExit(3)"])
     process.write(b"hello\n")
     host.wait_until(lambda: codes, 20)

@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QApplication, QMainWindow, QWidget
 from host.layout import qSlicerLayoutManager
 from host.modules import qSlicerModuleManager
 from host.proxies import api, register_stand_in
+from host.python_slicer import PythonSlicer
 
 VERSION = (5, 12)
 
@@ -69,6 +70,7 @@ class qSlicerApplication(QApplication):
         self.setApplicationVersion("{}.{}.3".format(*VERSION))
         self.setQuitOnLastWindowClosed(False)
         QSettings.setDefaultFormat(QSettings.IniFormat)
+        self.python_slicer = PythonSlicer()
         self._folder: tempfile.TemporaryDirectory | None = None
         self._layout_manager: qSlicerLayoutManager | None = None
         self._logic: slicer.vtkSlicerApplicationLogic | None = None
@@ -91,9 +93,11 @@ class qSlicerApplication(QApplication):
         self._logic.SetMRMLScene(scene)
         self._layout_manager = qSlicerLayoutManager(scene, self._logic)
         self._opened.clear()
+        self.python_slicer.begin()
         self.mrmlSceneChanged.emit(scene)
 
     def close_scene(self) -> None:
+        self.python_slicer.end()
         self._layout_manager.close()
         self._layout_manager = None
         self._logic.SetMRMLScene(None)
@@ -157,7 +161,12 @@ class qSlicerApplication(QApplication):
     def _documentation(self) -> str:
         return "documentation/"
 
+    def applicationFilePath(self) -> str:
+        return str(self.python_slicer.application)
+
     temporaryPath = Property(str, _temporary_path)
+    slicerHome = Property(str, lambda self: str(self.python_slicer.home))
+    launcherExecutableFilePath = Property(str, lambda self: str(self.python_slicer.launcher))
     documentationBaseUrl = Property(str, _documentation)
     majorVersion = Property(int, lambda self: VERSION[0])
     minorVersion = Property(int, lambda self: VERSION[1])

@@ -93,6 +93,7 @@ class Host:
         # VTK and Qt hand what an observer or an overridden method raised to this hook.
         self._hook, sys.excepthook = sys.excepthook, lambda kind, error, trace: proxies.record(error)
         self.set_theme("light")
+        QTimer.singleShot(0, Host._application.python_slicer.handle_command_line_arguments)
 
     def __enter__(self) -> Host:
         return self
