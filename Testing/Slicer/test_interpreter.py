@@ -133,7 +133,6 @@ def test_after_a_normal_start_the_worker_starts():
             assert sys.executable == ""
             host.pump()
             assert Path(sys.executable).name == "PythonSlicer"
-            host.open_module("DINSegment")
             logic = sys.modules["DINSegment"].DINSegmentLogic()
             logic.worker.warm_up()
             import psutil
