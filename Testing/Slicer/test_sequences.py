@@ -21,6 +21,8 @@ from dinsegment_slicer.measure import function_of, measure_phases, update_measur
 from dinsegment_slicer.sequences import (
     add_sequences_to_scene,
     browser_of,
+    hidden_inputs,
+    is_enhanced,
     is_image_sequence,
     phase_images,
     phases,
@@ -229,6 +231,29 @@ class TestSequenceOf:
         empty = slicer.vtkMRMLLabelMapVolumeNode()
         node.SetDataNodeAtValue(empty, "0")
         assert sequence_of(add_browser(scene, node).GetProxyNode(node)) is None
+
+
+class TestInputs:
+    def test_neither_enhanced_images_nor_segmentations_are_offered(
+        self, scene, browserNode, proxyNode, sequenceNode, result
+    ):
+        hidden = {result.segmentationSequenceNode, result.enhancedSequenceNode, result.enhancedNode}
+        for index in (0, 2):
+            select_phase(browserNode, index)
+            assert {scene.GetNodeByID(i) for i in hidden_inputs(scene)} == hidden
+            assert is_enhanced(result.enhancedSequenceNode) and is_enhanced(result.enhancedNode)
+        assert all(map(is_enhanced, data_nodes(result.enhancedSequenceNode)))
+        assert not is_enhanced(sequenceNode) and not is_enhanced(proxyNode)
+
+    def test_in_the_scene_of_an_older_version(self, scene, result):
+        for node in (result.enhancedSequenceNode, result.enhancedNode, *data_nodes(result.enhancedSequenceNode)):
+            node.RemoveAttribute("DINSegment.Enhanced")
+        hidden = {result.segmentationSequenceNode, result.enhancedSequenceNode, result.enhancedNode}
+        assert {scene.GetNodeByID(i) for i in hidden_inputs(scene)} == hidden
+
+    def test_an_empty_sequence_may_be_filled_later(self, scene):
+        add_sequence(scene, [])
+        assert hidden_inputs(scene) == []
 
 
 class TestPhases:
@@ -617,7 +642,7 @@ class TestProxies:
 
     def test_a_second_run_has_names_of_its_own(self, browserNode, sequenceNode, result, segmentations):
         again = add_sequences_to_scene(sequenceNode, segmentations)
-        assert again.segmentationNode.GetName() not in ("", result.segmentationNode.GetName())
+        assert again.segmentationNode.GetName() == "Heart cine Heart (2)"
         assert len(synchronized(browserNode)) == 5
 
 

@@ -21,7 +21,7 @@ from dinsegment_slicer.edits import (
 )
 from dinsegment_slicer.findings import note_findings
 from dinsegment_slicer.i18n import tr as _
-from dinsegment_slicer.scene import place_beside, subject_hierarchy
+from dinsegment_slicer.scene import add_node, place_beside, subject_hierarchy, unique_name
 from dinsegment_slicer.segment_part import JobImage
 
 MODALITY_ATTRIBUTE = "DICOM.Modality"
@@ -29,6 +29,11 @@ MODALITY_ATTRIBUTE = "DICOM.Modality"
 
 ORIGINAL_ROLE = "DINSegment.Original"
 """Role of the node reference from an enhanced image to its original."""
+
+ENHANCED_ATTRIBUTE = "DINSegment.Enhanced"
+"""At enhanced images, and at sequences of them: what tells them from images that can be segmented."""
+
+ENHANCED_MARK = {ENHANCED_ATTRIBUTE: "1"}
 
 ENHANCED_SUFFIX = "fuzzy-enhanced"
 """Follows the name of the original in that of its enhanced image."""
@@ -144,7 +149,9 @@ def segmentation_node(
         DINSegmentError: Slicer did not take the labels.
     """
     check_same_grid(segmentation, volumeNode)
-    node = _add_node("vtkMRMLSegmentationNode", volumeNode, segmentation.task.title)
+    scene = volumeNode.GetScene()
+    name = unique_name(scene, f"{_name(volumeNode)} {segmentation.task.title}")
+    node = add_node(scene, "vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     fill_segmentation(node, segmentation, volumeNode, content)
     # After the import: Slicer resamples a label map that lies under another transform than the segmentation.
@@ -160,6 +167,7 @@ def fill_enhanced(
     image: vtk.vtkImageData | None = None,
 ) -> None:
     """Gives `node` the enhanced image, on the grid of `volumeNode`; neither needs a scene."""
+    node.SetAttribute(ENHANCED_ATTRIBUTE, ENHANCED_MARK[ENHANCED_ATTRIBUTE])
     # Not a clone: that would copy DICOM.instanceUIDs, and no DICOM instance holds these voxels.
     node.CopyOrientation(volumeNode)
     node.SetAndObserveImageData(image or made(grey_image(segmentation.enhanced.array)))
@@ -258,12 +266,6 @@ def check_same_grid(segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalar
         )
 
 
-def _add_node(className: str, volumeNode: slicer.vtkMRMLScalarVolumeNode, suffix: str) -> slicer.vtkMRMLDisplayableNode:
-    scene = volumeNode.GetScene()
-    # By class name, so that the defaults the user set for nodes of that class apply.
-    return scene.AddNewNodeByClass(className, scene.GenerateUniqueName(f"{_name(volumeNode)} {suffix}"))
-
-
 def lay_on(node: slicer.vtkMRMLDisplayableNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
     """Gives `node` the parent transform of `volumeNode`, whose changes it then follows, and its study."""
     node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
@@ -301,7 +303,9 @@ def _add_shown_like(
 
     It is displayed before it has any, or Slicer would look through all of them for a window that is not kept.
     """
-    node = _add_node("vtkMRMLScalarVolumeNode", volumeNode, ENHANCED_SUFFIX)
+    scene = volumeNode.GetScene()
+    name = unique_name(scene, f"{_name(volumeNode)} {ENHANCED_SUFFIX}")
+    node = add_node(scene, "vtkMRMLScalarVolumeNode", name, ENHANCED_MARK)
     node.CreateDefaultDisplayNodes()
     copy_display(volumeNode.GetDisplayNode(), node.GetDisplayNode(), window)
     lay_on(node, volumeNode)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import slicer
@@ -25,6 +25,31 @@ def restored_on_error(scene: slicer.vtkMRMLScene) -> Iterator[None]:
                 if node is not None:  # Else it went together with another.
                     remove_node(node)
         raise
+
+
+def add_node(
+    scene: slicer.vtkMRMLScene, className: str, name: str, attributes: Mapping[str, str] | None = None
+) -> slicer.vtkMRMLNode:
+    """A new node, with the defaults that the user set for its class.
+
+    Args:
+        scene: Where it is added.
+        className: Of the node.
+        name: Of the node.
+        attributes: It has them before the scene tells of it, so that selectors see what it is.
+    """
+    node = scene.CreateNodeByClass(className)
+    node.UnRegister(None)  # Python has a reference of its own.
+    node.SetName(name)
+    for attribute, value in (attributes or {}).items():
+        node.SetAttribute(attribute, value)
+    return scene.AddNode(node)
+
+
+def unique_name(scene: slicer.vtkMRMLScene, name: str) -> str:
+    """`name`, or "name (2)", "name (3)" and so on: the first that no node of the scene has."""
+    names = (name, *(f"{name} ({number})" for number in range(2, scene.GetNumberOfNodes() + 3)))
+    return next(n for n in names if scene.GetFirstNodeByName(n) is None)
 
 
 def subject_hierarchy(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLSubjectHierarchyNode | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -14,7 +14,10 @@ from dinsegment.files import phase_names
 from dinsegment.segmentation import Segmentation
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.nodes import (
+    ENHANCED_ATTRIBUTE,
+    ENHANCED_MARK,
     ENHANCED_SUFFIX,
+    ORIGINAL_ROLE,
     check_in_scene,
     check_same_grid,
     copy_display,
@@ -26,7 +29,7 @@ from dinsegment_slicer.nodes import (
     parent_to_world,
     refer_to_original,
 )
-from dinsegment_slicer.scene import restored_on_error
+from dinsegment_slicer.scene import add_node, restored_on_error, unique_name
 from dinsegment_slicer.segment_part import JobImage
 
 MILLISECONDS = dict.fromkeys(("s", "sec", "second", "seconds"), 1000.0) | dict.fromkeys(
@@ -58,6 +61,35 @@ def sequence_of(
             found.append((browserNode, sequenceNode))
     masters = [pair for pair in found if pair[0].GetMasterSequenceNode() is pair[1]]
     return next(iter(masters + found), None)
+
+
+def is_enhanced(node: slicer.vtkMRMLNode | None) -> bool:
+    """Whether a volume, or a sequence of volumes, holds enhanced images, which are not to be segmented themselves.
+
+    Scenes of older versions tell it of the volume alone, while its original is there.
+    """
+    if node is None:
+        return False
+    if node.GetAttribute(ENHANCED_ATTRIBUTE) or node.GetNodeReferenceID(ORIGINAL_ROLE):
+        return True
+    if node.IsA("vtkMRMLSequenceNode"):
+        proxyNode = proxy_of(node)
+        return proxyNode is not None and is_enhanced(proxyNode)
+    return False
+
+
+def hidden_inputs(scene: slicer.vtkMRMLScene) -> list[str]:
+    """IDs of the volumes and sequences that are no input: enhanced images, sequences of anything but grey images.
+
+    Args:
+        scene: Any scene.
+
+    Returns:
+        What a node selector takes as `sortFilterProxyModel().hiddenNodeIDs`, in the order of the scene. A sequence
+        that is still empty is not among them.
+    """
+    nodes = [scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes())]
+    return [node.GetID() for node in nodes if _is_other_sequence(node) or (_is_volume_like(node) and is_enhanced(node))]
 
 
 def browser_of(sequenceNode: slicer.vtkMRMLSequenceNode) -> slicer.vtkMRMLSequenceBrowserNode | None:
@@ -178,7 +210,7 @@ def add_sequences_to_scene(
         with _browser_restored_on_error(browserNode):
             name = _name(sequenceNode)
             segmentationSequence = _new_sequence(sequenceNode, f"{name} {segmentations[0].task.title}")
-            enhancedSequence = _new_sequence(sequenceNode, f"{name} {ENHANCED_SUFFIX}")
+            enhancedSequence = _new_sequence(sequenceNode, f"{name} {ENHANCED_SUFFIX}", ENHANCED_MARK)
             for index, (segmentation, volumeNode) in enumerate(zip(segmentations, volumeNodes, strict=True)):
                 value = sequenceNode.GetNthIndexValue(index)
                 _add_segmentation(segmentationSequence, value, segmentation, volumeNode)
@@ -231,6 +263,14 @@ def select_phase(browserNode: slicer.vtkMRMLSequenceBrowserNode, index: int) -> 
 
 
 _REFERENCE_ROLE = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+
+
+def _is_volume_like(node: slicer.vtkMRMLNode) -> bool:
+    return node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLSequenceNode")
+
+
+def _is_other_sequence(node: slicer.vtkMRMLNode) -> bool:
+    return node.IsA("vtkMRMLSequenceNode") and node.GetNumberOfDataNodes() > 0 and not is_image_sequence(node)
 
 
 def _is_grey_volume(node: slicer.vtkMRMLNode | None) -> bool:
@@ -321,7 +361,7 @@ def _new_browser(sequenceNode: slicer.vtkMRMLSequenceNode) -> slicer.vtkMRMLSequ
     scene = sequenceNode.GetScene()
     # Not by class name, which only the Sequences module makes known to the scene.
     node = slicer.vtkMRMLSequenceBrowserNode()
-    node.SetName(scene.GenerateUniqueName(f"{sequenceNode.GetName()} browser"))
+    node.SetName(unique_name(scene, f"{sequenceNode.GetName()} browser"))
     return scene.AddNode(node)
 
 
@@ -348,10 +388,12 @@ def _name(sequenceNode: slicer.vtkMRMLSequenceNode) -> str:
     return proxyNode.GetName() or "sequence"
 
 
-def _new_sequence(sequenceNode: slicer.vtkMRMLSequenceNode, name: str) -> slicer.vtkMRMLSequenceNode:
+def _new_sequence(
+    sequenceNode: slicer.vtkMRMLSequenceNode, name: str, attributes: Mapping[str, str] | None = None
+) -> slicer.vtkMRMLSequenceNode:
     """Without phases, with the kind of index of `sequenceNode`."""
     scene = sequenceNode.GetScene()
-    node = scene.AddNewNodeByClass("vtkMRMLSequenceNode", scene.GenerateUniqueName(name))
+    node = add_node(scene, "vtkMRMLSequenceNode", unique_name(scene, name), attributes)
     node.SetIndexName(sequenceNode.GetIndexName())
     node.SetIndexUnit(sequenceNode.GetIndexUnit())
     node.SetIndexType(sequenceNode.GetIndexType())
@@ -415,7 +457,8 @@ def _add_proxy(
     # By default Slicer invents the phases that a sequence lacks, as soon as they are selected.
     browserNode.SetMissingItemMode(sequenceNode, browserNode.MissingItemSetToDefault)
     dataNode = sequenceNode.GetNthDataNode(_selected(browserNode, sequenceNode))
-    node = sequenceNode.GetScene().AddNewNodeByClass(dataNode.GetClassName(), sequenceNode.GetName())
+    mark = ENHANCED_MARK if is_enhanced(sequenceNode) else None
+    node = add_node(sequenceNode.GetScene(), dataNode.GetClassName(), sequenceNode.GetName(), mark)
     node.CopyContent(dataNode, not saveChanges)
     node.CreateDefaultDisplayNodes()
     node.AddDefaultStorageNode()
