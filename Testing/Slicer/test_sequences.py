@@ -18,6 +18,7 @@ from dinsegment.volume import Volume
 from dinsegment_slicer import nodes, sequences
 from dinsegment_slicer.logic import DINSegmentLogic
 from dinsegment_slicer.measure import function_of, measure_phases, update_measurement_table, update_volume_plot
+from dinsegment_slicer.segment_display import show_colors
 from dinsegment_slicer.sequences import (
     add_sequences_to_scene,
     browser_of,
@@ -605,6 +606,16 @@ class TestProxies:
         for index in (1, 0):
             select_phase(browserNode, index)
             assert nodes.original_of(result.enhancedNode) is proxyNode
+
+    def test_outlines_are_two_pixels_wide(self, result):
+        assert result.segmentationNode.GetDisplayNode().GetSliceIntersectionThickness() == 2
+
+    def test_colours_of_all_phases(self, browserNode, result):
+        show_colors(data_nodes(result.segmentationSequenceNode), "recommended")
+        for index in (1, 0, 2):
+            select_phase(browserNode, index)
+            for made, segment in zip(mrml.segments(result.segmentationNode), HEART.segments, strict=True):
+                assert np.allclose(np.multiply(made.GetColor(), 255), segment.recommended_color)
 
     def test_can_be_shown_and_saved(self, result):
         for node in (result.segmentationNode, result.enhancedNode):

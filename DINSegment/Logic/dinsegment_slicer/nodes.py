@@ -35,6 +35,9 @@ ENHANCED_ATTRIBUTE = "DINSegment.Enhanced"
 
 ENHANCED_MARK = {ENHANCED_ATTRIBUTE: "1"}
 
+OUTLINE_PIXELS = 2
+"""Width of the outlines of segments; Slicer's own are one pixel wide, in which colours are hard to tell apart."""
+
 ENHANCED_SUFFIX = "fuzzy-enhanced"
 """Follows the name of the original in that of its enhanced image."""
 
@@ -152,12 +155,20 @@ def segmentation_node(
     scene = volumeNode.GetScene()
     name = unique_name(scene, f"{_name(volumeNode)} {segmentation.task.title}")
     node = add_node(scene, "vtkMRMLSegmentationNode", name)
-    node.CreateDefaultDisplayNodes()
+    display_segments(node)
     fill_segmentation(node, segmentation, volumeNode, content)
     # After the import: Slicer resamples a label map that lies under another transform than the segmentation.
     lay_on(node, volumeNode)
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     return node
+
+
+def display_segments(node: slicer.vtkMRMLSegmentationNode) -> None:
+    """Gives a new segmentation node its display."""
+    node.CreateDefaultDisplayNodes()
+    displayNode = node.GetDisplayNode()
+    # The user may have made wider ones the default.
+    displayNode.SetSliceIntersectionThickness(max(OUTLINE_PIXELS, displayNode.GetSliceIntersectionThickness()))
 
 
 def fill_enhanced(

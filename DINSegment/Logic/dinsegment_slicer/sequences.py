@@ -21,6 +21,7 @@ from dinsegment_slicer.nodes import (
     check_in_scene,
     check_same_grid,
     copy_display,
+    display_segments,
     fill_enhanced,
     fill_segmentation,
     image_of,
@@ -230,6 +231,7 @@ def add_sequences_to_scene(
                 window = segmentations[0].task.grey_window
                 copy_display(proxyNode.GetDisplayNode(), enhancedNode.GetDisplayNode(), window)
                 segmentationNode = _add_proxy(browserNode, segmentationSequence, saveChanges=True)
+                display_segments(segmentationNode)
                 for node in (enhancedNode, segmentationNode):
                     lay_on(node, proxyNode)
                 refer_to_original(enhancedNode, proxyNode)
