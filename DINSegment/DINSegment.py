@@ -75,80 +75,55 @@ def load_terminology() -> None:
         logging.error("The terminology '%s' could not be loaded: install DINSegment again.", path)
 
 
-def make_heart_phantom(source: Any) -> list[slicer.vtkMRMLNode]:
-    """Adds and shows one phase. Like what Slicer downloads, it comes as a list of nodes."""
-    from dinsegment_slicer.sample_data import add_heart_phantom
+def load_sample(source: Any) -> list[slicer.vtkMRMLNode]:
+    """Generates the sample that was clicked on in Sample Data, adds and shows it; a list, as Slicer's own."""
+    from dinsegment.errors import Cancelled, DINSegmentError
+    from dinsegment_slicer.sample_data import phantoms
+    from dinsegment_slicer.sample_progress import load_phantom
 
-    with slicer.util.WaitCursor():
-        volumeNode = add_heart_phantom(slicer.mrmlScene)
-    slicer.util.setSliceViewerLayers(background=volumeNode, fit=True, rotateToVolumePlane=True)
-    return [volumeNode]
-
-
-def make_abdomen_phantom(source: Any) -> list[slicer.vtkMRMLNode]:
-    """Adds and shows a CT."""
-    from dinsegment_slicer.sample_data import add_abdomen_phantom
-
-    with slicer.util.WaitCursor():
-        volumeNode = add_abdomen_phantom(slicer.mrmlScene)
-    slicer.util.setSliceViewerLayers(background=volumeNode, fit=True, rotateToVolumePlane=True)
-    return [volumeNode]
+    try:
+        return [load_phantom(next(phantom for phantom in phantoms() if phantom.sample == source.sampleName))]
+    except Cancelled:
+        return []
+    except DINSegmentError as error:
+        slicer.util.errorDisplay(str(error), windowTitle=_("DINSegment"))
+        return []
 
 
-def make_cine_phantom(source: Any) -> list[slicer.vtkMRMLNode]:
-    """Adds and shows a whole beat."""
-    from dinsegment_slicer.sample_data import add_cine_phantom
-
-    with slicer.util.WaitCursor():
-        browserNode = add_cine_phantom(slicer.mrmlScene)
-    sequenceNode = browserNode.GetMasterSequenceNode()
-    slicer.modules.sequences.showSequenceBrowser(browserNode)
-    volumeNode = browserNode.GetProxyNode(sequenceNode)
-    slicer.util.setSliceViewerLayers(background=volumeNode, fit=True, rotateToVolumePlane=True)
-    return [sequenceNode]
-
-
-# As registerCustomSampleDataSource takes them. The thumbnail is named after the node. Slicer wants an address also of
-# what is made on the spot.
 # CTLiver is Slicer's own sample: liver_100 of the Medical Segmentation Decathlon, CC BY-SA 4.0.
 CT_LIVER_SHA256 = "e16eae0ae6fefa858c5c11e58f0f1bb81834d81b7102e021571056324ef6f37e"
-SAMPLES = (
-    {
-        "sampleName": "Heart phantom",
-        "nodeNames": "HeartPhantom",
-        "fileNames": "HeartPhantom.nrrd",
-        "uris": "phantom:heart",
-        "customDownloader": make_heart_phantom,
-    },
-    {
-        "sampleName": "Cine heart phantom",
-        "nodeNames": "CineHeartPhantom",
-        "fileNames": "CineHeartPhantom.seq.nrrd",
-        "uris": "phantom:cine",
-        "customDownloader": make_cine_phantom,
-    },
-    {
-        "sampleName": "Abdomen phantom",
-        "nodeNames": "AbdomenPhantom",
-        "fileNames": "AbdomenPhantom.nrrd",
-        "uris": "phantom:abdomen",
-        "customDownloader": make_abdomen_phantom,
-    },
-    {
-        "sampleName": "Abdominal CT",
-        "nodeNames": "CTLiver",
-        "fileNames": "CTLiver.nrrd",
-        "uris": f"https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/{CT_LIVER_SHA256}",
-        "checksums": f"SHA256:{CT_LIVER_SHA256}",
-    },
-)
+CT_LIVER = {
+    "sampleName": "Abdominal CT",
+    "nodeNames": "CTLiver",
+    "fileNames": "CTLiver.nrrd",
+    "uris": f"https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/{CT_LIVER_SHA256}",
+    "checksums": f"SHA256:{CT_LIVER_SHA256}",
+}
+
+
+def samples() -> list[dict[str, Any]]:
+    """The samples as registerCustomSampleDataSource takes them; the thumbnail is named after the node."""
+    from dinsegment_slicer.sample_data import phantoms
+
+    # Slicer wants an address and a file also of what is made on the spot.
+    generated = [
+        {
+            "sampleName": phantom.sample,
+            "nodeNames": phantom.name,
+            "fileNames": f"{phantom.name}.nrrd",
+            "uris": f"phantom:{phantom.name}",
+            "customDownloader": load_sample,
+        }
+        for phantom in phantoms()
+    ]
+    return [*generated, CT_LIVER]
 
 
 def register_sample_data() -> None:
     """Shows the samples in the module Sample Data, in a category of their own."""
     from SampleData import SampleDataLogic
 
-    for sample in SAMPLES:
+    for sample in samples():
         thumbnail = HERE / "Resources" / "Icons" / f"{sample['nodeNames']}.png"
         SampleDataLogic.registerCustomSampleDataSource(
             category="DINSegment", thumbnailFileName=str(thumbnail), **sample

@@ -144,8 +144,7 @@ class WorkerProcess:
             remove_folder(self.folder)
             raise WorkerError(
                 _(
-                    "The segmentation process could not be started from '{program}' ({reason}): install DINSegment "
-                    "again."
+                    "DINSegment's process could not be started from '{program}' ({reason}): install DINSegment again."
                 ).format(program=command[0], reason=error.strerror or error)
             ) from error
 
@@ -222,13 +221,12 @@ class WorkerProcess:
         if self._closed:
             return
         self._closed = True
-        import psutil
-
         tree = self._tree()
         self._kill_group()
         for process in tree:
-            with suppress(psutil.Error):
-                process.kill()
+            _kill(process)
+        if self._look() is None:
+            self._popen.kill()
         with suppress(OSError):
             self._popen.stdin.close()
         self._output.close()
@@ -244,8 +242,11 @@ class WorkerProcess:
         return self.exit_code
 
     def _tree(self) -> list[psutil.Process]:
-        import psutil
-
+        """All of it; nothing where psutil is missing, without which a process must end by itself with its input."""
+        try:
+            import psutil
+        except ImportError:
+            return []
         if self._look() is not None:
             return []
         with suppress(psutil.Error):
@@ -275,6 +276,13 @@ def _wait(popen: subprocess.Popen, tree: Sequence[psutil.Process]) -> None:
         popen.wait(LONGEST_END_S)
     while any(_alive(process) for process in tree[1:]) and time.monotonic() < deadline:
         time.sleep(0.005)
+
+
+def _kill(process: psutil.Process) -> None:
+    import psutil
+
+    with suppress(psutil.Error):
+        process.kill()
 
 
 def _alive(process: psutil.Process) -> bool:
