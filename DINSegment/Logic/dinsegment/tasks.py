@@ -101,6 +101,7 @@ class Task:
         name: As the command line takes it.
         title: As a user reads it.
         modality: DICOM modality of its images, `MR` or `CT`.
+        images: What its images are, in words that follow "is it".
         segments: In the order of their labels, 1, 2, ...
         chamber: Label of the cavity whose volume over the cardiac phases gives the ejection fraction; None if nothing
             beats.
@@ -121,6 +122,7 @@ class Task:
     name: str
     title: str
     modality: str
+    images: str
     segments: tuple[Segment, ...]
     chamber: int | None = None
     muscle: int | None = None
@@ -146,6 +148,7 @@ HEART = Task(
     name="heart",
     title="Heart",
     modality="MR",
+    images="a short-axis cine MR of the heart",
     segments=(
         # Volumes: the 70 patients of ACDC's training split, at end diastole and end systole.
         Segment(
@@ -186,6 +189,7 @@ ABDOMEN = Task(
     name="abdomen",
     title="Abdomen",
     modality="CT",
+    images="a CT of the abdomen",
     pairs=((3, 4),),
     plane="axial",
     grey_window=(-125.0, 275.0),

@@ -21,6 +21,8 @@ class DINSegmentParameters:
     Attributes:
         inputNode: The image, or the sequence of a cine series.
         secondNode: Another phase of the same patient, or None.
+        outputNode: The segmentation that the next result goes into; None for a new one.
+        unwanted: Names of segments that are not wanted, of all tasks.
         task: Name of the task that made the result; empty before the first.
         model: Name of a model in weights.json; empty for each task's own first one.
         device: `auto`, `cpu`, `cuda` or `mps`.
@@ -36,6 +38,7 @@ class DINSegmentParameters:
         sideBySide: Original and enhanced image in two linked views.
         threeD: Segments as surfaces in a 3D view.
         outline: Segments as outlines; otherwise their areas are filled.
+        recommendedColors: Segments in the colours that Slicer recommends, instead of those that are told apart.
         showPlot: The plot of volume over time is in view.
         exportToDatabase: Slicer's DICOM database gets a copy of what is exported.
         method: How the shown enhanced image is made, as in `dinsegment.enhancement.METHODS`.
@@ -47,6 +50,8 @@ class DINSegmentParameters:
     # The wrapper takes only typing.Union for nodes, and stores None only where None is a member of it.
     inputNode: Union[slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLSequenceNode, None]  # noqa: UP007
     secondNode: slicer.vtkMRMLScalarVolumeNode
+    outputNode: slicer.vtkMRMLSegmentationNode
+    unwanted: list[str]
     task: str = ""
     model: str = ""
     device: Annotated[str, Choice(list(DEVICES)), Default("auto")]
@@ -62,6 +67,7 @@ class DINSegmentParameters:
     sideBySide: bool = True
     threeD: bool = False
     outline: bool = True
+    recommendedColors: bool = False
     showPlot: bool = True
     exportToDatabase: bool = True
     method: Annotated[str, Choice(list(METHODS)), Default("fuzzy")]

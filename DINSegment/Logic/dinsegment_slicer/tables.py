@@ -1,0 +1,44 @@
+"""Tables of the panel: as wide as it is, however narrow that becomes, and as high as their rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+
+
+def set_up_table(table: Any) -> None:
+    """Makes a table grow with its rows and follow the panel's width; it asks for no width itself.
+
+    Slicer makes what a panel asks for its least width, so that a table that asked for what it now has would only grow.
+    """
+    table.verticalHeader().setVisible(False)
+    # A long name takes two lines in a narrow panel.
+    table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+    table.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
+    table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
+    table.verticalHeader().sectionResized.connect(lambda *_sizes: fit_height(table))
+
+
+def fit_height(table: Any) -> None:
+    """Makes a table exactly as high as its rows and heading: the panel scrolls as a whole, and no row is cut."""
+    header = table.horizontalHeader()
+    heading = 0 if header.isHidden() else header.sizeHint.height()
+    rows = sum(table.rowHeight(row) for row in range(table.rowCount))
+    table.setFixedHeight(heading + rows + 2 * table.frameWidth)
+
+
+def stretch_column(table: Any, column: int) -> None:
+    """Gives one column the width that the others leave."""
+    header = table.horizontalHeader()
+    header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+    header.setSectionResizeMode(column, qt.QHeaderView.Stretch)
+    table.resizeRowsToContents()
+    fit_height(table)
+
+
+def number_item(text: str) -> qt.QTableWidgetItem:
+    """A cell with a number, to the right."""
+    item = qt.QTableWidgetItem(text)
+    item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+    return item
