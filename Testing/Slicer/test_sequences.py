@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, replace
 
 import mrml
@@ -16,11 +17,13 @@ from dinsegment.phantom import cine_phantom
 from dinsegment.tasks import HEART
 from dinsegment.volume import Volume
 from dinsegment_slicer import nodes, sequences
+from dinsegment_slicer import scene as scene_module
 from dinsegment_slicer.logic import DINSegmentLogic
 from dinsegment_slicer.measure import function_of, measure_phases, update_measurement_table, update_volume_plot
 from dinsegment_slicer.segment_display import show_colors
 from dinsegment_slicer.sequences import (
     add_sequences_to_scene,
+    adding_sequences,
     browser_of,
     hidden_inputs,
     is_enhanced,
@@ -779,8 +782,12 @@ class TestErrors:
         ("_add_segmentation", 3),
         ("_add_enhanced", 2),
         ("_check_same_index", 1),
-        ("_add_proxy", 1),
-        ("_add_proxy", 2),
+        ("_proxy_of", 1),
+        ("_proxy_of", 2),
+        ("display_segments", 1),
+        ("_check_same_index", 2),
+        ("_join", 1),
+        ("_join", 2),
         ("copy_display", 1),
         ("lay_on", 1),
         ("lay_on", 2),
@@ -815,6 +822,55 @@ class TestErrors:
         with pytest.raises(DINSegmentError, match="stop"):
             add_sequences_to_scene(sequenceNode, segmentations)
         assert mrml.scene_state(scene) == before
+
+    def test_given_up_after_any_step_the_scene_is_as_it_was(self, scene, browserNode, sequenceNode, segmentations):
+        browserNode.SetPlaybackActive(True)
+        before = mrml.scene_state(scene)
+        partial = 0
+        for number in range(1, 1000):
+            steps = adding_sequences(sequenceNode, segmentations)
+            if len(list(itertools.islice(steps, number))) < number:
+                break
+            partial += scene.GetNumberOfNodes() > len(before[0])
+            steps.close()
+            assert mrml.scene_state(scene) == before, number
+            assert synchronized(browserNode) == [sequenceNode] and browserNode.GetPlaybackActive()
+        assert number > 20 and partial == 4
+
+    @pytest.mark.parametrize("given_up", [False, True], ids=["to the end", "given up"])
+    def test_what_the_user_does_between_two_steps_stays(
+        self, scene, browserNode, sequenceNode, segmentations, given_up
+    ):
+        steps, own = adding_sequences(sequenceNode, segmentations), []
+        before = scene.GetNumberOfNodes()
+        while scene.GetNumberOfNodes() - len(own) < before + 4:
+            next(steps)
+            own.append(scene.AddNewNodeByClass("vtkMRMLModelNode", "mine"))
+            select_phase(browserNode, len(own) % 3)
+        own.append(add_sequence(scene, [segmentations[0].volume], "Flow", values=["0.0"]))
+        browserNode.AddSynchronizedSequenceNode(own[-1])
+        select_phase(browserNode, 1)
+        if given_up:
+            steps.close()
+        else:
+            result = scene_module.made(steps)
+            assert np.array_equal(
+                labels_of(result.segmentationNode, segmentations[1].labels.shape), segmentations[1].labels
+            )
+        assert browserNode.GetSelectedItemNumber() == 1
+        assert own[-1] in synchronized(browserNode)
+        assert all(node.GetScene() is scene for node in own)
+
+    def test_a_scene_that_is_closed_between_two_steps(self, scene, browserNode, sequenceNode, segmentations):
+        steps = adding_sequences(sequenceNode, segmentations)
+        before = scene.GetNumberOfNodes()
+        while scene.GetNumberOfNodes() == before:
+            next(steps)
+        scene.Clear(False)
+        others = [scene.AddNewNodeByClass(name, "mine") for name in ("vtkMRMLSequenceNode", "vtkMRMLModelNode")]
+        with pytest.raises(InputError, match="is not in the scene"):
+            scene_module.made(steps)
+        assert all(node.GetScene() is scene for node in others)
 
     def stop_after(self, monkeypatch, step, call):
         """Raises once `step` was done for the given time."""

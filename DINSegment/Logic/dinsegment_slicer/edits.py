@@ -30,13 +30,6 @@ def tag(segment: slicer.vtkSegment, name: str) -> str | None:
     return str(value) if segment.GetTag(name, value) else None
 
 
-def remember_voxels(segmentationNode: slicer.vtkMRMLSegmentationNode, fingerprints: Mapping[str, str]) -> None:
-    """Notes at each segment, by its ID, what it is as the network made it."""
-    segmentation = segmentationNode.GetSegmentation()
-    for segment_id, fingerprint in fingerprints.items():
-        segmentation.GetSegment(segment_id).SetTag(FINGERPRINT_TAG, fingerprint)
-
-
 def mark_edited(segmentationNode: slicer.vtkMRMLSegmentationNode, found: Mapping[str, str] | None = None) -> None:
     """Makes the tags say SEMIAUTOMATIC of each segment that differs from what the network made, else AUTOMATIC.
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import slicer
+import vtk
 
 from dinsegment.errors import InputError
 from dinsegment.files import phase_names
 from dinsegment.segmentation import Segmentation
+from dinsegment.tasks import Segment
+from dinsegment_slicer.content import LabelContent, grey_image, label_content
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.nodes import (
     ENHANCED_ATTRIBUTE,
@@ -26,12 +29,14 @@ from dinsegment_slicer.nodes import (
     fill_segmentation,
     image_of,
     lay_on,
+    local_ijk_to_ras,
     modality_of,
     parent_to_world,
     refer_to_original,
 )
-from dinsegment_slicer.scene import add_node, restored_on_error, unique_name
+from dinsegment_slicer.scene import Steps, all_or_nothing, made, new_node, unique_name
 from dinsegment_slicer.segment_part import JobImage
+from dinsegment_slicer.segments import wanted_segments
 
 MILLISECONDS = dict.fromkeys(("s", "sec", "second", "seconds"), 1000.0) | dict.fromkeys(
     ("ms", "msec", "millisecond", "milliseconds"), 1.0
@@ -188,7 +193,9 @@ class SequenceResult:
 
 
 def add_sequences_to_scene(
-    sequenceNode: slicer.vtkMRMLSequenceNode, segmentations: Sequence[Segmentation]
+    sequenceNode: slicer.vtkMRMLSequenceNode,
+    segmentations: Sequence[Segmentation],
+    wanted: Collection[str] | None = None,
 ) -> SequenceResult:
     """Adds the finished segmentations of a cine to its scene: all of it or, with an error, nothing.
 
@@ -199,52 +206,102 @@ def add_sequences_to_scene(
     Args:
         sequenceNode: The cine, in a scene.
         segmentations: One per phase, in the same order.
+        wanted: Names of the task's segments that are added; None for all.
 
     Raises:
-        InputError: The cine is in no scene any more, or has other phases or grids than the segmentations.
+        InputError: The cine is in no scene any more, or has other phases or grids than the segmentations, or nothing is
+            wanted.
         DINSegmentError: Slicer did not take the labels.
     """
-    volumeNodes = _checked_phases(sequenceNode, segmentations)
-    scene = sequenceNode.GetScene()
-    with restored_on_error(scene):
-        browserNode = browser_of(sequenceNode) or _new_browser(sequenceNode)
-        with _browser_restored_on_error(browserNode):
-            name = _name(sequenceNode)
-            segmentationSequence = _new_sequence(sequenceNode, f"{name} {segmentations[0].task.title}")
-            enhancedSequence = _new_sequence(sequenceNode, f"{name} {ENHANCED_SUFFIX}", ENHANCED_MARK)
-            for index, (segmentation, volumeNode) in enumerate(zip(segmentations, volumeNodes, strict=True)):
-                value = sequenceNode.GetNthIndexValue(index)
-                _add_segmentation(segmentationSequence, value, segmentation, volumeNode)
-                _add_enhanced(enhancedSequence, value, segmentation, volumeNode)
-            _check_same_index(sequenceNode, segmentationSequence)
+    return made(adding_sequences(sequenceNode, segmentations, wanted))
 
-            # In one step: the browser brings its proxies up to date at each change, and would make them itself.
-            with slicer.util.NodeModify(browserNode):
-                # A browser that plays or records neither keeps what is edited nor shows what is selected.
-                browserNode.SetPlaybackActive(False)
-                browserNode.SetRecordingActive(False)
-                if not _has_selection(browserNode):
-                    # Slicer would show, and add to sequences that keep changes, a phase with the index value 0.
-                    browserNode.SetSelectedItemNumber(0)
-                proxyNode = _image_proxy(browserNode, sequenceNode)
-                enhancedNode = _add_proxy(browserNode, enhancedSequence, saveChanges=True)
-                window = segmentations[0].task.grey_window
-                copy_display(proxyNode.GetDisplayNode(), enhancedNode.GetDisplayNode(), window)
-                segmentationNode = _add_proxy(browserNode, segmentationSequence, saveChanges=True)
-                display_segments(segmentationNode)
-                for node in (enhancedNode, segmentationNode):
-                    lay_on(node, proxyNode)
-                refer_to_original(enhancedNode, proxyNode)
-                # Only the node: the geometry is that of the phase, and each segmentation has it.
-                segmentationNode.SetNodeReferenceID(_REFERENCE_ROLE, proxyNode.GetID())
-            return SequenceResult(
-                browserNode=browserNode,
-                segmentationSequenceNode=segmentationSequence,
-                enhancedSequenceNode=enhancedSequence,
-                segmentationNode=segmentationNode,
-                enhancedNode=enhancedNode,
-                segmentations=tuple(segmentations),
-            )
+
+def adding_sequences(
+    sequenceNode: slicer.vtkMRMLSequenceNode,
+    segmentations: Sequence[Segmentation],
+    wanted: Collection[str] | None = None,
+) -> Steps[SequenceResult]:
+    """As `add_sequences_to_scene`, bit by bit; the scene changes in the last few steps alone."""
+    volumeNodes = _checked_phases(sequenceNode, segmentations)
+    scene, task = sequenceNode.GetScene(), segmentations[0].task
+    segments = wanted_segments(task, wanted)
+    values = _index_values(sequenceNode)
+    segmentationSequence = _new_sequence(sequenceNode, task.title)
+    enhancedSequence = _new_sequence(sequenceNode, ENHANCED_SUFFIX, ENHANCED_MARK)
+    yield
+    for value, segmentation, volumeNode in zip(values, segmentations, volumeNodes, strict=True):
+        content = yield from label_content(segmentation.labels, segments, local_ijk_to_ras(volumeNode))
+        _add_segmentation(segmentationSequence, value, segmentation, volumeNode, segments, content)
+        yield
+        image = yield from grey_image(segmentation.enhanced.array)
+        _add_enhanced(enhancedSequence, value, volumeNode, image)
+        yield
+    _check_same_index(sequenceNode, segmentationSequence)
+    steps = _adding_to_browser(sequenceNode, segmentations, segmentationSequence, enhancedSequence)
+    return (yield from all_or_nothing(scene, steps))
+
+
+def _adding_to_browser(
+    sequenceNode: slicer.vtkMRMLSequenceNode,
+    segmentations: Sequence[Segmentation],
+    segmentationSequence: slicer.vtkMRMLSequenceNode,
+    enhancedSequence: slicer.vtkMRMLSequenceNode,
+) -> Steps[SequenceResult]:
+    scene, task = sequenceNode.GetScene(), segmentations[0].task
+    needed = [sequenceNode]
+
+    def add(node: slicer.vtkMRMLNode) -> slicer.vtkMRMLNode:
+        for other in needed:
+            check_in_scene(other)
+        needed.append(scene.AddNode(node))
+        return node
+
+    for node, suffix in ((segmentationSequence, task.title), (enhancedSequence, ENHANCED_SUFFIX)):
+        node.SetName(unique_name(scene, f"{_name(sequenceNode)} {suffix}"))
+        add(node)
+        yield
+    enhancedNode = add(_proxy_of(enhancedSequence))
+    source = proxy_of(sequenceNode)
+    enhancedNode.CreateDefaultDisplayNodes()
+    # Before it has voxels, or Slicer would look through all of them for a window that is not kept.
+    if source is not None:
+        copy_display(source.GetDisplayNode(), enhancedNode.GetDisplayNode(), task.grey_window)
+    yield
+    segmentationNode = add(_proxy_of(segmentationSequence))
+    display_segments(segmentationNode)
+    yield
+    for other in needed:
+        check_in_scene(other)
+    _checked_phases(sequenceNode, segmentations)
+    _check_same_index(sequenceNode, segmentationSequence)
+    browserNode = browser_of(sequenceNode) or _new_browser(sequenceNode)
+    # In one step: the browser brings its proxies up to date at each change, and would make them itself.
+    with _browser_restored_on_error(browserNode), slicer.util.NodeModify(browserNode):
+        # A browser that plays or records neither keeps what is edited nor shows what is selected.
+        browserNode.SetPlaybackActive(False)
+        browserNode.SetRecordingActive(False)
+        if not _has_selection(browserNode):
+            # Slicer would show, and add to sequences that keep changes, a phase with the index value 0.
+            browserNode.SetSelectedItemNumber(0)
+        proxyNode = _image_proxy(browserNode, sequenceNode)
+        if proxyNode is not source:
+            copy_display(proxyNode.GetDisplayNode(), enhancedNode.GetDisplayNode(), task.grey_window)
+        for node, itsSequence in ((enhancedNode, enhancedSequence), (segmentationNode, segmentationSequence)):
+            _join(browserNode, itsSequence, node, saveChanges=True)
+            # By default Slicer invents the phases that a sequence lacks, as soon as they are selected.
+            browserNode.SetMissingItemMode(itsSequence, browserNode.MissingItemSetToDefault)
+            lay_on(node, proxyNode)
+        refer_to_original(enhancedNode, proxyNode)
+        # Only the node: the geometry is that of the phase, and each segmentation has it.
+        segmentationNode.SetNodeReferenceID(_REFERENCE_ROLE, proxyNode.GetID())
+        return SequenceResult(
+            browserNode=browserNode,
+            segmentationSequenceNode=segmentationSequence,
+            enhancedSequenceNode=enhancedSequence,
+            segmentationNode=segmentationNode,
+            enhancedNode=enhancedNode,
+            segmentations=tuple(segmentations),
+        )
 
 
 def selected_phase(sequenceNode: slicer.vtkMRMLSequenceNode) -> int:
@@ -391,11 +448,11 @@ def _name(sequenceNode: slicer.vtkMRMLSequenceNode) -> str:
 
 
 def _new_sequence(
-    sequenceNode: slicer.vtkMRMLSequenceNode, name: str, attributes: Mapping[str, str] | None = None
+    sequenceNode: slicer.vtkMRMLSequenceNode, suffix: str, attributes: Mapping[str, str] | None = None
 ) -> slicer.vtkMRMLSequenceNode:
-    """Without phases, with the kind of index of `sequenceNode`."""
-    scene = sequenceNode.GetScene()
-    node = add_node(scene, "vtkMRMLSequenceNode", unique_name(scene, name), attributes)
+    """In no scene, without phases, with the kind of index of `sequenceNode`."""
+    name = f"{_name(sequenceNode)} {suffix}"
+    node = new_node(sequenceNode.GetScene(), "vtkMRMLSequenceNode", name, attributes)
     node.SetIndexName(sequenceNode.GetIndexName())
     node.SetIndexUnit(sequenceNode.GetIndexUnit())
     node.SetIndexType(sequenceNode.GetIndexType())
@@ -415,11 +472,15 @@ def _add_segmentation(
     value: str,
     segmentation: Segmentation,
     volumeNode: slicer.vtkMRMLScalarVolumeNode,
+    segments: Sequence[Segment],
+    content: LabelContent,
 ) -> None:
     node = _add_phase(sequenceNode, value, "vtkMRMLSegmentationNode")
-    fill_segmentation(node, segmentation, volumeNode)
-    # Slicer's import made a display node; what is shown is the proxy, with its own.
-    node.GetScene().RemoveNode(node.GetDisplayNode())
+    fill_segmentation(node, segmentation, volumeNode, segments, content)
+    _refer_to_grid(node, volumeNode)
+
+
+def _refer_to_grid(node: slicer.vtkMRMLSegmentationNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     # That noted the volume's ID as well, which has no meaning in the scene of another sequence.
     node.SetNodeReferenceID(_REFERENCE_ROLE, None)
@@ -428,10 +489,10 @@ def _add_segmentation(
 def _add_enhanced(
     sequenceNode: slicer.vtkMRMLSequenceNode,
     value: str,
-    segmentation: Segmentation,
     volumeNode: slicer.vtkMRMLScalarVolumeNode,
+    image: vtk.vtkImageData,
 ) -> None:
-    fill_enhanced(_add_phase(sequenceNode, value, "vtkMRMLScalarVolumeNode"), segmentation, volumeNode)
+    fill_enhanced(_add_phase(sequenceNode, value, "vtkMRMLScalarVolumeNode"), image, volumeNode)
 
 
 def _image_proxy(
@@ -441,31 +502,40 @@ def _image_proxy(
     if not browserNode.IsSynchronizedSequenceNode(sequenceNode, True):
         browserNode.SetAndObserveMasterSequenceNodeID(sequenceNode.GetID())
     proxyNode = browserNode.GetProxyNode(sequenceNode)
-    return proxyNode or _add_proxy(browserNode, sequenceNode, saveChanges=False)
+    if proxyNode is None:
+        proxyNode = sequenceNode.GetScene().AddNode(_proxy_of(sequenceNode))
+        _join(browserNode, sequenceNode, proxyNode, saveChanges=False)
+        proxyNode.CreateDefaultDisplayNodes()
+    return proxyNode
 
 
-def _add_proxy(
-    browserNode: slicer.vtkMRMLSequenceBrowserNode, sequenceNode: slicer.vtkMRMLSequenceNode, *, saveChanges: bool
-) -> slicer.vtkMRMLDisplayableNode:
-    """Adds a node that shows the selected phase of `sequenceNode`, which joins the browser.
+def _proxy_of(sequenceNode: slicer.vtkMRMLSequenceNode) -> slicer.vtkMRMLDisplayableNode:
+    """A node for a phase of `sequenceNode`, still in no scene and without content."""
+    mark = ENHANCED_MARK if is_enhanced(sequenceNode) else None
+    className = sequenceNode.GetNthDataNode(0).GetClassName()
+    return new_node(sequenceNode.GetScene(), className, sequenceNode.GetName(), mark)
+
+
+def _join(
+    browserNode: slicer.vtkMRMLSequenceBrowserNode,
+    sequenceNode: slicer.vtkMRMLSequenceNode,
+    node: slicer.vtkMRMLDisplayableNode,
+    *,
+    saveChanges: bool,
+) -> None:
+    """Makes `node` show the selected phase of `sequenceNode`, which joins the browser.
 
     Args:
         browserNode: Has a master sequence.
         sequenceNode: Its data nodes are shown.
+        node: In the scene.
         saveChanges: Whether what the user changes is kept, which makes the proxy share its content with the phase.
     """
     browserNode.AddSynchronizedSequenceNodeID(sequenceNode.GetID())
     browserNode.SetSaveChanges(sequenceNode, saveChanges)
-    # By default Slicer invents the phases that a sequence lacks, as soon as they are selected.
-    browserNode.SetMissingItemMode(sequenceNode, browserNode.MissingItemSetToDefault)
-    dataNode = sequenceNode.GetNthDataNode(_selected(browserNode, sequenceNode))
-    mark = ENHANCED_MARK if is_enhanced(sequenceNode) else None
-    node = add_node(sequenceNode.GetScene(), dataNode.GetClassName(), sequenceNode.GetName(), mark)
-    node.CopyContent(dataNode, not saveChanges)
-    node.CreateDefaultDisplayNodes()
+    node.CopyContent(sequenceNode.GetNthDataNode(_selected(browserNode, sequenceNode)), not saveChanges)
     node.AddDefaultStorageNode()
     browserNode.AddProxyNode(node, sequenceNode, False)
-    return node
 
 
 def _selected(browserNode: slicer.vtkMRMLSequenceBrowserNode, sequenceNode: slicer.vtkMRMLSequenceNode) -> int:
