@@ -10,7 +10,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("dinsegment", "dinsegment_slicer")
@@ -18,8 +18,8 @@ PACKAGES = ("dinsegment", "dinsegment_slicer")
 if str(HERE / "Logic") not in sys.path:
     sys.path.insert(0, str(HERE / "Logic"))
 
-from dinsegment_slicer import widget  # noqa: E402
-from dinsegment_slicer.logic import DINSegmentLogic  # noqa: E402
+from dinsegment_slicer import self_test, widget  # noqa: E402
+from dinsegment_slicer.logic import DINSegmentLogic  # noqa: E402, F401 for scripts, which look for a module's logic here
 
 
 class DINSegment(ScriptedLoadableModule):
@@ -130,69 +130,5 @@ def register_sample_data() -> None:
         )
 
 
-class DINSegmentTest(ScriptedLoadableModuleTest):
-    """Segments the phantom for real, in the worker's process; fails where packages are missing."""
-
-    def setUp(self) -> None:
-        """A scene with nothing but the phantom."""
-        from dinsegment_slicer.dependencies import Dependencies
-        from dinsegment_slicer.sample_data import add_heart_phantom
-
-        missing = ", ".join(str(m.requirement) for m in Dependencies().missing())
-        self.assertFalse(missing, f"Packages are missing: segment in the panel and agree to install {missing}.")
-        slicer.mrmlScene.Clear()
-        self.volumeNode = add_heart_phantom(slicer.mrmlScene)
-
-    def test_heart(self) -> None:
-        """First cancelled, which leaves nothing, then to the end. One test, because starting the worker takes long."""
-        logic = DINSegmentLogic()
-        try:
-            self._cancel(logic)
-            self._segment(logic)
-        finally:
-            logic.close()
-            slicer.mrmlScene.Clear()
-
-    def _cancel(self, logic: DINSegmentLogic) -> None:
-        from dinsegment.errors import Cancelled
-
-        before, said = _node_ids(), []
-        with self.assertRaises(Cancelled):
-            logic.segment(
-                self.volumeNode, "heart", progress=lambda *step: said.append(step), cancelled=lambda: bool(said)
-            )
-        self.assertTrue(said, "It was cancelled before it began.")
-        self.assertEqual(_node_ids(), before)
-
-    def _segment(self, logic: DINSegmentLogic) -> None:
-        from dinsegment.tasks import HEART
-        from dinsegment_slicer.sample_data import heart_truth
-
-        result = logic.segment(self.volumeNode, "heart")
-        segmentation = result.segmentationNode.GetSegmentation()
-        names = [segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())]
-        self.assertEqual(names, [segment.name for segment in HEART.segments])
-
-        role = result.segmentationNode.GetReferenceImageGeometryReferenceRole()
-        self.assertEqual(result.segmentationNode.GetNodeReference(role), self.volumeNode)
-        self.assertEqual(_geometry(result.enhancedNode), _geometry(self.volumeNode))
-
-        (chamber,) = (segment for segment in HEART.segments if segment.label == HEART.chamber)
-        segment_id = segmentation.GetSegmentIdBySegmentName(chamber.name)
-        found = slicer.util.arrayFromSegmentBinaryLabelmap(result.segmentationNode, segment_id, self.volumeNode) > 0
-        truth = heart_truth() == chamber.label
-        dice = 2 * (found & truth).sum() / (found.sum() + truth.sum())
-        self.assertGreater(dice, 0.8, f"Dice of the {chamber.name.lower()}")
-
-
-def _geometry(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> tuple[Any, ...]:
-    """Dimensions and IJK-to-RAS."""
-    import vtk
-
-    matrix = vtk.vtkMatrix4x4()
-    volumeNode.GetIJKToRASMatrix(matrix)
-    return volumeNode.GetImageData().GetDimensions(), slicer.util.arrayFromVTKMatrix(matrix).tolist()
-
-
-def _node_ids() -> list[str]:
-    return [slicer.mrmlScene.GetNthNode(n).GetID() for n in range(slicer.mrmlScene.GetNumberOfNodes())]
+class DINSegmentTest(self_test.SelfTest):
+    """Segments, exports, saves and loads for real, through the panel. Slicer looks for it here, by its name."""
