@@ -710,7 +710,7 @@ class TestSaving:
         edited[where] = 3
         measured = measure_phases(data_nodes(result.segmentationSequenceNode), result.segmentationNode)
         function = function_of(HEART, measured)
-        update_volume_plot(scene, "Volumes", HEART, measured, times_ms(sequenceNode), function)
+        update_volume_plot(scene, "Volumes", measured, times_ms(sequenceNode), function)
         update_measurement_table(scene, "Measurements", measured, function)
         index = index_of(sequenceNode)
 
@@ -742,7 +742,7 @@ class TestSaving:
 
         chartNode = scene.GetFirstNodeByClass("vtkMRMLPlotChartNode")
         before = mrml.node_ids(scene)
-        update_volume_plot(scene, "Volumes", HEART, again, None, None, chartNode)
+        update_volume_plot(scene, "Volumes", again, None, None, chartNode)
         assert set(mrml.node_ids(scene)) < set(before)
         tables = {chartNode.GetNthPlotSeriesNode(n).GetTableNode() for n in range(3)}
         assert len(tables) == 1

@@ -190,7 +190,7 @@ class ResultNodes:
         function = function_of(task, measured)
         if sequenceNode is not None:
             p.plotChartNode = update_volume_plot(
-                self._scene, f"{name} volumes", task, measured, times_ms(sequenceNode), function, p.plotChartNode
+                self._scene, f"{name} volumes", measured, times_ms(sequenceNode), function, p.plotChartNode
             )
         p.tableNode = update_measurement_table(self._scene, f"{name} measurements", measured, function, p.tableNode)
         return Measurement(name, measured, function, sequenceNode is not None)
