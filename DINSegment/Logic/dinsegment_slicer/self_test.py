@@ -171,7 +171,8 @@ class SelfTest(ScriptedLoadableModuleTest):
                 for section in self._sections():
                     section.collapsed = False
                     turn(0.2)
-                    self.assertEqual(self._widths(), first, f"after '{section.text}' was opened")
+                    for now, once in zip(self._widths(), first, strict=True):  # A scroll bar makes the panel narrower.
+                        self.assertLessEqual(now, once, f"Wider after '{section.text}' was opened")
         finally:
             window.resize(before)
             turn(0.2)
