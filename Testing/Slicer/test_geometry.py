@@ -1,4 +1,4 @@
-"""Sizes of the panel in the main window: it neither grows nor hides anything, on a small screen and with large fonts."""
+"""Sizes of the panel in the main window: it neither grows nor hides anything, on small screens, with large fonts."""
 
 from __future__ import annotations
 

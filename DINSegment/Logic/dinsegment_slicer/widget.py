@@ -15,6 +15,7 @@ from slicer.util import VTKObservationMixin
 from dinsegment.errors import DINSegmentError
 from dinsegment.tasks import TASKS, Task
 from dinsegment.weights import find_entry
+from dinsegment_slicer import layouts
 from dinsegment_slicer.annotations import SliceAnnotations
 from dinsegment_slicer.controller import Controller, ExportRequest, Message, Request, Severity
 from dinsegment_slicer.dependencies import Dependencies, Missing
@@ -25,15 +26,19 @@ from dinsegment_slicer.findings import NotedFinding
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.log_section import LogSection
 from dinsegment_slicer.logic import DINSegmentLogic, Result
+from dinsegment_slicer.measure import show_legend_beside
 from dinsegment_slicer.model_section import ModelSection
 from dinsegment_slicer.parameters import DINSegmentParameters, parameters_of_scene
 from dinsegment_slicer.preview import EnhancedImage
 from dinsegment_slicer.reading import reading_of_task
 from dinsegment_slicer.result import Measurement, ResultNodes
 from dinsegment_slicer.result_section import ResultSection
+from dinsegment_slicer.sample_data import volume_of
+from dinsegment_slicer.sample_section import SampleSection
 from dinsegment_slicer.segment_display import show_3d, show_colors, show_outline
 from dinsegment_slicer.sequences import hidden_inputs, is_enhanced, proxy_of, sequence_of
 from dinsegment_slicer.states import State
+from dinsegment_slicer.structures_section import StructuresSection
 from dinsegment_slicer.table_export import table_text, write_csv
 from dinsegment_slicer.texts import breakable
 from dinsegment_slicer.views import SideBySide
@@ -78,6 +83,8 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.dicom = DicomSection(self.ui)
         self.controller = Controller(self.logic, Dependencies(), self._ask, self.dicom.askFolder)
         self.annotations = SliceAnnotations()
+        self.structures = StructuresSection(self.ui)
+        self.samples = SampleSection(self.ui)
         self.views = SideBySide(slicer.mrmlScene, slicer.app.applicationLogic(), _later, self.annotations.write)
         self.result = ResultSection(self.ui, lambda name: self.resourcePath(f"Icons/{name}"))
         self.log = LogSection(self.ui)
@@ -97,6 +104,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._runTimer.stop()
         self._measureTimer.stop()
         self._warmUpTimer.stop()
+        self.samples.stop()
         self._showParameterNode(None)
         self.controller.close()
         self.views.close()
@@ -122,6 +130,8 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.controller.changed.connect(self._updatePanel)
         self.controller.finished.connect(self._onFinished)
         self.model.message.connect(self._onModelMessage)
+        self.samples.added.connect(self._onSample)
+        self.samples.failed.connect(lambda text: self._onModelMessage(text, True))
         self.result.findingChosen.connect(self._onFinding)
         self.result.visibilityToggled.connect(self._onSegmentVisibility)
         self.result.segmentChosen.connect(self._onSegmentChosen)
@@ -200,6 +210,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._hideWhatIsNoInput()
         self.model.setParameters(parameters)
         self.enhancement.setParameters(parameters)
+        self.structures.setParameters(parameters)
         if parameters is not None:
             self._guiTag = parameters.connectGui(self.ui)
             self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
@@ -215,6 +226,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.controller.chooseInput(self.parameters.inputNode)
             self._onInput(self.parameters.inputNode)
             self.model.update()
+            self.structures.update()
             self.enhancement.update()
             self._observeResult()
             self._updateDisplay()
@@ -253,8 +265,19 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.parameters.secondNode,
                 self.model.modelFor(task),
                 self.parameters.device,
+                self.structures.wanted(task),
+                self.parameters.outputNode,
             )
         )
+
+    def _onSample(self, node: slicer.vtkMRMLNode) -> None:
+        """A generated image is there: it is chosen, and in view."""
+        if self.parameters is None:
+            return
+        self.parameters.secondNode = None
+        self.parameters.inputNode = node
+        if not self.views.visible:
+            slicer.util.setSliceViewerLayers(background=volume_of(node), fit=True, rotateToVolumePlane=True)
 
     def _onInput(self, inputNode: slicer.vtkMRMLNode | None) -> None:
         chosen = inputNode.GetID() if inputNode is not None else None
@@ -404,6 +427,8 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 threeD=self.parameters.threeD,
                 plotChartNode=plot,
             )
+            if plot is not None:
+                _later(_place_legend)  # Once the view is there.
 
     def _prepareViews(self) -> None:
         """Makes the views, which takes most of a second, once the worker computes: never before the click."""
@@ -509,8 +534,10 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._runTimer.start()
         elif not busy and self._runTimer.isActive():
             self._runTimer.stop()
-        for widget in (self.ui.inputSelector, self.ui.modelComboBox, self.ui.deviceComboBox):
-            widget.setEnabled(not busy)
+        choices = ("inputSelector", "outputSelector", "structuresButton", "modelComboBox", "deviceComboBox")
+        for name in choices:
+            getattr(self.ui, name).setEnabled(not busy)
+        self.ui.sampleDataButton.setVisible(not busy)
         inputNode = self.parameters.inputNode if self.parameters is not None else None
         isSequence = inputNode is not None and inputNode.IsA("vtkMRMLSequenceNode")
         self.ui.secondSelector.setEnabled(not busy and not isSequence)  # A sequence has all phases.
@@ -550,6 +577,8 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             find_entry(self.model.modelFor(task), task)
         except DINSegmentError:
             return _("Segment {task}: there is no model for it yet.").format(task=task.title.lower())
+        if self.structures.wanted(task) == []:
+            return _("Segment {task}: none of its structures is wanted.").format(task=task.title.lower())
         if self.controller.state is State.NO_INPUT:
             return _("Choose an image first.")
         return None
@@ -601,6 +630,15 @@ def _timer(interval_ms: int, slot: Any, once: bool = False) -> qt.QTimer:
 
 def _later(slot: Any) -> None:
     qt.QTimer.singleShot(0, slot)
+
+
+def _place_legend() -> None:
+    """The legend stands beside the curves; the node of a plot has no say in that."""
+    layoutManager = slicer.app.layoutManager()
+    for n in range(layoutManager.plotViewCount):
+        plotWidget = layoutManager.plotWidget(n)
+        if plotWidget.mrmlPlotViewNode().GetLayoutName() == layouts.PLOT_VIEW:
+            show_legend_beside(plotWidget.plotView().chart())
 
 
 def _finds(task: Task) -> str:
