@@ -25,20 +25,42 @@ from dinsegment_slicer.nodes import (
     adding_enhanced,
     adding_segmentation,
     check_in_scene,
+    check_takes_segments,
+    content_restored_on_error,
+    fill_enhanced,
+    fill_segmentation,
     findings_about,
     image_of,
     local_ijk_to_ras,
 )
 from dinsegment_slicer.scene import Steps, all_or_nothing, made
+from dinsegment_slicer.segment_display import has_surfaces, show_3d
 from dinsegment_slicer.segment_part import JobImage
 from dinsegment_slicer.segments import wanted_segments
-from dinsegment_slicer.sequences import SequenceResult, adding_sequences, phase_images
+from dinsegment_slicer.sequences import SequenceResult, adding_sequences, phase_images, refilling_sequences
 
 Progress = Callable[[float, str], None]
 """Is called with the fraction that is done, 0..1, and what is being done."""
 
 POLL_S = 0.02
 """Seconds between two looks at a job that is waited for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """Nodes of an earlier result, which a new one fills instead of adding its own.
+
+    Attributes:
+        segmentationNodes: One per volume; none for a sequence.
+        enhancedNodes: The enhanced images, in the same order; None where one is to be added.
+        segmentationSequenceNode: Of a sequence, as `SequenceResult` says.
+        enhancedSequenceNode: Likewise.
+    """
+
+    segmentationNodes: tuple[slicer.vtkMRMLSegmentationNode, ...] = ()
+    enhancedNodes: tuple[slicer.vtkMRMLScalarVolumeNode | None, ...] = ()
+    segmentationSequenceNode: slicer.vtkMRMLSequenceNode | None = None
+    enhancedSequenceNode: slicer.vtkMRMLSequenceNode | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +193,7 @@ class DINSegmentLogic:
         segmentations: Sequence[Segmentation],
         secondNode: slicer.vtkMRMLScalarVolumeNode | None = None,
         wanted: Collection[str] | None = None,
+        into: Output | None = None,
     ) -> Result:
         """Adds finished segmentations to the scene: all of them or, with an error, nothing.
 
@@ -179,12 +202,15 @@ class DINSegmentLogic:
             segmentations: One per image, in the order of `images`.
             secondNode: The second phase, beside a volume.
             wanted: Names of the task's segments that are added; None for all.
+            into: Nodes to fill; None adds new ones. Segments of the task that a network made are replaced, whether or
+                not they were corrected since; the user's own stay, and so do names, colours and what is shown.
 
         Raises:
-            InputError: A node is in no scene any more, or has another grid than its segmentation; or nothing is wanted.
+            InputError: A node is in no scene any more, or has another grid than its segmentation; nothing is wanted; or
+                the nodes to fill do not go with the input.
             DINSegmentError: Slicer did not take the labels.
         """
-        return made(self.adding(inputNode, segmentations, secondNode, wanted))
+        return made(self.adding(inputNode, segmentations, secondNode, wanted, into))
 
     def adding(
         self,
@@ -192,6 +218,7 @@ class DINSegmentLogic:
         segmentations: Sequence[Segmentation],
         secondNode: slicer.vtkMRMLScalarVolumeNode | None = None,
         wanted: Collection[str] | None = None,
+        into: Output | None = None,
     ) -> Steps[Result]:
         """As `addToScene`, bit by bit: a generator that returns the result, and may be given up before.
 
@@ -202,7 +229,11 @@ class DINSegmentLogic:
         segments = wanted_segments(segmentations[0].task, wanted)
         said = _what_was_said(segmentations, segments)
         if inputNode.IsA("vtkMRMLSequenceNode"):
-            added = yield from adding_sequences(inputNode, segmentations, wanted)
+            if into is None:
+                added = yield from adding_sequences(inputNode, segmentations, wanted)
+            else:
+                sequences = into.segmentationSequenceNode, into.enhancedSequenceNode
+                added = yield from refilling_sequences(inputNode, segmentations, *sequences, wanted)
             return Result((added.segmentationNode,), (added.enhancedNode,), added, **said)
         nodes = [inputNode] if secondNode is None else [inputNode, secondNode]
         pairs = list(zip(segmentations, nodes, strict=True))
@@ -212,7 +243,7 @@ class DINSegmentLogic:
             contents.append((yield from label_content(segmentation.labels, segments, local_ijk_to_ras(node))))
         for node in nodes:
             check_in_scene(node)
-        steps = _adding_nodes(pairs, images, contents, segments)
+        steps = _adding_nodes(pairs, images, contents, segments, into)
         enhanced, segmented = yield from all_or_nothing(inputNode.GetScene(), steps)
         return Result(segmented, enhanced, None, **said)
 
@@ -289,12 +320,29 @@ def _adding_nodes(
     images: Sequence[vtk.vtkImageData],
     contents: Sequence[LabelContent],
     segments: Sequence[Segment],
+    into: Output | None,
 ) -> Steps[tuple[tuple[slicer.vtkMRMLScalarVolumeNode, ...], tuple[slicer.vtkMRMLSegmentationNode, ...]]]:
-    """The nodes of the enhanced images, and of the segmentations."""
+    """The nodes of the enhanced images, and of the segmentations: new ones, or those to fill."""
     enhanced, segmented = [], []
-    for pair, image in zip(pairs, images, strict=True):
-        enhanced.append((yield from adding_enhanced(*pair, image)))
+    for n, (pair, image) in enumerate(zip(pairs, images, strict=True)):
+        node = into.enhancedNodes[n] if into is not None and into.enhancedNodes else None
+        enhanced.append(node or (yield from adding_enhanced(*pair, image)))
         yield
+    if into is not None:
+        for (_segmentation, volumeNode), node in zip(pairs, into.segmentationNodes, strict=True):
+            check_takes_segments(node, volumeNode)
+        for node in enhanced:
+            check_in_scene(node)
+        solid = [node for node in into.segmentationNodes if has_surfaces(node)]
+        with content_restored_on_error([*enhanced, *into.segmentationNodes]):
+            for (_segmentation, volumeNode), image, node in zip(pairs, images, enhanced, strict=True):
+                fill_enhanced(node, image, volumeNode)
+            for pair, content, node in zip(pairs, contents, into.segmentationNodes, strict=True):
+                fill_segmentation(node, *pair, segments, content)
+                node.SetReferenceImageGeometryParameterFromVolumeNode(pair[1])
+            for node in solid:
+                show_3d(node, True)
+            return tuple(enhanced), into.segmentationNodes
     for pair, content in zip(pairs, contents, strict=True):
         segmented.append((yield from adding_segmentation(*pair, segments, content)))
     for node in (*enhanced, *segmented):

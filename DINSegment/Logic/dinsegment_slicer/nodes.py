@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -19,10 +20,13 @@ from dinsegment_slicer.findings import FINDINGS_ATTRIBUTE, note_findings
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.scene import Steps, made, new_node, place_beside, subject_hierarchy, unique_name
 from dinsegment_slicer.segment_part import JobImage
-from dinsegment_slicer.segments import wanted_segments, with_segments
+from dinsegment_slicer.segments import LABELMAP, wanted_segments, with_segments
 
 MODALITY_ATTRIBUTE = "DICOM.Modality"
 """Where Slicer's DICOM module keeps a series' modality: at its item in the subject hierarchy."""
+
+REFERENCE_ROLE = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+"""Role of the node reference from a segmentation to the image that it is edited on."""
 
 ORIGINAL_ROLE = "DINSegment.Original"
 """Role of the node reference from an enhanced image to its original."""
@@ -230,6 +234,45 @@ def fill_segmentation(
     # The run read the image where parent transforms had moved it.
     to_node = local_ijk_to_ras(volumeNode) @ np.linalg.inv(segmentation.volume.ijk_to_ras)
     note_findings(node, findings_about(segmentation, segments), named, to_node)
+
+
+def check_takes_segments(node: slicer.vtkMRMLSegmentationNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Raises InputError where new segments of `volumeNode` cannot be put into a segmentation that is there."""
+    check_in_scene(node)
+    source = node.GetSegmentation().GetSourceRepresentationName()
+    if node.GetSegmentation().GetNumberOfSegments() > 0 and source != LABELMAP:
+        raise InputError(
+            _(
+                "'{name}' is made of surfaces or contours: make the binary labelmap its source (module Segmentations), "
+                "or choose a new segmentation."
+            ).format(name=_name(node))
+        )
+    if node.GetParentTransformNode() is not volumeNode.GetParentTransformNode():
+        raise InputError(
+            _(
+                "'{name}' and '{image}' lie under different transforms: put them under the same one (module "
+                "Transforms), or choose a new segmentation."
+            ).format(name=_name(node), image=_name(volumeNode))
+        )
+
+
+@contextmanager
+def content_restored_on_error(nodes: Iterable[slicer.vtkMRMLDisplayableNode]) -> Iterator[None]:
+    """Gives segmentations and volumes their content back if the block, which fills them, raises; the error goes on."""
+    nodes = list(nodes)
+    contents = []
+    for node in nodes:
+        contents.append(node.CreateNodeInstance())
+        contents[-1].UnRegister(None)  # Python has a reference of its own.
+        contents[-1].CopyContent(node, False)
+    references = [node.GetNodeReferenceID(REFERENCE_ROLE) for node in nodes]
+    try:
+        yield
+    except BaseException:
+        for node, content, reference in zip(nodes, contents, references, strict=True):
+            node.CopyContent(content, False)
+            node.SetNodeReferenceID(REFERENCE_ROLE, reference)
+        raise
 
 
 def findings_about(segmentation: Segmentation, segments: Sequence[Segment]) -> tuple[Finding, ...]:

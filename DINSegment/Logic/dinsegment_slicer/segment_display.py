@@ -66,6 +66,11 @@ def _segment_of_task(segment: slicer.vtkSegment) -> Segment | None:
     return next((s for s in known if (s.type, s.modifier) == (entry.type, entry.modifier)), None)
 
 
+def has_surfaces(segmentationNode: slicer.vtkMRMLSegmentationNode) -> bool:
+    """Whether `show_3d`, or the Segment Editor's button, shows the segments as surfaces."""
+    return segmentationNode.GetSegmentation().ContainsRepresentation(SEGMENTATION_SURFACE)
+
+
 def show_3d(segmentationNode: slicer.vtkMRMLSegmentationNode, shown: bool) -> None:
     """Shows the segments as surfaces in 3D views, or does not; surfaces that are not shown are not kept.
 

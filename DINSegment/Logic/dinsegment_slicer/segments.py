@@ -119,7 +119,8 @@ def _kept(before: slicer.vtkSegmentation, replaced: Collection[str]) -> dict[str
             copies[image] = _without(image, shared[image])
         kept[segment_id] = slicer.vtkSegment()
         kept[segment_id].DeepCopyMetadata(segment)
-        kept[segment_id].AddRepresentation(LABELMAP, copies.get(image, image))
+        if image is not None:
+            kept[segment_id].AddRepresentation(LABELMAP, copies.get(image, image))
     return kept
 
 

@@ -21,8 +21,10 @@ from dinsegment_slicer.nodes import (
     ENHANCED_MARK,
     ENHANCED_SUFFIX,
     ORIGINAL_ROLE,
+    REFERENCE_ROLE,
     check_in_scene,
     check_same_grid,
+    content_restored_on_error,
     copy_display,
     display_segments,
     fill_enhanced,
@@ -35,6 +37,7 @@ from dinsegment_slicer.nodes import (
     refer_to_original,
 )
 from dinsegment_slicer.scene import Steps, all_or_nothing, made, new_node, unique_name
+from dinsegment_slicer.segment_display import has_surfaces, show_3d
 from dinsegment_slicer.segment_part import JobImage
 from dinsegment_slicer.segments import wanted_segments
 
@@ -241,6 +244,80 @@ def adding_sequences(
     return (yield from all_or_nothing(scene, steps))
 
 
+def refilling_sequences(
+    sequenceNode: slicer.vtkMRMLSequenceNode,
+    segmentations: Sequence[Segmentation],
+    segmentationSequence: slicer.vtkMRMLSequenceNode,
+    enhancedSequence: slicer.vtkMRMLSequenceNode,
+    wanted: Collection[str] | None = None,
+) -> Steps[SequenceResult]:
+    """Puts the segmentations of a cine into the sequences that `adding_sequences` once added, bit by bit.
+
+    Segments that the user added stay, and so does what is set of the display. All changes in the last step.
+
+    Raises:
+        InputError: As `add_sequences_to_scene`, or the sequences are not in the cine's browser or have other phases.
+        DINSegmentError: Slicer did not take the labels.
+    """
+    volumeNodes = _checked_phases(sequenceNode, segmentations)
+    segments = wanted_segments(segmentations[0].task, wanted)
+    _check_belong_to(sequenceNode, segmentationSequence, enhancedSequence)
+    yield
+    contents, images = [], []
+    for segmentation, volumeNode in zip(segmentations, volumeNodes, strict=True):
+        contents.append((yield from label_content(segmentation.labels, segments, local_ijk_to_ras(volumeNode))))
+        images.append((yield from grey_image(segmentation.enhanced.array)))
+        yield
+    volumeNodes = _checked_phases(sequenceNode, segmentations)
+    browserNode = _check_belong_to(sequenceNode, segmentationSequence, enhancedSequence)
+    segmented, enhanced = (
+        [node.GetNthDataNode(n) for n in range(len(volumeNodes))] for node in (segmentationSequence, enhancedSequence)
+    )
+    proxies = [(browserNode.GetProxyNode(node), node) for node in (segmentationSequence, enhancedSequence)]
+    solid = has_surfaces(proxies[0][0])
+    with content_restored_on_error([*segmented, *enhanced, *(proxyNode for proxyNode, _node in proxies)]):
+        for node, *made_of in zip(segmented, segmentations, volumeNodes, contents, strict=True):
+            segmentation, volumeNode, content = made_of
+            fill_segmentation(node, segmentation, volumeNode, segments, content)
+            _refer_to_grid(node, volumeNode)
+        for node, image, volumeNode in zip(enhanced, images, volumeNodes, strict=True):
+            fill_enhanced(node, image, volumeNode)
+        for proxyNode, node in proxies:
+            proxyNode.CopyContent(node.GetNthDataNode(_selected(browserNode, node)), False)
+        if solid:
+            show_3d(proxies[0][0], True)
+        return SequenceResult(
+            browserNode=browserNode,
+            segmentationSequenceNode=segmentationSequence,
+            enhancedSequenceNode=enhancedSequence,
+            segmentationNode=proxies[0][0],
+            enhancedNode=proxies[1][0],
+            segmentations=tuple(segmentations),
+        )
+
+
+def _check_belong_to(
+    sequenceNode: slicer.vtkMRMLSequenceNode, *others: slicer.vtkMRMLSequenceNode
+) -> slicer.vtkMRMLSequenceBrowserNode:
+    """The browser that shows a cine together with the sequences of a result; raises InputError where none does."""
+    browserNode = browser_of(sequenceNode)
+    for node in others:
+        check_in_scene(node)
+        if browserNode is None or browserNode.GetProxyNode(node) is None:
+            raise InputError(
+                _("'{name}' is not shown together with '{cine}': choose a new segmentation.").format(
+                    name=node.GetName(), cine=sequenceNode.GetName()
+                )
+            )
+        if _index_values(node) != _index_values(sequenceNode):
+            raise InputError(
+                _("'{name}' has other phases than '{cine}': choose a new segmentation.").format(
+                    name=node.GetName(), cine=sequenceNode.GetName()
+                )
+            )
+    return browserNode
+
+
 def _adding_to_browser(
     sequenceNode: slicer.vtkMRMLSequenceNode,
     segmentations: Sequence[Segmentation],
@@ -293,7 +370,7 @@ def _adding_to_browser(
             lay_on(node, proxyNode)
         refer_to_original(enhancedNode, proxyNode)
         # Only the node: the geometry is that of the phase, and each segmentation has it.
-        segmentationNode.SetNodeReferenceID(_REFERENCE_ROLE, proxyNode.GetID())
+        segmentationNode.SetNodeReferenceID(REFERENCE_ROLE, proxyNode.GetID())
         return SequenceResult(
             browserNode=browserNode,
             segmentationSequenceNode=segmentationSequence,
@@ -319,9 +396,6 @@ def select_phase(browserNode: slicer.vtkMRMLSequenceBrowserNode, index: int) -> 
     if not 0 <= index < browserNode.GetNumberOfItems():
         raise IndexError(f"'{browserNode.GetName()}' has {browserNode.GetNumberOfItems()} phases, none is {index}.")
     browserNode.SetSelectedItemNumber(index)
-
-
-_REFERENCE_ROLE = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
 
 
 def _is_volume_like(node: slicer.vtkMRMLNode) -> bool:
@@ -483,7 +557,7 @@ def _add_segmentation(
 def _refer_to_grid(node: slicer.vtkMRMLSegmentationNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     # That noted the volume's ID as well, which has no meaning in the scene of another sequence.
-    node.SetNodeReferenceID(_REFERENCE_ROLE, None)
+    node.SetNodeReferenceID(REFERENCE_ROLE, None)
 
 
 def _add_enhanced(
