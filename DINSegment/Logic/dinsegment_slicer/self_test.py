@@ -30,6 +30,8 @@ RUN_S = 300.0
 EXPORT_S = 120.0
 SETTLE_S = 2.0
 """Given to what comes after a run from the event loop: views, measurements."""
+FAR = (60.0, -90.0, 300.0)
+"""Millimetres in RAS."""
 NARROW = (1024, 700)
 """Pixels of a main window on a small screen."""
 
@@ -57,7 +59,7 @@ class SelfTest(ScriptedLoadableModuleTest):
 
     def test_segment(self) -> None:
         """First cancelled, which leaves nothing, then to the end."""
-        volumeNode = add_heart_phantom(slicer.mrmlScene)
+        volumeNode = _phantom()
         self.panel.ui.inputSelector.setCurrentNode(volumeNode)
         turn(SETTLE_S)
         before = _data()
@@ -104,7 +106,7 @@ class SelfTest(ScriptedLoadableModuleTest):
         except ImportError:
             self.skipTest("The application has no DICOM module.")
         with temporary_folder() as folder, DICOMUtils.TemporaryDICOMDatabase(str(folder / "database")):
-            phantomNode = add_heart_phantom(slicer.mrmlScene)
+            phantomNode = _phantom()
             series, instances = write_mr_series(folder / "series", phantomNode)
             before = _ijk_to_ras(phantomNode)
             slicer.mrmlScene.Clear(False)
@@ -132,7 +134,7 @@ class SelfTest(ScriptedLoadableModuleTest):
 
     def test_scene(self) -> None:
         """Saved, closed and loaded again: the result is there, and the layout shows it."""
-        self.panel.ui.inputSelector.setCurrentNode(add_heart_phantom(slicer.mrmlScene))
+        self.panel.ui.inputSelector.setCurrentNode(_phantom())
         turn(SETTLE_S)
         self._segment()
         p = self.panel.parameters
@@ -165,7 +167,7 @@ class SelfTest(ScriptedLoadableModuleTest):
             turn(SETTLE_S)
             first = self._widths()
             self.assertLessEqual(first[0], NARROW[0], "The main window does not get as narrow as it should.")
-            self.panel.ui.inputSelector.setCurrentNode(add_heart_phantom(slicer.mrmlScene))
+            self.panel.ui.inputSelector.setCurrentNode(_phantom())
             for _run in range(2):
                 self._segment()
                 for section in self._sections():
@@ -260,6 +262,14 @@ def temporary_folder() -> Iterator[Path]:
     """A folder; on Windows what is still open stays in it."""
     with tempfile.TemporaryDirectory(prefix="DINSegment-test-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
+
+
+def _phantom() -> slicer.vtkMRMLScalarVolumeNode:
+    """The heart, away from the origin, on which Slicer's views are centred before they are placed."""
+    node = add_heart_phantom(slicer.mrmlScene)
+    origin = np.add(node.GetOrigin(), FAR)
+    node.SetOrigin(*origin)
+    return node
 
 
 def _chamber() -> Segment:
