@@ -904,3 +904,12 @@ def test_sunnybrook(scene, application, sunnybrook_folder):
     ml = volumes[0].voxel_volume_ml
     assert function.end_diastolic_volume_ml == pytest.approx(max(counts) * ml)
     assert function.end_systolic_volume_ml == pytest.approx(min(counts) * ml)
+
+
+def test_sunnybrook_as_slicer_may_load_it(scene, application, sunnybrook_folder):
+    """The DICOM reader "Image sequence" makes 240 frames of 20 phases of 12 slices: no phases."""
+    volumes = read_volumes(sunnybrook_folder)
+    node = mrml.add_image_sequence(scene, volumes)
+    assert node.GetNumberOfDataNodes() == len(volumes) * len(volumes[0].array) == 240
+    with pytest.raises(InputError, match="240 of 240 frames are single slices"):
+        phase_images(node)

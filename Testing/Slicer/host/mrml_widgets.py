@@ -94,8 +94,8 @@ class qMRMLWidget(QWidget):
 class qMRMLSortFilterProxyModel(QObject):
     """What a node selector leaves out; of the application's, only that."""
 
-    def __init__(self, parent: QObject, changed: Callable[[], None]) -> None:
-        super().__init__(parent)
+    def __init__(self, changed: Callable[[], None]) -> None:
+        super().__init__()
         self._changed = changed
         self._hidden: tuple[str, ...] = ()
 
@@ -137,7 +137,7 @@ class qMRMLNodeComboBox(QWidget):
         self._texts = {"noneDisplay": "None", "baseName": ""}
         self._hidden_child_types: list[str] = []
         self._attributes: list[tuple[str, str, object]] = []
-        self._model = qMRMLSortFilterProxyModel(self, self._rebuild)
+        self._model = qMRMLSortFilterProxyModel(self._rebuild)
         self._current = ""
         self._scene_observations = Observations()
         self._node_observations = Observations()
