@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import textwrap
@@ -137,7 +138,8 @@ def test_after_a_normal_start_the_worker_starts():
             logic.worker.warm_up()
             import psutil
 
-            command = psutil.Process(logic.worker.pid).cmdline()
+            while not (command := psutil.Process(logic.worker.pid).cmdline()):  # The system is still starting it.
+                assert logic.worker.pid
             assert command[-3:] == [sys.executable, "-m", "dinsegment.worker"], command
             logic.close()
     """
@@ -145,3 +147,45 @@ def test_after_a_normal_start_the_worker_starts():
     command = [sys.executable, "-c", textwrap.dedent(code), module, Path(__file__).parent]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+SET_LATER = ("sys.executable", "slicer.app", "slicer.mrmlScene", "slicer.modules", "slicer.dicomDatabase")
+"""What the application sets, or completes, after it has imported the modules."""
+
+
+def at_import(node):
+    """What of a file, class or statement is evaluated when the file is imported: all but the bodies of functions."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            defaults = [*child.args.defaults, *filter(None, child.args.kw_defaults)]
+            for part in (*defaults, *getattr(child, "decorator_list", ())):
+                yield part
+                yield from at_import(part)
+        else:
+            yield child
+            yield from at_import(child)
+
+
+def read_at_import(source):
+    return [ast.unparse(node) for node in at_import(ast.parse(source)) if ast.unparse(node) in SET_LATER]
+
+
+def test_nothing_is_read_at_import_that_is_set_later():
+    module = ROOT / "DINSegment"
+    for path in (module / "DINSegment.py", *(module / "Logic" / "dinsegment_slicer").rglob("*.py")):
+        assert read_at_import(path.read_text(encoding="utf-8")) == [], path
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "COMMAND = (sys.executable, '-m')",
+        "def start(program=sys.executable): ...",
+        "class A:\n    scene = slicer.mrmlScene",
+        "@keep(slicer.app.temporaryPath)\ndef f(): ...",
+        "if slicer.modules.volumes: ...",
+    ],
+)
+def test_it_would_be_seen(source):
+    assert read_at_import(source)
+    assert not read_at_import("def f():\n    return sys.executable, slicer.app")
