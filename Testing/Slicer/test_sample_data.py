@@ -203,9 +203,9 @@ class TestInTheWindow:
 
     @pytest.fixture
     def add_phantom(self, host):
-        from dinsegment_slicer.sample_progress import add_phantom
+        from dinsegment_slicer.sample_progress import load_phantom
 
-        return add_phantom
+        return lambda task: load_phantom(phantom_of(task))
 
     def meanwhile(self, host, slot):
         """Calls `slot` once it shows that it generates."""
@@ -267,7 +267,3 @@ class TestInTheWindow:
         with pytest.raises(Cancelled):
             add_phantom("heart")
         assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSequenceNode") == 0
-
-    def test_a_task_without_one(self, host, add_phantom):
-        with pytest.raises(InputError, match="no sample data for 'brain'"):
-            add_phantom("brain")

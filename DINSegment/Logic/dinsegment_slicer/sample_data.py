@@ -42,7 +42,7 @@ class Phantom:
     Attributes:
         name: Of the node, and of the thumbnail.
         sample: What Sample Data calls it.
-        task: Name of the task that segments it. The first phantom of a task is the one that the panel offers.
+        task: Name of the task that segments it. The first phantom of a task is the one that shows most of it.
         generator: As `dinsegment.phantom_writer` has them.
         images: How many.
         beat_ms: The time that they are spread over, in a sequence; None for a volume.

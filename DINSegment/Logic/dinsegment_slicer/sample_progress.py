@@ -8,29 +8,13 @@ import slicer
 
 from dinsegment.errors import Cancelled, InputError
 from dinsegment_slicer.i18n import tr as _
-from dinsegment_slicer.sample_data import Phantom, browser_of, phantom_of, phantom_steps, volume_of
+from dinsegment_slicer.sample_data import Phantom, browser_of, phantom_steps, volume_of
 
 POLL_S = 0.02
 """Seconds between two looks at what is being generated."""
 
 _running: list[Phantom] = []
 """What is being generated: while the window answers, the user may click once more."""
-
-
-def add_phantom(task: str) -> slicer.vtkMRMLNode:
-    """Adds and shows the sample of a task, as `load_phantom` does: of the heart a cine.
-
-    Args:
-        task: Name of a task, as in `dinsegment.tasks.TASKS`.
-
-    Raises:
-        InputError: The task has no sample, or one is being generated.
-        WorkerError, Cancelled: As `load_phantom`.
-    """
-    phantom = phantom_of(task)
-    if phantom is None:
-        raise InputError(_("There are no sample data for '{task}'.").format(task=task))
-    return load_phantom(phantom)
 
 
 def load_phantom(phantom: Phantom) -> slicer.vtkMRMLNode:
