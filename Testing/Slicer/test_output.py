@@ -161,6 +161,7 @@ class TestInto:
         first.segmentationNode.GetSegmentation().RemoveSegment(LV)
         logic.addToScene(volumeNode, [other], into=output, wanted=[LV, RV])
         assert [s.GetName() for s in mrml.segments(first.segmentationNode)] == [RV, LV]
+        assert set(first.segmentationNode.GetDisplayNode().GetVisibleSegmentIDs()) == {RV, LV}
 
     def test_a_segment_of_the_users_with_the_name_of_one_of_the_task(
         self, scene, application, volumeNode, logic, segmentation
