@@ -86,7 +86,21 @@ def cut(panel) -> list[str]:
             rows = sum(widget.rowHeight(row) for row in range(widget.rowCount()))
             if rows > widget.viewport().height():
                 found.append(f"{widget.objectName()} has {rows} pixels of rows in {widget.viewport().height()}")
+            found += [f"{widget.objectName()} has no room for '{word}'" for word in cut_words(widget)]
     return found
+
+
+def cut_words(table: QTableWidget) -> list[str]:
+    """Words that are wider than their column, of tables whose cells may have several lines."""
+    if not table.wordWrap():
+        return []
+    words = []
+    for row in range(table.rowCount()):
+        for column in range(table.columnCount()):
+            item = table.item(row, column)
+            left = table.columnWidth(column) - 6 - (0 if item.icon().isNull() else 20)
+            words += [w for w in item.text().split() if table.fontMetrics().horizontalAdvance(w) > left]
+    return words
 
 
 class TestWidth:

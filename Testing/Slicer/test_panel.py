@@ -265,8 +265,9 @@ class TestHeart:
         assert editor.segmentationNode() is panel.parameters.segmentationNode
         assert editor.sourceVolumeNode() is phantom
 
-    def test_a_second_run_keeps_the_corrected_segments_and_hides_them(self, host, phantom, panel):
+    def test_a_new_segmentation_keeps_the_one_before_and_hides_it(self, host, phantom, panel):
         choose(panel, phantom)
+        panel.ui.outputComboBox.setCurrentIndex(panel.ui.outputComboBox.findData("new"))
         segment(host, panel)
         first, enhanced = panel.parameters.segmentationNode, panel.parameters.enhancedNode.GetID()
         segment(host, panel)
@@ -558,7 +559,7 @@ class TestPhases:
         panel.ui.secondSelector.setCurrentNode(es)
         segment(host, panel)
         assert len(rows(panel.ui.functionTable)) == 5
-        assert [panel.ui.volumeTable.horizontalHeaderItem(c).text() for c in (2, 3)] == ["ED (ml)", "ES (ml)"]
+        assert [panel.ui.volumeTable.horizontalHeaderItem(c).text() for c in (2, 3)] == ["ED", "ES"]
         panel.ui.endSystoleButton.click()
         original = slicer.mrmlScene.GetSingletonNode("DINOriginal", "vtkMRMLSliceCompositeNode")
         assert original.GetBackgroundVolumeID() == es.GetID()

@@ -195,7 +195,7 @@ class TestTable:
         for phase in (1, 2, 3, 0, 1):  # Faster than the volumes could be computed again.
             browser.SetSelectedItemNumber(phase)
             assert f"phase {phase + 1} of 4" in plain(panel.ui.resultLabel.text)
-            assert panel.ui.volumeTable.horizontalHeaderItem(2).text() == f"Phase {phase + 1} (ml)"
+            assert panel.ui.volumeTable.horizontalHeaderItem(2).text() == f"Phase {phase + 1}"
             seen.append(rows(panel.ui.volumeTable)[2][1])
         expected = [f"{phase[2].volume_ml:.1f}" for phase in panel._measurement.phases]
         assert seen == [expected[phase] for phase in (1, 2, 3, 0, 1)] and len(set(expected)) > 1
@@ -232,6 +232,62 @@ class TestPatients:
         slicer.mrmlScene.RemoveNode(panel.parameters.inputNode)
         panel._chooseAnImage()
         assert panel.parameters.inputNode is None
+
+
+class TestOutput:
+    def corrected(self, host, panel, node):
+        """The user takes half of a segment away."""
+        segmentation = panel.parameters.segmentationNode
+        labels = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "Left ventricle", node)
+        labels[:, : labels.shape[1] // 2] = 0
+        slicer.util.updateSegmentBinaryLabelmapFromArray(labels, segmentation, "Left ventricle", node)
+        host.pump(0.6)
+        return mrml.exported_labels(segmentation, node)
+
+    def test_three_runs_fill_one_segmentation(self, host, panel):
+        choose(panel, add_heart_phantom(slicer.mrmlScene))
+        segment(host, panel)
+        p = panel.parameters
+        first = [node.GetID() for node in (p.segmentationNode, p.enhancedNode, p.tableNode)]
+        for _ in range(2):
+            segment(host, panel)
+        assert [node.GetID() for node in (p.segmentationNode, p.enhancedNode, p.tableNode)] == first
+        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+        assert (
+            p.segmentationNode.GetName() == "HeartPhantom Heart" and p.segmentationNode.GetDisplayNode().GetVisibility()
+        )
+        assert host.messages == []
+
+    def test_a_cine_too(self, host, panel):
+        choose(panel, add_cine_phantom(slicer.mrmlScene, phases=2).GetMasterSequenceNode())
+        segment(host, panel)
+        p = panel.parameters
+        first = [node.GetID() for node in (p.segmentationNode, p.segmentationSequenceNode, p.plotChartNode)]
+        segment(host, panel)
+        assert [node.GetID() for node in (p.segmentationNode, p.segmentationSequenceNode, p.plotChartNode)] == first
+
+    def test_a_correction_is_replaced_only_after_a_question(self, host, panel):
+        node = add_heart_phantom(slicer.mrmlScene)
+        choose(panel, node)
+        segment(host, panel)
+        computed = mrml.exported_labels(panel.parameters.segmentationNode, node)
+        mine = self.corrected(host, panel, node)
+        assert (mine != computed).any()
+        host.answer("Cancel")
+        segment(host, panel)
+        assert "corrected by hand: Left ventricle" in host.messages[-1].text
+        np.testing.assert_array_equal(mrml.exported_labels(panel.parameters.segmentationNode, node), mine)
+        host.answer("Ok")
+        segment(host, panel)
+        np.testing.assert_array_equal(mrml.exported_labels(panel.parameters.segmentationNode, node), computed)
+
+    def test_another_image_gets_one_of_its_own(self, host, panel):
+        choose(panel, add_heart_phantom(slicer.mrmlScene))
+        segment(host, panel)
+        first = panel.parameters.segmentationNode
+        choose(panel, add_heart_phantom(slicer.mrmlScene))
+        segment(host, panel)
+        assert panel.parameters.segmentationNode is not first and host.messages == []
 
 
 class TestStructures:

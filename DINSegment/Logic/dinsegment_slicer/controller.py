@@ -22,7 +22,7 @@ from dinsegment_slicer.dicom_instances import SourceUnknown
 from dinsegment_slicer.export_part import Exported
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.job import Job
-from dinsegment_slicer.logic import DINSegmentLogic, Result
+from dinsegment_slicer.logic import DINSegmentLogic, Output, Result
 from dinsegment_slicer.scene import Steps
 from dinsegment_slicer.segments import wanted_segments
 from dinsegment_slicer.signal import Signal
@@ -61,7 +61,7 @@ class Request:
         model: Name of a model, or None for the task's first.
         device: `auto`, `cpu`, `cuda`, `mps`.
         wanted: Names of the segments that are wanted; None for all.
-        outputNode: The segmentation, of a sequence its proxy, that the result goes into; None for a new one.
+        into: The nodes of an earlier result that the new one fills; None for new ones.
     """
 
     task: Task
@@ -70,7 +70,7 @@ class Request:
     model: str | None = None
     device: str = "auto"
     wanted: Collection[str] | None = None
-    outputNode: slicer.vtkMRMLSegmentationNode | None = None
+    into: Output | None = None
 
 
 @dataclass(frozen=True)
@@ -291,7 +291,9 @@ class Controller:
             self._drop_job()
             self._handle(Event.ADDED)
         else:
-            self._adding = self.logic.adding(request.inputNode, job.results, request.secondNode, request.wanted)
+            self._adding = self.logic.adding(
+                request.inputNode, job.results, request.secondNode, request.wanted, request.into
+            )
             self._go_on_adding()
 
     def _go_on_adding(self) -> None:

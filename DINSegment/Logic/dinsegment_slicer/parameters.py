@@ -12,6 +12,7 @@ from dinsegment.enhancement import METHODS
 
 MODULE = "DINSegment"
 DEVICES = ("auto", "cpu", "cuda", "mps")
+OUTPUTS = ("replace", "new")
 
 
 @parameterNodeWrapper
@@ -21,7 +22,7 @@ class DINSegmentParameters:
     Attributes:
         inputNode: The image, or the sequence of a cine series.
         secondNode: Another phase of the same patient, or None.
-        outputNode: The segmentation that the next result goes into; None for a new one.
+        output: Where the result goes when an image is segmented again: `replace` for into its segmentation, or `new`.
         unwanted: Names of segments that are not wanted, of all tasks.
         task: Name of the task that made the result; empty before the first.
         model: Name of a model in weights.json; empty for each task's own first one.
@@ -50,7 +51,7 @@ class DINSegmentParameters:
     # The wrapper takes only typing.Union for nodes, and stores None only where None is a member of it.
     inputNode: Union[slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLSequenceNode, None]  # noqa: UP007
     secondNode: slicer.vtkMRMLScalarVolumeNode
-    outputNode: slicer.vtkMRMLSegmentationNode
+    output: Annotated[str, Choice(list(OUTPUTS)), Default("replace")]
     unwanted: list[str]
     task: str = ""
     model: str = ""

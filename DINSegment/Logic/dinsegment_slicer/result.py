@@ -11,10 +11,10 @@ import vtk
 
 from dinsegment.errors import InputError
 from dinsegment.measurements import CardiacFunction
-from dinsegment.tasks import TASKS
+from dinsegment.tasks import TASKS, Task
 from dinsegment_slicer.findings import NotedFinding, findings_of, show_segment
 from dinsegment_slicer.i18n import tr as _
-from dinsegment_slicer.logic import Result
+from dinsegment_slicer.logic import Output, Result
 from dinsegment_slicer.measure import (
     MeasuredSegment,
     function_of,
@@ -85,18 +85,18 @@ class Measurement:
         function = self.function
         if self.is_sequence:
             selected = min(selected, len(self.phases) - 1)
-            columns, titles = [self.phases[selected]], [_("Phase {number} (ml)").format(number=selected + 1)]
+            columns, titles = [self.phases[selected]], [_("Phase {number}").format(number=selected + 1)]
             if function is not None:
                 columns += [self.phases[function.end_diastole], self.phases[function.end_systole]]
-                titles += [_("ED (ml)"), _("ES (ml)")]
+                titles += [_("ED"), _("ES")]
             title = _("{name}, phase {number} of {count}")
             title = title.format(name=self.name, number=selected + 1, count=len(self.phases))
             return MeasurementView(title, columns, titles)
-        titles = [_("Volume (ml)")]
+        titles = [_("Volume")]
         if function is not None:
-            titles = [_("ED (ml)"), _("ES (ml)")] if function.end_diastole == 0 else [_("ES (ml)"), _("ED (ml)")]
+            titles = [_("ED"), _("ES")] if function.end_diastole == 0 else [_("ES"), _("ED")]
         elif len(self.phases) == 2:
-            titles = [_("First (ml)"), _("Second (ml)")]
+            titles = [_("First"), _("Second")]
         return MeasurementView(self.name, self.phases, titles)
 
 
@@ -148,6 +148,23 @@ class ResultNodes:
         sequenceNode = self._parameters.segmentationSequenceNode
         return selected_phase(sequenceNode) if sequenceNode is not None else 0
 
+    def output(
+        self, task: Task, inputNode: slicer.vtkMRMLNode, secondNode: slicer.vtkMRMLScalarVolumeNode | None
+    ) -> Output | None:
+        """The nodes of this result, if it is of that task and image, so that the next one can go into them."""
+        p = self._parameters
+        if p.segmentationNode is None or p.task != task.name or p.enhancedNode is None:
+            return None
+        if p.segmentationSequenceNode is not None:
+            if p.enhancedSequenceNode is None or original_of(p.enhancedNode) is not proxy_of(inputNode):
+                return None
+            return Output((), (), p.segmentationSequenceNode, p.enhancedSequenceNode)
+        enhanced = (p.enhancedNode, p.secondEnhancedNode) if p.secondSegmentationNode is not None else (p.enhancedNode,)
+        originals = [original_of(node) for node in enhanced]
+        if originals != [node for node in (inputNode, secondNode) if node is not None]:
+            return None
+        return Output(tuple(self.segmentations()), enhanced)
+
     def replace_by(self, result: Result) -> None:
         """Takes a new result in place of the one before, whose segmentations stay in the scene, hidden.
 
@@ -160,6 +177,8 @@ class ResultNodes:
         before = (p.enhancedNode, p.secondEnhancedNode, p.enhancedSequenceNode, p.plotChartNode, p.tableNode)
         same = original_of(p.enhancedNode) is original_of(result.enhancedNode)
         kept = [*result.enhancedNodes, result.sequences.enhancedSequenceNode if result.sequences else None]
+        filled = p.segmentationNode in result.segmentationNodes  # Then its plot and table are brought up to date.
+        kept += [p.plotChartNode, p.tableNode] if filled else []
         replaced = [node for node in before if same and node not in kept]
         p.task = result.task.name
         p.segmentationNode, p.enhancedNode = result.segmentationNode, result.enhancedNode
@@ -168,7 +187,8 @@ class ResultNodes:
         p.secondEnhancedNode = result.enhancedNodes[1] if two else None
         p.segmentationSequenceNode = result.sequences.segmentationSequenceNode if result.sequences else None
         p.enhancedSequenceNode = result.sequences.enhancedSequenceNode if result.sequences else None
-        p.plotChartNode = p.tableNode = None
+        if not filled:
+            p.plotChartNode = p.tableNode = None
         p.showSecond = False
         self._remove(replaced)
 

@@ -85,7 +85,7 @@ class ResultSection:
         self._segments = tuple(max(phases, key=len, default=[]))
         table.setColumnCount(2 + len(titles))
         table.setRowCount(len(self._segments))
-        table.setHorizontalHeaderLabels(["", _("Segment"), *titles])
+        table.setHorizontalHeaderLabels(["", _("Volume in ml"), *titles])
         for row, segment in enumerate(self._segments):
             table.setItem(row, EYE, self._eye(segment, segment.id not in hidden))
             name = qt.QTableWidgetItem(segment.name)

@@ -17,11 +17,19 @@ def set_up_table(table: Any) -> None:
     table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
     table.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
     table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
-    table.verticalHeader().sectionResized.connect(lambda *_sizes: fit_height(table))
+    # Rows get their heights after the columns got their widths, some of them without a signal: looked at once all have.
+    timer = qt.QTimer(table)
+    timer.setSingleShot(True)
+    timer.setInterval(0)
+    timer.timeout.connect(lambda: fit_height(table))
+    for header in (table.verticalHeader(), table.horizontalHeader()):
+        header.sectionResized.connect(lambda *_sizes: timer.start())
+        header.geometriesChanged.connect(timer.start)
 
 
 def fit_height(table: Any) -> None:
     """Makes a table exactly as high as its rows and heading: the panel scrolls as a whole, and no row is cut."""
+    table.resizeRowsToContents()
     header = table.horizontalHeader()
     heading = 0 if header.isHidden() else header.sizeHint.height()
     rows = sum(table.rowHeight(row) for row in range(table.rowCount))
@@ -33,7 +41,6 @@ def stretch_column(table: Any, column: int) -> None:
     header = table.horizontalHeader()
     header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
     header.setSectionResizeMode(column, qt.QHeaderView.Stretch)
-    table.resizeRowsToContents()
     fit_height(table)
 
 

@@ -20,7 +20,7 @@ from dinsegment_slicer.annotations import SliceAnnotations
 from dinsegment_slicer.controller import Controller, ExportRequest, Message, Request, Severity
 from dinsegment_slicer.dependencies import Dependencies, Missing
 from dinsegment_slicer.dicom_section import DicomSection
-from dinsegment_slicer.edits import mark_edited
+from dinsegment_slicer.edits import corrected_segments, mark_edited
 from dinsegment_slicer.enhancement_section import EnhancementSection
 from dinsegment_slicer.findings import NotedFinding
 from dinsegment_slicer.i18n import tr as _
@@ -42,6 +42,9 @@ from dinsegment_slicer.structures_section import StructuresSection
 from dinsegment_slicer.table_export import table_text, write_csv
 from dinsegment_slicer.texts import breakable
 from dinsegment_slicer.views import SideBySide
+
+LEAST_WIDTH = "Left ventricular 0000.0 0000.0 0000.0 0000.0 000"
+"""As wide as this the panel is at the least: a row of the table of a cine, with what is around it."""
 
 RUN_INTERVAL_MS = 50
 """Between two looks at a run."""
@@ -78,6 +81,8 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
+        # What it needs follows the font, and nothing else: the tables ask for no width themselves.
+        uiWidget.setMinimumWidth(qt.QLabel(LEAST_WIDTH).sizeHint.width())
 
         self.logic = DINSegmentLogic()
         self.dicom = DicomSection(self.ui)
@@ -127,6 +132,9 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.views.hide()
 
     def _connect(self) -> None:
+        self.ui.outputComboBox.addItem(_("Into its segmentation, if there is one"), "replace")
+        self.ui.outputComboBox.addItem(_("A new segmentation"), "new")
+        self.ui.outputComboBox.currentTextChanged.connect(self._onOutputChanged)
         self.controller.changed.connect(self._updatePanel)
         self.controller.finished.connect(self._onFinished)
         self.model.message.connect(self._onModelMessage)
@@ -227,6 +235,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._onInput(self.parameters.inputNode)
             self.model.update()
             self.structures.update()
+            self.ui.outputComboBox.setCurrentIndex(self.ui.outputComboBox.findData(self.parameters.output))
             self.enhancement.update()
             self._observeResult()
             self._updateDisplay()
@@ -254,8 +263,15 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     # --- segmenting ----------------------------------------------------------------------------------------
 
     def _onSegment(self, task: Task) -> None:
-        if self.parameters is None:
+        if self.parameters is None or self.controller.busy:
             return
+        into = None
+        if self.parameters.output == "replace":
+            nodes = self._resultNodes()
+            into = nodes.output(task, self.parameters.inputNode, self.parameters.secondNode)
+            corrected = corrected_segments(nodes.all_segmentations()) if into is not None else []
+            if corrected and not self._ask(_replace_question(corrected)):
+                return
         self.enhancement.stop()
         self.logic.worker.environment = self.model.environment()
         self.controller.segment(
@@ -266,9 +282,13 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.model.modelFor(task),
                 self.parameters.device,
                 self.structures.wanted(task),
-                self.parameters.outputNode,
+                into,
             )
         )
+
+    def _onOutputChanged(self, _text: str) -> None:
+        if self.parameters is not None:
+            self.parameters.output = self.ui.outputComboBox.itemData(self.ui.outputComboBox.currentIndex) or "replace"
 
     def _onSample(self, node: slicer.vtkMRMLNode) -> None:
         """A generated image is there: it is chosen, and in view."""
@@ -534,10 +554,10 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._runTimer.start()
         elif not busy and self._runTimer.isActive():
             self._runTimer.stop()
-        choices = ("inputSelector", "outputSelector", "structuresButton", "modelComboBox", "deviceComboBox")
+        choices = ("inputSelector", "outputComboBox", "structuresButton", "modelComboBox", "deviceComboBox")
         for name in choices:
             getattr(self.ui, name).setEnabled(not busy)
-        self.ui.sampleDataButton.setVisible(not busy)
+        self.ui.sampleDataButton.setVisible(self.controller.state is State.NO_INPUT or self.samples.busy)
         inputNode = self.parameters.inputNode if self.parameters is not None else None
         isSequence = inputNode is not None and inputNode.IsA("vtkMRMLSequenceNode")
         self.ui.secondSelector.setEnabled(not busy and not isSequence)  # A sequence has all phases.
@@ -643,6 +663,14 @@ def _place_legend() -> None:
 
 def _finds(task: Task) -> str:
     return _("Find in the chosen image: {segments}.").format(segments=", ".join(s.name.lower() for s in task.segments))
+
+
+def _replace_question(corrected: Sequence[str]) -> str:
+    text = _(
+        "These segments were corrected by hand: {segments}. Replace them with a new result? To keep them, cancel, and "
+        "choose a new segmentation as the result."
+    )
+    return text.format(segments=", ".join(corrected))
 
 
 def _progress_text(controller: Controller) -> str:
