@@ -62,7 +62,12 @@ def unsure_findings(
     areas = np.where(doubtful, confidence.area_cm2, 0.0)
     unsure = []
     for label, shape in shapes.items():
-        of_segment = areas[:, label - 1]
+        of_segment = areas[:, label - 1].copy()
+        for n in np.flatnonzero(of_segment):
+            # What was removed afterwards, as lying apart, is not to be seen there: nobody could correct it.
+            place = tuple(map(float, confidence.place[n, label - 1]))
+            if not shape.is_in_slice(slice_number(volume, place, task.plane) - 1):
+                of_segment[n] = 0.0
         total = float(confidence.area_cm2[:, label - 1].sum())
         if not of_segment.any() or of_segment.sum() < task.doubt.share * total:
             continue

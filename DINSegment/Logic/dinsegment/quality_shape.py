@@ -91,6 +91,11 @@ class Shape:
         """The slice, counted from 0, in which it is largest."""
         return self.start[self.axis] + int(self.areas.argmax())
 
+    def is_in_slice(self, number: int) -> bool:
+        """Whether a slice, counted from 0, shows any of it."""
+        index = number - self.start[self.axis]
+        return bool(0 <= index < len(self.areas) and self.areas[index] > 0)
+
     def pixel_cm2(self, axis: int) -> float:
         """Area of a voxel in planes across an axis."""
         return float(np.prod(np.delete(self.volume.spacing, axis)) / 100)
