@@ -516,7 +516,13 @@ def test_a_finding_says_slice_and_place_in_json(heart):
     found = findings(volume, gap, HEART)
     result = Segmentation(volume, gap, HEART, "model", volume, "cpu", 1.0, tuple(f.text for f in found), found)
     (content,) = json.loads(json.dumps(report(result)))["findings"]
-    assert content == {"text": found[0].text, "slice": 6, "ras": pytest.approx(found[0].place), "segment": LV}
+    assert content == {
+        "text": found[0].text,
+        "short": found[0].short,
+        "slice": 6,
+        "ras": pytest.approx(found[0].place),
+        "segment": LV,
+    }
 
 
 def test_findings_of_a_large_ct_take_a_moment(belly):
