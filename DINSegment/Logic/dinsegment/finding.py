@@ -75,6 +75,17 @@ def slices_text(numbers: Iterable[int], worst: int) -> str:
     return f"slices {listed(parts)}" + (f", most in slice {worst}" if sum(map(len, runs)) > RUNS else "")
 
 
+def slices_short(numbers: Iterable[int]) -> str:
+    """Slice numbers in few words: `slice 3`, or from the first to the last, `slices 3 to 9`."""
+    first, last = min(numbers := sorted(set(numbers))), max(numbers)
+    return f"slice {first}" if first == last else f"slices {first} to {last}"
+
+
+def few(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a and 2 more`."""
+    return listed(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} more"
+
+
 def listed(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

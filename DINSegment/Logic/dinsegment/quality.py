@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dinsegment.finding import Finding, listed, slice_number, slices_text
+from dinsegment.finding import Finding, few, listed, slice_number, slices_short, slices_text
 from dinsegment.quality_image import image_findings
 from dinsegment.quality_place import missing_findings, side_findings
 from dinsegment.quality_shape import CORRECT, Shape, cut_findings, piece_findings, shapes_of, volume_findings
@@ -80,11 +80,11 @@ def unsure_findings(
         numbers = {slice_number(volume, p, task.plane) for p in places}
         where = slices_text(numbers, slice_number(volume, place, task.plane))
         text = f"The network is unsure of the {shape.name} in {where}: {CORRECT}."
-        short = f"{shape.segment.name}, {where}: unsure"
+        short = f"{shape.segment.name}, {slices_short(numbers)}: unsure"
         found.append(Finding(text, place, shape.segment.label, short))
     if rest := unsure[own:]:
         names = [f"the {shape.name} (slice {slice_number(volume, place, task.plane)})" for _, shape, place, _ in rest]
         text = f"The network is also unsure of {listed(names)}: {CORRECT}."
-        short = f"{listed([shape.segment.name for _, shape, _, _ in rest])}: unsure, too"
+        short = f"{few([shape.segment.name for _, shape, _, _ in rest])}: unsure, too"
         found.append(Finding(text, rest[0][2], rest[0][1].segment.label, short))
     return found

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
-from dinsegment.finding import Finding, listed, ras_of, slices_text
+from dinsegment.finding import Finding, few, listed, ras_of, slices_short, slices_text
 from dinsegment.pieces import pieces_of
 from dinsegment.slices import SliceStack
 from dinsegment.tasks import Segment, Task
@@ -155,7 +155,7 @@ def _cut(shapes: Sequence[Shape], axis: int, end: int) -> Finding:
         f"{_the(shapes)} {'are' if len(shapes) > 1 else 'is'} cut by {edge} (slice {number + 1}): what lies beyond is "
         "missing in the volume in ml, use images that show all of it."
     )
-    short = f"{listed([s.segment.name for s in shapes])}, slice {number + 1}: cut by the image's edge"
+    short = f"{few([s.segment.name for s in shapes])}: cut by the image's edge"
     return Finding(text, place, largest.segment.label, short)
 
 
@@ -189,7 +189,8 @@ def _gap(shape: Shape) -> Finding | None:
         f"The {shape.name} is missing in {where}, between slices that have it: in the Segment Editor, add it there or "
         "remove what lies beyond."
     )
-    return Finding(text, _beside(shape, gaps[0]), shape.segment.label, f"{shape.segment.name}, {where}: missing")
+    short = slices_short(g + 1 for g in gaps)
+    return Finding(text, _beside(shape, gaps[0]), shape.segment.label, f"{shape.segment.name}, {short}: missing")
 
 
 def _dip(shape: Shape) -> Finding | None:
@@ -201,7 +202,7 @@ def _dip(shape: Shape) -> Finding | None:
     dips = [shape.start[shape.axis] + 1 + int(k) for k in low]
     where = slices_text([d + 1 for d in dips], dips[0] + 1)
     text = f"The {shape.name} is much smaller in {where} than in the slices beside: {CORRECT}."
-    short = f"{shape.segment.name}, {where}: much smaller than beside"
+    short = f"{shape.segment.name}, {slices_short(d + 1 for d in dips)}: much smaller than beside"
     return Finding(text, shape.in_slice(dips[0]), shape.segment.label, short)
 
 
