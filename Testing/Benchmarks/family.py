@@ -16,10 +16,17 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dinsegment import anatomy
-from dinsegment.inference import MAX_BATCH, Runner, autocast_dtype, choose_device, for_inference, predict
+from dinsegment.inference import anatomy
+from dinsegment.inference.pipeline import (
+    MAX_BATCH,
+    Runner,
+    autocast_dtype,
+    choose_device,
+    for_inference,
+    predict,
+)
 from dinsegment.network import build_network
-from dinsegment.phantom import heart_phantom
+from dinsegment.phantom.heart import heart_phantom
 from dinsegment.training.recipe import Recipe, load_recipe
 
 RECIPES = (

@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dinsegment.inference import autocast_dtype, choose_device, for_inference, lowered
+from dinsegment.inference.pipeline import autocast_dtype, choose_device, for_inference, lowered
 from dinsegment.network import CONFIGS, DIN
 
 

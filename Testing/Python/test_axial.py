@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from dinsegment.preprocessing import AT_A_TIME, Preprocessing, View, resampling_matrix
-from dinsegment.slices import SliceStack
-from dinsegment.volume import Volume
+from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import Volume
+from dinsegment.inference.preprocessing import AT_A_TIME, Preprocessing, View, resampling_matrix
 
 quick = settings(max_examples=30, deadline=None)
 

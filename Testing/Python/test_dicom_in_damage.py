@@ -30,7 +30,7 @@ from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
 
 from dinsegment.errors import InputError
 from dinsegment.images import read_volumes
-from dinsegment.volume import RAS_FROM_LPS, Volume
+from dinsegment.images.volume import RAS_FROM_LPS, Volume
 
 SAX = SERIES["oblique"]
 SECONDS = 5.0

@@ -14,11 +14,12 @@ from pydicom import Dataset
 from pydicom.fileset import FileSet
 from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
-from dinsegment import cli, dicom_files
+from dinsegment import cli
+from dinsegment.dicom.read import files as dicom_files
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume, read_volumes, write_volume
-from dinsegment.studies import Study, fingerprint, load_study, plan_studies
-from dinsegment.volume import Volume
+from dinsegment.images.volume import Volume
+from dinsegment.studies.many import Study, fingerprint, load_study, plan_studies
 
 OBLIQUE = SERIES["oblique"]
 SOP_CLASSES = {

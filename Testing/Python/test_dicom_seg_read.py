@@ -15,15 +15,15 @@ from dicom_cases import OBLIQUE, SERIES, Series, enhanced, headers, source_of, v
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
+from read_dicom_seg import read_dicom_seg
 
-from dinsegment.dicom_save import save_dicom
-from dinsegment.dicom_seg import make_dicom_seg, task_segments
-from dinsegment.dicom_seg_read import read_dicom_seg
-from dinsegment.dicom_source import DicomSource
+from dinsegment.dicom.source import DicomSource
+from dinsegment.dicom.write.save import save_dicom
+from dinsegment.dicom.write.seg import make_dicom_seg, task_segments
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume, read_volumes
+from dinsegment.images.volume import RAS_FROM_LPS, Volume
 from dinsegment.tasks import ABDOMEN, HEART, Code
-from dinsegment.volume import RAS_FROM_LPS, Volume
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 SEGMENTS = task_segments(HEART, "heart-1")

@@ -22,7 +22,8 @@ from hub_server import Hub, forget_settings
 from huggingface_hub import close_session
 
 import dinsegment
-from dinsegment.download import (
+from dinsegment.errors import Cancelled, ModelError
+from dinsegment.models.download import (
     CACHE_VARIABLE,
     HUB_VARIABLE,
     OFFLINE_FOLDER_VARIABLE,
@@ -31,8 +32,7 @@ from dinsegment.download import (
     WeightsSettings,
     default_cache,
 )
-from dinsegment.errors import Cancelled, ModelError
-from dinsegment.weights import (
+from dinsegment.models.weights import (
     MODELS_VARIABLE,
     find_entry,
     find_weights,
@@ -516,7 +516,7 @@ def test_an_import_that_is_cancelled_leaves_nothing(tmp_path):
 
 DOWNLOAD = """
 from dinsegment.errors import ModelError
-from dinsegment.weights import find_entry, import_weights, provide_weights
+from dinsegment.models.weights import find_entry, import_weights, provide_weights
 import sys
 try:
     print(import_weights(sys.argv[1]) if sys.argv[1:] else provide_weights(find_entry("heart-remote", None)))
@@ -665,7 +665,8 @@ def test_the_cache_is_where_the_platform_has_it(platform, variables, folder, mon
 
 def test_looking_for_weights_imports_neither_torch_nor_the_hub(models):
     code = (
-        "from dinsegment.weights import is_available, find_entry; import sys; is_available(find_entry(None, None));"
+        "import sys; from dinsegment.models.weights import is_available, find_entry;"
+        "is_available(find_entry(None, None));"
         "print(*{'torch', 'huggingface_hub', 'httpx', 'httpx2', 'numpy'} & set(sys.modules))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dinsegment.enhancement import (
+from dinsegment.enhancement.fuzzy import (
     FLOOR,
     LIMIT,
     METHODS,

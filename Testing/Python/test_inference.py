@@ -7,18 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from dinsegment import inference
-from dinsegment.anatomy import find_anatomy
 from dinsegment.errors import Cancelled, InputError, ModelError
-from dinsegment.inference import Runner, bytes_per_slice, choose_device, for_inference, segment
+from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import Volume
+from dinsegment.inference import pipeline as inference
+from dinsegment.inference import segment
+from dinsegment.inference.anatomy import find_anatomy
+from dinsegment.inference.pipeline import Runner, bytes_per_slice, choose_device, for_inference
+from dinsegment.inference.preprocessing import Slices, View, neighbourhoods
+from dinsegment.models.weights import load_model
 from dinsegment.network import DIN, DIN_SMALL
-from dinsegment.phantom import heart_phantom
-from dinsegment.preprocessing import Slices, View, neighbourhoods
-from dinsegment.slices import SliceStack
+from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import HEART
 from dinsegment.training.metrics import dice
-from dinsegment.volume import Volume
-from dinsegment.weights import load_model
 
 
 @pytest.fixture(scope="module")

@@ -20,19 +20,19 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dinsegment import inference
-from dinsegment.confidence import MIN_AREA_CM2, Evidence
-from dinsegment.display import FINE, enhanced_volume
-from dinsegment.enhancement import Enhancement
-from dinsegment.finding import ras_of
+from dinsegment.enhancement.displayed import FINE, enhanced_volume
+from dinsegment.enhancement.fuzzy import Enhancement
 from dinsegment.images import read_volume, write_segmentation, write_volume
-from dinsegment.inference import Runner, bytes_per_slice, for_inference, predict_with_confidence
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import Volume
+from dinsegment.inference import pipeline as inference
+from dinsegment.inference.confidence import MIN_AREA_CM2, Evidence
+from dinsegment.inference.pipeline import Runner, bytes_per_slice, for_inference, predict_with_confidence
+from dinsegment.inference.preprocessing import Preprocessing, View, decide
 from dinsegment.network import DIN, DIN_BASE, DIN_SMALL, rewrite
-from dinsegment.preprocessing import Preprocessing, View, decide
-from dinsegment.segmentation import Segmentation
-from dinsegment.slices import SliceStack
+from dinsegment.quality.words import ras_of
 from dinsegment.tasks import ABDOMEN
-from dinsegment.volume import Volume
 
 PREPARED = Preprocessing(
     spacing=4.0,
@@ -164,7 +164,7 @@ def test_tensors_get_the_memory_of_those_before_them():
     """In a fresh process: pages that the system has to give (minor faults) while tensors of 1 to 20 MB come and go."""
     code = """
         import resource, sys, torch
-        from dinsegment.heap import keep_freed_memory
+        from dinsegment.inference.heap import keep_freed_memory
 
         if sys.argv[1] == "keep":
             keep_freed_memory()

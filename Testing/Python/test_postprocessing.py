@@ -7,7 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dinsegment.postprocessing import (
+from dinsegment.images.slices import SliceStack
+from dinsegment.inference.postprocessing import (
     APART_MM,
     keep_large_pieces,
     keep_one_organ,
@@ -15,7 +16,6 @@ from dinsegment.postprocessing import (
     postprocess,
     tell_sides,
 )
-from dinsegment.slices import SliceStack
 from dinsegment.tasks import ABDOMEN, HEART
 
 

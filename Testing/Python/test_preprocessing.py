@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dinsegment.display import enhanced_volume
-from dinsegment.enhancement import Enhancement, fuzzy
-from dinsegment.preprocessing import Preprocessing, View, decide, resampling_matrix
-from dinsegment.slices import SliceStack
-from dinsegment.volume import Volume
+from dinsegment.enhancement.displayed import enhanced_volume
+from dinsegment.enhancement.fuzzy import Enhancement, fuzzy
+from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import Volume
+from dinsegment.inference.preprocessing import Preprocessing, View, decide, resampling_matrix
 
 quick = settings(max_examples=40, deadline=None)
 spacings = st.floats(0.4, 4)

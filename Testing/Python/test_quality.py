@@ -12,21 +12,21 @@ import pytest
 import torch
 from scipy import ndimage
 
-from dinsegment.confidence import Confidence, Evidence
-from dinsegment.finding import Finding, slice_number, slices_text
 from dinsegment.images import read_volume
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import Volume
 from dinsegment.inference import segment
-from dinsegment.measurements import report
-from dinsegment.phantom import END_SYSTOLE_PHASE, heart_phantom
-from dinsegment.preprocessing import View
-from dinsegment.quality import findings
-from dinsegment.quality_image import image_findings
-from dinsegment.segmentation import Segmentation
-from dinsegment.slices import SliceStack
+from dinsegment.inference.confidence import Confidence, Evidence
+from dinsegment.inference.preprocessing import View
+from dinsegment.measurements.volumes import report
+from dinsegment.models.weights import load_model
+from dinsegment.phantom.heart import END_SYSTOLE_PHASE, heart_phantom
+from dinsegment.quality.findings import findings
+from dinsegment.quality.image import image_findings
+from dinsegment.quality.words import Finding, slice_number, slices_text
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.training.cases import find_cases
-from dinsegment.volume import Volume
-from dinsegment.weights import load_model
 from dinsegment.worker import IMAGE, Channel, Models, run_segment
 
 RV, MYO, LV = 1, 2, 3

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from dinsegment import inference
 from dinsegment.images import read_volume
-from dinsegment.inference import MATRIX_PRODUCTS, Runner, lowered, predict
+from dinsegment.inference import pipeline as inference
+from dinsegment.inference.pipeline import MATRIX_PRODUCTS, Runner, lowered, predict
+from dinsegment.models.weights import find_entry, load_model, read_weights
 from dinsegment.network import DIN, DIN_BASE, DIN_SMALL, DINConfig, build_network, rewrite
 from dinsegment.network.decoder import MLPDecoder
 from dinsegment.network.rewritten_decoder import BAND, RewrittenMLPDecoder, add_upsampled
 from dinsegment.tasks import get_task
-from dinsegment.weights import find_entry, load_model, read_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

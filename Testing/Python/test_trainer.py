@@ -24,8 +24,9 @@ from typer.testing import CliRunner
 
 from dinsegment.cli import app
 from dinsegment.errors import InputError, ModelError
+from dinsegment.inference.preprocessing import Preprocessing
+from dinsegment.models.weights import load_model
 from dinsegment.network import DIN, DINConfig, build_network
-from dinsegment.preprocessing import Preprocessing
 from dinsegment.tasks import HEART
 from dinsegment.training import pretrained
 from dinsegment.training import trainer as trainer_module
@@ -33,7 +34,6 @@ from dinsegment.training.augmentation import Augmentation
 from dinsegment.training.pack import read_pack, write_pack
 from dinsegment.training.recipe import Recipe
 from dinsegment.training.trainer import RunOptions, Trainer, make_fabric, train
-from dinsegment.weights import load_model
 
 TINY = DINConfig(
     dims=(8, 8, 16, 16),

@@ -14,14 +14,12 @@ from hub_server import Hub, forget_settings
 from safetensors.torch import save
 
 import dinsegment
-from dinsegment.download import WeightsSettings
 from dinsegment.errors import Cancelled, ModelError
+from dinsegment.images.volume import Volume
 from dinsegment.inference import segment
-from dinsegment.network import DIN, DINConfig, rewrite
-from dinsegment.preprocessing import Preprocessing
-from dinsegment.tasks import HEART, TASKS, get_task
-from dinsegment.volume import Volume
-from dinsegment.weights import (
+from dinsegment.inference.preprocessing import Preprocessing
+from dinsegment.models.download import WeightsSettings
+from dinsegment.models.weights import (
     MODELS_VARIABLE,
     find_entry,
     is_available,
@@ -30,6 +28,8 @@ from dinsegment.weights import (
     read_entries,
     read_weights,
 )
+from dinsegment.network import DIN, DINConfig, rewrite
+from dinsegment.tasks import HEART, TASKS, get_task
 
 SHIPPED = Path(dinsegment.__file__).parents[2] / "Resources" / "Models"
 REVISION = "0123456789abcdef0123456789abcdef01234567"

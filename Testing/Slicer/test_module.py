@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import slicer
 
-from dinsegment.phantom import cine_phantom
-from dinsegment.phantom_ct import abdomen_phantom
+from dinsegment.phantom.ct import abdomen_phantom
+from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART, TERMINOLOGY_CONTEXT
 from dinsegment_slicer import sample_data
 from dinsegment_slicer.dependencies import Dependencies

@@ -12,9 +12,9 @@ import vtk
 
 from dinsegment.errors import DINSegmentError, InputError
 from dinsegment.images import read_volumes
-from dinsegment.phantom import cine_phantom
+from dinsegment.images.volume import Volume
+from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
-from dinsegment.volume import Volume
 from dinsegment_slicer import nodes, sequences
 from dinsegment_slicer.measure import function_of, measure_phases, update_measurement_table, update_volume_plot
 from dinsegment_slicer.sequences import (

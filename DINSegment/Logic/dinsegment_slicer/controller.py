@@ -13,8 +13,8 @@ from typing import TypeVar
 import slicer
 
 from dinsegment.errors import DINSegmentError
+from dinsegment.models.weights import find_entry
 from dinsegment.tasks import Task
-from dinsegment.weights import find_entry
 from dinsegment_slicer.content import Steps
 from dinsegment_slicer.dependencies import Dependencies
 from dinsegment_slicer.dicom_export import REFERENCE_ROLE

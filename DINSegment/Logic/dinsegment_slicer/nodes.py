@@ -8,10 +8,10 @@ import vtk
 
 from dinsegment import __version__
 from dinsegment.errors import DINSegmentError, InputError
-from dinsegment.fingerprint import VERSION_TAG
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.fingerprint import VERSION_TAG
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.volume import Volume
 from dinsegment.tasks import Segment
-from dinsegment.volume import Volume
 from dinsegment_slicer.content import LabelContent, grey_image, label_content, made
 from dinsegment_slicer.edits import (
     ALGORITHM_NAME_TAG,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import slicer
 
-from dinsegment.phantom import cine_phantom, heart_phantom
-from dinsegment.phantom_ct import abdomen_phantom
-from dinsegment.volume import Volume
+from dinsegment.images.volume import Volume
+from dinsegment.phantom.ct import abdomen_phantom
+from dinsegment.phantom.heart import cine_phantom, heart_phantom
 from dinsegment_slicer.nodes import MODALITY_ATTRIBUTE
 
 PHASES = 10

@@ -11,7 +11,7 @@ import slicer
 
 from dinsegment.errors import InputError
 from dinsegment.files import phase_names
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.segmentation import Segmentation
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.nodes import (
     ENHANCED_SUFFIX,

@@ -12,9 +12,9 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from dinsegment.errors import DINSegmentError
-from dinsegment.measurements import CardiacFunction
+from dinsegment.measurements.volumes import CardiacFunction
+from dinsegment.models.weights import find_entry
 from dinsegment.tasks import TASKS, Task
-from dinsegment.weights import find_entry
 from dinsegment_slicer.controller import Controller, ExportRequest, Message, Request, Severity
 from dinsegment_slicer.dependencies import Dependencies, Missing
 from dinsegment_slicer.dicom_section import DicomSection

@@ -8,10 +8,10 @@ import numpy as np
 
 from dinsegment import __version__
 from dinsegment.benchmark.tools import Setting
-from dinsegment.inference import Runner, autocast_dtype, choose_device, predict
+from dinsegment.images.volume import Volume
+from dinsegment.inference.pipeline import Runner, autocast_dtype, choose_device, predict
+from dinsegment.models.weights import load_model
 from dinsegment.tasks import get_task
-from dinsegment.volume import Volume
-from dinsegment.weights import load_model
 
 
 class OwnTool:

@@ -20,9 +20,9 @@ from dinsegment.benchmark.cores import thread_settings
 from dinsegment.benchmark.process import write_job
 from dinsegment.benchmark.tools import OWN, TOOLS, Setting
 from dinsegment.errors import WorkerError
-from dinsegment.slices import SliceStack
+from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import Volume
 from dinsegment.tasks import get_task
-from dinsegment.volume import Volume
 
 Progress = Callable[[float, str], None]
 

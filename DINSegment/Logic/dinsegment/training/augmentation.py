@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinsegment.preprocessing import Preprocessing, black_where, decide, neighbourhoods
+from dinsegment.inference.preprocessing import Preprocessing, black_where, decide, neighbourhoods
 from dinsegment.training.dataset import TrainingStack
 
 

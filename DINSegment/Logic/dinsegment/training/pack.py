@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 
 from dinsegment.errors import InputError
 from dinsegment.files import atomic_path
-from dinsegment.preprocessing import Preprocessing
+from dinsegment.images.volume import Volume
+from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.tasks import Task
 from dinsegment.training.cases import Case
 from dinsegment.training.dataset import TrainingStack, prepare
-from dinsegment.volume import Volume
 
 FORMAT = 1
 KEY = "dinsegment.pack"

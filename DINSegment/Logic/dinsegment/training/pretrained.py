@@ -99,7 +99,7 @@ def load_start(network: DIN | Comparator, start: str) -> None:
 
 
 def _weights(start: str) -> dict[str, Tensor]:
-    from dinsegment.weights import choose_folder, find_entry, read_weights
+    from dinsegment.models.weights import choose_folder, find_entry, read_weights
 
     if not Path(start).is_file():
         name, folder = choose_folder(start, None)

@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save
 
 from dinsegment.errors import InputError
 from dinsegment.files import atomic_path
+from dinsegment.models.weights import ModelEntry, models_folder
 from dinsegment.network import build_network
-from dinsegment.results import write_json
+from dinsegment.studies.results import write_json
 from dinsegment.training.recipe import Recipe, load_recipe
-from dinsegment.weights import ModelEntry, models_folder
 
 SCORES = ("dice", "phases", "hd95_mm", "asd_mm", "ef_mae", "mass_mae_g", "split", "command")
 """What a model's entry keeps of metrics.json, with the 95 % intervals."""

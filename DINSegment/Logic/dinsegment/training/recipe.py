@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from dinsegment.errors import InputError
+from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.network import NetworkConfig, network_config
-from dinsegment.preprocessing import Preprocessing
 from dinsegment.tasks import Task, get_task
 from dinsegment.training.augmentation import Augmentation
 

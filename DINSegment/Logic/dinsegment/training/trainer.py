@@ -23,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dinsegment.errors import InputError
 from dinsegment.files import atomic_path, ensure_writable_folder
-from dinsegment.inference import Runner, autocast_dtype, choose_device, for_inference, free_memory, predict
+from dinsegment.inference.pipeline import Runner, autocast_dtype, choose_device, for_inference, free_memory, predict
 from dinsegment.network import build_network
 from dinsegment.training.cases import Case
 from dinsegment.training.curves import write_curves
@@ -72,7 +72,7 @@ class RunOptions:
     """How a recipe is run, without what it makes.
 
     Attributes:
-        device: As `dinsegment.inference.choose_device` takes it.
+        device: As `dinsegment.inference.pipeline.choose_device` takes it.
         devices: Processes, each with a device of its own (or a share of the CPU), that share every batch.
         compile: Whether to compile the network with torch.compile: minutes at the start, a fifth less time afterwards.
         pretrained: Whether both encoders start with ImageNet's weights.
@@ -180,7 +180,7 @@ class Trainer:
         train: Cases that weights are fitted to.
         validation: Cases that the best weights are chosen on; packed ones are validated on the packed grid.
         output: Folder of the run.
-        device: As `dinsegment.inference.choose_device` takes it; used if no `options` are given.
+        device: As `dinsegment.inference.pipeline.choose_device` takes it; used if no `options` are given.
         options: How to run it.
         fabric: Of this process, already launched; made from the options if None.
     """

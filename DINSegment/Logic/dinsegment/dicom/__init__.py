@@ -1,0 +1,1 @@
+"""DICOM: read into images, and results written as SEG and SR."""

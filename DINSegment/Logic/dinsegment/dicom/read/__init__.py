@@ -1,0 +1,1 @@
+"""DICOM series as scanners and archives write them."""

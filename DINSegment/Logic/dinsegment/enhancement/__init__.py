@@ -1,0 +1,1 @@
+"""The second image that the network sees, and that the user is shown."""

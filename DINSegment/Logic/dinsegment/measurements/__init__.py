@@ -1,0 +1,1 @@
+"""Volumes, and what a beating heart's phases tell."""

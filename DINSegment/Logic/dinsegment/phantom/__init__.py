@@ -1,0 +1,1 @@
+"""Generated images whose segments are known."""

@@ -1,0 +1,1 @@
+"""What looks wrong with an image or a result, in words a clinician understands."""

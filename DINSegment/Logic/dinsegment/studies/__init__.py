@@ -1,0 +1,1 @@
+"""Many inputs into one output folder."""
