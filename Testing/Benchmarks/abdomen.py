@@ -58,8 +58,8 @@ def run_command(image: Path, output: Path, options: argparse.Namespace) -> dict[
 
 def profile(image: Path, output: Path, options: argparse.Namespace, clock: str) -> dict[str, float]:
     """Seconds of every stage, in this process."""
-    from dinsegment.models.weights import load_model
-    from dinsegment.studies.many import segment_study
+    from dinsegment.inference.model import load_model
+    from dinsegment.studies.study import segment_study
 
     profiler = cProfile.Profile(time.process_time if clock == "cpu" else time.perf_counter)
     model = profiler.runcall(load_model, options.model, ABDOMEN)

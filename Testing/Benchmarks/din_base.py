@@ -15,7 +15,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from dinsegment.models.weights import Model
+from dinsegment.inference.model import Model
 from dinsegment.training.cases import find_cases
 from dinsegment.training.dataset import SliceSampler
 from dinsegment.training.evaluation import evaluate

@@ -18,7 +18,7 @@ import numpy as np
 
 from dinsegment.images.volume import Volume
 from dinsegment.inference import segment
-from dinsegment.models.weights import load_model
+from dinsegment.inference.model import load_model
 from dinsegment.tasks import get_task
 from dinsegment.training.cases import find_cases, read_split
 from dinsegment.training.metrics import dice

@@ -18,7 +18,8 @@ from pydicom.uid import (
 )
 
 from dinsegment.dicom.source import DicomSource
-from dinsegment.images.volume import RAS_FROM_LPS, Volume
+from dinsegment.geometry import RAS_FROM_LPS
+from dinsegment.images.volume import Volume
 
 OBLIQUE = np.array([[0.8, 0.6, 0.0], [-0.36, 0.48, 0.8], [0.48, -0.64, 0.6]])
 """Directions of row, column and normal of a series that is parallel to no plane of the body."""

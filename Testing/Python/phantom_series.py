@@ -8,9 +8,10 @@ import numpy as np
 from dicom_cases import Series, headers
 from pydicom.uid import generate_uid
 
+from dinsegment.geometry import RAS_FROM_LPS
 from dinsegment.images import read_volumes
 from dinsegment.images.segmentation import Segmentation
-from dinsegment.images.volume import RAS_FROM_LPS, Volume
+from dinsegment.images.volume import Volume
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
 

@@ -14,11 +14,12 @@ from pydicom.uid import SegmentationStorage
 
 from dinsegment.dicom.codes import from_cielab, from_item, from_sequence
 from dinsegment.dicom.write.grid import put_on_grid
+from dinsegment.dicom.write.save import warnings_off
 from dinsegment.dicom.write.seg import SegSegment
-from dinsegment.dicom.write.source import frame_of_reference, warnings_off
-from dinsegment.errors import DINSegmentError, InputError
-from dinsegment.images.integrity import damaged
-from dinsegment.images.volume import RAS_FROM_LPS, Volume
+from dinsegment.dicom.write.source import frame_of_reference
+from dinsegment.errors import DINSegmentError, InputError, damaged
+from dinsegment.geometry import RAS_FROM_LPS
+from dinsegment.images.volume import Volume
 from dinsegment.tasks import Code
 
 LABELMAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"

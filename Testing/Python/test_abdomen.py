@@ -18,11 +18,14 @@ from dinsegment.errors import Cancelled, InputError, ModelError
 from dinsegment.images import read_volume, write_volume
 from dinsegment.images.volume import Volume
 from dinsegment.inference import segment
-from dinsegment.inference.pipeline import Runner, for_inference, predict
+from dinsegment.inference.model import Model, load_model
+from dinsegment.inference.pipeline import predict
 from dinsegment.inference.postprocessing import postprocess
-from dinsegment.inference.preprocessing import View
-from dinsegment.models.weights import Model, load_model, read_entries
+from dinsegment.inference.runner import Runner
+from dinsegment.inference.view import View
+from dinsegment.models.entries import read_entries
 from dinsegment.network import DIN, DINConfig
+from dinsegment.network.rewriting import for_inference
 from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.training.augmentation import Augmentation

@@ -15,7 +15,8 @@ from scipy.spatial.transform import Rotation
 
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
-from dinsegment.inference.preprocessing import AT_A_TIME, Preprocessing, View, resampling_matrix
+from dinsegment.inference.preprocessing import Preprocessing
+from dinsegment.inference.view import AT_A_TIME, View, resampling_matrix
 
 quick = settings(max_examples=30, deadline=None)
 

@@ -16,7 +16,7 @@ from hub_server import Hub, forget_settings
 
 from dinsegment.images import read_volume, write_volume
 from dinsegment.images.volume import Volume
-from dinsegment.models.weights import models_folder, read_entries
+from dinsegment.models.entries import models_folder, read_entries
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
 from dinsegment.training.metrics import dice
@@ -374,7 +374,7 @@ def test_segmenting_does_not_wait_for_imports_that_it_can_do_without():
     heavy = {"timm", "torchvision", "torch._dynamo", "torch._inductor", "monai", "matplotlib", "highdicom"}
     code = (
         "import sys; from dinsegment.worker import preload; preload();"
-        "from dinsegment.models.weights import load_model; from dinsegment.inference import segment;"
+        "from dinsegment.inference.model import load_model; from dinsegment.inference import segment;"
         "from dinsegment.phantom.heart import heart_phantom; from dinsegment.tasks import HEART;"
         "result = segment(heart_phantom(slices=1).volume, HEART, load_model(None, HEART), 'cpu');"
         f"assert result.labels.any(); print(*{heavy} & set(sys.modules))"

@@ -13,11 +13,14 @@ import pytest
 
 from dinsegment.errors import InputError, WorkerError
 from dinsegment.images import read_volume, write_volume
-from dinsegment.models.weights import find_entry, load_model
+from dinsegment.inference.model import load_model
+from dinsegment.models.entries import find_entry
 from dinsegment.phantom.heart import heart_phantom
-from dinsegment.studies.cluster import segment_on_cluster
 from dinsegment.studies import cluster
-from dinsegment.studies.many import INDEX, Ledger, StudyResult, plan_studies, segment_studies
+from dinsegment.studies.cluster import segment_on_cluster
+from dinsegment.studies.ledger import INDEX, Ledger, plan_studies
+from dinsegment.studies.many import segment_studies
+from dinsegment.studies.study import StudyResult
 from dinsegment.tasks import HEART
 
 GRID = {"slices": 2, "size": (64, 80), "spacing": (16.0, 2.8, 2.5)}

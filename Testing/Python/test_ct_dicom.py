@@ -19,8 +19,9 @@ from totalsegmentator_reference import read_reference
 from dinsegment import cli
 from dinsegment.images import read_volume
 from dinsegment.images.volume import Volume
+from dinsegment.inference.model import Model
 from dinsegment.inference.preprocessing import Preprocessing
-from dinsegment.models.weights import Model, ModelEntry, read_entries
+from dinsegment.models.entries import ModelEntry, read_entries
 from dinsegment.network import DIN, DINConfig
 from dinsegment.tasks import ABDOMEN
 from dinsegment.training.metrics import dice

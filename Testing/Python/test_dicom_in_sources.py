@@ -19,7 +19,8 @@ from dinsegment.dicom.read import files as dicom_files
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume, read_volumes, write_volume
 from dinsegment.images.volume import Volume
-from dinsegment.studies.many import Study, fingerprint, load_study, plan_studies
+from dinsegment.studies.ledger import fingerprint, plan_studies
+from dinsegment.studies.study import Study, load_study
 
 OBLIQUE = SERIES["oblique"]
 SOP_CLASSES = {

@@ -21,8 +21,9 @@ from dinsegment.dicom.source import DicomSource
 from dinsegment.dicom.write.save import save_dicom
 from dinsegment.dicom.write.seg import make_dicom_seg, task_segments
 from dinsegment.errors import InputError
+from dinsegment.geometry import RAS_FROM_LPS
 from dinsegment.images import read_volume, read_volumes
-from dinsegment.images.volume import RAS_FROM_LPS, Volume
+from dinsegment.images.volume import Volume
 from dinsegment.tasks import ABDOMEN, HEART, Code
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")

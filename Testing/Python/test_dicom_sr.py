@@ -23,7 +23,8 @@ from dinsegment.dicom.write.seg import SegOptions, make_dicom_seg, task_segments
 from dinsegment.dicom.write.sr import make_dicom_sr, write_dicom_sr
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Segmentation
-from dinsegment.measurements.volumes import cardiac_function, segment_volumes
+from dinsegment.measurements.function import cardiac_function
+from dinsegment.measurements.volumes import segment_volumes
 from dinsegment.studies.results import write_results
 from dinsegment.tasks import ABDOMEN
 

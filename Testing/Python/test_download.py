@@ -23,7 +23,8 @@ from huggingface_hub import close_session
 
 import dinsegment
 from dinsegment.errors import Cancelled, ModelError
-from dinsegment.models.download import (
+from dinsegment.models.entries import MODELS_VARIABLE, find_entry
+from dinsegment.models.settings import (
     CACHE_VARIABLE,
     HUB_VARIABLE,
     OFFLINE_FOLDER_VARIABLE,
@@ -32,15 +33,7 @@ from dinsegment.models.download import (
     WeightsSettings,
     default_cache,
 )
-from dinsegment.models.weights import (
-    MODELS_VARIABLE,
-    find_entry,
-    find_weights,
-    import_weights,
-    is_available,
-    locate,
-    provide_weights,
-)
+from dinsegment.models.weights import find_weights, import_weights, is_available, locate, provide_weights
 
 SHIPPED = Path(dinsegment.__file__).parents[2] / "Resources" / "Models"
 LISTED = json.loads((SHIPPED / "weights.json").read_text(encoding="utf-8"))["models"][0]
@@ -516,7 +509,8 @@ def test_an_import_that_is_cancelled_leaves_nothing(tmp_path):
 
 DOWNLOAD = """
 from dinsegment.errors import ModelError
-from dinsegment.models.weights import find_entry, import_weights, provide_weights
+from dinsegment.models.entries import find_entry
+from dinsegment.models.weights import import_weights, provide_weights
 import sys
 try:
     print(import_weights(sys.argv[1]) if sys.argv[1:] else provide_weights(find_entry("heart-remote", None)))
@@ -665,7 +659,8 @@ def test_the_cache_is_where_the_platform_has_it(platform, variables, folder, mon
 
 def test_looking_for_weights_imports_neither_torch_nor_the_hub(models):
     code = (
-        "import sys; from dinsegment.models.weights import is_available, find_entry;"
+        "import sys; from dinsegment.models.weights import is_available;"
+        "from dinsegment.models.entries import find_entry;"
         "is_available(find_entry(None, None));"
         "print(*{'torch', 'huggingface_hub', 'httpx', 'httpx2', 'numpy'} & set(sys.modules))"
     )

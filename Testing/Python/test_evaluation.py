@@ -19,8 +19,8 @@ from phantom_cases import write_patients
 from dinsegment.errors import OutputError
 from dinsegment.images import read_volume
 from dinsegment.inference import segment
-from dinsegment.measurements.volumes import function_from_volumes
-from dinsegment.models.weights import load_model
+from dinsegment.inference.model import load_model
+from dinsegment.measurements.function import function_from_volumes
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.training.evaluation import (
     CaseScores,

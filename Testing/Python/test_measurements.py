@@ -7,7 +7,9 @@ import pytest
 
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.volume import Volume
-from dinsegment.measurements.volumes import cardiac_function, function_from_volumes, report, segment_volumes
+from dinsegment.measurements.function import cardiac_function, function_from_volumes
+from dinsegment.measurements.report import report
+from dinsegment.measurements.volumes import segment_volumes
 from dinsegment.tasks import HEART
 
 

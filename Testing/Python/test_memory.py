@@ -21,17 +21,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dinsegment.enhancement.displayed import FINE, enhanced_volume
-from dinsegment.enhancement.fuzzy import Enhancement
+from dinsegment.enhancement.methods import Enhancement
 from dinsegment.images import read_volume, write_segmentation, write_volume
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.slices import SliceStack
-from dinsegment.images.volume import Volume
+from dinsegment.images.volume import Volume, ras_of
 from dinsegment.inference import pipeline as inference
 from dinsegment.inference.confidence import MIN_AREA_CM2, Evidence
-from dinsegment.inference.pipeline import Runner, bytes_per_slice, for_inference, predict_with_confidence
-from dinsegment.inference.preprocessing import Preprocessing, View, decide
+from dinsegment.inference.pipeline import predict_with_confidence
+from dinsegment.inference.preprocessing import Preprocessing
+from dinsegment.inference.runner import MAX_BATCH, Runner, bytes_per_slice
+from dinsegment.inference.view import View, decide
 from dinsegment.network import DIN, DIN_BASE, DIN_SMALL, rewrite
-from dinsegment.quality.words import ras_of
+from dinsegment.network.rewriting import for_inference
 from dinsegment.tasks import ABDOMEN
 
 PREPARED = Preprocessing(
@@ -77,7 +79,7 @@ def network(one_thread):
 
 
 def test_probabilities_and_inputs_of_a_few_batches_are_held_however_many_slices_there_are(network, monkeypatch):
-    monkeypatch.setitem(inference.MAX_BATCH, "cpu", 2)
+    monkeypatch.setitem(MAX_BATCH, "cpu", 2)
     monkeypatch.setattr(inference, "PREPARED", 4)
     forward, slices = Runner._forward, Preprocessing.slices
     for count in (12, 24):
@@ -164,7 +166,7 @@ def test_tensors_get_the_memory_of_those_before_them():
     """In a fresh process: pages that the system has to give (minor faults) while tensors of 1 to 20 MB come and go."""
     code = """
         import resource, sys, torch
-        from dinsegment.inference.heap import keep_freed_memory
+        from dinsegment.inference.devices import keep_freed_memory
 
         if sys.argv[1] == "keep":
             keep_freed_memory()

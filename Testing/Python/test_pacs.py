@@ -22,7 +22,7 @@ from dinsegment.dicom.write.seg import cine_options, write_dicom_seg
 from dinsegment.dicom.write.sr import write_dicom_sr
 from dinsegment.images import read_volumes
 from dinsegment.images.segmentation import Segmentation
-from dinsegment.measurements.volumes import cardiac_function
+from dinsegment.measurements.function import cardiac_function
 from dinsegment.tasks import HEART
 
 STORAGE = (MRImageStorage, SegmentationStorage, ComprehensiveSRStorage)

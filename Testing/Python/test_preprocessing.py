@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dinsegment.enhancement.displayed import enhanced_volume
-from dinsegment.enhancement.fuzzy import Enhancement, fuzzy
+from dinsegment.enhancement.fuzzy import fuzzy
+from dinsegment.enhancement.methods import Enhancement
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
-from dinsegment.inference.preprocessing import Preprocessing, View, decide, resampling_matrix
+from dinsegment.inference.preprocessing import Preprocessing
+from dinsegment.inference.view import View, decide, resampling_matrix
 
 quick = settings(max_examples=40, deadline=None)
 spacings = st.floats(0.4, 4)

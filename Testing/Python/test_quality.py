@@ -13,18 +13,19 @@ import torch
 from scipy import ndimage
 
 from dinsegment.images import read_volume
-from dinsegment.images.segmentation import Segmentation
-from dinsegment.images.slices import SliceStack
+from dinsegment.images.segmentation import Finding, Segmentation
+from dinsegment.images.slices import SliceStack, slice_number
 from dinsegment.images.volume import Volume
 from dinsegment.inference import segment
-from dinsegment.inference.confidence import Confidence, Evidence
-from dinsegment.inference.preprocessing import View
-from dinsegment.measurements.volumes import report
-from dinsegment.models.weights import load_model
+from dinsegment.inference.confidence import Evidence
+from dinsegment.inference.model import load_model
+from dinsegment.inference.view import View
+from dinsegment.measurements.report import report
 from dinsegment.phantom.heart import END_SYSTOLE_PHASE, heart_phantom
 from dinsegment.quality.findings import findings
 from dinsegment.quality.image import image_findings
-from dinsegment.quality.words import Finding, slice_number, slices_text
+from dinsegment.quality.unsure import Confidence
+from dinsegment.quality.words import slices_text
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.training.cases import find_cases
 from dinsegment.worker import IMAGE, Channel, Models, run_segment

@@ -7,8 +7,8 @@ from sunnybrook_contours import ENDOCARDIUM, EPICARDIUM, compare, read_contours
 
 from dinsegment.images import read_volumes
 from dinsegment.inference import segment
+from dinsegment.inference.model import load_model
 from dinsegment.measurements.volumes import segment_volumes
-from dinsegment.models.weights import load_model
 from dinsegment.tasks import HEART
 
 CURVE = (2, 7, 12)

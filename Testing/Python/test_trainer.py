@@ -24,8 +24,8 @@ from typer.testing import CliRunner
 
 from dinsegment.cli import app
 from dinsegment.errors import InputError, ModelError
+from dinsegment.inference.model import load_model
 from dinsegment.inference.preprocessing import Preprocessing
-from dinsegment.models.weights import load_model
 from dinsegment.network import DIN, DINConfig, build_network
 from dinsegment.tasks import HEART
 from dinsegment.training import pretrained

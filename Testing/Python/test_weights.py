@@ -17,17 +17,11 @@ import dinsegment
 from dinsegment.errors import Cancelled, ModelError
 from dinsegment.images.volume import Volume
 from dinsegment.inference import segment
+from dinsegment.inference.model import load_model
 from dinsegment.inference.preprocessing import Preprocessing
-from dinsegment.models.download import WeightsSettings
-from dinsegment.models.weights import (
-    MODELS_VARIABLE,
-    find_entry,
-    is_available,
-    load_model,
-    models_folder,
-    read_entries,
-    read_weights,
-)
+from dinsegment.models.entries import MODELS_VARIABLE, find_entry, models_folder, read_entries
+from dinsegment.models.settings import WeightsSettings
+from dinsegment.models.weights import is_available, read_weights
 from dinsegment.network import DIN, DINConfig, rewrite
 from dinsegment.tasks import HEART, TASKS, get_task
 

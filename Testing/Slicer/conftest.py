@@ -39,7 +39,7 @@ def scene(request):
 
 def _models_of(tasks, folder, monkeypatch):
     """A folder with a weights.json in which each of these tasks has a model, shipped or a description of one."""
-    from dinsegment.models.weights import models_folder
+    from dinsegment.models.entries import models_folder
 
     models = json.loads((models_folder() / "weights.json").read_text(encoding="utf-8"))["models"]
     chosen = []
@@ -67,7 +67,7 @@ def models_of_both_tasks(tmp_path, monkeypatch):
 def abdomen_model():
     """The name of the shipped model for the abdomen."""
     from dinsegment.errors import ModelError
-    from dinsegment.models.weights import find_entry
+    from dinsegment.models.entries import find_entry
     from dinsegment.tasks import ABDOMEN
 
     try:

@@ -11,9 +11,9 @@ import pytest
 import slicer
 from test_sequences import Application, add_sequence
 
-from dinsegment.images.volume import Volume
+from dinsegment.images.segmentation import Finding
+from dinsegment.images.volume import Volume, ras_of
 from dinsegment.phantom.heart import cine_phantom
-from dinsegment.quality.words import Finding, ras_of
 from dinsegment.tasks import HEART
 from dinsegment.worker import ENHANCED, LABELS
 from dinsegment_slicer.content import made

@@ -12,7 +12,8 @@ import vtk
 
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Segmentation
-from dinsegment.measurements.volumes import cardiac_function, segment_volumes
+from dinsegment.measurements.function import cardiac_function
+from dinsegment.measurements.volumes import segment_volumes
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
 from dinsegment_slicer import measure as measure_module

@@ -125,7 +125,8 @@ here = Path(sys.argv[1]).resolve()
 sys.path.insert(0, str(here / "Logic"))
 import dinsegment
 from dinsegment.tasks import HEART
-from dinsegment.models.weights import find_entry, read_weights
+from dinsegment.models.entries import find_entry
+from dinsegment.models.weights import read_weights
 from dinsegment_slicer.dependencies import Dependencies
 
 assert Path(dinsegment.__file__).is_relative_to(here)

@@ -20,12 +20,13 @@ from host import Host
 from host.api import Api, check_forms, check_sources
 
 from dinsegment.enhancement.displayed import enhanced_slices
-from dinsegment.enhancement.fuzzy import Enhancement
+from dinsegment.enhancement.methods import Enhancement
+from dinsegment.images.segmentation import Finding
 from dinsegment.images.slices import SliceStack
-from dinsegment.models.download import WeightsSettings
-from dinsegment.models.weights import find_entry, read_entries
+from dinsegment.images.volume import ras_of
+from dinsegment.models.entries import find_entry, read_entries
+from dinsegment.models.settings import WeightsSettings
 from dinsegment.phantom.ct import abdomen_phantom
-from dinsegment.quality.words import Finding, ras_of
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment_slicer import controller as controller_module
 from dinsegment_slicer import layouts

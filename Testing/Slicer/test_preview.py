@@ -7,8 +7,9 @@ import pytest
 import slicer
 from mrml import OBLIQUE, add_volume, affine, rotation
 
-from dinsegment.enhancement.displayed import enhanced_slices, enhanced_volume, grey_window
-from dinsegment.enhancement.fuzzy import Enhancement
+from dinsegment.enhancement.displayed import enhanced_slices, enhanced_volume
+from dinsegment.enhancement.grey import grey_window
+from dinsegment.enhancement.methods import Enhancement
 from dinsegment.images.slices import SliceStack
 from dinsegment_slicer import preview as preview_module
 from dinsegment_slicer.nodes import plain_enhanced_node, volume_from_node

@@ -14,7 +14,7 @@ import vtk
 from scipy import ndimage
 
 from dinsegment.enhancement.displayed import enhanced_volume
-from dinsegment.enhancement.fuzzy import Enhancement
+from dinsegment.enhancement.methods import Enhancement
 from dinsegment.errors import DINSegmentError, InputError
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.slices import SliceStack

@@ -20,8 +20,8 @@ from dinsegment.errors import Cancelled, DINSegmentError, InputError
 from dinsegment.tasks import Task, get_task
 
 if TYPE_CHECKING:
-    from dinsegment.models.weights import Model
-    from dinsegment.studies.many import StudyResult
+    from dinsegment.inference.model import Model
+    from dinsegment.studies.study import StudyResult
 
 NOTE = "Research tool, not a medical device."
 
@@ -119,7 +119,7 @@ def segment(
 def _segment_one(
     inputs: list[Path] | None, task: Task, output: Path, model: str | None, device: str, series: str | None
 ) -> int:
-    from dinsegment.studies.many import segment_study
+    from dinsegment.studies.study import segment_study
 
     with _progress() as bar:
         loaded = _load(model, task, bar)
@@ -144,9 +144,11 @@ def _segment_many(
     series: str | None,
 ) -> int:
     """Segments inputs, each on its own; a bad one is reported and the others go on. Returns the exit code."""
-    from dinsegment.models.weights import find_entry
+    from dinsegment.models.entries import find_entry
     from dinsegment.studies.cluster import segment_on_cluster
-    from dinsegment.studies.many import TABLE, Ledger, plan_studies, segment_studies, write_table
+    from dinsegment.studies.ledger import Ledger, plan_studies
+    from dinsegment.studies.many import segment_studies
+    from dinsegment.studies.table import TABLE, write_table
 
     if not inputs:
         raise InputError("Give images to segment on the cluster.")
@@ -199,7 +201,7 @@ def _segment_many(
 
 def _load(name: str | None, task: Task, bar: Progress) -> Model:
     """Loads a model; weights that do not ship are downloaded first, and the bar shows it."""
-    from dinsegment.models.weights import load_model
+    from dinsegment.inference.model import load_model
 
     line = bar.add_task("Loading the model", total=1.0)
     loaded = load_model(name, task, progress=lambda done, text: bar.update(line, completed=done, description=text))
@@ -237,7 +239,7 @@ def _print_table(results: list[StudyResult], task: Task) -> None:
     """The columns of studies.csv that fit on a screen, without the folder and the message."""
     from rich.markup import escape
 
-    from dinsegment.studies.many import table_header, table_row
+    from dinsegment.studies.table import table_header, table_row
 
     hidden = {"Folder", "Message"}
     shown = [n for n, name in enumerate(table_header(task)) if name not in hidden]
@@ -252,7 +254,7 @@ def _segment_phantom(model: Model, task: Task, output: Path, device: str, bar: P
     """Makes the task's phantom, a heart's at end diastole and end systole, segments it and compares with the truth."""
     from dinsegment.phantom.ct import abdomen_phantom
     from dinsegment.phantom.heart import cine_phantom
-    from dinsegment.studies.many import Study, compute_study, write_study
+    from dinsegment.studies.study import Study, compute_study, write_study
     from dinsegment.training.metrics import dice
 
     if task.modality == "CT":
@@ -485,7 +487,8 @@ def models(
 
 
 def _list_models() -> None:
-    from dinsegment.models.weights import find_weights, read_entries
+    from dinsegment.models.entries import read_entries
+    from dinsegment.models.weights import find_weights
 
     table = Table("Model", "Task", "Test Dice", "Trained on", "Licence", "Weights", title="Models")
     for entry in read_entries():
@@ -501,7 +504,8 @@ def _list_models() -> None:
 
 
 def _fetch_weights(name: str) -> None:
-    from dinsegment.models.weights import find_entry, provide_weights
+    from dinsegment.models.entries import find_entry
+    from dinsegment.models.weights import provide_weights
 
     entry = find_entry(name, None)
     with _progress() as bar:
@@ -558,11 +562,10 @@ def benchmark(
     from dinsegment.benchmark.report import append_history, make_table, notes, title
     from dinsegment.benchmark.run import run_benchmark
     from dinsegment.benchmark.tools import Setting, choose_tools
-    from dinsegment.files import atomic_path, ensure_writable_folder
+    from dinsegment.files import atomic_path, ensure_writable_folder, write_json
     from dinsegment.images.reading import read_volume
     from dinsegment.images.volume import check_voxels
-    from dinsegment.inference.pipeline import choose_device
-    from dinsegment.studies.results import write_json
+    from dinsegment.inference.devices import choose_device
 
     chosen = get_task(task)
     data = benchmark_data(chosen)

@@ -52,7 +52,7 @@ import numpy as np
 
 from dinsegment.errors import DINSegmentError, InputError, OutputError
 from dinsegment.images.volume import Volume
-from dinsegment.models.weights import Model, load_model
+from dinsegment.inference.model import Model, load_model
 from dinsegment.tasks import Code, Task
 
 if TYPE_CHECKING:  # DICOM only once it is asked for.

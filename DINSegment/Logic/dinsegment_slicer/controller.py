@@ -13,7 +13,7 @@ from typing import TypeVar
 import slicer
 
 from dinsegment.errors import DINSegmentError
-from dinsegment.models.weights import find_entry
+from dinsegment.models.entries import find_entry
 from dinsegment.tasks import Task
 from dinsegment_slicer.content import Steps
 from dinsegment_slicer.dependencies import Dependencies

@@ -11,8 +11,7 @@ from pathlib import Path
 import slicer
 
 from dinsegment.errors import Cancelled, InputError
-from dinsegment.images.segmentation import Segmentation
-from dinsegment.quality.words import Finding
+from dinsegment.images.segmentation import Finding, Segmentation
 from dinsegment.tasks import Task, get_task
 from dinsegment_slicer.content import Steps, grey_image, label_content, made
 from dinsegment_slicer.dicom_export import seg_exports

@@ -5,8 +5,9 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from dinsegment.models.download import WeightsSettings
-from dinsegment.models.weights import ModelEntry, is_available
+from dinsegment.models.entries import ModelEntry
+from dinsegment.models.settings import WeightsSettings
+from dinsegment.models.weights import is_available
 from dinsegment.tasks import TASKS
 from dinsegment_slicer.i18n import tr as _
 

@@ -11,14 +11,15 @@ import qt
 import slicer
 
 from dinsegment.errors import DINSegmentError
-from dinsegment.models.download import (
+from dinsegment.models.entries import ModelEntry, read_entries
+from dinsegment.models.settings import (
     CACHE_VARIABLE,
     HUB_VARIABLE,
     OFFLINE_FOLDER_VARIABLE,
     OFFLINE_VARIABLE,
     WeightsSettings,
 )
-from dinsegment.models.weights import ModelEntry, import_weights, read_entries
+from dinsegment.models.weights import import_weights
 from dinsegment.tasks import Task
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.model_card import model_card

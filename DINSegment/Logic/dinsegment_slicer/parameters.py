@@ -8,7 +8,7 @@ import slicer
 from slicer.parameterNodeWrapper import Choice, Default, WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from dinsegment.enhancement.fuzzy import METHODS
+from dinsegment.enhancement.methods import METHODS
 
 MODULE = "DINSegment"
 DEVICES = ("auto", "cpu", "cuda", "mps")

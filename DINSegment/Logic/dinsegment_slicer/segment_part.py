@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.segmentation import Finding, Segmentation
 from dinsegment.images.volume import Volume, check_grid
-from dinsegment.quality.words import Finding
 from dinsegment.tasks import get_task
 from dinsegment.worker import ENHANCED, IMAGE, LABELS
 

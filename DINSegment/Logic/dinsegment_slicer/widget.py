@@ -12,8 +12,8 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from dinsegment.errors import DINSegmentError
-from dinsegment.measurements.volumes import CardiacFunction
-from dinsegment.models.weights import find_entry
+from dinsegment.measurements.function import CardiacFunction
+from dinsegment.models.entries import find_entry
 from dinsegment.tasks import TASKS, Task
 from dinsegment_slicer.controller import Controller, ExportRequest, Message, Request, Severity
 from dinsegment_slicer.dependencies import Dependencies, Missing

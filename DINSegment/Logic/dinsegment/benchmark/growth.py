@@ -15,8 +15,10 @@ from dinsegment.benchmark.tools import Setting
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
 from dinsegment.inference import pipeline as inference
-from dinsegment.inference.pipeline import Runner, choose_device, predict
-from dinsegment.models.weights import load_model
+from dinsegment.inference.devices import choose_device
+from dinsegment.inference.model import load_model
+from dinsegment.inference.pipeline import predict
+from dinsegment.inference.runner import Runner
 from dinsegment.tasks import get_task
 
 SLICES = (10, 20, 40, 80)

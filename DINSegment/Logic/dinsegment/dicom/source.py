@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydicom import Dataset
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,27 +32,3 @@ class DicomSource:
         return len(self.headers if self.frames is None else self.frames)
 
 
-def complete_series(headers: Sequence[Dataset], path: Path) -> None:
-    """Gives images whose study or series was taken away, as some anonymisers do, a study and a series of their own.
-
-    The UIDs follow from those of the images, so that all that is ever made from them belongs together.
-
-    Args:
-        headers: All images of one series; they are changed.
-        path: Where they were read, for the log.
-    """
-    from dinsegment.dicom.read.header import text
-    from dinsegment.dicom.uids import derived_uid
-
-    instances = sorted(text([header], "SOPInstanceUID") for header in headers)
-    if "" in instances:
-        return
-    for keyword, what in (("StudyInstanceUID", "study"), ("SeriesInstanceUID", "series")):
-        if any(text([header], keyword) for header in headers):
-            continue
-        _log.warning(
-            "The images in '%s' belong to no %s; what is made from them gets one of its own, in which an archive does "
-            "not find the images.", path, what,
-        )  # fmt: skip
-        for header in headers:
-            setattr(header, keyword, derived_uid(None, what, *instances))

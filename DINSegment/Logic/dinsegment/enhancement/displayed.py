@@ -7,22 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from dinsegment.enhancement.fuzzy import Enhancement, from_unit_interval, to_unit_interval
+from dinsegment.enhancement.grey import PERCENTILES, from_unit_interval, grey_window, to_unit_interval
+from dinsegment.enhancement.methods import Enhancement
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
-
-PERCENTILES = (0.5, 99.5)
-"""Grey values at these percentiles become -1 and 1; beyond them they are clipped."""
-
-MOST_SAMPLES = 4_000_000
-"""Percentiles of a larger volume come from evenly spread voxels: a large CT's would take a second."""
-
-
-def grey_window(array: np.ndarray, percentiles: tuple[float, float] = PERCENTILES) -> tuple[float, float]:
-    """Grey values (low, high) at the percentiles of all voxels; high is above low also in a constant image."""
-    low, high = np.percentile(array.reshape(-1)[:: 1 + array.size // MOST_SAMPLES], percentiles)
-    return float(low), float(max(high, low + 1e-6 * max(abs(low), 1.0)))
-
 
 FINE = 64
 """Grey values in a window from which on whole numbers show all that an eye can see."""

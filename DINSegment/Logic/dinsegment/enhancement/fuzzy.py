@@ -5,20 +5,14 @@ Every method takes slices with grey values in [-1, 1] and gives slices of the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from importlib.util import find_spec
 from math import comb, prod, sqrt
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinsegment.errors import InputError
-
 if TYPE_CHECKING:
-    from torch import Tensor
-
-Array = TypeVar("Array", "np.ndarray", "Tensor")
+    pass
+from dinsegment.enhancement.grey import Array
 
 SIGMA_U = sqrt(1 / 3)
 """Standard deviation of the uniform distribution on (-1, 1), which every fuzzy window is stretched to (eq. 12)."""
@@ -108,87 +102,3 @@ def fuzzy(v: Array, **parameters: Any) -> Array:
     return fuzzy_enhance(v * LIMIT, **parameters)
 
 
-def _per_slice(function: Callable[[np.ndarray], np.ndarray], v: Array) -> Array:
-    """Applies a numpy function of one (H, W) slice in [0, 1] to slices (..., H, W) in [-1, 1]."""
-    array = v if isinstance(v, np.ndarray) else v.detach().cpu().numpy()
-    slices = (array.reshape(-1, *array.shape[-2:]) + 1) / 2
-    out = np.stack([function(s) for s in slices]).reshape(array.shape).astype(array.dtype) * 2 - 1
-    return out if isinstance(v, np.ndarray) else v.new_tensor(out)
-
-
-def histogram_equalization(v: Array, bins: int = 256) -> Array:
-    """Histogram equalisation of each slice (scikit-image), (..., H, W) in [-1, 1] -> the same."""
-    from skimage.exposure import equalize_hist
-
-    return _per_slice(lambda s: equalize_hist(s, nbins=bins), v)
-
-
-def clahe(v: Array, clip_limit: float = 0.01, tiles: int = 8) -> Array:
-    """Contrast-limited adaptive equalisation of each slice (scikit-image), (..., H, W) in [-1, 1] -> the same."""
-    from skimage.exposure import equalize_adapthist
-
-    def equalize(s: np.ndarray) -> np.ndarray:
-        if s.min() == s.max():
-            return s
-        low, high = s.min(), s.max()  # scikit-image stretches to the full range; the slice's own range is kept
-        kernel = tuple(max(side // tiles, 1) for side in s.shape)
-        return equalize_adapthist(s, kernel_size=kernel, clip_limit=clip_limit) * (high - low) + low
-
-    return _per_slice(equalize, v)
-
-
-def identity(v: Array) -> Array:
-    """The slices as they are: the network then sees the original twice (table 4, I + I)."""
-    return v
-
-
-METHODS: dict[str, Callable[..., Any]] = {
-    "fuzzy": fuzzy,
-    "histogram-equalization": histogram_equalization,
-    "clahe": clahe,
-    "none": identity,
-}
-
-PACKAGES = {"histogram-equalization": "skimage", "clahe": "skimage"}
-"""What a method needs beside numpy; it is imported when the method is used."""
-
-
-def available_methods() -> list[str]:
-    """Methods that can be used here: Slicer, for one, comes without scikit-image."""
-    return [method for method in METHODS if method not in PACKAGES or find_spec(PACKAGES[method])]
-
-
-@dataclass(frozen=True)
-class Enhancement:
-    """A method and its parameters, as weights.json names them.
-
-    Raises:
-        InputError: There is no such method.
-    """
-
-    method: str = "fuzzy"
-    parameters: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise InputError(f"There is no enhancement '{self.method}'; there are: {', '.join(METHODS)}.")
-
-    def __call__(self, v: Array) -> Array:
-        """Slices (..., H, W) with grey values in [-1, 1] -> enhanced slices of the same shape in [-1, 1]."""
-        return METHODS[self.method](v, **self.parameters)
-
-
-def to_unit_interval(x: Array, low: float, high: float) -> Array:
-    """Grey values to [-1, 1], clipped at the window (low, high)."""
-    unit = x - float(low)
-    unit *= 2.0 / (high - low)  # in place: memory that is new costs more than computing
-    unit -= 1.0
-    return unit.clip(-1.0, 1.0)
-
-
-def from_unit_interval(v: Array, low: float, high: float) -> Array:
-    """[-1, 1] back to the grey range (low, high): the inverse of `to_unit_interval` inside the window."""
-    grey = v + 1.0
-    grey *= 0.5 * (high - low)
-    grey += low
-    return grey

@@ -11,26 +11,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
-from dinsegment.errors import InputError
+from dinsegment.errors import InputError, damaged
+from dinsegment.geometry import check_spacing
 
 _CHUNK = 1 << 20
-
-
-def check_spacing(path: Path, spacing: tuple[float, ...] | list[float]) -> None:
-    """Raises InputError unless every spacing (mm) is a number above zero."""
-    if any(math.isnan(value) for value in spacing):
-        raise InputError(f"'{path}' does not say in its header how large its voxels are: export the image again.")
-    if not all(0 < value < math.inf for value in spacing):
-        text = " x ".join(f"{value:.4g}" for value in spacing)
-        raise InputError(
-            f"'{path}' says in its header that its voxels measure {text} mm, but every spacing has to be "
-            "above zero: correct the header or export the image again."
-        )
-
-
-def damaged(path: Path) -> InputError:
-    """The error for an image that cannot be read to its end."""
-    return InputError(f"'{path}' is damaged or incomplete and cannot be read: copy or export it again.")
 
 
 def check_nifti(path: Path) -> None:

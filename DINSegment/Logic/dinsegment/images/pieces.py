@@ -18,3 +18,13 @@ def pieces_of(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sizes = sum(np.bincount(plane.ravel(), minlength=count + 1) for plane in components)
     sizes[0] = 0
     return components, sizes
+
+
+CUT_AREA_CM2 = 1.0
+"""A smaller cross-section at the edge is no matter."""
+
+
+def largest_component(mask: np.ndarray) -> np.ndarray:
+    """The largest 26-connected component of a 3D mask (ties: the first); an empty mask stays empty."""
+    components, sizes = pieces_of(mask)
+    return components == sizes.argmax() if len(sizes) > 2 else mask

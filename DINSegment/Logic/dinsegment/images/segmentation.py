@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from dinsegment.images.slices import Plane, slice_number
 from dinsegment.images.volume import Volume
-from dinsegment.quality.words import Finding
 from dinsegment.tasks import Task
 
 
@@ -44,3 +45,28 @@ class Segmentation:
             raise ValueError(f"Labels are uint8, not {self.labels.dtype}.")
         if int(self.labels.max()) >= self.task.classes:
             raise ValueError(f"The task '{self.task.name}' has no label {int(self.labels.max())}.")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that looks wrong.
+
+    Attributes:
+        text: A whole sentence for a clinician: what is wrong, in which slice, and what to do.
+        place: What to look at, the centre of the doubtful part in the slice to look at, in mm in RAS; None if it is
+            about the whole image.
+        segment: Label of what it is about, of the first where there are several; None if it is about the image.
+    """
+
+    text: str
+    place: tuple[float, float, float] | None = None
+    segment: int | None = None
+
+    def to_dict(self, volume: Volume, plane: Plane) -> dict[str, Any]:
+        """As JSON takes it: text, slice (`slice_number`), ras and segment; `volume` is the image it is about."""
+        return {
+            "text": self.text,
+            "slice": None if self.place is None else slice_number(volume, self.place, plane),
+            "ras": None if self.place is None else list(self.place),
+            "segment": self.segment,
+        }

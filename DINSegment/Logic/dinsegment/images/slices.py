@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from dinsegment.images.volume import RAS_FROM_LPS, Volume
+from dinsegment.geometry import RAS_FROM_LPS
+from dinsegment.images.volume import Volume
 
 Plane = Literal["acquired", "axial"]
 """The slices that an image is looked at in: as it was acquired, or axial ones of the patient."""
@@ -100,3 +101,10 @@ class SliceStack:
     def extent_mm(self) -> np.ndarray:
         """Field of view (y, x) in mm."""
         return np.array(self.array.shape[1:]) * self.spacing
+
+
+def slice_number(volume: Volume, place: tuple[float, float, float], plane: Plane) -> int:
+    """The number, counted from 1 in the image's order, of the slice of that plane in which a place lies."""
+    axis = SliceStack.in_plane(volume, plane).axis
+    index = np.linalg.solve(volume.ijk_to_ras, (*place, 1.0))[2 - axis]
+    return int(np.clip(round(float(index)), 0, volume.shape[axis] - 1)) + 1

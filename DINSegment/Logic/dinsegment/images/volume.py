@@ -9,10 +9,9 @@ import numpy as np
 
 from dinsegment.errors import InputError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # It takes pydicom, which other images do without.
     from dinsegment.dicom.source import DicomSource
 
-RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,3 +88,10 @@ def check_voxels(volume: Volume) -> None:
         )
     if low == high:
         raise InputError(f"'{volume.name}' is constant, every voxel is {low:g}: there is nothing to segment.")
+
+
+def ras_of(volume: Volume, index: tuple[float, float, float] | np.ndarray) -> tuple[float, float, float]:
+    """The place in mm in RAS of a voxel (k, j, i), which may lie between the grid's."""
+    k, j, i = (float(n) for n in index)
+    r, a, s, _ = volume.ijk_to_ras @ (i, j, k, 1.0)
+    return float(r), float(a), float(s)

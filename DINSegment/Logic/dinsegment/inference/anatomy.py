@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dinsegment.images.pieces import largest_component
 from dinsegment.images.slices import SliceStack
-from dinsegment.inference.postprocessing import largest_component
-from dinsegment.inference.preprocessing import Preprocessing, View
+from dinsegment.inference.preprocessing import Preprocessing
+from dinsegment.inference.view import View
 
 if TYPE_CHECKING:
-    from dinsegment.inference.pipeline import Runner
+    from dinsegment.inference.runner import Runner
 
 OVERVIEW_SLICES = 2
 """Slices, spread over the stack, that are looked at first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from dinsegment.inference.postprocessing import largest_component
+from dinsegment.images.pieces import largest_component
 
 GAP_MM = 18.0
 """What is thinner than this, such as a table's top, does not belong to the body.

@@ -10,29 +10,12 @@ import numpy as np
 from torch import Tensor
 
 from dinsegment.images.slices import SliceStack
-from dinsegment.images.volume import Volume
-from dinsegment.inference.preprocessing import View
-from dinsegment.quality.words import ras_of
+from dinsegment.images.volume import Volume, ras_of
+from dinsegment.inference.view import View
+from dinsegment.quality.unsure import Confidence
 
 MIN_AREA_CM2 = 0.5
 """A smaller cross-section tells nothing: Dice of a few pixels is low, however sure the network is."""
-
-
-@dataclass(frozen=True, eq=False)
-class Confidence:
-    """How sure the network is, slice by slice of its own grid and segment by segment.
-
-    Attributes:
-        overlap: Dice that is to be expected if the probabilities are true, (slices, segments): twice the probability
-            inside of the label over the label's area and the probability in the whole slice. Where passes over a slice
-            and its mirror image disagree, the mean of both is low, and so is this.
-        area_cm2: Area of the label, or that the probabilities add up to if it is larger, (slices, segments).
-        place: Centre of what is doubtful, in mm in RAS, (slices, segments, 3).
-    """
-
-    overlap: np.ndarray
-    area_cm2: np.ndarray
-    place: np.ndarray
 
 
 class Evidence:

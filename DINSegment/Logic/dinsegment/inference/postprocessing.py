@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from dinsegment.images.pieces import pieces_of
+from dinsegment.images.pieces import CUT_AREA_CM2, largest_component, pieces_of
 from dinsegment.images.slices import SliceStack
-from dinsegment.quality.shape import CUT_AREA_CM2
 from dinsegment.tasks import Task
 
 APART_MM = 40.0
@@ -18,12 +17,6 @@ LARGE_PIECE = 0.25
 
 SMALL_PIECE = 0.05
 """Pieces smaller than this share of the largest one tell nothing about sides."""
-
-
-def largest_component(mask: np.ndarray) -> np.ndarray:
-    """The largest 26-connected component of a 3D mask (ties: the first); an empty mask stays empty."""
-    components, sizes = pieces_of(mask)
-    return components == sizes.argmax() if len(sizes) > 2 else mask
 
 
 def keep_one_organ(labels: np.ndarray) -> np.ndarray:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from dinsegment.images.volume import RAS_FROM_LPS, Volume
+from dinsegment.geometry import RAS_FROM_LPS
+from dinsegment.images.volume import Volume
 from dinsegment.phantom.ct_organs import paint_organs
 from dinsegment.phantom.ct_patient import AIR, Patient
 from dinsegment.phantom.ct_shapes import BLUR_MM, Canvas, Texture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from dinsegment.images.segmentation import Finding
 from dinsegment.images.volume import Volume
-from dinsegment.quality.words import Finding
 from dinsegment.tasks import Task
 
 FAT = -100.0

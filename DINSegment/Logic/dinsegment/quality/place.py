@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dinsegment.images.slices import Plane
+from dinsegment.images.segmentation import Finding
+from dinsegment.images.slices import Plane, slice_number
 from dinsegment.images.volume import Volume
 from dinsegment.quality.shape import MARGIN, Shape
-from dinsegment.quality.words import Finding, listed, slice_number
+from dinsegment.quality.words import listed
 from dinsegment.tasks import Segment, Task
 
 REACH_MM = 30.0

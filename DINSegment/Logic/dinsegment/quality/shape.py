@@ -9,17 +9,16 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
-from dinsegment.images.pieces import pieces_of
+from dinsegment.images.pieces import CUT_AREA_CM2, pieces_of
+from dinsegment.images.segmentation import Finding
 from dinsegment.images.slices import SliceStack
-from dinsegment.images.volume import Volume
-from dinsegment.quality.words import Finding, listed, ras_of, slices_text
+from dinsegment.images.volume import Volume, ras_of
+from dinsegment.quality.words import listed, slices_text
 from dinsegment.tasks import Segment, Task
 
 CUT_SHARE = 0.1
 """A segment is cut where its cross-section at the image's edge has this share of its largest one, or more."""
 
-CUT_AREA_CM2 = 1.0
-"""A smaller cross-section at the edge is no matter."""
 
 CUT_BELOW_BASE = 0.7
 """The same share where one end of the stack may cut (`Task.open_base`), at the other: 0.6 at most in training."""

@@ -3,55 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-
-from dinsegment.images.slices import Plane, SliceStack
-from dinsegment.images.volume import Volume
 
 RUNS = 3
 """Longer lists of slices nobody reads."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that looks wrong.
-
-    Attributes:
-        text: A whole sentence for a clinician: what is wrong, in which slice, and what to do.
-        place: What to look at, the centre of the doubtful part in the slice to look at, in mm in RAS; None if it is
-            about the whole image.
-        segment: Label of what it is about, of the first where there are several; None if it is about the image.
-    """
-
-    text: str
-    place: tuple[float, float, float] | None = None
-    segment: int | None = None
-
-    def to_dict(self, volume: Volume, plane: Plane) -> dict[str, Any]:
-        """As JSON takes it: text, slice (`slice_number`), ras and segment; `volume` is the image it is about."""
-        return {
-            "text": self.text,
-            "slice": None if self.place is None else slice_number(volume, self.place, plane),
-            "ras": None if self.place is None else list(self.place),
-            "segment": self.segment,
-        }
-
-
-def ras_of(volume: Volume, index: tuple[float, float, float] | np.ndarray) -> tuple[float, float, float]:
-    """The place in mm in RAS of a voxel (k, j, i), which may lie between the grid's."""
-    k, j, i = (float(n) for n in index)
-    r, a, s, _ = volume.ijk_to_ras @ (i, j, k, 1.0)
-    return float(r), float(a), float(s)
-
-
-def slice_number(volume: Volume, place: tuple[float, float, float], plane: Plane) -> int:
-    """The number, counted from 1 in the image's order, of the slice of that plane in which a place lies."""
-    axis = SliceStack.in_plane(volume, plane).axis
-    index = np.linalg.solve(volume.ijk_to_ras, (*place, 1.0))[2 - axis]
-    return int(np.clip(round(float(index)), 0, volume.shape[axis] - 1)) + 1
 
 
 def slices_text(numbers: Iterable[int], worst: int) -> str:

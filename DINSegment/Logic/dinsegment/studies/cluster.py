@@ -15,12 +15,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from dinsegment.errors import InputError, WorkerError
-from dinsegment.studies.many import Ledger, Study, StudyResult, failure, remove_leftovers, segment_study
+from dinsegment.studies.ledger import Ledger
+from dinsegment.studies.study import Study, StudyResult, failure, remove_leftovers, segment_study
 from dinsegment.tasks import Task, get_task
 
 if TYPE_CHECKING:
-    from dinsegment.inference.pipeline import Progress
-    from dinsegment.models.weights import Model
+    from dinsegment.inference.model import Model
+    from dinsegment.progress import Progress
 
 CPUS_PER_WORKER = 4
 """A network for CPUs gains little beyond; more studies at a time gain more."""
@@ -50,7 +51,7 @@ class StudyWorker:
 
     def segment(self, study: Study) -> StudyResult:
         """Segments a study; what goes wrong with it is in the result."""
-        from dinsegment.models.weights import load_model
+        from dinsegment.inference.model import load_model
 
         remove_leftovers(study.folder)  # of the worker that began it, if that died
         try:

@@ -2,61 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dinsegment.errors import InputError, OutputError
-from dinsegment.files import ensure_writable_folder
-from dinsegment.images.reading import write_segmentation, write_volume
 from dinsegment.images.segmentation import Segmentation
-from dinsegment.measurements.volumes import CardiacFunction, cardiac_function, report
+from dinsegment.images.writing import write_segmentation, write_volume
+from dinsegment.measurements.function import CardiacFunction, cardiac_function
+from dinsegment.measurements.report import report
 from dinsegment.studies.overview import write_overview
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
     from dinsegment.dicom.write.seg import SegOptions
+from dinsegment.files import staged, write_json
 
 DICOM_FILES = ("segmentation.dcm", "measurements.dcm")
 """What there is only of images that came from DICOM, and where something was found."""
 
 RESULT_FILES = ("segmentation.seg.nrrd", "enhanced.nrrd", "overview.png", "measurements.json", *DICOM_FILES)
 """What there may be in a folder with results."""
-
-
-def write_json(content: Any, path: Path) -> None:
-    """Writes JSON that people read, too."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def staged(output: Path) -> Iterator[Path]:
-    """A folder beside its place whose content replaces what has the same name in `output` once all is written."""
-    existed = output.exists()
-    ensure_writable_folder(output)
-    staging = Path(tempfile.mkdtemp(prefix=".dinsegment-", dir=output))
-    try:
-        yield staging
-        for item in sorted(staging.iterdir()):
-            target = output / item.name
-            if target.is_dir() and not target.is_symlink():
-                shutil.rmtree(target)
-            item.replace(target)
-    except BaseException as error:
-        shutil.rmtree(staging, ignore_errors=True)
-        if not existed:
-            shutil.rmtree(output, ignore_errors=True)
-        if isinstance(error, OSError) and not isinstance(error, OutputError):
-            reason = (error.strerror or str(error)).lower()
-            raise OutputError(f"The results could not be written to '{output}': {reason}.") from error
-        raise
-    shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_results(phases: Sequence[Segmentation], output: Path) -> list[Segmentation]:

@@ -14,9 +14,9 @@ import numpy as np
 
 import dinsegment
 from dinsegment.images.segmentation import Segmentation
+from dinsegment.inference.model import Model
 from dinsegment.inference.pipeline import segment
-from dinsegment.measurements.volumes import MYOCARDIAL_DENSITY, CardiacFunction
-from dinsegment.models.weights import Model
+from dinsegment.measurements.function import MYOCARDIAL_DENSITY, CardiacFunction
 from dinsegment.tasks import Task
 from dinsegment.training.cases import Case
 from dinsegment.training.figures import Picture, picture_of

@@ -99,7 +99,8 @@ def load_start(network: DIN | Comparator, start: str) -> None:
 
 
 def _weights(start: str) -> dict[str, Tensor]:
-    from dinsegment.models.weights import choose_folder, find_entry, read_weights
+    from dinsegment.models.entries import choose_folder, find_entry
+    from dinsegment.models.weights import read_weights
 
     if not Path(start).is_file():
         name, folder = choose_folder(start, None)

@@ -18,10 +18,9 @@ import typer
 from safetensors.torch import load_file, save
 
 from dinsegment.errors import InputError
-from dinsegment.files import atomic_path
-from dinsegment.models.weights import ModelEntry, models_folder
+from dinsegment.files import atomic_path, write_json
+from dinsegment.models.entries import ModelEntry, models_folder
 from dinsegment.network import build_network
-from dinsegment.studies.results import write_json
 from dinsegment.training.recipe import Recipe, load_recipe
 
 SCORES = ("dice", "phases", "hd95_mm", "asd_mm", "ef_mae", "mass_mae_g", "split", "command")

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from dinsegment.models.weights import read_entries
-from dinsegment.studies.results import staged, write_json
+from dinsegment.files import staged, write_json
+from dinsegment.models.entries import read_entries
 from dinsegment.training.evaluation import FUNCTION, Evaluation
 from dinsegment.training.figures import DARK, EXPERT, LIGHT, MODEL, agreement_png, dice_png, picture_png
 

@@ -23,8 +23,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dinsegment.errors import InputError
 from dinsegment.files import atomic_path, ensure_writable_folder
-from dinsegment.inference.pipeline import Runner, autocast_dtype, choose_device, for_inference, free_memory, predict
+from dinsegment.inference.devices import autocast_dtype, choose_device, free_memory
+from dinsegment.inference.pipeline import predict
+from dinsegment.inference.runner import Runner
 from dinsegment.network import build_network
+from dinsegment.network.rewriting import for_inference
 from dinsegment.training.cases import Case
 from dinsegment.training.curves import write_curves
 from dinsegment.training.dataset import SliceSampler, TrainingStack, prepare

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from dinsegment.errors import InputError
-from dinsegment.images.integrity import damaged
+from dinsegment.errors import InputError, damaged
 
 MAX_FILES = 200_000
 """More than any study has; a whole disk, given by mistake, is refused before hours have passed."""

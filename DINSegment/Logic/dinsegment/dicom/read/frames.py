@@ -15,8 +15,8 @@ from pydicom import Dataset
 
 from dinsegment.dicom.read.header import Header, items, numbers, text
 from dinsegment.dicom.source import DicomSource
-from dinsegment.errors import InputError
-from dinsegment.images.integrity import check_spacing, damaged
+from dinsegment.errors import InputError, damaged
+from dinsegment.geometry import check_spacing
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ from pydicom.uid import (
 )
 
 from dinsegment.dicom.read.files import DicomFile, is_image_name
-from dinsegment.images.integrity import damaged
+from dinsegment.errors import damaged
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_DATA = 0x7FE00010

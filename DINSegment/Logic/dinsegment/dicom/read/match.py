@@ -12,10 +12,10 @@ from dinsegment.dicom.read.files import DicomFile, open_files
 from dinsegment.dicom.read.frames import Frame, frames_of, source_of, time_of
 from dinsegment.dicom.read.header import Header, read_header
 from dinsegment.dicom.read.pixels import read_pixels
-from dinsegment.dicom.read.series import PHASE_TIMES
+from dinsegment.dicom.read.sorting import PHASE_TIMES
 from dinsegment.dicom.source import DicomSource
 from dinsegment.errors import InputError
-from dinsegment.images.volume import RAS_FROM_LPS
+from dinsegment.geometry import RAS_FROM_LPS
 
 SAME_PLACE = 0.1
 """How far an image may lie from a slice, in pixels within the slice and in slices across: rounding of headers."""

@@ -15,8 +15,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from dinsegment.dicom.read.frames import Frame
 from dinsegment.dicom.read.header import UNDEFINED_LENGTH, Header
-from dinsegment.errors import InputError
-from dinsegment.images.integrity import damaged
+from dinsegment.errors import InputError, damaged
 
 _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 _STARTS_OF_FRAME = {0xFFF7, *range(0xFFC0, 0xFFD0)} - {0xFFC4, 0xFFC8, 0xFFCC}

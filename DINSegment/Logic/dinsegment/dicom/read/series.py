@@ -1,215 +1,146 @@
-"""From the images of one DICOM series to the grid that they make up and the phases that they show."""
+"""DICOM series as scanners and archives write them: one file per slice, and per phase of a cine, or enhanced images."""
 
 from __future__ import annotations
 
 import logging
-import math
-from collections import Counter
-from collections.abc import Callable
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dinsegment.dicom.read.frames import Frame, complex_component, kind_of, time_of
-from dinsegment.dicom.read.header import Header
-from dinsegment.errors import InputError
-from dinsegment.images.integrity import check_spacing
-from dinsegment.images.volume import RAS_FROM_LPS
+from dinsegment.dicom.read.files import DicomFile, open_files
+from dinsegment.dicom.read.frames import frames_of, source_of
+from dinsegment.dicom.read.header import Header, read_header, text
+from dinsegment.dicom.read.pixels import check_pixels, read_pixels
+from dinsegment.dicom.read.sorting import check_alike, choose_component, choose_series, grid, group_slices, order_phases
+from dinsegment.dicom.source import DicomSource
+from dinsegment.dicom.uids import derived_uid
+from dinsegment.errors import InputError, damaged
+from dinsegment.files import image_stem
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 _log = logging.getLogger(__name__)
 
-SAME_POSITION_MM = 0.01
-"""Images closer than this along the slice normal show the same slice."""
 
-TILT_DEGREES = 0.1
-"""A stack that leans by less leans because directions are written with few digits."""
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One series as it was read.
 
-PHASE_TIMES = (
-    "TriggerTime",
-    "NominalCardiacTriggerDelayTime",
-    "TemporalPositionIdentifier",
-    "TemporalPositionTimeOffset",
-    "TemporalPositionIndex",
-    "FrameReferenceDateTime",
-    "FrameAcquisitionDateTime",
-    "FrameAcquisitionNumber",
-    "AcquisitionTime",
-    "InstanceNumber",
-)
-"""What tells the phases of a slice apart, best first, of classic and of enhanced images."""
+    Attributes:
+        phases: Voxels (k, j, i) of each phase, in the order of time; one for a series without phases.
+        ijk_to_ras: 4x4, from (i, j, k, 1) to millimetres in RAS, the same for all phases.
+        sources: The instances that each phase was read from; None for one that takes its slices from several enhanced
+            images.
+        modality: DICOM modality (`MR`, `CT`), None where the images do not say.
+    """
 
-_KINDS = {
-    "EchoTime": "echo times",
-    "EffectiveEchoTime": "echo times",
-    "InversionTime": "inversion times",
-    "FlipAngle": "flip angles",
-    "DiffusionBValue": "b-values",
-    "ImageType": "image types",
-}
-"""Attributes that make several images of a slice no phases of a movement."""
+    phases: list[np.ndarray]
+    ijk_to_ras: np.ndarray
+    sources: list[DicomSource | None]
+    modality: str | None
 
 
-def choose_series(path: Path, headers: list[Header], series_uid: str | None) -> list[Header]:
-    """The images of one series.
+def read_series(path: Path, series_uid: str | None = None) -> Series:
+    """Reads one series from a folder, a zip archive, a DICOMDIR, or a single DICOM file.
+
+    Of a folder the images in it count, or, if there are none, those in the folders in it. The index i grows along a
+    row, j along a column, k from slice to slice along their normal. The distance between slices comes from their
+    positions. Rescale slope and intercept are applied. The phases of a cine are in the order of their times within each
+    slice, since trigger times differ between slices. All images of a series are taken to be in one frame of reference,
+    as they are parallel. What is no image, such as reports and segmentations, is passed over.
+
+    Args:
+        path: Where the series is.
+        series_uid: Series Instance UID to read where there are several.
+
+    Returns:
+        Voxels of every phase on one grid, and the instances that they come from.
 
     Raises:
-        InputError: There are several and none is chosen, or none with that Series Instance UID.
+        InputError: There are no images, several series, a damaged file, images that do not make up one volume, or
+            slices that are missing, double or unevenly spaced.
     """
-    by_uid: dict[str, list[Header]] = {}
-    for header in headers:
-        by_uid.setdefault(header.text("SeriesInstanceUID"), []).append(header)
-    if series_uid is None and len(by_uid) == 1:
-        return headers
-    by_number = sorted(by_uid.items(), key=lambda entry: entry[1][0].integer("SeriesNumber") or 0)
-    listed = "; ".join(f"{_describe(series)} {uid or 'without a UID'}" for uid, series in by_number)
-    if series_uid is None:
-        raise InputError(f"'{path}' has {len(by_uid)} DICOM series, choose one of them with --series UID: {listed}.")
-    if series_uid not in by_uid:
-        raise InputError(f"'{path}' has no DICOM series {series_uid}, choose one that it has: {listed}.")
-    return by_uid[series_uid]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what pydicom says of values that are not by the rules
+        with open_files(path) as candidates:
+            headers = next((found for files in candidates if (found := _read_headers(files))), [])
+            if not headers:
+                raise InputError(f"'{path}' has no DICOM images: give the folder, zip or file that holds them.")
+            series = choose_series(path, headers, series_uid)
+            frames = choose_component(path, [frame for header in series for frame in frames_of(header)])
+            for header in series:
+                check_pixels(header)
+            check_alike(path, frames)
+            slices = group_slices(frames)
+            ijk_to_ras = grid(path, slices)
+            phases = order_phases(path, slices)
+            arrays = read_pixels(phases)
+
+    if len({header.text("FrameOfReferenceUID") for header in series}) > 1:
+        _log.warning("The images in '%s' name different frames of reference; they are read as one volume.", path)
+    complete_series([header.dataset for header in series], path)
+    modality = series[0].text("Modality") or None
+    return Series(arrays, ijk_to_ras, [source_of(phase) for phase in phases], modality)
 
 
-def _describe(series: list[Header]) -> str:
-    images = sum(max(header.integer("NumberOfFrames") or 1, 1) for header in series)
-    return f"'{_description(series[0])}' ({images} image{'s' * (images != 1)})"
+def series_name(path: Path) -> str:
+    """What a series is called by: its folder, or its file without what names the format."""
+    path = path.resolve()
+    if path.name.upper() == "DICOMDIR":
+        path = path.parent
+    return path.name if path.is_dir() else image_stem(path)
 
 
-def _description(header: Header) -> str:
-    """Series Description as its character set says."""
-    try:
-        text = str(header.dataset.get("SeriesDescription") or "") if header.text("SpecificCharacterSet") else ""
-    except Exception:  # pydicom raises whatever it stumbles upon
-        text = ""
-    return " ".join((text or header.text("SeriesDescription")).split()) or "no description"
-
-
-def choose_component(path: Path, frames: list[Frame]) -> list[Frame]:
-    """The magnitude images where a series has them beside the others, which show no movement of their own.
+def _read_headers(files: list[DicomFile]) -> list[Header]:
+    """The headers of the images.
 
     Raises:
-        InputError: The parts do not go in pairs, or there is no magnitude among them.
+        InputError: An image is damaged; such is also a file that is none but is called as the images beside it are.
     """
-    components = [complex_component(frame) for frame in frames]
-    counts = Counter(components)
-    if len(counts) == 1:
-        return frames
-    names = " and ".join(sorted(name or "other" for name in counts))
-    if "magnitude" not in counts or len(set(counts.values())) > 1:
-        raise InputError(f"'{path}' mixes {names} images in one series: give a folder with the magnitude images alone.")
-    _log.warning("'%s' mixes %s images in one series; only the magnitude images are read.", path, names)
-    return [frame for frame, component in zip(frames, components, strict=True) if component == "magnitude"]
+    headers = [read_header(file) for file in files]
+    found = [header for header in headers if header is not None]
+    names = {_pattern(header.file) for header in found}
+    for file, header in zip(files, headers, strict=True):
+        if header is None and _pattern(file) in names and not _has_preamble(file):
+            raise damaged(file.path)
+    # Pictures of screens beside images are reports; alone they are refused with a reason.
+    return [header for header in found if not header.is_capture] or found
 
 
-def check_alike(path: Path, frames: list[Frame]) -> None:
-    """Raises InputError unless all images are parallel, of one size and one pixel spacing."""
-    first = frames[0]
-    checks: dict[str, Callable[[Frame], bool]] = {
-        "orientations": lambda one: bool(np.abs(one.axes - first.axes).max() < 1e-4),
-        "image sizes": lambda one: one.size == first.size,
-        "pixel spacings": lambda one: np.allclose(one.pixel_spacing, first.pixel_spacing, rtol=1e-4, atol=0),
-        "rescaled and raw pixels": lambda one: one.rescaling == first.rescaling,
-    }
-    for what, alike in checks.items():
-        different = sum(not alike(one) for one in frames)
-        if different:
-            raise InputError(
-                f"'{path}' mixes {what}, {different} of its {len(frames)} images differ from "
-                f"'{first.label}': give a folder with parallel slices of one kind, without localizers."
-            )
+def _pattern(file: DicomFile) -> str:
+    """A file's name with its numbers, also hexadecimal ones and UIDs, replaced."""
+    return re.sub(r"[0-9a-fA-F.]*\d[0-9a-fA-F.]*", "0", file.path.name)
 
 
-def group_slices(frames: list[Frame]) -> list[list[Frame]]:
-    """The images of each slice, in the order of the slices along their normal."""
-    normal = np.cross(*frames[0].axes)
-    heights = np.array([normal @ one.position for one in frames])
-    order = np.argsort(heights, kind="stable")
-    starts = np.flatnonzero(np.diff(heights[order]) > SAME_POSITION_MM) + 1
-    return [[frames[n] for n in group] for group in np.split(order, starts)]
+def _has_preamble(file: DicomFile) -> bool:
+    with file.open() as stream:
+        return stream.read(132)[128:] == b"DICM"
 
 
-def grid(path: Path, slices: list[list[Frame]]) -> np.ndarray:
-    """IJK-to-RAS of the slices: i grows along a row, j along a column, k from slice to slice.
+def complete_series(headers: Sequence[Dataset], path: Path) -> None:
+    """Gives images whose study or series was taken away, as some anonymisers do, a study and a series of their own.
 
-    The distance between slices comes from their positions; only of a single slice the header says how thick it is.
+    The UIDs follow from those of the images, so that all that is ever made from them belongs together.
 
-    Raises:
-        InputError: Slices are missing, unevenly spaced, shifted sideways, or lean as those of a tilted gantry.
+    Args:
+        headers: All images of one series; they are changed.
+        path: Where they were read, for the log.
     """
-    first = slices[0][0]
-    between_rows, between_columns = first.pixel_spacing
-    ijk_to_lps = np.eye(4)
-    ijk_to_lps[:3, 0] = first.axes[0] * between_columns
-    ijk_to_lps[:3, 1] = first.axes[1] * between_rows
-    ijk_to_lps[:3, 2] = _slice_step(path, slices)
-    ijk_to_lps[:3, 3] = first.position
-    return RAS_FROM_LPS @ ijk_to_lps
-
-
-def _slice_step(path: Path, slices: list[list[Frame]]) -> np.ndarray:
-    """From a slice to the next, millimetres in LPS."""
-    first = slices[0][0]
-    normal = np.cross(*first.axes)
-    if len(slices) == 1:
-        distance = first.number_of("SpacingBetweenSlices") or first.number_of("SliceThickness") or math.nan
-        check_spacing(first.path, [distance])
-        step = normal * distance
-    else:
-        step = (slices[-1][0].position - first.position) / (len(slices) - 1)
-    tolerance = max(SAME_POSITION_MM, 0.01 * float(normal @ step))
-    upright = normal * (normal @ step)
-    lean = float(np.linalg.norm(step - upright))
-    if lean * (len(slices) - 1) <= tolerance:
-        step = upright  # the rest is rounding
-    for number, images in enumerate(slices):
-        for image in images:
-            if np.linalg.norm(image.position - first.position - number * step) > tolerance:
-                raise _uneven(path, slices, normal)
-    tilt = math.degrees(math.atan2(lean, float(normal @ step)))
-    if tilt > TILT_DEGREES:
-        raise InputError(
-            f"'{path}' was scanned with a tilted gantry, its slices lean by {tilt:.1f} degrees: load it in 3D Slicer, "
-            "which straightens such scans, and save the volume as NRRD."
-        )
-    return step
-
-
-def _uneven(path: Path, slices: list[list[Frame]], normal: np.ndarray) -> InputError:
-    gaps = np.diff([normal @ images[0].position for images in slices])
-    if len(slices) == 1 or gaps.max() - gaps.min() <= max(SAME_POSITION_MM, 0.01 * gaps.mean()):
-        return InputError(f"'{path}' has slices that are shifted sideways against each other: give one straight stack.")
-    return InputError(
-        f"'{path}' has slices {gaps.min():.4g} to {gaps.max():.4g} mm apart, so some are missing or from "
-        "another stack: export the complete series again."
-    )
-
-
-def order_phases(path: Path, slices: list[list[Frame]]) -> list[list[Frame]]:
-    """The slices of each phase: a phase is the rank of a time within its slice.
-
-    Raises:
-        InputError: Images are missing, double, or of several kinds that are no phases.
-    """
-    counts = sorted({len(images) for images in slices})
-    if len(counts) > 1:
-        raise InputError(
-            f"'{path}' has from {counts[0]} to {counts[-1]} images per slice, so some are missing or double: "
-            "export the complete series again."
-        )
-    if counts == [1]:
-        return [[images[0] for images in slices]]
-    for keyword, what in _KINDS.items():
-        found = next((values for images in slices if len(values := {kind_of(f, keyword) for f in images}) > 1), None)
-        if found:
-            listed = ", ".join(sorted(value or "none" for value in found))
-            raise InputError(
-                f"'{path}' has several images of each slice that differ in their {what} ({listed}), so they are no "
-                "phases of a movement: give a folder with images of one kind."
-            )
-    for keyword in PHASE_TIMES:
-        times = [[time_of(image, keyword) for image in images] for images in slices]
-        if all(None not in row and len(set(row)) == len(row) for row in times):
-            ranks = np.argsort(np.array(times, dtype=float), axis=1)
-            return [[images[n] for images, n in zip(slices, phase, strict=True)] for phase in ranks.T]
-    raise InputError(
-        f"'{path}' has every slice {counts[0]} times with nothing to tell them apart: remove the duplicates."
-    )
+    instances = sorted(text([header], "SOPInstanceUID") for header in headers)
+    if "" in instances:
+        return
+    for keyword, what in (("StudyInstanceUID", "study"), ("SeriesInstanceUID", "series")):
+        if any(text([header], keyword) for header in headers):
+            continue
+        _log.warning(
+            "The images in '%s' belong to no %s; what is made from them gets one of its own, in which an archive does "
+            "not find the images.", path, what,
+        )  # fmt: skip
+        for header in headers:
+            setattr(header, keyword, derived_uid(None, what, *instances))

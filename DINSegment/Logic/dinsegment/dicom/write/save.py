@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
-from dinsegment.dicom.write.source import warnings_off
 from dinsegment.errors import OutputError
 from dinsegment.files import atomic_path
 
@@ -47,3 +49,11 @@ def save_dicom(dataset: Dataset, path: Path) -> None:
             written = dcmread(temporary, defer_size=1 << 20)
             if not same or [e.tag for e in written] != [e.tag for e in dataset]:
                 raise OutputError(f"'{path}' could not be written completely, perhaps the disk is full: make room.")
+
+
+@contextmanager
+def warnings_off() -> Iterator[None]:
+    """pydicom warns of every value that the standard forbids; those that stay are meant to."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield

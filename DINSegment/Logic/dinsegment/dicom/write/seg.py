@@ -24,15 +24,15 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import DA, DT, TM
 
-from dinsegment import __version__
 from dinsegment.dicom.codes import ARTIFICIAL_INTELLIGENCE, to_cielab, to_concept
 from dinsegment.dicom.source import DicomSource
 from dinsegment.dicom.uids import NewUids, check_uid_root
-from dinsegment.dicom.write.save import MANUFACTURER, save_dicom
-from dinsegment.dicom.write.source import UTF8, PreparedSource, person_name, source_datetime, warnings_off
+from dinsegment.dicom.write.save import MANUFACTURER, save_dicom, warnings_off
+from dinsegment.dicom.write.source import UTF8, PreparedSource, person_name, source_datetime
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.tasks import ANATOMICAL_STRUCTURE, Code, Task
+from dinsegment.version import __version__
 
 LONG_STRING = 64
 """Characters of a DICOM LO value."""

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -112,14 +110,6 @@ def source_datetime(source: DicomSource) -> datetime.datetime:
             clock = TM(time) if time and _is_valid("TM", time) else datetime.time()
             return datetime.datetime.combine(DA(date), clock.replace(tzinfo=None))
     return datetime.datetime(1970, 1, 1)
-
-
-@contextmanager
-def warnings_off() -> Iterator[None]:
-    """pydicom warns of every value that the standard forbids; those that stay are meant to."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield
 
 
 @lru_cache(maxsize=256)

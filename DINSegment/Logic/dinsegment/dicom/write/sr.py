@@ -38,17 +38,18 @@ from highdicom.sr import (
 from pydicom import Dataset
 from pydicom.valuerep import DA, TM
 
-from dinsegment import __version__
 from dinsegment.dicom.codes import from_item, from_sequence, to_concept
 from dinsegment.dicom.source import DicomSource
 from dinsegment.dicom.uids import NewUids, derived_uid
-from dinsegment.dicom.write.save import save_dicom
+from dinsegment.dicom.write.save import save_dicom, warnings_off
 from dinsegment.dicom.write.seg import LONG_STRING, MANUFACTURER, SegOptions
-from dinsegment.dicom.write.source import UTF8, source_datetime, warnings_off
+from dinsegment.dicom.write.source import UTF8, source_datetime
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Segmentation
-from dinsegment.measurements.volumes import CardiacFunction, SegmentVolume, segment_volumes
+from dinsegment.measurements.function import CardiacFunction
+from dinsegment.measurements.volumes import SegmentVolume, segment_volumes
 from dinsegment.tasks import LEFT, LEFT_VENTRICLE, RIGHT, Code
+from dinsegment.version import __version__
 
 VOLUME = Code("SCT", "118565006", "Volume")
 VOXEL_SUM = Code("DCM", "126030", "Sum of segmented voxel method for volume")
