@@ -16,7 +16,7 @@ from hub_server import Hub, forget_settings
 
 from dinsegment.images import read_volume, write_volume
 from dinsegment.images.volume import Volume
-from dinsegment.models.entries import models_folder, read_entries
+from dinsegment.models.entries import models_folder, models_list, read_entries
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
 from dinsegment.training.metrics import dice
@@ -203,12 +203,17 @@ def test_bad_option(arguments, words, run, image, tmp_path):
     assert not (tmp_path / "OUT").exists()
 
 
+def _copy_models(folder):
+    shutil.copytree(models_folder(), folder)
+    shutil.copy(models_list(), folder)
+
+
 @pytest.mark.parametrize(
     ("damage", "words"), [("cut", "cut short"), ("changed", "SHA-256 is wrong"), ("gone", "not at")]
 )
 def test_damaged_weights(damage, words, run, image, tmp_path, monkeypatch):
     folder = tmp_path / "models"
-    shutil.copytree(models_folder(), folder)
+    _copy_models(folder)
     weights = folder / read_entries()[0].weights["file"]
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
@@ -261,7 +266,7 @@ def remote(tmp_path, monkeypatch):
     forget_settings(monkeypatch)
     monkeypatch.setenv("DINSEGMENT_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "models"
-    shutil.copytree(models_folder(), folder)
+    _copy_models(folder)
     listed = json.loads((folder / "weights.json").read_text())
     content = (folder / listed["models"][0]["weights"]["file"]).read_bytes()
     place = {"file": "heart-remote.safetensors", "repository": "hospital/heart", "revision": "0" * 40}

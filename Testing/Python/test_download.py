@@ -23,7 +23,7 @@ from huggingface_hub import close_session
 
 import dinsegment
 from dinsegment.errors import Cancelled, ModelError
-from dinsegment.models.entries import MODELS_VARIABLE, find_entry
+from dinsegment.models.entries import MODELS_VARIABLE, find_entry, models_list
 from dinsegment.models.settings import (
     CACHE_VARIABLE,
     HUB_VARIABLE,
@@ -36,7 +36,7 @@ from dinsegment.models.settings import (
 from dinsegment.models.weights import find_weights, import_weights, is_available, locate, provide_weights
 
 SHIPPED = Path(dinsegment.__file__).parents[2] / "Resources" / "Models"
-LISTED = json.loads((SHIPPED / "weights.json").read_text(encoding="utf-8"))["models"][0]
+LISTED = json.loads(models_list(SHIPPED).read_text(encoding="utf-8"))["models"][0]
 CONTENT = (SHIPPED / LISTED["weights"]["file"]).read_bytes()
 FILE = "heart-remote.safetensors"
 REVISION = "0123456789abcdef0123456789abcdef01234567"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +23,7 @@ from dinsegment.images.volume import Volume
 from dinsegment.inference import segment
 from dinsegment.inference.model import load_model
 from dinsegment.inference.preprocessing import Preprocessing
-from dinsegment.models.entries import MODELS_VARIABLE, find_entry, models_folder, read_entries
+from dinsegment.models.entries import MODELS_VARIABLE, find_entry, models_folder, models_list, read_entries
 from dinsegment.models.settings import WeightsSettings
 from dinsegment.models.weights import is_available, read_weights
 from dinsegment.network import DIN, DINConfig, rewrite
@@ -135,6 +139,35 @@ def test_entries_come_in_the_order_of_the_file_and_the_first_is_the_default(fold
 def test_the_default_is_the_first_of_the_task(tmp_path, network):
     publish(tmp_path, network, entry("other", task="abdomen-2"), entry())
     assert find_entry(None, HEART, tmp_path).name == "heart-tiny"
+
+
+def test_in_a_checkout_the_list_stands_at_the_top(monkeypatch):
+    monkeypatch.delenv(MODELS_VARIABLE, raising=False)
+    assert models_list() == SHIPPED.parents[2] / "weights.json" and models_list().is_file()
+    assert {e.name for e in read_entries()} == {e.name for e in read_entries(SHIPPED)}
+    assert not (SHIPPED / "weights.json").exists()  # one list, not two
+
+
+def test_in_a_wheel_the_list_lies_beside_the_weights(tmp_path):
+    """A wheel of this tree, built and unpacked, in a Python that sees nothing else of it."""
+    pytest.importorskip("hatchling")
+    root = SHIPPED.parents[2]
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(tmp_path / "site")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import dinsegment;"
+        "from dinsegment.models.entries import find_entry, models_list;"
+        "from dinsegment.models.weights import provide_weights;"
+        "assert Path(dinsegment.__file__).is_relative_to(sys.argv[1]);"
+        "print(models_list()); provide_weights(find_entry(None, None))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in (MODELS_VARIABLE, "PYTHONPATH")}
+    command = [sys.executable, "-I", "-c", code, str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()) == tmp_path / "site" / "dinsegment" / "Resources" / "Models" / "weights.json"
 
 
 def test_an_environment_variable_names_the_folder(folder, monkeypatch):
@@ -337,8 +370,6 @@ def test_segmenting_can_be_cancelled_while_the_model_is_downloaded(hub):
 
 @pytest.fixture(scope="module")
 def shipped():
-    if not (SHIPPED / "weights.json").exists():
-        pytest.skip("No models are shipped yet: there is no weights.json in Resources/Models.")
     return read_entries(SHIPPED)
 
 

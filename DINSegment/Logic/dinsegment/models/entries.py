@@ -7,21 +7,19 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dinsegment.errors import ModelError
 from dinsegment.tasks import Task
 
-if TYPE_CHECKING:
-
-    pass
-
 MODELS_VARIABLE = "DINSEGMENT_MODELS"
-"""Environment variable naming another folder with a weights.json."""
+"""Environment variable naming a folder with another weights.json and its weights."""
+
+LIST = "weights.json"
 
 
 def models_folder() -> Path:
-    """The folder of weights.json and of the weights that are shipped.
+    """The folder of the weights that are shipped.
 
     In a checkout and in Slicer that is Resources/Models of the extension, in an installed wheel Resources/Models of the
     package; the environment variable DINSEGMENT_MODELS names another one.
@@ -31,6 +29,21 @@ def models_folder() -> Path:
     here = Path(__file__).parents[1]
     installed = here / "Resources" / "Models"
     return installed if installed.is_dir() else here.parents[1] / "Resources" / "Models"
+
+
+def models_list(folder: Path | None = None) -> Path:
+    """The weights.json of a folder of weights; of those that are shipped if None.
+
+    It stands beside the weights, except in a checkout, where the one of the shipped weights stands at the top.
+    """
+    folder = folder or models_folder()
+    beside, top = folder / LIST, _checkout() / LIST
+    return top if folder == _checkout() / "DINSegment" / "Resources" / "Models" and top.is_file() else beside
+
+
+def _checkout() -> Path:
+    """The top of the repository, if this file is in one."""
+    return Path(__file__).parents[4]
 
 
 @dataclass(frozen=True)
@@ -78,7 +91,7 @@ def read_entries(folder: Path | None = None) -> list[ModelEntry]:
     Raises:
         ModelError: The file is missing or cannot be read.
     """
-    path = (folder or models_folder()) / "weights.json"
+    path = models_list(folder)
     try:
         return [ModelEntry(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))["models"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -87,7 +100,7 @@ def read_entries(folder: Path | None = None) -> list[ModelEntry]:
 
 def choose_folder(name: str | None, folder: Path | None) -> tuple[str | None, Path | None]:
     """Name and folder of a model that is named by its folder, such as that of a training run; others as they are."""
-    if folder is None and name and (Path(name) / "weights.json").is_file():
+    if folder is None and name and (Path(name) / LIST).is_file():
         return None, Path(name)
     return name, folder
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 
 from dinsegment.errors import InputError
 from dinsegment.files import atomic_path, write_json
-from dinsegment.models.entries import ModelEntry, models_folder
+from dinsegment.models.entries import ModelEntry, models_folder, models_list
 from dinsegment.network import build_network
 from dinsegment.training.recipe import Recipe, load_recipe
 
@@ -105,14 +105,14 @@ def record_scores(metrics: dict[str, Any], folder: Path) -> None:
 
 
 def _read(folder: Path) -> dict[str, dict[str, Any]]:
-    path = folder / "weights.json"
+    path = models_list(folder)
     models = json.loads(path.read_text(encoding="utf-8"))["models"] if path.exists() else []
     return {model["name"]: model for model in models}
 
 
 def _replace(name: str, entry: dict[str, Any], folder: Path) -> None:
     entries = {**_read(folder), name: entry}
-    with atomic_path(folder / "weights.json") as path:
+    with atomic_path(models_list(folder)) as path:
         write_json({"models": list(entries.values())}, path)
 
 
