@@ -11,13 +11,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dinsegment.errors import DINSegmentError, OutputError
-
-if TYPE_CHECKING:
-
-    pass
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",

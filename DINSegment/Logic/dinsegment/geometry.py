@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
-
-if TYPE_CHECKING:
-    pass
-
 import math
 from pathlib import Path
+
+import numpy as np
 
 from dinsegment.errors import InputError
 

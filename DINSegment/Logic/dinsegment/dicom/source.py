@@ -30,5 +30,3 @@ class DicomSource:
     def slices(self) -> int:
         """Slices of the volume."""
         return len(self.headers if self.frames is None else self.frames)
-
-

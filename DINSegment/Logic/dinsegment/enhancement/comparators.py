@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from types import ModuleType
 
 import numpy as np
 
-if TYPE_CHECKING:
-    pass
 from dinsegment.enhancement.grey import Array
+from dinsegment.errors import InputError
 
 
 def _per_slice(function: Callable[[np.ndarray], np.ndarray], v: Array) -> Array:
@@ -20,16 +19,27 @@ def _per_slice(function: Callable[[np.ndarray], np.ndarray], v: Array) -> Array:
     return out if isinstance(v, np.ndarray) else v.new_tensor(out)
 
 
+def _exposure() -> ModuleType:
+    """scikit-image's module of methods that change the exposure of an image."""
+    try:
+        from skimage import exposure
+    except ImportError as error:
+        raise InputError(
+            "This enhancement needs scikit-image, which is not installed: pip install 'dinsegment[comparators]', or "
+            "choose 'fuzzy'."
+        ) from error
+    return exposure
+
+
 def histogram_equalization(v: Array, bins: int = 256) -> Array:
     """Histogram equalisation of each slice (scikit-image), (..., H, W) in [-1, 1] -> the same."""
-    from skimage.exposure import equalize_hist
-
+    equalize_hist = _exposure().equalize_hist
     return _per_slice(lambda s: equalize_hist(s, nbins=bins), v)
 
 
 def clahe(v: Array, clip_limit: float = 0.01, tiles: int = 8) -> Array:
     """Contrast-limited adaptive equalisation of each slice (scikit-image), (..., H, W) in [-1, 1] -> the same."""
-    from skimage.exposure import equalize_adapthist
+    equalize_adapthist = _exposure().equalize_adapthist
 
     def equalize(s: np.ndarray) -> np.ndarray:
         if s.min() == s.max():

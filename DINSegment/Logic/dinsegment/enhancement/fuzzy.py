@@ -6,12 +6,10 @@ Every method takes slices with grey values in [-1, 1] and gives slices of the sa
 from __future__ import annotations
 
 from math import comb, prod, sqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    pass
 from dinsegment.enhancement.grey import Array
 
 SIGMA_U = sqrt(1 / 3)
@@ -100,5 +98,3 @@ def _enhance_slices(xp: Any, v: Array, q: Array, p: Array, floor: float, out: Ar
 def fuzzy(v: Array, **parameters: Any) -> Array:
     """`fuzzy_enhance` of slices in the closed interval [-1, 1], (..., H, W) -> the same."""
     return fuzzy_enhance(v * LIMIT, **parameters)
-
-

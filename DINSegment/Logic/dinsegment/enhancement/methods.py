@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dinsegment.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 from dinsegment.enhancement.comparators import clahe, histogram_equalization, identity
 from dinsegment.enhancement.fuzzy import fuzzy
 from dinsegment.enhancement.grey import Array
+from dinsegment.errors import InputError
 
 METHODS: dict[str, Callable[..., Any]] = {
     "fuzzy": fuzzy,

@@ -13,7 +13,6 @@ if TYPE_CHECKING:  # It takes pydicom, which other images do without.
     from dinsegment.dicom.source import DicomSource
 
 
-
 @dataclass(frozen=True, eq=False)
 class Volume:
     """A grey image on a grid.

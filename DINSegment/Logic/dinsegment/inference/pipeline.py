@@ -132,5 +132,3 @@ def segment(
         warnings=(*(finding.text for finding in found), *runner.warnings),
         findings=found,
     )
-
-

@@ -26,5 +26,3 @@ def segment_volumes(segmentation: Segmentation) -> list[SegmentVolume]:
     return [
         SegmentVolume(s.name, int(counts[s.label]), float(counts[s.label] * ml)) for s in segmentation.task.segments
     ]
-
-

@@ -225,5 +225,3 @@ def read_weights(
 
 def _unfit(entry: ModelEntry) -> ModelError:
     return ModelError(f"The weights of '{entry.name}' do not fit what weights.json says of them.")
-
-

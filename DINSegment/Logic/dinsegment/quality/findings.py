@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from dinsegment.images.segmentation import Finding
@@ -11,11 +9,8 @@ from dinsegment.images.volume import Volume
 from dinsegment.quality.image import image_findings
 from dinsegment.quality.place import missing_findings, side_findings
 from dinsegment.quality.shape import cut_findings, piece_findings, shapes_of, volume_findings
+from dinsegment.quality.unsure import UNSURE, Confidence, unsure_findings
 from dinsegment.tasks import Task
-
-if TYPE_CHECKING:  # torch only where a network is.
-    from dinsegment.quality.unsure import Confidence
-from dinsegment.quality.unsure import UNSURE, unsure_findings
 
 HANDFUL = 5
 """Sentences that a user may read; segments that the network is unsure of share one rather than make more."""
@@ -47,5 +42,3 @@ def findings(
         own = min(UNSURE, max(1, HANDFUL - 1 - len(found)))
         found += unsure_findings(volume, shapes, task, confidence, own)
     return tuple(found)
-
-

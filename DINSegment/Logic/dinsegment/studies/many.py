@@ -19,7 +19,6 @@ from dinsegment.errors import Cancelled
 from dinsegment.tasks import Task
 
 if TYPE_CHECKING:
-
     from dinsegment.images.segmentation import Segmentation
     from dinsegment.images.volume import Volume
     from dinsegment.inference.model import Model
@@ -152,5 +151,3 @@ def _write(study: Study, computed: tuple[list[Segmentation], float] | StudyResul
 
 
 # What came out.
-
-

@@ -15,7 +15,6 @@ from dinsegment.errors import DINSegmentError
 from dinsegment.tasks import Task, get_task
 
 if TYPE_CHECKING:
-
     from dinsegment.images.segmentation import Segmentation
     from dinsegment.images.volume import Volume
     from dinsegment.inference.model import Model

@@ -5,15 +5,10 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dinsegment.files import atomic_path
-from dinsegment.tasks import Task
-
-if TYPE_CHECKING:
-
-    pass
 from dinsegment.studies.study import StudyResult
+from dinsegment.tasks import Task
 
 TABLE = "studies.csv"
 

@@ -11,8 +11,9 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.pixels import get_decoder
 from pydicom.pixels.decoders.base import Decoder
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
 
+from dinsegment.dicom.read import jpeg
 from dinsegment.dicom.read.frames import Frame
 from dinsegment.dicom.read.header import UNDEFINED_LENGTH, Header
 from dinsegment.errors import InputError, damaged
@@ -92,6 +93,8 @@ def _decoder(header: Header) -> Decoder:
         decoder = get_decoder(uid)
     except NotImplementedError as error:
         raise _unreadable(header, uid) from error
+    if jpeg.is_available(uid) and jpeg.NAME not in decoder.available_plugins:
+        decoder.add_plugin(jpeg.NAME, (jpeg.__name__, "decode_frame"))
     if not decoder.is_available:
         raise _unreadable(header, uid)
     return decoder
@@ -137,10 +140,17 @@ def _decode(header: Header, decoder: Decoder) -> Iterator[np.ndarray]:
         raise ValueError("It ends within its pixel data.")
     else:
         data = data[: header.length]
-    # The same decoder on every machine that has it, whatever else is installed.
-    plugin = "pylibjpeg" if "pylibjpeg" in decoder.available_plugins else ""
-    for array, _ in decoder.iter_array(data, decoding_plugin=plugin, **_options(header)):
+    for array, _ in decoder.iter_array(data, decoding_plugin=_plugin(decoder.UID), **_options(header)):
         yield array
+
+
+def _plugin(syntax: UID) -> str:
+    """The same decoder on every machine, whatever else is installed; pydicom's own where there is one."""
+    if jpeg.is_available(syntax):
+        return jpeg.NAME
+    if syntax in JPEG2000TransferSyntaxes:
+        return "pylibjpeg"  # with pylibjpeg-openjpeg
+    return "pyjpegls" if syntax in JPEGLSTransferSyntaxes else ""
 
 
 def _encapsulated(data: bytes, size: tuple[int | None, int | None]) -> bytes:
