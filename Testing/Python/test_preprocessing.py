@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slices_back import slices_back
 
 from dinsegment.enhancement.displayed import enhanced_volume
 from dinsegment.enhancement.fuzzy import fuzzy
@@ -156,7 +157,9 @@ def covering(stack, spacing):
 
 def back_of(view, values, stack):
     """What `slices_back` gives, all slices in one array."""
-    return torch.stack(list(view.slices_back(values, stack))).numpy()
+    return slices_back(
+        view, torch.as_tensor(values) if not isinstance(values, list) else torch.stack(values), stack
+    ).numpy()
 
 
 def test_first_pixel_of_a_view_lies_half_its_size_before_the_centre():

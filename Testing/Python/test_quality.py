@@ -404,7 +404,7 @@ def test_of_many_unsure_segments_the_last_share_a_sentence(belly):
 def confidence(probabilities, labels, view, stack, volume):
     """Of labels as they were decided."""
     evidence = Evidence(view, stack, volume)
-    for k, _ in enumerate(view.slices_back(evidence.see(probabilities), stack)):
+    for k, _ in enumerate(view.labels_back(evidence.see(probabilities), stack)):
         evidence.labelled(k, labels[k])
     return evidence.confidence(labels)
 

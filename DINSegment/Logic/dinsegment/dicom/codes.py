@@ -32,12 +32,3 @@ def from_sequence(dataset: Dataset, keyword: str) -> Code | None:
 def to_cielab(color: tuple[int, int, int]) -> CIELabColor:
     """Red, green, blue in 0..255 as Recommended Display CIELab Value (DICOM PS3.3 C.10.7.1.1)."""
     return CIELabColor.from_rgb(*color)
-
-
-def from_cielab(value: list[int] | None) -> tuple[int, int, int]:
-    """Red, green, blue in 0..255; grey where there is none or it cannot be read."""
-    try:
-        red, green, blue = CIELabColor.from_dicom_value(list(value or ())).to_rgb(clip=True)
-    except (TypeError, ValueError):
-        return (128, 128, 128)
-    return int(red), int(green), int(blue)

@@ -128,18 +128,10 @@ class View:
             out[start : start + AT_A_TIME] = y @ torch.from_numpy(part) @ x.T
         return out
 
-    def slices_back(self, values: Iterable[Tensor], stack: SliceStack) -> Iterator[Tensor]:
-        """(..., rows, columns) of one slice of this grid after the other -> (..., y, x) of one of the stack's.
-
-        The inverse of `sample`, zero outside this grid's rectangle. Slices come one by one: the classes of a whole CT
-        would not fit into memory.
-        """
-        y, x = (torch.from_numpy(m) for m in self._inverse_matrices(stack))
-        for blended in self._along_back(values, stack):
-            yield y.to(blended.device) @ blended @ x.T.to(blended.device)
-
     def labels_back(self, probabilities: Iterable[Tensor], stack: SliceStack) -> Iterator[np.ndarray]:
-        """Labels (y, x) uint8 of one slice of the stack after the other, as `decide` gives them of `slices_back`.
+        """Labels (y, x) uint8 of one slice of the stack after the other: where the probabilities become labels.
+
+        The inverse of `sample`, and `decide`, slice by slice: the classes of a whole CT would not fit into memory.
 
         Only where a segment may win are probabilities brought back and decided on. What wins has at least its share
         of 1 among all classes, and so has a pixel of this grid beside it.
