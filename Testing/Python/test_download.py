@@ -23,6 +23,7 @@ from huggingface_hub import close_session
 
 import dinsegment
 from dinsegment.errors import Cancelled, ModelError
+from dinsegment.models.download import address, is_the_hub
 from dinsegment.models.entries import MODELS_VARIABLE, find_entry, models_list
 from dinsegment.models.settings import (
     CACHE_VARIABLE,
@@ -144,12 +145,27 @@ def test_progress_rises_from_the_first_to_the_last_byte_and_says_how_far_it_is(h
     assert told.texts[-2] == "Checking heart-remote"
 
 
-def test_what_a_redirection_leads_to_does_not_get_the_token(hub, entry, monkeypatch):
+def test_a_mirror_and_what_it_leads_to_do_not_get_the_token(hub, entry, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     provide_weights(entry)
     asked, bytes_asked = hub.requests
-    assert asked.headers["authorization"] == "Bearer hf_secret"
-    assert bytes_asked.target.startswith("/bytes/") and "authorization" not in bytes_asked.headers
+    assert bytes_asked.target.startswith("/bytes/")
+    assert not any("hf_secret" in str(request.headers) for request in (asked, bytes_asked))
+
+
+@pytest.mark.parametrize(
+    ("mirror", "gets"),
+    [
+        (None, True),
+        ("https://huggingface.co", True),
+        ("http://huggingface.co", False),
+        ("https://huggingface.co.evil.org", False),
+        ("https://huggingface.co:8443", False),
+        ("https://mirror.hospital.org", False),
+    ],
+)
+def test_the_token_goes_to_the_hub_alone(mirror, gets, entry):
+    assert is_the_hub(address(entry, WeightsSettings(Path("cache"), hub=mirror))) is gets
 
 
 def test_the_hub_may_also_be_named_as_everybody_names_it(hub, entry, monkeypatch):
@@ -509,6 +525,7 @@ def test_an_import_that_is_cancelled_leaves_nothing(tmp_path):
 
 DOWNLOAD = """
 from dinsegment.errors import ModelError
+from dinsegment.models.download import address, is_the_hub
 from dinsegment.models.entries import find_entry
 from dinsegment.models.weights import import_weights, provide_weights
 import sys

@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "DINSegment"
+PUBLISHED = json.loads((ROOT / "DINSegment.json").read_text(encoding="utf-8"))["scm_url"]
 
 # As Slicer's own does: refuses files that are not there and words it does not know, and copies each file to where it
 # lies below the module. What it was given is written down.
@@ -108,15 +109,16 @@ class TestConfigured:
         assert said["UNITTEST"] == "SCRIPT;DINSegment.py"
 
     def test_the_extensions_manager_is_told_what_it_is(self, said):
-        assert said["HOMEPAGE"] == "https://github.com/DINSegment/SlicerDINSegment"
+        assert said["HOMEPAGE"] == PUBLISHED
         assert said["CONTRIBUTORS"] == "DINSegment developers"
         assert said["DEPENDS"] == "PyTorch"
         assert "not a medical device" in said["DESCRIPTION"]
+        assert all(word in said["DESCRIPTION"] for word in ("heart", "abdominal CT"))
         assert said["DESCRIPTION"].count(". ") == 1  # two sentences
 
     @pytest.mark.parametrize("name", ["ICONURL", "SCREENSHOTURLS"])
     def test_its_pictures_are_in_the_repository(self, said, name):
-        base = "https://raw.githubusercontent.com/DINSegment/SlicerDINSegment/main/"
+        base = f"{PUBLISHED.replace('github.com', 'raw.githubusercontent.com')}/main/"
         assert said[name].startswith(base)
         assert (ROOT / said[name].removeprefix(base)).is_file()
 
@@ -153,6 +155,11 @@ Dependencies().missing()
 
 
 class TestExtensionsIndex:
+    def test_where_it_is_published_stands_in_one_place(self):
+        name = PUBLISHED.rpartition("github.com/")[2]
+        assert re.fullmatch(r"https://github\.com/[\w-]+/SlicerDINSegment", PUBLISHED)
+        assert name not in (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+
     def test_the_entry_is_one_that_the_index_takes(self):
         entry = json.loads((ROOT / "DINSegment.json").read_text(encoding="utf-8"))
         schema = entry.pop("$schema")
@@ -162,7 +169,7 @@ class TestExtensionsIndex:
             "build_subdirectory": ".",
             "category": "Segmentation",
             "scm_revision": "main",
-            "scm_url": "https://github.com/DINSegment/SlicerDINSegment",
+            "scm_url": PUBLISHED,
             "tier": 5,
         }
 

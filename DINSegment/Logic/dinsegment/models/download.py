@@ -61,6 +61,12 @@ def address(entry: ModelEntry, settings: WeightsSettings) -> str:
     return hf_hub_url(weights["repository"], weights["file"], revision=weights["revision"], endpoint=settings.hub)
 
 
+def is_the_hub(url: str) -> bool:
+    """Whether an address is the hub's own, reached safely: the user's token goes nowhere else."""
+    parts = urlsplit(url)
+    return (parts.scheme, parts.hostname, parts.port) == ("https", "huggingface.co", None)
+
+
 def fetch(
     entry: ModelEntry,
     settings: WeightsSettings,
@@ -177,7 +183,8 @@ class _Download:
         done = self._prepare(partial)
         if done == self.size:  # it was stopped before it could be checked
             return
-        headers = {**build_hf_headers(library_name="dinsegment"), "Accept-Encoding": "identity"}
+        own = build_hf_headers(library_name="dinsegment", token=None if is_the_hub(self._url) else False)
+        headers = {**own, "Accept-Encoding": "identity"}
         if done:
             headers["Range"] = f"bytes={done}-"
         try:
