@@ -10,7 +10,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("dinsegment", "dinsegment_slicer")
@@ -18,8 +18,8 @@ PACKAGES = ("dinsegment", "dinsegment_slicer")
 if str(HERE / "Logic") not in sys.path:
     sys.path.insert(0, str(HERE / "Logic"))
 
-from dinsegment_slicer import widget  # noqa: E402
-from dinsegment_slicer.logic import DINSegmentLogic  # noqa: E402
+from dinsegment_slicer import self_test, widget  # noqa: E402
+from dinsegment_slicer.logic import DINSegmentLogic  # noqa: E402, F401 for scripts, which look for a module's logic here
 
 
 class DINSegment(ScriptedLoadableModule):
@@ -75,149 +75,60 @@ def load_terminology() -> None:
         logging.error("The terminology '%s' could not be loaded: install DINSegment again.", path)
 
 
-def make_heart_phantom(source: Any) -> list[slicer.vtkMRMLNode]:
-    """Adds and shows one phase. Like what Slicer downloads, it comes as a list of nodes."""
-    from dinsegment_slicer.sample_data import add_heart_phantom
+def load_sample(source: Any) -> list[slicer.vtkMRMLNode]:
+    """Generates the sample that was clicked on in Sample Data, adds and shows it; a list, as Slicer's own."""
+    from dinsegment.errors import Cancelled, DINSegmentError
+    from dinsegment_slicer.sample_data import phantoms
+    from dinsegment_slicer.sample_progress import load_phantom
 
-    with slicer.util.WaitCursor():
-        volumeNode = add_heart_phantom(slicer.mrmlScene)
-    slicer.util.setSliceViewerLayers(background=volumeNode, fit=True, rotateToVolumePlane=True)
-    return [volumeNode]
-
-
-def make_abdomen_phantom(source: Any) -> list[slicer.vtkMRMLNode]:
-    """Adds and shows a CT."""
-    from dinsegment_slicer.sample_data import add_abdomen_phantom
-
-    with slicer.util.WaitCursor():
-        volumeNode = add_abdomen_phantom(slicer.mrmlScene)
-    slicer.util.setSliceViewerLayers(background=volumeNode, fit=True, rotateToVolumePlane=True)
-    return [volumeNode]
+    try:
+        return [load_phantom(next(phantom for phantom in phantoms() if phantom.sample == source.sampleName))]
+    except Cancelled:
+        return []
+    except DINSegmentError as error:
+        slicer.util.errorDisplay(str(error), windowTitle=_("DINSegment"))
+        return []
 
 
-def make_cine_phantom(source: Any) -> list[slicer.vtkMRMLNode]:
-    """Adds and shows a whole beat."""
-    from dinsegment_slicer.sample_data import add_cine_phantom
-
-    with slicer.util.WaitCursor():
-        browserNode = add_cine_phantom(slicer.mrmlScene)
-    sequenceNode = browserNode.GetMasterSequenceNode()
-    slicer.modules.sequences.showSequenceBrowser(browserNode)
-    volumeNode = browserNode.GetProxyNode(sequenceNode)
-    slicer.util.setSliceViewerLayers(background=volumeNode, fit=True, rotateToVolumePlane=True)
-    return [sequenceNode]
-
-
-# As registerCustomSampleDataSource takes them. The thumbnail is named after the node. Slicer wants an address also of
-# what is made on the spot.
 # CTLiver is Slicer's own sample: liver_100 of the Medical Segmentation Decathlon, CC BY-SA 4.0.
 CT_LIVER_SHA256 = "e16eae0ae6fefa858c5c11e58f0f1bb81834d81b7102e021571056324ef6f37e"
-SAMPLES = (
-    {
-        "sampleName": "Heart phantom",
-        "nodeNames": "HeartPhantom",
-        "fileNames": "HeartPhantom.nrrd",
-        "uris": "phantom:heart",
-        "customDownloader": make_heart_phantom,
-    },
-    {
-        "sampleName": "Cine heart phantom",
-        "nodeNames": "CineHeartPhantom",
-        "fileNames": "CineHeartPhantom.seq.nrrd",
-        "uris": "phantom:cine",
-        "customDownloader": make_cine_phantom,
-    },
-    {
-        "sampleName": "Abdomen phantom",
-        "nodeNames": "AbdomenPhantom",
-        "fileNames": "AbdomenPhantom.nrrd",
-        "uris": "phantom:abdomen",
-        "customDownloader": make_abdomen_phantom,
-    },
-    {
-        "sampleName": "Abdominal CT",
-        "nodeNames": "CTLiver",
-        "fileNames": "CTLiver.nrrd",
-        "uris": f"https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/{CT_LIVER_SHA256}",
-        "checksums": f"SHA256:{CT_LIVER_SHA256}",
-    },
-)
+CT_LIVER = {
+    "sampleName": "Abdominal CT",
+    "nodeNames": "CTLiver",
+    "fileNames": "CTLiver.nrrd",
+    "uris": f"https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/{CT_LIVER_SHA256}",
+    "checksums": f"SHA256:{CT_LIVER_SHA256}",
+}
+
+
+def samples() -> list[dict[str, Any]]:
+    """The samples as registerCustomSampleDataSource takes them; the thumbnail is named after the node."""
+    from dinsegment_slicer.sample_data import phantoms
+
+    # Slicer wants an address and a file also of what is made on the spot.
+    generated = [
+        {
+            "sampleName": phantom.sample,
+            "nodeNames": phantom.name,
+            "fileNames": f"{phantom.name}.nrrd",
+            "uris": f"phantom:{phantom.name}",
+            "customDownloader": load_sample,
+        }
+        for phantom in phantoms()
+    ]
+    return [*generated, CT_LIVER]
 
 
 def register_sample_data() -> None:
     """Shows the samples in the module Sample Data, in a category of their own."""
     from SampleData import SampleDataLogic
 
-    for sample in SAMPLES:
+    for sample in samples():
         thumbnail = HERE / "Resources" / "Icons" / f"{sample['nodeNames']}.png"
         SampleDataLogic.registerCustomSampleDataSource(
             category="DINSegment", thumbnailFileName=str(thumbnail), **sample
         )
 
 
-class DINSegmentTest(ScriptedLoadableModuleTest):
-    """Segments the phantom for real, in the worker's process; fails where packages are missing."""
-
-    def setUp(self) -> None:
-        """A scene with nothing but the phantom."""
-        from dinsegment_slicer.dependencies import Dependencies
-        from dinsegment_slicer.sample_data import add_heart_phantom
-
-        missing = ", ".join(str(m.requirement) for m in Dependencies().missing())
-        self.assertFalse(missing, f"Packages are missing: segment in the panel and agree to install {missing}.")
-        slicer.mrmlScene.Clear()
-        self.volumeNode = add_heart_phantom(slicer.mrmlScene)
-
-    def test_heart(self) -> None:
-        """First cancelled, which leaves nothing, then to the end. One test, because starting the worker takes long."""
-        logic = DINSegmentLogic()
-        try:
-            self._cancel(logic)
-            self._segment(logic)
-        finally:
-            logic.close()
-            slicer.mrmlScene.Clear()
-
-    def _cancel(self, logic: DINSegmentLogic) -> None:
-        from dinsegment.errors import Cancelled
-
-        before, said = _node_ids(), []
-        with self.assertRaises(Cancelled):
-            logic.segment(
-                self.volumeNode, "heart", progress=lambda *step: said.append(step), cancelled=lambda: bool(said)
-            )
-        self.assertTrue(said, "It was cancelled before it began.")
-        self.assertEqual(_node_ids(), before)
-
-    def _segment(self, logic: DINSegmentLogic) -> None:
-        from dinsegment.tasks import HEART
-        from dinsegment_slicer.sample_data import heart_truth
-
-        result = logic.segment(self.volumeNode, "heart")
-        segmentation = result.segmentationNode.GetSegmentation()
-        names = [segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())]
-        self.assertEqual(names, [segment.name for segment in HEART.segments])
-
-        role = result.segmentationNode.GetReferenceImageGeometryReferenceRole()
-        self.assertEqual(result.segmentationNode.GetNodeReference(role), self.volumeNode)
-        self.assertEqual(_geometry(result.enhancedNode), _geometry(self.volumeNode))
-
-        (chamber,) = (segment for segment in HEART.segments if segment.label == HEART.chamber)
-        segment_id = segmentation.GetSegmentIdBySegmentName(chamber.name)
-        found = slicer.util.arrayFromSegmentBinaryLabelmap(result.segmentationNode, segment_id, self.volumeNode) > 0
-        truth = heart_truth() == chamber.label
-        dice = 2 * (found & truth).sum() / (found.sum() + truth.sum())
-        self.assertGreater(dice, 0.8, f"Dice of the {chamber.name.lower()}")
-
-
-def _geometry(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> tuple[Any, ...]:
-    """Dimensions and IJK-to-RAS."""
-    import vtk
-
-    matrix = vtk.vtkMatrix4x4()
-    volumeNode.GetIJKToRASMatrix(matrix)
-    return volumeNode.GetImageData().GetDimensions(), slicer.util.arrayFromVTKMatrix(matrix).tolist()
-
-
-def _node_ids() -> list[str]:
-    return [slicer.mrmlScene.GetNthNode(n).GetID() for n in range(slicer.mrmlScene.GetNumberOfNodes())]
+class DINSegmentTest(self_test.SelfTest):
+    """Segments, exports, saves and loads for real, through the panel. Slicer looks for it here, by its name."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from dinsegment.errors import InputError
 from dinsegment.tasks import ABDOMEN, HEART, LEFT, RIGHT, TASKS, get_task
@@ -44,9 +46,42 @@ def test_labels_count_from_one_and_leave_zero_to_the_background(task):
 def test_segments_can_be_told_apart(task):
     for values in zip(*((s.name, s.abbreviation, (s.type, s.modifier)) for s in task.segments), strict=True):
         assert len(set(values)) == len(values), values
-    # A pair of organs has one colour, as everywhere in Slicer.
-    assert len({s.color for s in task.segments}) == len({s.type for s in task.segments})
-    assert all(0 <= c <= 255 for s in task.segments for c in s.color)
+    assert all(0 <= c <= 255 for s in task.segments for c in (*s.color, *s.recommended_color))
+
+
+DICHROMACY = {
+    # Machado, Oliveira, Fernandes: A physiologically-based model for simulation of color vision deficiency, IEEE TVCG
+    # 15(6), 2009: severity 1.0, for linear red, green, blue.
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+}
+
+
+def seen(colors, matrix):
+    """CIELAB of 8-bit sRGB colours as somebody with that matrix sees them."""
+    channels = np.array(colors) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(linear @ np.transpose(matrix), 0, 1)
+    return rgb2lab(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
+
+
+def test_the_measure_of_colours_is_that_of_the_literature():
+    # Sharma, Wu, Dalal: The CIEDE2000 color-difference formula, Color Res. Appl. 30(1), 2005, table 1.
+    first = [(50, 2.6772, -79.7751), (50, 0, 0), (50, 2.5, 0), (60.2574, -34.0099, 36.2677)]
+    second = [(50, 0, -82.7485), (50, -1, 2), (73, 25, -18), (60.4626, -34.1751, 39.4387)]
+    expected = [2.0425, 2.3669, 27.1492, 1.2644]
+    assert deltaE_ciede2000(np.array(first), np.array(second)) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("vision", DICHROMACY)
+@every_task
+def test_colours_differ_from_each_other_and_from_mid_greys(task, vision):
+    colors = seen([s.color for s in task.segments], DICHROMACY[vision])
+    greys = seen([(grey,) * 3 for grey in range(64, 193)], DICHROMACY[vision])
+    for n, color in enumerate(colors):
+        others = np.vstack([np.delete(colors, n, axis=0), greys])
+        assert deltaE_ciede2000(np.broadcast_to(color, others.shape), others).min() >= 10, task.segments[n].name
 
 
 @every_task

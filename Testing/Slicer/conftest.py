@@ -74,3 +74,20 @@ def abdomen_model():
         return find_entry(None, ABDOMEN).name
     except ModelError:
         pytest.skip("weights.json has no model for the task 'abdomen'")
+
+
+@pytest.fixture
+def small_phantoms(tmp_path, monkeypatch):
+    """Sample data on small grids, which are made faster."""
+    from dinsegment_slicer import sample_data
+
+    entries = json.loads(sample_data.PHANTOMS.read_text(encoding="utf-8"))
+    for entry in entries:
+        entry["images"] = min(entry["images"], 3)
+        small = {"heart": {"slices": 2, "size": [96, 104]}, "abdomen": {"slices": 4, "spacing": [60.0, 6.0, 6.0]}}
+        entry["options"] |= {"size": [64, 64], **small[entry["generator"]]}
+    (tmp_path / "phantoms.json").write_text(json.dumps(entries), encoding="utf-8")
+    monkeypatch.setattr(sample_data, "PHANTOMS", tmp_path / "phantoms.json")
+    sample_data.phantoms.cache_clear()
+    yield
+    sample_data.phantoms.cache_clear()

@@ -59,6 +59,29 @@ def add_volume(scene, array=None, ijk_to_ras=OBLIQUE, name="Cine SAX"):
     return node
 
 
+def add_image_sequence(scene, volumes, name="301: MR cine_sax"):
+    """A cine as Slicer's DICOM reader "Image sequence" loads it: a frame for each slice of each phase, in a browser.
+
+    The instances are numbered from 1, all phases of a slice together.
+    """
+    node = scene.AddNewNodeByClass("vtkMRMLSequenceNode", name)
+    node.SetIndexName("instance number")
+    node.SetIndexUnit("")
+    frames = [(volume, k) for k in range(len(volumes[0].array)) for volume in volumes]
+    for number, (volume, k) in enumerate(frames, start=1):
+        frame = slicer.vtkMRMLScalarVolumeNode()
+        slicer.util.updateVolumeFromArray(frame, volume.array[k : k + 1])
+        matrix = volume.ijk_to_ras.copy()
+        matrix[:3, 3] = (volume.ijk_to_ras @ (0, 0, k, 1))[:3]
+        frame.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
+        node.SetDataNodeAtValue(frame, str(number))
+    browserNode = slicer.vtkMRMLSequenceBrowserNode()
+    browserNode.SetName(f"{name} browser")
+    scene.AddNode(browserNode)
+    browserNode.AddSynchronizedSequenceNode(node)
+    return node
+
+
 def add_linear_transform(scene, matrix, parent=None):
     node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Registration")
     node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))

@@ -206,3 +206,45 @@ def _grab(window):
     image = grab.GetOutput()
     columns, rows, _depth = image.GetDimensions()
     return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(rows, columns, -1)[::-1].copy()
+
+
+class Plot:
+    """A chart drawn as the application's plot view draws it."""
+
+    def __init__(self, chartNode, size=(600, 300)):
+        self.chart = vtk.vtkChartXY()
+        self.chart.SetShowLegend(chartNode.GetLegendVisibility())
+        self.chart.GetLegend().GetLabelProperties().SetFontSize(chartNode.GetLegendFontSize())
+        for n in range(chartNode.GetNumberOfPlotSeriesNodes()):
+            self._add(chartNode.GetNthPlotSeriesNode(n))
+        if not chartNode.GetYAxisRangeAuto():
+            axis = self.chart.GetAxis(vtk.vtkAxis.LEFT)
+            axis.SetBehavior(vtk.vtkAxis.FIXED)
+            axis.SetUnscaledRange(*chartNode.GetYAxisRange())
+        self._view = vtk.vtkContextView()
+        self._view.GetRenderWindow().SetOffScreenRendering(True)
+        self._view.GetRenderWindow().SetSize(*size)
+        self._view.GetScene().AddItem(self.chart)
+
+    def _add(self, series):
+        line = vtk.vtkPlotLine()
+        line.SetInputData(series.GetTableNode().GetTable(), series.GetXColumnName(), series.GetYColumnName())
+        line.SetColorF(*series.GetColor())
+        line.GetPen().SetLineType(
+            vtk.vtkPen.NO_PEN if series.GetLineStyle() == series.LineStyleNone else vtk.vtkPen.SOLID_LINE
+        )
+        line.SetLabel(series.GetName())
+        self.chart.AddPlot(line)
+
+    def image(self):
+        """What is seen: (rows, columns, RGB) uint8, first row on top."""
+        self._view.Render()
+        return _grab(self._view.GetRenderWindow())
+
+    def right_of_curves(self):
+        """Where the axes end on the right, in pixels."""
+        return self.chart.GetAxis(vtk.vtkAxis.BOTTOM).GetPoint2()[0]
+
+    def left_of_legend(self):
+        """Where the legend begins, in pixels."""
+        return self.chart.GetLegend().GetBoundingRect(self._view.GetContext())[0]

@@ -10,7 +10,8 @@ from vtk.util.numpy_support import vtk_to_numpy
 from dinsegment.images.fingerprint import EMPTY, fingerprints
 from dinsegment.tasks import ABDOMEN
 from dinsegment_slicer import content
-from dinsegment_slicer.content import grey_image, label_content, made
+from dinsegment_slicer.content import grey_image, label_content
+from dinsegment_slicer.scene import made
 
 
 def some_labels(shape=(12, 20, 30)):
@@ -58,3 +59,16 @@ def test_the_fingerprints_are_those_of_the_whole_labelmap():
 def test_without_any_label_there_is_nothing():
     cut = made(label_content(np.zeros((3, 4, 5), np.uint8), ABDOMEN.segments, np.eye(4)))
     assert cut.present == frozenset() and set(cut.fingerprints.values()) == {EMPTY}
+
+
+@pytest.mark.usefixtures("small_bits")
+def test_labels_that_are_not_asked_for_are_left_out():
+    labels = some_labels()
+    wanted = [segment for segment in ABDOMEN.segments if segment.label in (1, 2, 5)]
+    cut = made(label_content(labels, wanted, mrml.OBLIQUE))
+    i0, i1, j0, j1, k0, k1 = cut.image.GetExtent()
+    expected = np.where(labels == 8, 0, labels)
+    assert (k0, k1, j0, j1, i0, i1) == (3, 8, 4, 11, 6, 21)
+    np.testing.assert_array_equal(array_of(cut.image), expected[k0 : k1 + 1, j0 : j1 + 1, i0 : i1 + 1])
+    assert cut.present == {1, 5}
+    assert cut.fingerprints == fingerprints(expected, [1, 2, 5], mrml.OBLIQUE)

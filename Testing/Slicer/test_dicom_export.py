@@ -635,6 +635,20 @@ class TestController:
         assert message.severity is Severity.WARNING
         assert "Saved" in message.text and "database did not take" in message.text and list(out.iterdir())
 
+    def test_a_closed_database_after_the_folder_was_chosen(self, worker, database, segmentationNode, series, out):
+        """What is not known was asked for before; what is said in the end is about the copy alone."""
+        database.isOpen = False
+        panel = Panel(worker, series).export([segmentationNode], out, addToDatabase=True)
+        message = panel.wait()
+        (text,) = panel.asked
+        assert "choose the folder" in text
+        assert message.severity is Severity.WARNING and (out / "SAX Heart.dcm").is_file()
+        assert message.text.splitlines() == [
+            f"Saved '{out / 'SAX Heart.dcm'}'.",
+            "Slicer's DICOM database has no copy, because it is not open: open the DICOM module and import "
+            f"'{out}' there.",
+        ]
+
     def test_two_images_get_a_file_each(self, scene, worker, segmentationNode, volumeNode, series, out):
         other = segmented(load(scene, series, "ES"))
         message = Panel(worker).export([segmentationNode, other], out).wait()

@@ -193,6 +193,7 @@ def test_a_real_process_talks_while_the_loop_runs(host):
     said, codes = [], []
     process.readyReadStandardOutput.connect(lambda: said.append(process.readAllStandardOutput().data()))
     process.finished.connect(lambda *arguments: codes.append(arguments))
+    host.pump(0)  # The application sets sys.executable from its event loop.
     process.start(sys.executable, ["-c", "print(input()); raise SystemExit(3)"])
     process.write(b"hello\n")
     host.wait_until(lambda: codes, 20)
@@ -396,6 +397,20 @@ def test_the_node_combo_box_follows_the_scene(panel, host, scene):
     scene.RemoveNode(second)
     assert box.currentNode() is None
     assert chosen == [first, second, None, second, None]
+
+
+def test_the_node_combo_box_leaves_nodes_out_by_their_ids(panel, host, scene):
+    box = panel.inputSelector
+    nodes = [add_volume(scene, name=name) for name in ("First", "Second", "Third")]
+    box.setCurrentNode(nodes[1])
+    box.sortFilterProxyModel().hiddenNodeIDs = [nodes[1].GetID(), nodes[0].GetID()]
+    assert box.sortFilterProxyModel().hiddenNodeIDs == (nodes[1].GetID(), nodes[0].GetID())
+    assert [box.nodeFromIndex(index) for index in range(box.nodeCount())] == [nodes[2]]
+    assert box.currentNode() is not nodes[1]
+    box.setCurrentNode(nodes[0])
+    assert box.currentNode() is None
+    box.sortFilterProxyModel().hiddenNodeIDs = []
+    assert box.nodeCount() == 3
 
 
 def test_the_node_combo_box_is_empty_after_the_scene_is_closed(panel, host, scene):

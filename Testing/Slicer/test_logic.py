@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
+from types import CodeType
 
 import mrml
 import numpy as np
@@ -174,20 +176,21 @@ class TestNothingIsLeft:
         assert partial > 20
         assert len(mrml.node_ids(scene)) == len(before[0]) + 4
 
-    @pytest.mark.vtk_says("is not binary labelmap")
-    def test_slicer_does_not_take_the_labels(self, scene, volumeNode, logic, monkeypatch):
-        # The same import, asked to fill a segmentation whose source is surfaces: Slicer refuses and says so.
-        def import_into_surfaces(node, *arguments):
-            name = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
-            node.GetSegmentation().SetSourceRepresentationName(name)
-            real(node, *arguments)
-
-        real = nodes._import_labels
-        monkeypatch.setattr(nodes, "_import_labels", import_into_surfaces)
-        before = mrml.scene_state(scene)
-        with pytest.raises(nodes.DINSegmentError, match="Slicer could not make 'Cine SAX Heart'"):
-            logic.segment(volumeNode, HEART)
-        assert mrml.scene_state(scene) == before
+    def test_given_up_after_any_step(self, scene, volumeNode, logic):
+        second = mrml.add_volume(scene, mrml.random_image((3, 7, 8)), mrml.GEOMETRIES["flipped"], "ES")
+        pair = volumeNode, second
+        segmentations = [mrml.threshold(nodes.volume_from_node(node)) for node in pair]
+        before, partial = mrml.scene_state(scene), 0
+        for number in range(1, 1000):
+            steps = logic.adding(volumeNode, segmentations, second)
+            if len(list(itertools.islice(steps, number))) < number:
+                break
+            partial += scene.GetNumberOfNodes() > len(before[0])
+            mine = scene.AddNewNodeByClass("vtkMRMLModelNode", "mine")
+            steps.close()
+            scene.RemoveNode(mine)  # It is still there.
+            assert mrml.scene_state(scene) == before, number
+        assert partial > 7
 
     def test_a_scene_without_subject_hierarchy(self):
         scene = slicer.vtkMRMLScene()
@@ -300,11 +303,9 @@ def heart_logic():
 
 FILES = {nodes.__file__, scene_module.__file__}
 # Spared by StopAtLine: it is what is tested.
-CLEAN_UP = {
-    scene_module.restored_on_error.__wrapped__.__code__,
-    scene_module._node_ids.__code__,
-    scene_module.remove_node.__code__,
-}
+CLEAN_UP = set()
+for function in (scene_module.all_or_nothing, scene_module.made, scene_module._node_ids, scene_module.remove_node):
+    CLEAN_UP |= {function.__code__, *(c for c in function.__code__.co_consts if isinstance(c, CodeType))}
 
 
 class Stopped(Exception):

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import mrml
 import numpy as np
 import pytest
+import rendering
 import slicer
 import vtk
 
@@ -22,6 +23,7 @@ from dinsegment_slicer.measure import (
     function_of,
     measure,
     measure_phases,
+    show_legend_beside,
     update_measurement_table,
     update_volume_plot,
 )
@@ -282,7 +284,7 @@ NAMES = [segment.name for segment in HEART.segments]
 
 class TestPlot:
     def test_a_line_per_segment_in_its_colour(self, scene, measured, function):
-        chartNode = update_volume_plot(scene, "Volumes", HEART, measured, None, function)
+        chartNode = update_volume_plot(scene, "Volumes", measured, None, function)
         series = series_of(chartNode)
         assert list(series) == [*NAMES, "End diastole", "End systole"]
         for number, segment in enumerate(HEART.segments):
@@ -293,22 +295,22 @@ class TestPlot:
             assert node.GetLineStyle() == node.LineStyleSolid
 
     def test_titles_with_units(self, scene, measured, function):
-        chartNode = update_volume_plot(scene, "Volumes", HEART, measured, None, function)
+        chartNode = update_volume_plot(scene, "Volumes", measured, None, function)
         assert (chartNode.GetTitle(), chartNode.GetName()) == ("Volumes", "Volumes")
         assert (chartNode.GetXAxisTitle(), chartNode.GetYAxisTitle()) == ("Phase", "Volume (ml)")
 
     def test_over_time(self, scene, measured, function):
         times = [0.0, 40.0, 80.5, 120.0, 160.0]
-        chartNode = update_volume_plot(scene, "Volumes", HEART, measured, times, function)
+        chartNode = update_volume_plot(scene, "Volumes", measured, times, function)
         assert chartNode.GetXAxisTitle() == "Time (ms)"
         series = series_of(chartNode)
         assert [x for x, _y in points(series["Left ventricle"])] == times
-        assert points(series["End systole"]) == [(times[function.end_systole], function.end_systolic_volume_ml)]
+        assert set(points(series["End systole"])) == {(times[function.end_systole], function.end_systolic_volume_ml)}
 
     def test_end_diastole_and_end_systole_are_marked(self, scene, measured, function):
-        series = series_of(update_volume_plot(scene, "Volumes", HEART, measured, None, function))
-        assert points(series["End diastole"]) == [(function.end_diastole + 1, function.end_diastolic_volume_ml)]
-        assert points(series["End systole"]) == [(function.end_systole + 1, function.end_systolic_volume_ml)]
+        series = series_of(update_volume_plot(scene, "Volumes", measured, None, function))
+        assert set(points(series["End diastole"])) == {(function.end_diastole + 1, function.end_diastolic_volume_ml)}
+        assert set(points(series["End systole"])) == {(function.end_systole + 1, function.end_systolic_volume_ml)}
         assert function.end_diastole != function.end_systole
         line = points(series["Left ventricle"])
         for name in ("End diastole", "End systole"):
@@ -316,13 +318,52 @@ class TestPlot:
             assert points(node)[0] in line
             assert node.GetLineStyle() == node.LineStyleNone
             assert node.GetMarkerStyle() != node.MarkerStyleNone
-            assert np.allclose(np.multiply(node.GetColor(), 255), HEART.segments[2].color)
+        marks = [series[name].GetColor() for name in ("End diastole", "End systole")]
+        colors = {*marks, *(series[name].GetColor() for name in NAMES)}
+        assert len(colors) == 5 and set(marks) <= colors
+
+    def test_the_volume_axis_begins_at_zero(self, scene, measured, function):
+        chartNode = update_volume_plot(scene, "Volumes", measured, None, function)
+        largest = max(s.volume_ml for phase in measured for s in phase)
+        low, high = chartNode.GetYAxisRange()
+        assert not chartNode.GetYAxisRangeAuto() and low == 0 and largest < high < 1.2 * largest
+        twice = [[replace(s, volume_ml=2 * s.volume_ml) for s in phase] for phase in measured]
+        update_volume_plot(scene, "Volumes", twice, None, function, chartNode)
+        assert chartNode.GetYAxisRange() == pytest.approx((0, 2 * high))
+
+    @pytest.mark.parametrize("automatic", [True, False])
+    def test_a_range_that_the_user_chose_stays(self, scene, measured, function, automatic):
+        chartNode = update_volume_plot(scene, "Volumes", measured, None, function)
+        chartNode.SetYAxisRangeAuto(automatic)
+        chartNode.SetYAxisRange(20, 50)
+        update_volume_plot(scene, "Volumes", measured, None, function, chartNode)
+        assert (chartNode.GetYAxisRangeAuto(), chartNode.GetYAxisRange()) == (automatic, (20, 50))
+
+    def test_a_range_in_the_scene_of_an_older_version_stays_too(self, scene, measured, function):
+        chartNode = update_volume_plot(scene, "Volumes", measured, None, function)
+        chartNode.RemoveAttribute("DINSegment.VolumeRange")
+        chartNode.SetYAxisRange(20, 50)
+        update_volume_plot(scene, "Volumes", measured, None, function, chartNode)
+        assert chartNode.GetYAxisRange() == (20, 50)
+
+    @pytest.mark.skipif(not rendering.can_draw(), reason="VTK finds no OpenGL")
+    @pytest.mark.parametrize("phases", [5, 1])
+    def test_is_drawn_without_errors_and_with_the_legend_beside_the_curves(self, scene, measured, function, phases):
+        """The scene fixture sees what VTK reports, as of a line with one point."""
+        function = function if phases == 5 else None
+        plot = rendering.Plot(update_volume_plot(scene, "Volumes", measured[:phases], None, function))
+        over = plot.image()
+        assert plot.left_of_legend() < plot.right_of_curves()
+        show_legend_beside(plot.chart)
+        beside = plot.image()
+        assert plot.left_of_legend() > plot.right_of_curves()
+        assert not np.array_equal(over, beside)
 
     def test_an_update_uses_the_same_nodes(self, scene, measured, function):
-        chartNode = update_volume_plot(scene, "Volumes", HEART, measured, None, function)
+        chartNode = update_volume_plot(scene, "Volumes", measured, None, function)
         before = mrml.node_ids(scene)
         smaller = [[replace(s, volume_ml=s.volume_ml / 2) for s in phase] for phase in measured]
-        again = update_volume_plot(scene, "Halves", HEART, smaller, None, function_of(HEART, smaller), chartNode)
+        again = update_volume_plot(scene, "Halves", smaller, None, function_of(HEART, smaller), chartNode)
         assert again is chartNode
         assert mrml.node_ids(scene) == before
         assert chartNode.GetTitle() == "Halves"
@@ -331,10 +372,10 @@ class TestPlot:
         assert points(series["End diastole"])[0][1] == function.end_diastolic_volume_ml / 2
 
     def test_an_update_follows_names_colours_and_segments(self, scene, measured, function):
-        chartNode = update_volume_plot(scene, "Volumes", HEART, measured, None, function)
+        chartNode = update_volume_plot(scene, "Volumes", measured, None, function)
         changed = [[replace(phase[2], name="LV", color=(1, 2, 3)), phase[1]] for phase in measured]
         changed[1].append(MeasuredSegment("scar", "Scar", (9, 9, 9), 4.5))
-        update_volume_plot(scene, "Volumes", HEART, changed, None, function, chartNode)
+        update_volume_plot(scene, "Volumes", changed, None, function, chartNode)
         series = series_of(chartNode)
         assert set(series) == {"LV", "Left ventricular myocardium", "Scar", "End diastole", "End systole"}
         assert np.allclose(np.multiply(series["LV"].GetColor(), 255), (1, 2, 3))
@@ -343,46 +384,46 @@ class TestPlot:
         assert scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 2
 
     def test_without_function_nothing_is_marked(self, scene, measured, function):
-        chartNode = update_volume_plot(scene, "Volumes", HEART, measured, None, function)
-        update_volume_plot(scene, "Volumes", HEART, measured, None, None, chartNode)
+        chartNode = update_volume_plot(scene, "Volumes", measured, None, function)
+        update_volume_plot(scene, "Volumes", measured, None, None, chartNode)
         assert list(series_of(chartNode)) == NAMES
         assert scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 1
-        update_volume_plot(scene, "Volumes", HEART, measured, None, function, chartNode)
+        update_volume_plot(scene, "Volumes", measured, None, function, chartNode)
         assert list(series_of(chartNode)) == [*NAMES, "End diastole", "End systole"]
 
     def test_segments_with_equal_names_and_one_that_is_called_as_the_axis(self, scene, measured):
         same = [[replace(s, name="Phase (ml)" if s is phase[0] else "LV") for s in phase] for phase in measured]
-        chartNode = update_volume_plot(scene, "Volumes", HEART, same, None, None)
+        chartNode = update_volume_plot(scene, "Volumes", same, None, None)
         nodes = [chartNode.GetNthPlotSeriesNode(n) for n in range(3)]
         for number, node in enumerate(nodes):
             assert points(node) == [(n + 1, phase[number].volume_ml) for n, phase in enumerate(measured)]
 
     def test_the_users_series_and_styles_stay(self, scene, measured, function):
-        chartNode = update_volume_plot(scene, "Volumes", HEART, measured, None, function)
+        chartNode = update_volume_plot(scene, "Volumes", measured, None, function)
         own = scene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", "my own")
         chartNode.AddAndObservePlotSeriesNodeID(own.GetID())
         line = series_of(chartNode)["Left ventricle"]
         line.SetLineStyle(line.LineStyleDash)
         chartNode.SetLegendVisibility(False)
-        update_volume_plot(scene, "Volumes", HEART, measured, None, None, chartNode)
+        update_volume_plot(scene, "Volumes", measured, None, None, chartNode)
         assert series_of(chartNode)["my own"] is own
         assert line.GetLineStyle() == line.LineStyleDash
         assert not chartNode.GetLegendVisibility()
 
     def test_a_table_or_series_that_the_user_removed_is_made_again(self, scene, measured, function):
-        chartNode = update_volume_plot(scene, "Volumes", HEART, measured, None, function)
+        chartNode = update_volume_plot(scene, "Volumes", measured, None, function)
         scene.RemoveNode(series_of(chartNode)["Left ventricle"].GetTableNode())
         scene.RemoveNode(series_of(chartNode)["Right ventricle"])
-        update_volume_plot(scene, "Volumes", HEART, measured, None, function, chartNode)
+        update_volume_plot(scene, "Volumes", measured, None, function, chartNode)
         series = series_of(chartNode)
         assert set(series) == {*NAMES, "End diastole", "End systole"}
         for number, name in enumerate(NAMES):
             assert points(series[name])[2] == (3, measured[2][number].volume_ml)
 
     def test_a_chart_that_was_removed_is_made_again(self, scene, measured, function):
-        chartNode = update_volume_plot(scene, "Volumes", HEART, measured, None, function)
+        chartNode = update_volume_plot(scene, "Volumes", measured, None, function)
         scene.RemoveNode(chartNode)
-        again = update_volume_plot(scene, "Volumes", HEART, measured, None, function, chartNode)
+        again = update_volume_plot(scene, "Volumes", measured, None, function, chartNode)
         assert again.GetScene() is scene
         assert list(series_of(again)) == [*NAMES, "End diastole", "End systole"]
 
@@ -394,7 +435,7 @@ class TestPlot:
 
         monkeypatch.setattr(measure_module, "_marks", stopping)
         with pytest.raises(RuntimeError, match="stop"):
-            update_volume_plot(scene, "Volumes", HEART, measured, None, function)
+            update_volume_plot(scene, "Volumes", measured, None, function)
         assert mrml.scene_state(scene) == before
 
 

@@ -12,7 +12,8 @@ from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import ABDOMEN, HEART
-from dinsegment_slicer.nodes import enhanced_node, segmentation_node, volume_from_node
+from dinsegment_slicer.nodes import enhanced_node, plain_enhanced_node, segmentation_node, volume_from_node
+from dinsegment_slicer.sequences import hidden_inputs, is_enhanced
 
 geometries = pytest.mark.parametrize("matrix", mrml.GEOMETRIES.values(), ids=mrml.GEOMETRIES)
 
@@ -163,6 +164,39 @@ class TestEnhancedNode:
         assert shown.GetAutoWindowLevel()
 
 
+class TestIsEnhanced:
+    """What a node selector must not offer as an input."""
+
+    def test_an_enhanced_image_and_its_copy(self, scene, volumeNode, segmentation):
+        made = enhanced_node(segmentation, volumeNode), plain_enhanced_node(volumeNode)
+        copy = scene.CopyNode(made[0])
+        assert is_enhanced(copy) and all(map(is_enhanced, made))
+        assert not is_enhanced(volumeNode) and not is_enhanced(None)
+        assert hidden_inputs(scene) == [*(node.GetID() for node in made), copy.GetID()]
+
+    def test_also_without_its_original(self, scene, volumeNode, segmentation):
+        node = enhanced_node(segmentation, volumeNode)
+        scene.RemoveNode(volumeNode)
+        assert is_enhanced(node)
+
+    def test_in_the_scene_of_an_older_version(self, scene, volumeNode, segmentation):
+        node = enhanced_node(segmentation, volumeNode)
+        node.RemoveAttribute("DINSegment.Enhanced")
+        assert is_enhanced(node) and hidden_inputs(scene) == [node.GetID()]
+
+    def test_told_as_soon_as_the_scene_tells_of_it(self, scene, volumeNode, segmentation):
+        seen = []
+
+        @vtk.calldata_type(vtk.VTK_OBJECT)
+        def added(_scene, _event, node):
+            seen.append((node.GetClassName(), is_enhanced(node)))
+
+        scene.AddObserver(scene.NodeAddedEvent, added)
+        enhanced_node(segmentation, volumeNode)
+        assert ("vtkMRMLScalarVolumeNode", True) in seen
+        assert ("vtkMRMLScalarVolumeNode", False) not in seen
+
+
 class TestWindowOfCT:
     """Of images whose grey values are looked at in one window."""
 
@@ -293,6 +327,8 @@ class TestSegmentationNode:
         node = segmentation_node(segmentation, volumeNode)
         hierarchy = scene.GetSubjectHierarchyNode()
         assert node.GetName() == "Cine SAX Heart"
+        assert segmentation_node(segmentation, volumeNode).GetName() == "Cine SAX Heart (2)"
+        assert segmentation_node(segmentation, volumeNode).GetName() == "Cine SAX Heart (3)"
         assert node.GetParentTransformNode() is transform
         assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == study
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, replace
 
 import mrml
@@ -16,15 +17,22 @@ from dinsegment.images.volume import Volume
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
 from dinsegment_slicer import nodes, sequences
+from dinsegment_slicer import scene as scene_module
+from dinsegment_slicer.logic import DINSegmentLogic
 from dinsegment_slicer.measure import function_of, measure_phases, update_measurement_table, update_volume_plot
+from dinsegment_slicer.segment_display import show_colors
 from dinsegment_slicer.sequences import (
     add_sequences_to_scene,
+    adding_sequences,
     browser_of,
+    hidden_inputs,
+    is_enhanced,
     is_image_sequence,
     phase_images,
     phases,
     proxy_of,
     select_phase,
+    selected_phase,
     sequence_of,
     times_ms,
 )
@@ -229,6 +237,29 @@ class TestSequenceOf:
         assert sequence_of(add_browser(scene, node).GetProxyNode(node)) is None
 
 
+class TestInputs:
+    def test_neither_enhanced_images_nor_segmentations_are_offered(
+        self, scene, browserNode, proxyNode, sequenceNode, result
+    ):
+        hidden = {result.segmentationSequenceNode, result.enhancedSequenceNode, result.enhancedNode}
+        for index in (0, 2):
+            select_phase(browserNode, index)
+            assert {scene.GetNodeByID(i) for i in hidden_inputs(scene)} == hidden
+            assert is_enhanced(result.enhancedSequenceNode) and is_enhanced(result.enhancedNode)
+        assert all(map(is_enhanced, data_nodes(result.enhancedSequenceNode)))
+        assert not is_enhanced(sequenceNode) and not is_enhanced(proxyNode)
+
+    def test_in_the_scene_of_an_older_version(self, scene, result):
+        for node in (result.enhancedSequenceNode, result.enhancedNode, *data_nodes(result.enhancedSequenceNode)):
+            node.RemoveAttribute("DINSegment.Enhanced")
+        hidden = {result.segmentationSequenceNode, result.enhancedSequenceNode, result.enhancedNode}
+        assert {scene.GetNodeByID(i) for i in hidden_inputs(scene)} == hidden
+
+    def test_an_empty_sequence_may_be_filled_later(self, scene):
+        add_sequence(scene, [])
+        assert hidden_inputs(scene) == []
+
+
 class TestPhases:
     def test_are_the_data_nodes_in_order(self, sequenceNode):
         assert phases(sequenceNode) == data_nodes(sequenceNode)
@@ -307,6 +338,39 @@ class TestPhaseImages:
         browserNode.GetProxyNode(sequenceNode).SetAndObserveTransformNodeID(mrml.add_warp(scene).GetID())
         with pytest.raises(InputError, match=r"'Cine SAX'.*non-linear.*harden"):
             phase_images(sequenceNode)
+
+
+class TestSingleSlices:
+    """What Slicer makes of a cine that its DICOM reader "Image sequence" loads."""
+
+    def test_frames_of_a_stack_are_refused_with_what_to_do(self, scene, application, cine):
+        node = mrml.add_image_sequence(scene, cine)
+        assert node.GetNumberOfDataNodes() == 12
+        with pytest.raises(
+            InputError, match=r"'301: MR cine_sax', 12 of 12 frames are single slices.*'Advanced'.*'MultiVolume'"
+        ):
+            phase_images(node)
+
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    def test_a_cine_of_one_slice_is_refused(self, scene, cine, axis):
+        node = add_sequence(scene, [replace(v, array=v.array.take([2], axis)) for v in cine])
+        with pytest.raises(InputError, match="'Cine SAX' shows one slice only"):
+            phase_images(node)
+
+    def test_one_frame_among_volumes_is_refused(self, scene, cine):
+        with pytest.raises(InputError, match="'Cine SAX', 1 of 3 frames are single slices"):
+            phase_images(add_sequence(scene, [*cine[:2], replace(cine[2], array=cine[2].array[:1])]))
+
+    def test_two_slices_are_a_volume(self, scene, cine):
+        images = phase_images(add_sequence(scene, [replace(v, array=v.array[:2]) for v in cine]))
+        assert [image.array.shape[0] for image in images] == [2, 2, 2]
+
+    def test_nothing_is_computed_or_added(self, scene, application, cine):
+        node = mrml.add_image_sequence(scene, cine)
+        worker, before = mrml.InProcess(), mrml.scene_state(scene)
+        with pytest.raises(InputError, match="frames are single slices"):
+            DINSegmentLogic(worker).segment(node, HEART)
+        assert worker.jobs == [] and mrml.scene_state(scene) == before
 
 
 class TestTimes:
@@ -468,6 +532,60 @@ class TestBrowser:
         assert np.array_equal(labels_of(again.segmentationNode, expected.labels.shape), expected.labels)
 
 
+class TestNoSelection:
+    """A browser has none when a sequence was just added to it, as Slicer's DICOM readers do."""
+
+    @pytest.fixture
+    def sequenceNode(self, scene, application, cine):
+        """Without an index value of 0, which is what Slicer takes for the missing one."""
+        return add_sequence(scene, cine, unit="", values=["1", "2", "3"])
+
+    def test_no_phase_is_added(self, browserNode, sequenceNode):
+        assert browserNode.GetSelectedItemNumber() == -1
+        result = add_sequences_to_scene(sequenceNode, segmented(sequenceNode))
+        for node in (result.segmentationSequenceNode, result.enhancedSequenceNode):
+            assert index_of(node) == index_of(sequenceNode)
+        assert browserNode.GetSelectedItemNumber() == 0
+        expected = result.segmentations[0].labels
+        assert np.array_equal(labels_of(result.segmentationNode, expected.shape), expected)
+
+    def test_nor_where_it_is_lost_later(self, browserNode, sequenceNode):
+        result = add_sequences_to_scene(sequenceNode, segmented(sequenceNode))
+        for index in (2, -1, 1):
+            browserNode.SetSelectedItemNumber(index)
+        for node in (result.segmentationSequenceNode, result.enhancedSequenceNode):
+            assert index_of(node) == index_of(sequenceNode)
+        expected = result.segmentations[1].labels
+        assert np.array_equal(labels_of(result.segmentationNode, expected.shape), expected)
+
+    def test_nor_by_a_master_with_other_phases(self, scene, cine, sequenceNode):
+        flow = add_sequence(scene, [*cine, cine[0]], "Flow", unit="", values=["0.5", "1", "2", "7"])
+        browserNode = add_browser(scene, flow, sequenceNode)
+        result = add_sequences_to_scene(sequenceNode, segmented(sequenceNode))
+        for index in (0, 1, 2, 3, 1):
+            select_phase(browserNode, index)
+            assert index_of(result.segmentationSequenceNode) == index_of(sequenceNode)
+            assert index_of(result.enhancedSequenceNode) == index_of(sequenceNode)
+        expected = result.segmentations[0].labels
+        assert np.array_equal(labels_of(result.segmentationNode, expected.shape), expected)
+
+    def test_the_selected_phase(self, scene, cine, browserNode, sequenceNode):
+        assert browserNode.GetSelectedItemNumber() == -1
+        assert selected_phase(sequenceNode) == 0
+        select_phase(browserNode, 2)
+        assert selected_phase(sequenceNode) == 2
+        assert selected_phase(add_sequence(scene, cine)) == 0
+
+    def test_the_selected_phase_of_another_master(self, scene, cine, sequenceNode):
+        flow = add_sequence(scene, [*cine, cine[0]], "Flow", unit="", values=["0.5", "1", "2", "7"])
+        browserNode = add_browser(scene, flow, sequenceNode)
+        found = []
+        for index in range(4):
+            select_phase(browserNode, index)
+            found.append(selected_phase(sequenceNode))
+        assert found == [0, 0, 1, 2]
+
+
 class TestProxies:
     def test_lie_with_the_proxy_of_the_cine(self, scene, proxyNode, result):
         hierarchy = scene.GetSubjectHierarchyNode()
@@ -491,6 +609,16 @@ class TestProxies:
         for index in (1, 0):
             select_phase(browserNode, index)
             assert nodes.original_of(result.enhancedNode) is proxyNode
+
+    def test_outlines_are_two_pixels_wide(self, result):
+        assert result.segmentationNode.GetDisplayNode().GetSliceIntersectionThickness() == 2
+
+    def test_colours_of_all_phases(self, browserNode, result):
+        show_colors(data_nodes(result.segmentationSequenceNode), "recommended")
+        for index in (1, 0, 2):
+            select_phase(browserNode, index)
+            for made, segment in zip(mrml.segments(result.segmentationNode), HEART.segments, strict=True):
+                assert np.allclose(np.multiply(made.GetColor(), 255), segment.recommended_color)
 
     def test_can_be_shown_and_saved(self, result):
         for node in (result.segmentationNode, result.enhancedNode):
@@ -528,7 +656,7 @@ class TestProxies:
 
     def test_a_second_run_has_names_of_its_own(self, browserNode, sequenceNode, result, segmentations):
         again = add_sequences_to_scene(sequenceNode, segmentations)
-        assert again.segmentationNode.GetName() not in ("", result.segmentationNode.GetName())
+        assert again.segmentationNode.GetName() == "Heart cine Heart (2)"
         assert len(synchronized(browserNode)) == 5
 
 
@@ -582,7 +710,7 @@ class TestSaving:
         edited[where] = 3
         measured = measure_phases(data_nodes(result.segmentationSequenceNode), result.segmentationNode)
         function = function_of(HEART, measured)
-        update_volume_plot(scene, "Volumes", HEART, measured, times_ms(sequenceNode), function)
+        update_volume_plot(scene, "Volumes", measured, times_ms(sequenceNode), function)
         update_measurement_table(scene, "Measurements", measured, function)
         index = index_of(sequenceNode)
 
@@ -614,7 +742,7 @@ class TestSaving:
 
         chartNode = scene.GetFirstNodeByClass("vtkMRMLPlotChartNode")
         before = mrml.node_ids(scene)
-        update_volume_plot(scene, "Volumes", HEART, again, None, None, chartNode)
+        update_volume_plot(scene, "Volumes", again, None, None, chartNode)
         assert set(mrml.node_ids(scene)) < set(before)
         tables = {chartNode.GetNthPlotSeriesNode(n).GetTableNode() for n in range(3)}
         assert len(tables) == 1
@@ -654,8 +782,12 @@ class TestErrors:
         ("_add_segmentation", 3),
         ("_add_enhanced", 2),
         ("_check_same_index", 1),
-        ("_add_proxy", 1),
-        ("_add_proxy", 2),
+        ("_proxy_of", 1),
+        ("_proxy_of", 2),
+        ("display_segments", 1),
+        ("_check_same_index", 2),
+        ("_join", 1),
+        ("_join", 2),
         ("copy_display", 1),
         ("lay_on", 1),
         ("lay_on", 2),
@@ -691,6 +823,55 @@ class TestErrors:
             add_sequences_to_scene(sequenceNode, segmentations)
         assert mrml.scene_state(scene) == before
 
+    def test_given_up_after_any_step_the_scene_is_as_it_was(self, scene, browserNode, sequenceNode, segmentations):
+        browserNode.SetPlaybackActive(True)
+        before = mrml.scene_state(scene)
+        partial = 0
+        for number in range(1, 1000):
+            steps = adding_sequences(sequenceNode, segmentations)
+            if len(list(itertools.islice(steps, number))) < number:
+                break
+            partial += scene.GetNumberOfNodes() > len(before[0])
+            steps.close()
+            assert mrml.scene_state(scene) == before, number
+            assert synchronized(browserNode) == [sequenceNode] and browserNode.GetPlaybackActive()
+        assert number > 20 and partial == 4
+
+    @pytest.mark.parametrize("given_up", [False, True], ids=["to the end", "given up"])
+    def test_what_the_user_does_between_two_steps_stays(
+        self, scene, browserNode, sequenceNode, segmentations, given_up
+    ):
+        steps, own = adding_sequences(sequenceNode, segmentations), []
+        before = scene.GetNumberOfNodes()
+        while scene.GetNumberOfNodes() - len(own) < before + 4:
+            next(steps)
+            own.append(scene.AddNewNodeByClass("vtkMRMLModelNode", "mine"))
+            select_phase(browserNode, len(own) % 3)
+        own.append(add_sequence(scene, [segmentations[0].volume], "Flow", values=["0.0"]))
+        browserNode.AddSynchronizedSequenceNode(own[-1])
+        select_phase(browserNode, 1)
+        if given_up:
+            steps.close()
+        else:
+            result = scene_module.made(steps)
+            assert np.array_equal(
+                labels_of(result.segmentationNode, segmentations[1].labels.shape), segmentations[1].labels
+            )
+        assert browserNode.GetSelectedItemNumber() == 1
+        assert own[-1] in synchronized(browserNode)
+        assert all(node.GetScene() is scene for node in own)
+
+    def test_a_scene_that_is_closed_between_two_steps(self, scene, browserNode, sequenceNode, segmentations):
+        steps = adding_sequences(sequenceNode, segmentations)
+        before = scene.GetNumberOfNodes()
+        while scene.GetNumberOfNodes() == before:
+            next(steps)
+        scene.Clear(False)
+        others = [scene.AddNewNodeByClass(name, "mine") for name in ("vtkMRMLSequenceNode", "vtkMRMLModelNode")]
+        with pytest.raises(InputError, match="is not in the scene"):
+            scene_module.made(steps)
+        assert all(node.GetScene() is scene for node in others)
+
     def stop_after(self, monkeypatch, step, call):
         """Raises once `step` was done for the given time."""
         real, calls = getattr(sequences, step), []
@@ -723,3 +904,12 @@ def test_sunnybrook(scene, application, sunnybrook_folder):
     ml = volumes[0].voxel_volume_ml
     assert function.end_diastolic_volume_ml == pytest.approx(max(counts) * ml)
     assert function.end_systolic_volume_ml == pytest.approx(min(counts) * ml)
+
+
+def test_sunnybrook_as_slicer_may_load_it(scene, application, sunnybrook_folder):
+    """The DICOM reader "Image sequence" makes 240 frames of 20 phases of 12 slices: no phases."""
+    volumes = read_volumes(sunnybrook_folder)
+    node = mrml.add_image_sequence(scene, volumes)
+    assert node.GetNumberOfDataNodes() == len(volumes) * len(volumes[0].array) == 240
+    with pytest.raises(InputError, match="240 of 240 frames are single slices"):
+        phase_images(node)

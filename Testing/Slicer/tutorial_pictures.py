@@ -118,7 +118,7 @@ def abdomen_pictures(host, panel, folder, target):
     from mrml import add_volume
 
     from dinsegment.phantom.ct import abdomen_phantom
-    from dinsegment_slicer.sample_data import ABDOMEN_GRID, add_abdomen_phantom
+    from dinsegment_slicer.sample_data import add_abdomen_phantom, phantom_of
 
     panel.ui.inputSelector.setCurrentNode(add_abdomen_phantom(slicer.mrmlScene))
     host.pump(0.2)
@@ -130,7 +130,7 @@ def abdomen_pictures(host, panel, folder, target):
     three_d_picture(host, panel, folder, target / "10-abdomen-3d.png")
 
     # Too few slices for the organs: there is always something to say.
-    volume = abdomen_phantom(**{**ABDOMEN_GRID, "slices": 40}).volume
+    volume = abdomen_phantom(**{**phantom_of("abdomen").options, "slices": 40}).volume
     node = add_volume(slicer.mrmlScene, volume.array.astype(np.int16), volume.ijk_to_ras, "AbdomenPhantom, cut")
     panel.ui.inputSelector.setCurrentNode(node)
     panel.ui.segmentAbdomenButton.click()

@@ -1,8 +1,8 @@
 """The tasks as data: modality, segments with their codes and colours, how slices are prepared.
 
-Codes are SNOMED CT. Colours of the abdomen are those that Slicer's own terminologies recommend, so that a result looks
-like every other segmentation in Slicer. The heart's are not: Slicer has three reds of flesh for it, which nobody tells
-apart as outlines; these are told apart on grey, also by the colour-blind.
+Codes are SNOMED CT. Segments have two colours. In one they are told apart on grey, as outlines, also by the
+colour-blind: any two differ by 10 and more (CIEDE2000), and so does each from mid greys, as everybody sees them, with
+deuteranopia and with protanopia. The other is what Slicer's own terminologies recommend, mostly reds of flesh.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Segment:
         name: What the user reads.
         abbreviation: As the literature reports it.
         type: What it is, of category Anatomical Structure.
-        color: Red, green, blue in 0..255.
+        color: Red, green, blue in 0..255, told apart from those of the other segments.
+        recommended_color: As Slicer's terminologies recommend it; of the myocardium, which they lack, of the heart.
         modifier: Laterality, where the type alone does not say which one.
         region: Anatomic region, where the type alone does not say it.
         seen_ml: Smallest and largest volume in ml that the experts' labels of the training patients have; None where
@@ -59,6 +60,7 @@ class Segment:
     abbreviation: str
     type: Code
     color: tuple[int, int, int]
+    recommended_color: tuple[int, int, int]
     modifier: Code | None = None
     region: Code | None = None
     seen_ml: tuple[float, float] | None = None
@@ -99,6 +101,7 @@ class Task:
         name: As the command line takes it.
         title: As a user reads it.
         modality: DICOM modality of its images, `MR` or `CT`.
+        images: What its images are, in words that follow "is it".
         segments: In the order of their labels, 1, 2, ...
         chamber: Label of the cavity whose volume over the cardiac phases gives the ejection fraction; None if nothing
             beats.
@@ -119,6 +122,7 @@ class Task:
     name: str
     title: str
     modality: str
+    images: str
     segments: tuple[Segment, ...]
     chamber: int | None = None
     muscle: int | None = None
@@ -144,10 +148,17 @@ HEART = Task(
     name="heart",
     title="Heart",
     modality="MR",
+    images="a short-axis cine MR of the heart",
     segments=(
         # Volumes: the 70 patients of ACDC's training split, at end diastole and end systole.
         Segment(
-            1, "Right ventricle", "RV", Code("SCT", "53085002", "Right ventricle"), (255, 176, 0), seen_ml=(13.0, 295.1)
+            1,
+            "Right ventricle",
+            "RV",
+            Code("SCT", "53085002", "Right ventricle"),
+            (255, 176, 0),
+            (181, 85, 57),
+            seen_ml=(13.0, 295.1),
         ),
         # Myocardium is of both ventricles: the region says of which.
         Segment(
@@ -155,11 +166,12 @@ HEART = Task(
             "Left ventricular myocardium",
             "Myo",
             MYOCARDIUM,
-            (64, 224, 208),
+            (29, 237, 254),
+            (206, 110, 84),
             region=LEFT_VENTRICLE,
             seen_ml=(35.1, 298.3),
         ),
-        Segment(3, "Left ventricle", "LV", LEFT_VENTRICLE, (255, 79, 109), seen_ml=(22.3, 374.4)),
+        Segment(3, "Left ventricle", "LV", LEFT_VENTRICLE, (255, 72, 83), (152, 55, 13), seen_ml=(22.3, 374.4)),
     ),
     chamber=3,
     muscle=2,
@@ -177,6 +189,7 @@ ABDOMEN = Task(
     name="abdomen",
     title="Abdomen",
     modality="CT",
+    images="a CT of the abdomen",
     pairs=((3, 4),),
     plane="axial",
     grey_window=(-125.0, 275.0),
@@ -190,6 +203,7 @@ ABDOMEN = Task(
             "Aorta",
             "Aorta",
             Code("SCT", "15825003", "Aorta"),
+            (255, 0, 29),
             (224, 97, 76),
             place=(-9.0, -16.0, 51.0),
             runs_on=True,
@@ -199,6 +213,7 @@ ABDOMEN = Task(
             "Gallbladder",
             "GB",
             Code("SCT", "28231008", "Gallbladder"),
+            (119, 219, 14),
             (139, 150, 98),
             seen_ml=(2.4, 80.5),
             place=(74.0, 42.0, -8.0),
@@ -209,6 +224,7 @@ ABDOMEN = Task(
             "Left kidney",
             "KL",
             KIDNEY,
+            (80, 120, 255),
             (185, 102, 83),
             LEFT,
             seen_ml=(78.7, 251.1),
@@ -220,6 +236,7 @@ ABDOMEN = Task(
             "Right kidney",
             "KR",
             KIDNEY,
+            (0, 220, 255),
             (185, 102, 83),
             RIGHT,
             seen_ml=(79.7, 258.4),
@@ -231,6 +248,7 @@ ABDOMEN = Task(
             "Liver",
             "Liver",
             Code("SCT", "10200004", "Liver"),
+            (158, 126, 93),
             (221, 130, 101),
             seen_ml=(1029.8, 2555.8),
             place=(70.0, 16.0, 31.0),
@@ -240,6 +258,7 @@ ABDOMEN = Task(
             "Pancreas",
             "PC",
             Code("SCT", "15776009", "Pancreas"),
+            (253, 238, 165),
             (249, 180, 111),
             seen_ml=(40.8, 114.9),
             place=(-9.0, 21.0, -9.0),
@@ -249,6 +268,7 @@ ABDOMEN = Task(
             "Spleen",
             "SP",
             Code("SCT", "78961009", "Spleen"),
+            (162, 103, 163),
             (157, 108, 162),
             seen_ml=(63.1, 3076.8),
             place=(-97.0, -40.0, 29.0),
@@ -259,6 +279,7 @@ ABDOMEN = Task(
             "Stomach",
             "SM",
             Code("SCT", "69695003", "Stomach"),
+            (226, 164, 136),
             (216, 132, 105),
             seen_ml=(154.5, 990.3),
             place=(-42.0, 35.0, 26.0),

@@ -1,13 +1,12 @@
 """What the nodes of a result will hold, made bit by bit before they are in the scene, so that the window answers.
 
-Each function is a generator: it yields after each bit, and returns what it made. `made` runs one to its end.
+Each function is a generator: it yields after each bit, and returns what it made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import slicer
@@ -15,14 +14,12 @@ import vtk
 from scipy import ndimage
 from vtk.util.numpy_support import vtk_to_numpy
 
-from dinsegment.images.fingerprint import fingerprints
+from dinsegment.images.fingerprint import EMPTY, fingerprint
 from dinsegment.tasks import Segment
+from dinsegment_slicer.scene import Steps
 
-VOXELS_AT_ONCE = 2**22
-"""About 10 ms of copying, or of looking for labels."""
-
-Made = TypeVar("Made")
-Steps = Generator[None, None, Made]
+VOXELS_AT_ONCE = 2**20
+"""A few milliseconds of copying, or of looking for labels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,15 +35,6 @@ class LabelContent:
     image: slicer.vtkOrientedImageData
     present: frozenset[int]
     fingerprints: dict[int, str]
-
-
-def made(steps: Steps[Made]) -> Made:
-    """What the steps make, all of them at once."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
 
 
 def grey_image(array: np.ndarray) -> Steps[vtk.vtkImageData]:
@@ -66,33 +54,50 @@ def label_content(labels: np.ndarray, segments: Sequence[Segment], ijk_to_ras: n
 
     Args:
         labels: The labelmap.
-        segments: What its labels mean.
+        segments: What its labels mean; others are left out.
         ijk_to_ras: 4x4, of the grid, parent transforms not included.
     """
     values = [segment.label for segment in segments]
     corners: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+    others = False
     for part in _parts(labels):
-        for label, box in enumerate(ndimage.find_objects(labels[part], max(values)), start=1):
-            if box is not None:
+        for label, box in enumerate(ndimage.find_objects(labels[part]), start=1):
+            if box is not None and label in values:
                 first, stop = (np.array([getattr(axis, end) for axis in box]) for end in ("start", "stop"))
                 offset = (part.start, 0, 0)
                 corners.setdefault(label, []).append((first + offset, stop + offset))
+            others = others or (box is not None and label not in values)
         yield
+    boxes = {
+        label: (np.min([f for f, _stop in found], axis=0), np.max([s for _first, s in found], axis=0))
+        for label, found in corners.items()
+    }
     image = slicer.vtkOrientedImageData()
     image.SetGeometryFromImageToWorldMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras))
-    if not corners:
-        return LabelContent(image, frozenset(), fingerprints(labels[:1, :1, :1], values, ijk_to_ras))
-    found = [corner for pairs in corners.values() for corner in pairs]
-    first, stop = np.min([f for f, _stop in found], axis=0), np.max([s for _first, s in found], axis=0)
+    if not boxes:
+        return LabelContent(image, frozenset(), dict.fromkeys(values, EMPTY))
+    first, stop = (
+        np.min([f for f, _stop in boxes.values()], axis=0),
+        np.max([s for _first, s in boxes.values()], axis=0),
+    )
     extent = [int(x) for pair in zip(first[::-1], stop[::-1] - 1, strict=True) for x in pair]
     image.SetExtent(*extent)
     image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
     kept = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(stop - first)
-    kept[...] = labels[tuple(slice(a, b) for a, b in zip(first, stop, strict=True))]
-    yield
+    cut = labels[tuple(slice(a, b) for a, b in zip(first, stop, strict=True))]
+    for part in _parts(kept):
+        kept[part] = np.where(np.isin(cut[part], values), cut[part], 0) if others else cut[part]
+        yield
     shifted = np.array(ijk_to_ras, dtype=float)
     shifted[:3, 3] = (shifted @ (*first[::-1], 1.0))[:3]
-    return LabelContent(image, frozenset(corners), fingerprints(kept, values, shifted))
+    found = {}
+    for value in values:
+        box = None
+        if value in boxes:
+            box = tuple(slice(a, b) for a, b in zip(*(corner - first for corner in boxes[value]), strict=True))
+        found[value] = fingerprint(kept, value, box, shifted)
+        yield
+    return LabelContent(image, frozenset(boxes), found)
 
 
 def _parts(array: np.ndarray) -> list[slice]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -12,17 +12,19 @@ from typing import TypeVar
 
 import slicer
 
+from dinsegment import __version__
 from dinsegment.errors import DINSegmentError
 from dinsegment.models.entries import find_entry
 from dinsegment.tasks import Task
-from dinsegment_slicer.content import Steps
 from dinsegment_slicer.dependencies import Dependencies
 from dinsegment_slicer.dicom_export import REFERENCE_ROLE
 from dinsegment_slicer.dicom_instances import SourceUnknown
 from dinsegment_slicer.export_part import Exported
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.job import Job
-from dinsegment_slicer.logic import DINSegmentLogic, Result
+from dinsegment_slicer.logic import DINSegmentLogic, Output, Result
+from dinsegment_slicer.scene import Steps
+from dinsegment_slicer.segments import wanted_segments
 from dinsegment_slicer.signal import Signal
 from dinsegment_slicer.states import BUSY, Event, State, next_state
 
@@ -58,6 +60,8 @@ class Request:
         secondNode: Another phase of the same patient, or None.
         model: Name of a model, or None for the task's first.
         device: `auto`, `cpu`, `cuda`, `mps`.
+        wanted: Names of the segments that are wanted; None for all.
+        into: The nodes of an earlier result that the new one fills; None for new ones.
     """
 
     task: Task
@@ -65,6 +69,8 @@ class Request:
     secondNode: slicer.vtkMRMLNode | None = None
     model: str | None = None
     device: str = "auto"
+    wanted: Collection[str] | None = None
+    into: Output | None = None
 
 
 @dataclass(frozen=True)
@@ -182,6 +188,7 @@ class Controller:
         if next_state(self.state, Event.CANCEL) is None:
             return
         self._drop_job()
+        logger.info("Cancelled.")
         self.message = Message(Severity.INFORMATION, _("Cancelled; nothing was changed."))
         self._handle(Event.CANCEL)
 
@@ -235,9 +242,14 @@ class Controller:
 
     def _prepare_segmentation(self, request: Request) -> Job | None:
         entry = find_entry(request.model, request.task)
+        wanted_segments(request.task, request.wanted)
         images = self.logic.images(request.inputNode, request.secondNode)
         if not self._provide_dependencies() or self.state is not State.PREPARING:
             return None
+        logger.info(
+            "Segmenting '%s' (%s, %d images) with %s on device '%s'; DINSegment %s.",
+            *(request.inputNode.GetName(), request.task.name, len(images), entry.name, request.device, __version__),
+        )
         return self.logic.start(images, request.task, entry.name, request.device)
 
     def _prepare_export(self, request: ExportRequest) -> Job | None:
@@ -279,7 +291,9 @@ class Controller:
             self._drop_job()
             self._handle(Event.ADDED)
         else:
-            self._adding = self.logic.adding(request.inputNode, job.results, request.secondNode)
+            self._adding = self.logic.adding(
+                request.inputNode, job.results, request.secondNode, request.wanted, request.into
+            )
             self._go_on_adding()
 
     def _go_on_adding(self) -> None:
@@ -295,6 +309,9 @@ class Controller:
         else:
             return
         self.message = _summary(result)
+        logger.info("Done in %.1f s on %s.", result.seconds, result.device)
+        for text in dict.fromkeys([*result.warnings, *(f.text for found in result.findings for f in found)]):
+            logger.info("%s", text)
         self._drop_job()
         self.finished.emit(request, result)
         self._handle(Event.ADDED)
@@ -318,6 +335,7 @@ class Controller:
         self._drop_job()
         if isinstance(error, DINSegmentError):
             text = str(error)
+            logger.warning("%s", text)
         else:
             logger.error("The run failed.", exc_info=error)
             failed = _("The segmentation failed: {error}. The error log has the details.")

@@ -17,8 +17,9 @@ import slicer
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from dinsegment.errors import DINSegmentError
+from dinsegment.errors import DINSegmentError, WorkerError
 from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.interpreter import SLICERS_PYTHON, python_executable
 from dinsegment_slicer.pip_guard import PipFailed, command_line, guarded_pip
 
 REQUIREMENTS = Path(__file__).parents[2] / "Resources" / "requirements.txt"
@@ -168,7 +169,7 @@ class Dependencies:
         python = "python" if os.name == "nt" else "python3"
         download = [python, "-m", "pip", "download", "--dest", "wheels", "--only-binary", ":all:"]
         download += ["--python-version", version, *constraint, *requirements]
-        install = [sys.executable, "-m", "pip", "install", "--no-index", "--find-links", "wheels"]
+        install = [_python(), "-m", "pip", "install", "--no-index", "--find-links", "wheels"]
         install += [*constraint, *requirements]
         steps = [
             _(
@@ -234,7 +235,7 @@ class Dependencies:
         changed = {name: version for name, version in before.items() if after.get(name) != version}
         if not changed:
             return
-        repair = [sys.executable, "-m", "pip", "install", *(f"{name}=={version}" for name, version in changed.items())]
+        repair = [_python(), "-m", "pip", "install", *(f"{name}=={version}" for name, version in changed.items())]
         changes = (f"{name} {version} -> {after.get(name, _('removed'))}" for name, version in changed.items())
         raise DependencyError(
             _(
@@ -286,6 +287,14 @@ def _pytorch_extension() -> TorchInstaller:
 def _read_requirements() -> list[Requirement]:
     lines = (line.strip() for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines())
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def _python() -> str:
+    """The Python of a command that the user is to run."""
+    try:
+        return python_executable()
+    except WorkerError:
+        return SLICERS_PYTHON
 
 
 def _testing() -> bool:

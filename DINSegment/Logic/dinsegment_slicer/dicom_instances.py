@@ -107,13 +107,18 @@ def source_files(
 
 
 def add_to_database(paths: list[Path], uids: list[str], database: DicomDatabase | None) -> None:
-    """Copies DICOM files into Slicer's DICOM database.
+    """Copies DICOM files, which are saved already, into Slicer's DICOM database.
 
     Raises:
         InputError: It is not open, or does not have them afterwards.
     """
     if database is None:
-        raise InputError(_no_database())
+        raise InputError(
+            _(
+                "Slicer's DICOM database has no copy, because it is not open: open the DICOM module and import "
+                "'{folder}' there."
+            ).format(folder=paths[0].parent)
+        )
     database.prepareInsert()
     for path in paths:
         database.insert(str(path))
@@ -127,7 +132,12 @@ def add_to_database(paths: list[Path], uids: list[str], database: DicomDatabase 
 
 def _files_of(uids: list[str], database: DicomDatabase | None, name: str) -> tuple[str, ...]:
     if database is None:
-        raise SourceUnknown(f"'{name}': {_no_database()}")
+        raise SourceUnknown(
+            _(
+                "The DICOM images of '{name}' are not known, because Slicer's DICOM database is not open: open the "
+                "DICOM module once, or choose the folder of the DICOM series."
+            ).format(name=name)
+        )
     files = [database.fileForInstance(uid) if uid != UNKNOWN_UID else "" for uid in uids]
     missing = sum(not file or not Path(file).is_file() for file in files)
     if missing:
@@ -148,9 +158,3 @@ def _uids_in_hierarchy(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> tuple[list
     names = slicer.vtkMRMLSubjectHierarchyConstants
     instances = hierarchy.GetItemUID(item, names.GetDICOMInstanceUIDName())
     return instances.split(), hierarchy.GetItemUID(item, names.GetDICOMUIDName())
-
-
-def _no_database() -> str:
-    return _(
-        "Slicer's DICOM database is not open: open the DICOM module once, or choose the folder of the DICOM series."
-    )

@@ -6,7 +6,7 @@ the scene was saved, loaded elsewhere and edited without this module.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import slicer
@@ -28,13 +28,6 @@ def tag(segment: slicer.vtkSegment, name: str) -> str | None:
     """A tag of a segment; None where it has none of that name."""
     value = vtk.mutable("")
     return str(value) if segment.GetTag(name, value) else None
-
-
-def remember_voxels(segmentationNode: slicer.vtkMRMLSegmentationNode, fingerprints: Mapping[str, str]) -> None:
-    """Notes at each segment, by its ID, what it is as the network made it."""
-    segmentation = segmentationNode.GetSegmentation()
-    for segment_id, fingerprint in fingerprints.items():
-        segmentation.GetSegment(segment_id).SetTag(FINGERPRINT_TAG, fingerprint)
 
 
 def mark_edited(segmentationNode: slicer.vtkMRMLSegmentationNode, found: Mapping[str, str] | None = None) -> None:
@@ -61,6 +54,24 @@ def mark_edited(segmentationNode: slicer.vtkMRMLSegmentationNode, found: Mapping
         algorithm_type = AUTOMATIC if unchanged else SEMIAUTOMATIC
         if tag(segment, ALGORITHM_TYPE_TAG) != algorithm_type:  # Setting it tells all that watch the segment.
             segment.SetTag(ALGORITHM_TYPE_TAG, algorithm_type)
+
+
+def corrected_segments(segmentationNodes: Iterable[slicer.vtkMRMLSegmentationNode]) -> list[str]:
+    """Names of the segments that differ from what a network made, each once: what would be lost if it made them anew.
+
+    Args:
+        segmentationNodes: Of a sequence all its phases, the data nodes.
+    """
+    names: dict[str, None] = {}
+    for segmentationNode in segmentationNodes:
+        segmentation = segmentationNode.GetSegmentation()
+        found = segment_fingerprints(segmentationNode)
+        for n in range(segmentation.GetNumberOfSegments()):
+            segment = segmentation.GetNthSegment(n)
+            remembered = tag(segment, FINGERPRINT_TAG)
+            if remembered is not None and not same_voxels(remembered, found.get(segmentation.GetNthSegmentID(n), "")):
+                names[segment.GetName() or ""] = None
+    return list(names)
 
 
 def segment_fingerprints(segmentationNode: slicer.vtkMRMLSegmentationNode) -> dict[str, str]:

@@ -25,11 +25,13 @@ class NotedFinding:
         position: Where to look, in mm in the node's own coordinates, which its parent transforms move; None for what
             has no place.
         segment: ID of the segment that it is about; None for none.
+        short: The same in a few words, for one line of a list.
     """
 
     text: str
     position: tuple[float, float, float] | None = None
     segment: str | None = None
+    short: str = ""
 
     def place(self, to_world: np.ndarray) -> tuple[float, float, float] | None:
         """Where it lies in the world (mm RAS), with the 4x4 of the node's parent transforms; None without a place."""
@@ -59,7 +61,9 @@ def note_findings(
         position = None
         if finding.place is not None:
             position = [round(float(x), 3) for x in (to_node @ (*finding.place, 1.0))[:3]]
-        noted.append({"text": finding.text, "position": position, "segment": ids.get(finding.segment)})
+        segment = ids.get(finding.segment)
+        short = finding.short or finding.text
+        noted.append({"text": finding.text, "position": position, "segment": segment, "short": short})
     if noted:
         segmentationNode.SetAttribute(FINDINGS_ATTRIBUTE, json.dumps(noted))
 
@@ -83,7 +87,7 @@ def show_segment(segmentationNode: slicer.vtkMRMLSegmentationNode, segment_id: s
         displayNode.SetSegmentVisibility(segment_id, True)
 
 
-def _read(text: str, position: list[float] | None = None, segment: str | None = None) -> NotedFinding:
+def _read(text: str, position: list[float] | None = None, segment: str | None = None, short: str = "") -> NotedFinding:
     x, y, z = position or (0.0, 0.0, 0.0)
     place = None if position is None else (float(x), float(y), float(z))
-    return NotedFinding(str(text), place, None if segment is None else str(segment))
+    return NotedFinding(str(text), place, None if segment is None else str(segment), str(short) or str(text))

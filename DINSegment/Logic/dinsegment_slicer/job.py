@@ -23,8 +23,8 @@ from typing import Any, Protocol
 
 from dinsegment.errors import Cancelled, DINSegmentError, InputError, ModelError, OutputError, WorkerError
 from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.interpreter import python_executable
 from dinsegment_slicer.process import (
-    DEFAULT_COMMAND,
     WorkerProcess,
     exchange_error,
     memory_error,
@@ -75,7 +75,7 @@ class Worker:
     What was started is ended when Python exits, at the latest; should this process be killed, it ends itself.
 
     Args:
-        command: Program and arguments; by default `dinsegment.worker` in this Python.
+        command: Program and arguments; by default `dinsegment.worker` in Slicer's Python.
         environment: Variables set on top of this process's own.
 
     Attributes:
@@ -90,7 +90,7 @@ class Worker:
 
     def __init__(self, command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> None:
         self.environment = dict(environment or {})
-        self._command = tuple(command or DEFAULT_COMMAND)
+        self._command = tuple(command or ())
         self._started_with: dict[str, str] = {}
         self._process: WorkerProcess | None = None
         self._job: Job | None = None
@@ -159,7 +159,8 @@ class Worker:
         if process is None or not process.running or process.worn or self._started_with != self.environment:
             self._end_process()
             self._started_with = dict(self.environment)
-            self._process = WorkerProcess(self._command, self._started_with)
+            command = self._command or (python_executable(), "-m", "dinsegment.worker")
+            self._process = WorkerProcess(command, self._started_with)
         return self._process
 
     def _end_process(self) -> None:

@@ -3,31 +3,63 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import slicer
+import vtk
 
 from dinsegment.errors import Cancelled, InputError
 from dinsegment.images.segmentation import Finding, Segmentation
-from dinsegment.tasks import Task, get_task
-from dinsegment_slicer.content import Steps, grey_image, label_content, made
+from dinsegment.tasks import Segment, Task, get_task
+from dinsegment_slicer.content import LabelContent, grey_image, label_content
 from dinsegment_slicer.dicom_export import seg_exports
 from dinsegment_slicer.dicom_instances import add_to_database, application_database
 from dinsegment_slicer.export_part import Exported, ExportPart, SegExport, place
 from dinsegment_slicer.job import Job, Worker
-from dinsegment_slicer.nodes import check_in_scene, enhanced_node, image_of, local_ijk_to_ras, segmentation_node
-from dinsegment_slicer.scene import restored_on_error
+from dinsegment_slicer.nodes import (
+    adding_enhanced,
+    adding_segmentation,
+    check_in_scene,
+    check_takes_segments,
+    content_restored_on_error,
+    fill_enhanced,
+    fill_segmentation,
+    findings_about,
+    image_of,
+    local_ijk_to_ras,
+)
+from dinsegment_slicer.scene import Steps, all_or_nothing, made
+from dinsegment_slicer.segment_display import has_surfaces, show_3d
 from dinsegment_slicer.segment_part import JobImage
-from dinsegment_slicer.sequences import SequenceResult, add_sequences_to_scene, phase_images
+from dinsegment_slicer.segments import wanted_segments
+from dinsegment_slicer.sequences import SequenceResult, adding_sequences, phase_images, refilling_sequences
 
 Progress = Callable[[float, str], None]
 """Is called with the fraction that is done, 0..1, and what is being done."""
 
 POLL_S = 0.02
 """Seconds between two looks at a job that is waited for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """Nodes of an earlier result, which a new one fills instead of adding its own.
+
+    Attributes:
+        segmentationNodes: One per volume; none for a sequence.
+        enhancedNodes: The enhanced images, in the same order; None where one is to be added.
+        segmentationSequenceNode: Of a sequence, as `SequenceResult` says.
+        enhancedSequenceNode: Likewise.
+    """
+
+    segmentationNodes: tuple[slicer.vtkMRMLSegmentationNode, ...] = ()
+    enhancedNodes: tuple[slicer.vtkMRMLScalarVolumeNode | None, ...] = ()
+    segmentationSequenceNode: slicer.vtkMRMLSequenceNode | None = None
+    enhancedSequenceNode: slicer.vtkMRMLSequenceNode | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +162,7 @@ class DINSegmentLogic:
         secondNode: slicer.vtkMRMLScalarVolumeNode | None = None,
         progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,
+        wanted: Collection[str] | None = None,
     ) -> Result:
         """Segments and adds the result to the scene; returns when it is done. The window stays live meanwhile.
 
@@ -141,22 +174,25 @@ class DINSegmentLogic:
             secondNode: As in `images`.
             progress: Told how far the computation is.
             cancelled: Asked now and then; True ends the run.
+            wanted: As in `addToScene`.
 
         Raises:
-            InputError: The image cannot be segmented, or was removed or changed meanwhile.
+            InputError: The image cannot be segmented, or was removed or changed meanwhile; or nothing is wanted.
             ModelError: The model is unknown, missing, damaged, or does not fit the task.
             WorkerError: The process that computes could not be started, or broke.
             Cancelled: `cancelled` said so.
         """
-        get_task(task) if isinstance(task, str) else task
+        wanted_segments(get_task(task) if isinstance(task, str) else task, wanted)
         with _finished(self.start(self.images(inputNode, secondNode), task, model, device), progress, cancelled) as job:
-            return self.addToScene(inputNode, job.results, secondNode)
+            return self.addToScene(inputNode, job.results, secondNode, wanted)
 
     def addToScene(
         self,
         inputNode: slicer.vtkMRMLNode,
         segmentations: Sequence[Segmentation],
         secondNode: slicer.vtkMRMLScalarVolumeNode | None = None,
+        wanted: Collection[str] | None = None,
+        into: Output | None = None,
     ) -> Result:
         """Adds finished segmentations to the scene: all of them or, with an error, nothing.
 
@@ -164,41 +200,51 @@ class DINSegmentLogic:
             inputNode: The volume or sequence that was segmented.
             segmentations: One per image, in the order of `images`.
             secondNode: The second phase, beside a volume.
+            wanted: Names of the task's segments that are added; None for all.
+            into: Nodes to fill; None adds new ones. Segments of the task that a network made are replaced, whether or
+                not they were corrected since; the user's own stay, and so do names, colours and what is shown.
 
         Raises:
-            InputError: A node is in no scene any more, or has another grid than its segmentation.
+            InputError: A node is in no scene any more, or has another grid than its segmentation; nothing is wanted; or
+                the nodes to fill do not go with the input.
             DINSegmentError: Slicer did not take the labels.
         """
-        return made(self.adding(inputNode, segmentations, secondNode))
+        return made(self.adding(inputNode, segmentations, secondNode, wanted, into))
 
     def adding(
         self,
         inputNode: slicer.vtkMRMLNode,
         segmentations: Sequence[Segmentation],
         secondNode: slicer.vtkMRMLScalarVolumeNode | None = None,
+        wanted: Collection[str] | None = None,
+        into: Output | None = None,
     ) -> Steps[Result]:
         """As `addToScene`, bit by bit: a generator that returns the result, and may be given up before.
 
-        The scene changes in the last step alone, all of it at once; those before make what the nodes will hold.
+        The scene changes in the last few steps; those before make what the nodes will hold. Where it is given up or
+        fails, what it has added is taken away; what the user does between two steps stays.
         """
         check_in_scene(inputNode)
+        segments = wanted_segments(segmentations[0].task, wanted)
+        said = _what_was_said(segmentations, segments)
         if inputNode.IsA("vtkMRMLSequenceNode"):
-            added = add_sequences_to_scene(inputNode, segmentations)
-            return _result((added.segmentationNode,), (added.enhancedNode,), added, segmentations)
+            if into is None:
+                added = yield from adding_sequences(inputNode, segmentations, wanted)
+            else:
+                sequences = into.segmentationSequenceNode, into.enhancedSequenceNode
+                added = yield from refilling_sequences(inputNode, segmentations, *sequences, wanted)
+            return Result((added.segmentationNode,), (added.enhancedNode,), added, **said)
         nodes = [inputNode] if secondNode is None else [inputNode, secondNode]
         pairs = list(zip(segmentations, nodes, strict=True))
         images, contents = [], []
         for segmentation, node in pairs:
             images.append((yield from grey_image(segmentation.enhanced.array)))
-            segments = segmentation.task.segments
             contents.append((yield from label_content(segmentation.labels, segments, local_ijk_to_ras(node))))
-            yield
         for node in nodes:
             check_in_scene(node)
-        with restored_on_error(inputNode.GetScene()):
-            enhanced = tuple(enhanced_node(*pair, image) for pair, image in zip(pairs, images, strict=True))
-            segmented = tuple(segmentation_node(*pair, content) for pair, content in zip(pairs, contents, strict=True))
-            return _result(segmented, enhanced, None, segmentations)
+        steps = _adding_nodes(pairs, images, contents, segments, into)
+        enhanced, segmented = yield from all_or_nothing(inputNode.GetScene(), steps)
+        return Result(segmented, enhanced, None, **said)
 
     def exports(
         self,
@@ -268,25 +314,53 @@ class DINSegmentLogic:
         self.worker.close()
 
 
-def _result(
-    segmentationNodes: tuple[slicer.vtkMRMLSegmentationNode, ...],
-    enhancedNodes: tuple[slicer.vtkMRMLScalarVolumeNode, ...],
-    sequences: SequenceResult | None,
-    segmentations: Sequence[Segmentation],
-) -> Result:
+def _adding_nodes(
+    pairs: Sequence[tuple[Segmentation, slicer.vtkMRMLScalarVolumeNode]],
+    images: Sequence[vtk.vtkImageData],
+    contents: Sequence[LabelContent],
+    segments: Sequence[Segment],
+    into: Output | None,
+) -> Steps[tuple[tuple[slicer.vtkMRMLScalarVolumeNode, ...], tuple[slicer.vtkMRMLSegmentationNode, ...]]]:
+    """The nodes of the enhanced images, and of the segmentations: new ones, or those to fill."""
+    enhanced, segmented = [], []
+    for n, (pair, image) in enumerate(zip(pairs, images, strict=True)):
+        node = into.enhancedNodes[n] if into is not None and into.enhancedNodes else None
+        enhanced.append(node or (yield from adding_enhanced(*pair, image)))
+        yield
+    if into is not None:
+        for (_segmentation, volumeNode), node in zip(pairs, into.segmentationNodes, strict=True):
+            check_takes_segments(node, volumeNode)
+        for node in enhanced:
+            check_in_scene(node)
+        solid = [node for node in into.segmentationNodes if has_surfaces(node)]
+        with content_restored_on_error([*enhanced, *into.segmentationNodes]):
+            for (_segmentation, volumeNode), image, node in zip(pairs, images, enhanced, strict=True):
+                fill_enhanced(node, image, volumeNode)
+            for pair, content, node in zip(pairs, contents, into.segmentationNodes, strict=True):
+                fill_segmentation(node, *pair, segments, content)
+                node.SetReferenceImageGeometryParameterFromVolumeNode(pair[1])
+            for node in solid:
+                show_3d(node, True)
+            return tuple(enhanced), into.segmentationNodes
+    for pair, content in zip(pairs, contents, strict=True):
+        segmented.append((yield from adding_segmentation(*pair, segments, content)))
+    for node in (*enhanced, *segmented):
+        check_in_scene(node)
+    return tuple(enhanced), tuple(segmented)
+
+
+def _what_was_said(segmentations: Sequence[Segmentation], segments: Sequence[Segment]) -> dict[str, Any]:
+    """What a result says beside its nodes."""
     first = segmentations[0]
-    return Result(
-        segmentationNodes=segmentationNodes,
-        enhancedNodes=enhancedNodes,
-        sequences=sequences,
-        task=first.task,
-        model=first.model,
-        device=first.device,
-        seconds=sum(s.seconds for s in segmentations),
-        findings=tuple(s.findings for s in segmentations),
+    return {
+        "task": first.task,
+        "model": first.model,
+        "device": first.device,
+        "seconds": sum(s.seconds for s in segmentations),
+        "findings": tuple(findings_about(s, segments) for s in segmentations),
         # The same is often said of every phase.
-        warnings=tuple(dict.fromkeys(warning for s in segmentations for warning in _beside_findings(s))),
-    )
+        "warnings": tuple(dict.fromkeys(warning for s in segmentations for warning in _beside_findings(s))),
+    }
 
 
 def _beside_findings(segmentation: Segmentation) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import slicer
@@ -24,6 +24,15 @@ SEGMENT_ATTRIBUTE = "DINSegment.SegmentID"
 
 MARK_ATTRIBUTE = "DINSegment.Mark"
 """At a plot series: which phase it marks, `ED` or `ES`."""
+
+MARK_COLORS = {"ED": (40, 40, 40), "ES": (120, 60, 220)}
+"""Told apart from each other, from the white of a plot and from the segments of all tasks."""
+
+RANGE_ATTRIBUTE = "DINSegment.VolumeRange"
+"""At a chart: the range that the volume axis was given; where it has another one, the user chose that."""
+
+ROOM_ABOVE = 1.05
+"""The volume axis ends so much above the largest volume."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,6 @@ def function_of(task: Task, phases: Sequence[Sequence[MeasuredSegment]]) -> Card
 def update_volume_plot(
     scene: slicer.vtkMRMLScene,
     name: str,
-    task: Task,
     phases: Sequence[Sequence[MeasuredSegment]],
     times_ms: Sequence[float] | None,
     function: CardiacFunction | None,
@@ -117,10 +125,11 @@ def update_volume_plot(
 ) -> slicer.vtkMRMLPlotChartNode:
     """Plots the volume of each segment over the phases, with end diastole and end systole marked.
 
+    The volume axis begins at 0, so that the curves show how much a chamber empties.
+
     Args:
         scene: Where the chart, its series and their tables are.
         name: Title of the chart.
-        task: Tells the chamber, in whose colour the marks are.
         phases: What `measure` said of each; a segment that a phase lacks has 0 ml there.
         times_ms: When each phase was taken; None numbers the phases from 1.
         function: Tells the phases to mark; None marks none.
@@ -140,10 +149,24 @@ def update_volume_plot(
             chartNode.SetXAxisTitle(axis)
             chartNode.SetYAxisTitle(_("Volume (ml)"))
             lines = _volume_lines(phases)
+            _begin_at_zero(chartNode, max((ml for line in lines for ml in line.ml), default=0.0))
             _update_series(chartNode, SEGMENT_ATTRIBUTE, f"{name} volumes", axis, lines, x)
-            marks = _marks(task, phases, function, x) if function else []
+            marks = _marks(function, x) if function else []
             _update_series(chartNode, MARK_ATTRIBUTE, f"{name} ED and ES", axis, marks)
     return chartNode
+
+
+def show_legend_beside(chart: vtk.vtkChartXY) -> None:
+    """Puts the legend of a plot view to the right of its curves; MRML does not know where it is.
+
+    Args:
+        chart: `plotWidget.plotView().chart()` in the application.
+    """
+    legend = chart.GetLegend()
+    legend.SetInline(False)
+    legend.SetHorizontalAlignment(legend.RIGHT)
+    legend.SetVerticalAlignment(legend.TOP)
+    chart.RecalculateBounds()
 
 
 def update_measurement_table(
@@ -265,12 +288,9 @@ def _volume_lines(phases: Sequence[Sequence[MeasuredSegment]]) -> list[_Line]:
     return list(lines.values())
 
 
-def _marks(
-    task: Task, phases: Sequence[Sequence[MeasuredSegment]], function: CardiacFunction, x: list[float]
-) -> list[_Line]:
-    chamber = _find(task, task.chamber, phases[function.end_diastole])
+def _marks(function: CardiacFunction, x: list[float]) -> list[_Line]:
     return [
-        _Line(key, name, chamber.color, [ml], [x[phase]])
+        _Line(key, name, MARK_COLORS[key], [ml], [x[phase]])
         for key, name, phase, ml in (
             ("ED", _("End diastole"), function.end_diastole, function.end_diastolic_volume_ml),
             ("ES", _("End systole"), function.end_systole, function.end_systolic_volume_ml),
@@ -306,7 +326,9 @@ def _update_series(
             remove_node(tableNode)
         return
 
-    columns = [] if x is None else [(axis, x)]
+    # VTK reports an error when it draws a line of one point.
+    lines = [replace(line, ml=_two(line.ml), x=line.x and _two(line.x)) for line in lines]
+    columns = [] if x is None else [(axis, _two(x))]
     drawn = []
     for line in lines:
         xName = axis
@@ -321,7 +343,8 @@ def _update_series(
         node = series.get(line.key) or _new_series(chartNode, attribute, line)
         with slicer.util.NodeModify(node):
             node.SetName(line.name)
-            node.SetColor(*(channel / 255 for channel in line.color))
+            if attribute == SEGMENT_ATTRIBUTE:
+                node.SetColor(*(channel / 255 for channel in line.color))
             node.SetXColumnName(xName)
             node.SetYColumnName(yName)
             node.SetAndObserveTableNodeID(tableNode.GetID())
@@ -340,11 +363,27 @@ def _new_series(chartNode: slicer.vtkMRMLPlotChartNode, attribute: str, line: _L
     node.SetAttribute(attribute, line.key)
     node.SetPlotType(node.PlotTypeScatter)
     if attribute == MARK_ATTRIBUTE:
+        node.SetColor(*(channel / 255 for channel in line.color))
         node.SetLineStyle(node.LineStyleNone)
         node.SetMarkerSize(14)
         style = {"ED": node.MarkerStyleSquare, "ES": node.MarkerStyleDiamond}
         node.SetMarkerStyle(style[line.key])
     return node
+
+
+def _two(values: list[float]) -> list[float]:
+    """One value twice; more as they are."""
+    return values * 2 if len(values) == 1 else values
+
+
+def _begin_at_zero(chartNode: slicer.vtkMRMLPlotChartNode, largest: float) -> None:
+    """Lets the volume axis reach from 0 beyond the largest volume, unless the user chose what it shows."""
+    shown = "automatic" if chartNode.GetYAxisRangeAuto() else repr(chartNode.GetYAxisRange())
+    if shown != (chartNode.GetAttribute(RANGE_ATTRIBUTE) or "automatic") or largest <= 0:
+        return
+    chartNode.SetYAxisRangeAuto(False)
+    chartNode.SetYAxisRange(0.0, largest * ROOM_ABOVE)
+    chartNode.SetAttribute(RANGE_ATTRIBUTE, repr(chartNode.GetYAxisRange()))
 
 
 def _unique(name: str, columns: list[tuple[str, list[float]]]) -> str:

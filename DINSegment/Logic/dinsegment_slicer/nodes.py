@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
 import numpy as np
 import slicer
 import vtk
 
-from dinsegment import __version__
-from dinsegment.errors import DINSegmentError, InputError
-from dinsegment.images.fingerprint import VERSION_TAG
-from dinsegment.images.segmentation import Segmentation
+from dinsegment.errors import InputError
+from dinsegment.images.segmentation import Finding, Segmentation
 from dinsegment.images.volume import Volume
 from dinsegment.tasks import Segment
-from dinsegment_slicer.content import LabelContent, grey_image, label_content, made
-from dinsegment_slicer.edits import (
-    ALGORITHM_NAME_TAG,
-    ALGORITHM_TYPE_TAG,
-    AUTOMATIC,
-    remember_voxels,
-)
-from dinsegment_slicer.findings import note_findings
+from dinsegment_slicer.content import LabelContent, grey_image, label_content
+from dinsegment_slicer.findings import FINDINGS_ATTRIBUTE, note_findings
 from dinsegment_slicer.i18n import tr as _
-from dinsegment_slicer.scene import place_beside, subject_hierarchy
+from dinsegment_slicer.scene import Steps, made, new_node, place_beside, subject_hierarchy, unique_name
 from dinsegment_slicer.segment_part import JobImage
+from dinsegment_slicer.segments import LABELMAP, wanted_segments, with_segments
 
 MODALITY_ATTRIBUTE = "DICOM.Modality"
 """Where Slicer's DICOM module keeps a series' modality: at its item in the subject hierarchy."""
 
+REFERENCE_ROLE = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+"""Role of the node reference from a segmentation to the image that it is edited on."""
+
 ORIGINAL_ROLE = "DINSegment.Original"
 """Role of the node reference from an enhanced image to its original."""
+
+ENHANCED_ATTRIBUTE = "DINSegment.Enhanced"
+"""At enhanced images, and at sequences of them: what tells them from images that can be segmented."""
+
+ENHANCED_MARK = {ENHANCED_ATTRIBUTE: "1"}
+
+OUTLINE_PIXELS = 2
+"""Width of the outlines of segments; Slicer's own are one pixel wide, in which colours are hard to tell apart."""
 
 ENHANCED_SUFFIX = "fuzzy-enhanced"
 """Follows the name of the original in that of its enhanced image."""
@@ -74,7 +82,7 @@ def check_in_scene(node: slicer.vtkMRMLNode) -> None:
 
 
 def enhanced_node(
-    segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalarVolumeNode, image: vtk.vtkImageData | None = None
+    segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalarVolumeNode
 ) -> slicer.vtkMRMLScalarVolumeNode:
     """A new volume node with the enhanced image, in the scene of `volumeNode` and right on it.
 
@@ -84,14 +92,28 @@ def enhanced_node(
     Args:
         segmentation: What a run gave.
         volumeNode: The image that was segmented.
-        image: What `dinsegment_slicer.content.grey_image` made of the enhanced image, if that was done before.
 
     Raises:
         InputError: The segmentation was made from another grid than `volumeNode` now has.
     """
+    return made(adding_enhanced(segmentation, volumeNode, made(grey_image(segmentation.enhanced.array))))
+
+
+def adding_enhanced(
+    segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalarVolumeNode, image: vtk.vtkImageData
+) -> Steps[slicer.vtkMRMLScalarVolumeNode]:
+    """As `enhanced_node`, step by step, with what `dinsegment_slicer.content.grey_image` made."""
     check_same_grid(segmentation, volumeNode)
-    node = _add_shown_like(volumeNode, segmentation.task.grey_window)
-    fill_enhanced(node, segmentation, volumeNode, image)
+    node = _add_volume(volumeNode)
+    yield
+    for needed in (volumeNode, node):
+        check_in_scene(needed)
+    _show_like(node, volumeNode, segmentation.task.grey_window)
+    yield
+    for needed in (volumeNode, node):
+        check_in_scene(needed)
+    check_same_grid(segmentation, volumeNode)
+    fill_enhanced(node, image, volumeNode)
     return node
 
 
@@ -109,7 +131,8 @@ def plain_enhanced_node(
     """
     array = image_of(volumeNode).array
     check_in_scene(volumeNode)
-    node = _add_shown_like(volumeNode, window)
+    node = _add_volume(volumeNode)
+    _show_like(node, volumeNode, window)
     node.CopyOrientation(volumeNode)
     node.SetAndObserveImageData(made(grey_image(array)))
     return node
@@ -126,7 +149,9 @@ def original_of(enhancedNode: slicer.vtkMRMLScalarVolumeNode | None) -> slicer.v
 
 
 def segmentation_node(
-    segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalarVolumeNode, content: LabelContent | None = None
+    segmentation: Segmentation,
+    volumeNode: slicer.vtkMRMLScalarVolumeNode,
+    wanted: Collection[str] | None = None,
 ) -> slicer.vtkMRMLSegmentationNode:
     """A new segmentation node, in the scene of `volumeNode` and right on it.
 
@@ -137,49 +162,122 @@ def segmentation_node(
     Args:
         segmentation: What a run gave.
         volumeNode: The image that was segmented.
-        content: What `dinsegment_slicer.content.label_content` made of the labels, if that was done before.
+        wanted: Names of the task's segments that it shall have; None for all.
 
     Raises:
-        InputError: The segmentation was made from another grid than `volumeNode` now has.
+        InputError: The segmentation was made from another grid than `volumeNode` now has, or nothing is wanted.
         DINSegmentError: Slicer did not take the labels.
     """
+    segments = wanted_segments(segmentation.task, wanted)
+    content = made(label_content(segmentation.labels, segments, local_ijk_to_ras(volumeNode)))
+    return made(adding_segmentation(segmentation, volumeNode, segments, content))
+
+
+def adding_segmentation(
+    segmentation: Segmentation,
+    volumeNode: slicer.vtkMRMLScalarVolumeNode,
+    segments: Sequence[Segment],
+    content: LabelContent,
+) -> Steps[slicer.vtkMRMLSegmentationNode]:
+    """As `segmentation_node`, step by step, with what `dinsegment_slicer.content.label_content` made."""
     check_same_grid(segmentation, volumeNode)
-    node = _add_node("vtkMRMLSegmentationNode", volumeNode, segmentation.task.title)
-    node.CreateDefaultDisplayNodes()
-    fill_segmentation(node, segmentation, volumeNode, content)
-    # After the import: Slicer resamples a label map that lies under another transform than the segmentation.
+    scene = volumeNode.GetScene()
+    node = new_node(scene, "vtkMRMLSegmentationNode", "")
+    fill_segmentation(node, segmentation, volumeNode, segments, content)
+    yield
+    check_in_scene(volumeNode)
+    node.SetName(unique_name(scene, f"{_name(volumeNode)} {segmentation.task.title}"))
+    scene.AddNode(node)
+    yield
+    for needed in (volumeNode, node):
+        check_in_scene(needed)
+    display_segments(node)
     lay_on(node, volumeNode)
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     return node
 
 
+def display_segments(node: slicer.vtkMRMLSegmentationNode) -> None:
+    """Gives a new segmentation node its display."""
+    node.CreateDefaultDisplayNodes()
+    displayNode = node.GetDisplayNode()
+    # The user may have made wider ones the default.
+    displayNode.SetSliceIntersectionThickness(max(OUTLINE_PIXELS, displayNode.GetSliceIntersectionThickness()))
+
+
 def fill_enhanced(
-    node: slicer.vtkMRMLScalarVolumeNode,
-    segmentation: Segmentation,
-    volumeNode: slicer.vtkMRMLScalarVolumeNode,
-    image: vtk.vtkImageData | None = None,
+    node: slicer.vtkMRMLScalarVolumeNode, image: vtk.vtkImageData, volumeNode: slicer.vtkMRMLScalarVolumeNode
 ) -> None:
-    """Gives `node` the enhanced image, on the grid of `volumeNode`; neither needs a scene."""
+    """Gives `node` an enhanced image, on the grid of `volumeNode`; neither needs a scene."""
+    node.SetAttribute(ENHANCED_ATTRIBUTE, ENHANCED_MARK[ENHANCED_ATTRIBUTE])
     # Not a clone: that would copy DICOM.instanceUIDs, and no DICOM instance holds these voxels.
     node.CopyOrientation(volumeNode)
-    node.SetAndObserveImageData(image or made(grey_image(segmentation.enhanced.array)))
+    node.SetAndObserveImageData(image)
 
 
 def fill_segmentation(
     node: slicer.vtkMRMLSegmentationNode,
     segmentation: Segmentation,
     volumeNode: slicer.vtkMRMLScalarVolumeNode,
-    content: LabelContent | None = None,
+    segments: Sequence[Segment],
+    content: LabelContent,
 ) -> None:
-    """Gives `node` the segments of the task, with their voxels, on the grid of `volumeNode`; neither needs a scene."""
-    task, to_node = segmentation.task, local_ijk_to_ras(volumeNode)
-    for segment in task.segments:
-        _add_segment(node, segment, segmentation.model)
-    content = content or made(label_content(segmentation.labels, task.segments, to_node))
-    _import_labels(node, segmentation, content)
-    remember_voxels(node, {segment.name: content.fingerprints[segment.label] for segment in task.segments})
+    """Gives `node` segments of the task, on the grid of `volumeNode`; neither needs a scene.
+
+    They take the place of those of the task that a network made before; the user's own stay.
+    """
+    after, ids = with_segments(node.GetSegmentation(), segmentation.task, segments, content, segmentation.model)
+    node.SetAndObserveSegmentation(after)
+    node.RemoveAttribute(FINDINGS_ATTRIBUTE)
+    named = [replace(segment, name=ids[segment.label]) for segment in segments]
     # The run read the image where parent transforms had moved it.
-    note_findings(node, segmentation.findings, task.segments, to_node @ np.linalg.inv(segmentation.volume.ijk_to_ras))
+    to_node = local_ijk_to_ras(volumeNode) @ np.linalg.inv(segmentation.volume.ijk_to_ras)
+    note_findings(node, findings_about(segmentation, segments), named, to_node)
+
+
+def check_takes_segments(node: slicer.vtkMRMLSegmentationNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Raises InputError where new segments of `volumeNode` cannot be put into a segmentation that is there."""
+    check_in_scene(node)
+    source = node.GetSegmentation().GetSourceRepresentationName()
+    if node.GetSegmentation().GetNumberOfSegments() > 0 and source != LABELMAP:
+        raise InputError(
+            _(
+                "'{name}' is made of surfaces or contours: make the binary labelmap its source (module Segmentations), "
+                "or choose a new segmentation."
+            ).format(name=_name(node))
+        )
+    if node.GetParentTransformNode() is not volumeNode.GetParentTransformNode():
+        raise InputError(
+            _(
+                "'{name}' and '{image}' lie under different transforms: put them under the same one (module "
+                "Transforms), or choose a new segmentation."
+            ).format(name=_name(node), image=_name(volumeNode))
+        )
+
+
+@contextmanager
+def content_restored_on_error(nodes: Iterable[slicer.vtkMRMLDisplayableNode]) -> Iterator[None]:
+    """Gives segmentations and volumes their content back if the block, which fills them, raises; the error goes on."""
+    nodes = list(nodes)
+    contents = []
+    for node in nodes:
+        contents.append(node.CreateNodeInstance())
+        contents[-1].UnRegister(None)  # Python has a reference of its own.
+        contents[-1].CopyContent(node, False)
+    references = [node.GetNodeReferenceID(REFERENCE_ROLE) for node in nodes]
+    try:
+        yield
+    except BaseException:
+        for node, content, reference in zip(nodes, contents, references, strict=True):
+            node.CopyContent(content, False)
+            node.SetNodeReferenceID(REFERENCE_ROLE, reference)
+        raise
+
+
+def findings_about(segmentation: Segmentation, segments: Sequence[Segment]) -> tuple[Finding, ...]:
+    """The findings of a run that are about these segments, or about none."""
+    labels = {None, *(segment.label for segment in segments)}
+    return tuple(finding for finding in segmentation.findings if finding.segment in labels)
 
 
 def checked_volume(volumeNode: slicer.vtkMRMLScalarVolumeNode | None) -> slicer.vtkMRMLScalarVolumeNode:
@@ -258,12 +356,6 @@ def check_same_grid(segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalar
         )
 
 
-def _add_node(className: str, volumeNode: slicer.vtkMRMLScalarVolumeNode, suffix: str) -> slicer.vtkMRMLDisplayableNode:
-    scene = volumeNode.GetScene()
-    # By class name, so that the defaults the user set for nodes of that class apply.
-    return scene.AddNewNodeByClass(className, scene.GenerateUniqueName(f"{_name(volumeNode)} {suffix}"))
-
-
 def lay_on(node: slicer.vtkMRMLDisplayableNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
     """Gives `node` the parent transform of `volumeNode`, whose changes it then follows, and its study."""
     node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
@@ -294,56 +386,23 @@ def copy_display(
         target.SetWindowLevel(source.GetWindow(), source.GetLevel())
 
 
-def _add_shown_like(
-    volumeNode: slicer.vtkMRMLScalarVolumeNode, window: tuple[float, float] | None
-) -> slicer.vtkMRMLScalarVolumeNode:
-    """A node for the enhanced image of `volumeNode`, still without voxels.
+def _add_volume(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarVolumeNode:
+    """A node for the enhanced image of `volumeNode`, still without voxels."""
+    scene = volumeNode.GetScene()
+    name = unique_name(scene, f"{_name(volumeNode)} {ENHANCED_SUFFIX}")
+    return scene.AddNode(new_node(scene, "vtkMRMLScalarVolumeNode", name, ENHANCED_MARK))
 
-    It is displayed before it has any, or Slicer would look through all of them for a window that is not kept.
+
+def _show_like(
+    node: slicer.vtkMRMLScalarVolumeNode,
+    volumeNode: slicer.vtkMRMLScalarVolumeNode,
+    window: tuple[float, float] | None,
+) -> None:
+    """Displays the node of an enhanced image, and lays it where `volumeNode` is.
+
+    Before it has voxels, or Slicer would look through all of them for a window that is not kept.
     """
-    node = _add_node("vtkMRMLScalarVolumeNode", volumeNode, ENHANCED_SUFFIX)
     node.CreateDefaultDisplayNodes()
     copy_display(volumeNode.GetDisplayNode(), node.GetDisplayNode(), window)
     lay_on(node, volumeNode)
     refer_to_original(node, volumeNode)
-    return node
-
-
-def _add_segment(node: slicer.vtkMRMLSegmentationNode, segment: Segment, model: str) -> None:
-    """Adds `segment`, still without voxels; its name serves as its ID."""
-    added = slicer.vtkSegment()
-    added.SetName(segment.name)
-    added.SetColor(*(channel / 255 for channel in segment.color))
-    # Both were chosen: another terminology entry must not replace them.
-    added.SetNameAutoGenerated(False)
-    added.SetColorAutoGenerated(False)
-    added.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), segment.terminology)
-    added.SetTag(ALGORITHM_TYPE_TAG, AUTOMATIC)
-    added.SetTag(ALGORITHM_NAME_TAG, f"DINSegment {model}")
-    added.SetTag(VERSION_TAG, __version__)
-    # Slicer would add the empty label map itself, but only where its converters are registered, as in the
-    # application.
-    labelmapName = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    added.AddRepresentation(labelmapName, slicer.vtkOrientedImageData())
-    _require(node.GetSegmentation().AddSegment(added, segment.name), node)
-
-
-def _import_labels(node: slicer.vtkMRMLSegmentationNode, segmentation: Segmentation, content: LabelContent) -> None:
-    """Fills all segments at once, from one label map that they share."""
-    if not content.present:
-        return
-    # Slicer takes the n-th ID for label n and passes over an empty ID. A segment without voxels stays out of
-    # the shared label map: Slicer's DICOM export tells an empty segment by its own label map being empty.
-    names = {segment.label: segment.name for segment in segmentation.task.segments}
-    segmentIds = vtk.vtkStringArray()
-    for label in range(1, max(names) + 1):
-        segmentIds.InsertNextValue(names[label] if label in names and label in content.present else "")
-    # The class, not slicer.modules.segmentations.logic(): the method is static, and outside the application
-    # there are no modules.
-    logic = slicer.vtkSlicerSegmentationsModuleLogic
-    _require(logic.ImportLabelmapToSegmentationNode(content.image, node, segmentIds), node)
-
-
-def _require(done: bool, node: slicer.vtkMRMLSegmentationNode) -> None:
-    if not done:
-        raise DINSegmentError(f"Slicer could not make '{_name(node)}': its error log says why.")

@@ -12,6 +12,7 @@ from dinsegment.enhancement.methods import METHODS
 
 MODULE = "DINSegment"
 DEVICES = ("auto", "cpu", "cuda", "mps")
+OUTPUTS = ("replace", "new")
 
 
 @parameterNodeWrapper
@@ -21,6 +22,8 @@ class DINSegmentParameters:
     Attributes:
         inputNode: The image, or the sequence of a cine series.
         secondNode: Another phase of the same patient, or None.
+        output: Where the result goes when an image is segmented again: `replace` for into its segmentation, or `new`.
+        unwanted: Names of segments that are not wanted, of all tasks.
         task: Name of the task that made the result; empty before the first.
         model: Name of a model in weights.json; empty for each task's own first one.
         device: `auto`, `cpu`, `cuda` or `mps`.
@@ -36,6 +39,7 @@ class DINSegmentParameters:
         sideBySide: Original and enhanced image in two linked views.
         threeD: Segments as surfaces in a 3D view.
         outline: Segments as outlines; otherwise their areas are filled.
+        recommendedColors: Segments in the colours that Slicer recommends, instead of those that are told apart.
         showPlot: The plot of volume over time is in view.
         exportToDatabase: Slicer's DICOM database gets a copy of what is exported.
         method: How the shown enhanced image is made, as in `dinsegment.enhancement.fuzzy.METHODS`.
@@ -47,6 +51,8 @@ class DINSegmentParameters:
     # The wrapper takes only typing.Union for nodes, and stores None only where None is a member of it.
     inputNode: Union[slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLSequenceNode, None]  # noqa: UP007
     secondNode: slicer.vtkMRMLScalarVolumeNode
+    output: Annotated[str, Choice(list(OUTPUTS)), Default("replace")]
+    unwanted: list[str]
     task: str = ""
     model: str = ""
     device: Annotated[str, Choice(list(DEVICES)), Default("auto")]
@@ -62,6 +68,7 @@ class DINSegmentParameters:
     sideBySide: bool = True
     threeD: bool = False
     outline: bool = True
+    recommendedColors: bool = False
     showPlot: bool = True
     exportToDatabase: bool = True
     method: Annotated[str, Choice(list(METHODS)), Default("fuzzy")]

@@ -43,8 +43,13 @@ class Grid:
         return repr((self.dimensions, self.ijk_to_world.tolist(), self.axis))
 
     @property
+    def count(self) -> int:
+        """How many slices there are."""
+        return self.dimensions[self.axis]
+
+    @property
     def middle(self) -> int:
-        return self.dimensions[self.axis] // 2
+        return self.count // 2
 
     def centre(self, k: int) -> np.ndarray:
         """World position (mm) of the middle of slice `k`."""
@@ -107,14 +112,13 @@ class Fit:
 def slice_plane(sliceNode: slicer.vtkMRMLSliceNode, grid: Grid, k: int) -> vtk.vtkMatrix4x4:
     """Slice-to-RAS matrix of slice `k`, turned as `sliceNode` displays axial, sagittal or coronal slices.
 
-    Turns `sliceNode` near it; the anatomical plane that it resembles most becomes its default orientation.
+    Turns `sliceNode` near it, beginning with the anatomical plane that it resembles most.
     """
     matrix = np.eye(4)
     normal = np.cross(*np.delete(grid.ijk_to_world[:3, :3], grid.axis, axis=1).T)
     presets = [name for name in ("Axial", "Sagittal", "Coronal") if sliceNode.HasSliceOrientationPreset(name)]
     if presets:
         nearest = max(presets, key=lambda name: abs(normal @ _preset_normal(sliceNode, name)))
-        sliceNode.SetDefaultOrientation(nearest)
         sliceNode.SetOrientation(nearest)
     # Not RotateToVolumePlane: that may choose another plane through the voxels than this one.
     sliceNode.RotateToAxes(slicer.util.vtkMatrixFromArray(grid.ijk_to_world), grid.axis)

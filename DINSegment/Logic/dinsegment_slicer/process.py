@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -145,8 +144,7 @@ class WorkerProcess:
             remove_folder(self.folder)
             raise WorkerError(
                 _(
-                    "The segmentation process could not be started from '{program}' ({reason}): install DINSegment "
-                    "again."
+                    "DINSegment's process could not be started from '{program}' ({reason}): install DINSegment again."
                 ).format(program=command[0], reason=error.strerror or error)
             ) from error
 
@@ -223,13 +221,12 @@ class WorkerProcess:
         if self._closed:
             return
         self._closed = True
-        import psutil
-
         tree = self._tree()
         self._kill_group()
         for process in tree:
-            with suppress(psutil.Error):
-                process.kill()
+            _kill(process)
+        if self._look() is None:
+            self._popen.kill()
         with suppress(OSError):
             self._popen.stdin.close()
         self._output.close()
@@ -245,8 +242,11 @@ class WorkerProcess:
         return self.exit_code
 
     def _tree(self) -> list[psutil.Process]:
-        import psutil
-
+        """All of it; nothing where psutil is missing, without which a process must end by itself with its input."""
+        try:
+            import psutil
+        except ImportError:
+            return []
         if self._look() is not None:
             return []
         with suppress(psutil.Error):
@@ -278,6 +278,13 @@ def _wait(popen: subprocess.Popen, tree: Sequence[psutil.Process]) -> None:
         time.sleep(0.005)
 
 
+def _kill(process: psutil.Process) -> None:
+    import psutil
+
+    with suppress(psutil.Error):
+        process.kill()
+
+
 def _alive(process: psutil.Process) -> bool:
     import psutil
 
@@ -286,6 +293,3 @@ def _alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
-
-
-DEFAULT_COMMAND = (sys.executable, "-m", "dinsegment.worker")

@@ -11,10 +11,10 @@ import vtk
 
 from dinsegment.errors import InputError
 from dinsegment.measurements.function import CardiacFunction
-from dinsegment.tasks import TASKS
+from dinsegment.tasks import TASKS, Task
 from dinsegment_slicer.findings import NotedFinding, findings_of, show_segment
 from dinsegment_slicer.i18n import tr as _
-from dinsegment_slicer.logic import Result
+from dinsegment_slicer.logic import Output, Result
 from dinsegment_slicer.measure import (
     MeasuredSegment,
     function_of,
@@ -26,7 +26,15 @@ from dinsegment_slicer.nodes import checked_volume, original_of, parent_to_world
 from dinsegment_slicer.preview import EnhancedImage
 from dinsegment_slicer.reading import AS_ACQUIRED, Reading, reading_of, reading_of_task
 from dinsegment_slicer.scene import remove_node
-from dinsegment_slicer.sequences import browser_of, phases, proxy_of, select_phase, sequence_of, times_ms
+from dinsegment_slicer.sequences import (
+    browser_of,
+    phases,
+    proxy_of,
+    select_phase,
+    selected_phase,
+    sequence_of,
+    times_ms,
+)
 
 if TYPE_CHECKING:  # The application alone has what it is made of.
     from dinsegment_slicer.parameters import DINSegmentParameters
@@ -42,22 +50,54 @@ SEGMENTATION_EVENTS = (
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """What the panel shows of a result.
+class MeasurementView:
+    """What the panel shows of a measurement.
 
     Attributes:
         title: What it is of.
         columns: Segments, in each of the phases that `titles` names.
         titles: Headings of the columns.
-        function: Of the left ventricle; None for a single phase.
-        phases: How many phases there are.
     """
 
     title: str
     columns: Sequence[Sequence[MeasuredSegment]]
     titles: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of a result.
+
+    Attributes:
+        name: What it is of.
+        phases: Segments of each phase.
+        function: Of the left ventricle; None for a single phase.
+        is_sequence: Whether the phases are those of a cine, of which one is in view.
+    """
+
+    name: str
+    phases: Sequence[Sequence[MeasuredSegment]]
     function: CardiacFunction | None
-    phases: int
+    is_sequence: bool
+
+    def view(self, selected: int) -> MeasurementView:
+        """What is shown while that phase of a cine, counted from 0, is in view; quick, to follow one that plays."""
+        function = self.function
+        if self.is_sequence:
+            selected = min(selected, len(self.phases) - 1)
+            columns, titles = [self.phases[selected]], [_("Phase {number}").format(number=selected + 1)]
+            if function is not None:
+                columns += [self.phases[function.end_diastole], self.phases[function.end_systole]]
+                titles += [_("ED"), _("ES")]
+            title = _("{name}, phase {number} of {count}")
+            title = title.format(name=self.name, number=selected + 1, count=len(self.phases))
+            return MeasurementView(title, columns, titles)
+        titles = [_("Volume")]
+        if function is not None:
+            titles = [_("ED"), _("ES")] if function.end_diastole == 0 else [_("ES"), _("ED")]
+        elif len(self.phases) == 2:
+            titles = [_("First"), _("Second")]
+        return MeasurementView(self.name, self.phases, titles)
 
 
 class ResultNodes:
@@ -75,6 +115,13 @@ class ResultNodes:
         nodes = (self._parameters.segmentationNode, self._parameters.secondSegmentationNode)
         return [node for node in nodes if node is not None]
 
+    def all_segmentations(self) -> list[slicer.vtkMRMLSegmentationNode]:
+        """Those in view; of a sequence the segmentations of all its phases."""
+        sequenceNode = self._parameters.segmentationSequenceNode
+        if sequenceNode is None:
+            return self.segmentations()
+        return [sequenceNode.GetNthDataNode(n) for n in range(sequenceNode.GetNumberOfDataNodes())]
+
     def segmentation_shown(self) -> slicer.vtkMRMLSegmentationNode | None:
         """The one in view, which is what the user corrects."""
         nodes = self.segmentations()
@@ -87,26 +134,61 @@ class ResultNodes:
             enhancedNode = self._parameters.secondEnhancedNode
         return (original_of(enhancedNode), enhancedNode) if enhancedNode is not None else (None, None)
 
-    def observed(self) -> list[tuple[slicer.vtkMRMLNode, int]]:
-        """Nodes, and the events after which the volumes are to be computed again."""
-        events = [(node, event) for node in self.segmentations() for event in SEGMENTATION_EVENTS]
+    def corrected(self) -> list[tuple[slicer.vtkMRMLNode, int]]:
+        """Nodes, and their events after which the volumes are to be computed again."""
+        return [(node, event) for node in self.segmentations() for event in SEGMENTATION_EVENTS]
+
+    def browsed(self) -> list[tuple[slicer.vtkMRMLNode, int]]:
+        """Nodes, and their events after which another phase may be in view."""
         browserNode = self._browser()
-        return [*events, (browserNode, vtk.vtkCommand.ModifiedEvent)] if browserNode is not None else events
+        return [(browserNode, vtk.vtkCommand.ModifiedEvent)] if browserNode is not None else []
+
+    def selected_phase(self) -> int:
+        """Which phase of a cine is in view, counted from 0; 0 for any other result."""
+        sequenceNode = self._parameters.segmentationSequenceNode
+        return selected_phase(sequenceNode) if sequenceNode is not None else 0
+
+    def output(
+        self, task: Task, inputNode: slicer.vtkMRMLNode, secondNode: slicer.vtkMRMLScalarVolumeNode | None
+    ) -> Output | None:
+        """The nodes of this result, if it is of that task and image, so that the next one can go into them."""
+        p = self._parameters
+        if p.segmentationNode is None or p.task != task.name or p.enhancedNode is None:
+            return None
+        if p.segmentationSequenceNode is not None:
+            if p.enhancedSequenceNode is None or original_of(p.enhancedNode) is not proxy_of(inputNode):
+                return None
+            return Output((), (), p.segmentationSequenceNode, p.enhancedSequenceNode)
+        enhanced = (p.enhancedNode, p.secondEnhancedNode) if p.secondSegmentationNode is not None else (p.enhancedNode,)
+        originals = [original_of(node) for node in enhanced]
+        if originals != [node for node in (inputNode, secondNode) if node is not None]:
+            return None
+        return Output(tuple(self.segmentations()), enhanced)
 
     def replace_by(self, result: Result) -> None:
-        """Takes a new result in place of the one before, whose segmentations stay in the scene, hidden."""
+        """Takes a new result in place of the one before, whose segmentations stay in the scene, hidden.
+
+        Of the same image, the enhanced image, plot and table of before go; those of another image stay.
+        """
         p = self._parameters
         for node in self.segmentations():
-            if node.GetDisplayNode() is not None:
+            if node.GetDisplayNode() is not None and node not in result.segmentationNodes:
                 node.GetDisplayNode().SetVisibility(False)
-        replaced = (p.enhancedNode, p.secondEnhancedNode, p.enhancedSequenceNode, p.plotChartNode, p.tableNode)
-        second = (*zip(result.segmentationNodes, result.enhancedNodes, strict=True), (None, None))[1]
+        before = (p.enhancedNode, p.secondEnhancedNode, p.enhancedSequenceNode, p.plotChartNode, p.tableNode)
+        same = original_of(p.enhancedNode) is original_of(result.enhancedNode)
+        kept = [*result.enhancedNodes, result.sequences.enhancedSequenceNode if result.sequences else None]
+        filled = p.segmentationNode in result.segmentationNodes  # Then its plot and table are brought up to date.
+        kept += [p.plotChartNode, p.tableNode] if filled else []
+        replaced = [node for node in before if same and node not in kept]
         p.task = result.task.name
         p.segmentationNode, p.enhancedNode = result.segmentationNode, result.enhancedNode
-        p.secondSegmentationNode, p.secondEnhancedNode = second
+        two = len(result.segmentationNodes) == 2
+        p.secondSegmentationNode = result.segmentationNodes[1] if two else None
+        p.secondEnhancedNode = result.enhancedNodes[1] if two else None
         p.segmentationSequenceNode = result.sequences.segmentationSequenceNode if result.sequences else None
         p.enhancedSequenceNode = result.sequences.enhancedSequenceNode if result.sequences else None
-        p.plotChartNode = p.tableNode = None
+        if not filled:
+            p.plotChartNode = p.tableNode = None
         p.showSecond = False
         self._remove(replaced)
 
@@ -120,18 +202,42 @@ class ResultNodes:
         task = TASKS.get(p.task)
         if p.segmentationNode is None or task is None:
             return None
-        title = p.segmentationNode.GetName()
-        if p.segmentationSequenceNode is not None:
-            return self._measure_sequence(title)
-        columns = measure_phases(self.segmentations())
-        function = function_of(task, columns)
-        titles = [_("Volume (ml)")]
-        if function is not None:
-            titles = [_("ED (ml)"), _("ES (ml)")] if function.end_diastole == 0 else [_("ES (ml)"), _("ED (ml)")]
-        elif len(columns) == 2:
-            titles = [_("First (ml)"), _("Second (ml)")]
-        p.tableNode = update_measurement_table(self._scene, f"{title} measurements", columns, function, p.tableNode)
-        return Measurement(title, columns, titles, function, len(columns))
+        name, sequenceNode = p.segmentationNode.GetName(), p.segmentationSequenceNode
+        if sequenceNode is not None:
+            measured = measure_phases(self.all_segmentations(), p.segmentationNode)
+        else:
+            measured = measure_phases(self.segmentations())
+        function = function_of(task, measured)
+        if sequenceNode is not None:
+            p.plotChartNode = update_volume_plot(
+                self._scene, f"{name} volumes", measured, times_ms(sequenceNode), function, p.plotChartNode
+            )
+        p.tableNode = update_measurement_table(self._scene, f"{name} measurements", measured, function, p.tableNode)
+        return Measurement(name, measured, function, sequenceNode is not None)
+
+    def hidden_segments(self) -> set[str]:
+        """IDs of the segments in view that the user does not see."""
+        segmentationNode = self.segmentation_shown()
+        displayNode = segmentationNode.GetDisplayNode() if segmentationNode is not None else None
+        if displayNode is None:
+            return set()
+        ids = segmentationNode.GetSegmentation().GetSegmentIDs()
+        return {segment_id for segment_id in ids if not displayNode.GetSegmentVisibility(segment_id)}
+
+    def toggle_segment(self, segment_id: str) -> None:
+        """Hides a segment, or shows it again; of two phases in both."""
+        hidden = segment_id in self.hidden_segments()
+        for segmentationNode in self.segmentations():
+            if segmentationNode.GetDisplayNode() is not None:
+                segmentationNode.GetDisplayNode().SetSegmentVisibility(segment_id, hidden)
+
+    def middle_of_segment(self, segment_id: str) -> tuple[float, float, float] | None:
+        """Where the middle of a segment is (mm RAS), whether or not a transform moves it; None without voxels."""
+        segmentationNode = self.segmentation_shown()
+        if segmentationNode is None or segmentationNode.GetSegmentation().GetSegment(segment_id) is None:
+            return None
+        middle = segmentationNode.GetSegmentCenterRAS(segment_id)
+        return tuple(middle) if middle is not None else None
 
     def show_phase(self, index: int) -> None:
         """Brings a phase, counted from 0, into view."""
@@ -156,11 +262,10 @@ class ResultNodes:
 
     def findings(self) -> list[NotedFinding]:
         """What looks wrong with the segmentation in view, as the run said that made it."""
-        sequenceNode, browserNode = self._parameters.segmentationSequenceNode, self._browser()
+        sequenceNode = self._parameters.segmentationSequenceNode
         if sequenceNode is None:
             return findings_of(self.segmentation_shown())
-        selected = browserNode.GetSelectedItemNumber() if browserNode is not None else 0
-        return findings_of(sequenceNode.GetNthDataNode(selected))
+        return findings_of(sequenceNode.GetNthDataNode(self.selected_phase()))
 
     def show_finding(self, finding: NotedFinding) -> tuple[float, float, float] | None:
         """Makes the segment visible that a finding is about.
@@ -218,25 +323,6 @@ class ResultNodes:
         p.enhancedNode = enhancedNode
         self._remove(replaced)
 
-    def _measure_sequence(self, title: str) -> Measurement:
-        p = self._parameters
-        task, sequenceNode = TASKS[p.task], p.segmentationSequenceNode
-        nodes = [sequenceNode.GetNthDataNode(n) for n in range(sequenceNode.GetNumberOfDataNodes())]
-        measured = measure_phases(nodes, p.segmentationNode)
-        function = function_of(task, measured)
-        browserNode = self._browser()
-        selected = browserNode.GetSelectedItemNumber() if browserNode is not None else 0
-        columns, titles = [measured[selected]], [_("Phase {number} (ml)").format(number=selected + 1)]
-        if function is not None:
-            columns += [measured[function.end_diastole], measured[function.end_systole]]
-            titles += [_("ED (ml)"), _("ES (ml)")]
-        p.plotChartNode = update_volume_plot(
-            self._scene, f"{title} volumes", task, measured, times_ms(sequenceNode), function, p.plotChartNode
-        )
-        p.tableNode = update_measurement_table(self._scene, f"{title} measurements", measured, function, p.tableNode)
-        title = _("{title}, phase {number} of {count}").format(title=title, number=selected + 1, count=len(measured))
-        return Measurement(title, columns, titles, function, len(measured))
-
     def _enhanced_phases(self) -> list[EnhancedImage]:
         p = self._parameters
         found = sequence_of(original_of(p.enhancedNode))
@@ -250,7 +336,7 @@ class ResultNodes:
             EnhancedImage(volumeNode, node, p.enhancedNode, reading)
             for volumeNode, node in zip(phases(sequenceNode), nodes, strict=True)
         ]
-        selected = browserNode.GetSelectedItemNumber()
+        selected = self.selected_phase()
         return images[selected:] + images[:selected]
 
     def _browser(self) -> slicer.vtkMRMLSequenceBrowserNode | None:

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 import slicer
+
+Made = TypeVar("Made")
+Steps = Generator[None, None, Made]
+"""A generator that does something bit by bit, so that the window answers meanwhile, and returns what it made."""
+
+
+def made(steps: Steps[Made]) -> Made:
+    """What the steps make, all of them at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 @contextmanager
@@ -25,6 +39,53 @@ def restored_on_error(scene: slicer.vtkMRMLScene) -> Iterator[None]:
                 if node is not None:  # Else it went together with another.
                     remove_node(node)
         raise
+
+
+def all_or_nothing(scene: slicer.vtkMRMLScene, steps: Steps[Made]) -> Steps[Made]:
+    """Runs steps that add nodes to `scene`; takes those nodes away if the steps fail or are given up before the end.
+
+    Nodes that come between two steps are the user's, and stay.
+    """
+    added: list[slicer.vtkMRMLNode] = []
+    try:
+        while True:
+            # The nodes themselves: when the scene is closed between two steps, others get their IDs.
+            before = set(_node_ids(scene))
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+            finally:
+                added += [scene.GetNodeByID(node_id) for node_id in _node_ids(scene) if node_id not in before]
+            yield
+    except BaseException:
+        steps.close()
+        # Latest first: display, storage and colour nodes go after what refers to them.
+        for node in reversed(added):
+            if node.GetScene() is scene:  # Else it went together with another.
+                remove_node(node)
+        raise
+
+
+def new_node(
+    scene: slicer.vtkMRMLScene, className: str, name: str, attributes: Mapping[str, str] | None = None
+) -> slicer.vtkMRMLNode:
+    """A node that is still in no scene, with the defaults that the user set for its class in this one.
+
+    Attributes that it gets here are there when the scene tells of it, so that selectors see what it is.
+    """
+    node = scene.CreateNodeByClass(className)
+    node.UnRegister(None)  # Python has a reference of its own.
+    node.SetName(name)
+    for attribute, value in (attributes or {}).items():
+        node.SetAttribute(attribute, value)
+    return node
+
+
+def unique_name(scene: slicer.vtkMRMLScene, name: str) -> str:
+    """`name`, or "name (2)", "name (3)" and so on: the first that no node of the scene has."""
+    names = (name, *(f"{name} ({number})" for number in range(2, scene.GetNumberOfNodes() + 3)))
+    return next(n for n in names if scene.GetFirstNodeByName(n) is None)
 
 
 def subject_hierarchy(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLSubjectHierarchyNode | None:

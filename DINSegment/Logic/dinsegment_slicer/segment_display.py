@@ -1,13 +1,21 @@
-"""How segments are shown: as outlines or filled, and as surfaces in 3D."""
+"""How segments are shown: as outlines or filled, in which colours, and as surfaces in 3D."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
 
 import slicer
 import vtk
 
 from dinsegment.errors import DINSegmentError
+from dinsegment.tasks import TASKS, Segment
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.labelmaps import SEGMENTATION_LABELMAP
+from dinsegment_slicer.terminology import read_entry
+
+Colors = Literal["distinct", "recommended"]
+"""Colours that are told apart, or those that Slicer's terminologies recommend."""
 
 SEGMENTATION_SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
 
@@ -17,6 +25,50 @@ def show_outline(segmentationNode: slicer.vtkMRMLSegmentationNode, outline: bool
     displayNode = _display_node(segmentationNode)
     displayNode.SetVisibility2DOutline(True)
     displayNode.SetVisibility2DFill(not outline)
+
+
+def show_colors(segmentationNodes: Iterable[slicer.vtkMRMLSegmentationNode], colors: Colors) -> None:
+    """Gives the segments of the tasks these colours, each where it still has one of its two.
+
+    Args:
+        segmentationNodes: Of a sequence all its phases, the data nodes; the node that shows one shares its segments.
+        colors: Which.
+    """
+    for segmentationNode in segmentationNodes:
+        segmentation = segmentationNode.GetSegmentation()
+        for n in range(segmentation.GetNumberOfSegments()):
+            segment = segmentation.GetNthSegment(n)
+            known = _segment_of_task(segment)
+            if known is None:
+                continue
+            wanted = known.color if colors == "distinct" else known.recommended_color
+            color = tuple(round(255 * channel) for channel in segment.GetColor())
+            if color != wanted and color in (known.color, known.recommended_color):
+                segment.SetColor(*(channel / 255 for channel in wanted))
+
+
+def colors_of(segmentationNode: slicer.vtkMRMLSegmentationNode) -> Colors:
+    """Which colours the segments of the tasks have that are of only one kind; `distinct` without any."""
+    segmentation = segmentationNode.GetSegmentation()
+    for n in range(segmentation.GetNumberOfSegments()):
+        segment = segmentation.GetNthSegment(n)
+        known = _segment_of_task(segment)
+        color = tuple(round(255 * channel) for channel in segment.GetColor())
+        if known is not None and color in (known.color, known.recommended_color):
+            return "distinct" if color == known.color else "recommended"
+    return "distinct"
+
+
+def _segment_of_task(segment: slicer.vtkSegment) -> Segment | None:
+    """The task's segment that a segment is by its terminology."""
+    entry = read_entry(segment.GetTerminology())
+    known = (s for task in TASKS.values() for s in task.segments)
+    return next((s for s in known if (s.type, s.modifier) == (entry.type, entry.modifier)), None)
+
+
+def has_surfaces(segmentationNode: slicer.vtkMRMLSegmentationNode) -> bool:
+    """Whether `show_3d`, or the Segment Editor's button, shows the segments as surfaces."""
+    return segmentationNode.GetSegmentation().ContainsRepresentation(SEGMENTATION_SURFACE)
 
 
 def show_3d(segmentationNode: slicer.vtkMRMLSegmentationNode, shown: bool) -> None:

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import slicer
+import vtk
 
 from dinsegment.errors import InputError
 from dinsegment.files import phase_names
 from dinsegment.images.segmentation import Segmentation
+from dinsegment.tasks import Segment
+from dinsegment_slicer.content import LabelContent, grey_image, label_content
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.nodes import (
+    ENHANCED_ATTRIBUTE,
+    ENHANCED_MARK,
     ENHANCED_SUFFIX,
+    ORIGINAL_ROLE,
+    REFERENCE_ROLE,
     check_in_scene,
     check_same_grid,
+    content_restored_on_error,
     copy_display,
+    display_segments,
     fill_enhanced,
     fill_segmentation,
     image_of,
     lay_on,
+    local_ijk_to_ras,
     modality_of,
     parent_to_world,
     refer_to_original,
 )
-from dinsegment_slicer.scene import restored_on_error
+from dinsegment_slicer.scene import Steps, all_or_nothing, made, new_node, unique_name
+from dinsegment_slicer.segment_display import has_surfaces, show_3d
 from dinsegment_slicer.segment_part import JobImage
+from dinsegment_slicer.segments import wanted_segments
 
 MILLISECONDS = dict.fromkeys(("s", "sec", "second", "seconds"), 1000.0) | dict.fromkeys(
     ("ms", "msec", "millisecond", "milliseconds"), 1.0
@@ -58,6 +70,35 @@ def sequence_of(
             found.append((browserNode, sequenceNode))
     masters = [pair for pair in found if pair[0].GetMasterSequenceNode() is pair[1]]
     return next(iter(masters + found), None)
+
+
+def is_enhanced(node: slicer.vtkMRMLNode | None) -> bool:
+    """Whether a volume, or a sequence of volumes, holds enhanced images, which are not to be segmented themselves.
+
+    Scenes of older versions tell it of the volume alone, while its original is there.
+    """
+    if node is None:
+        return False
+    if node.GetAttribute(ENHANCED_ATTRIBUTE) or node.GetNodeReferenceID(ORIGINAL_ROLE):
+        return True
+    if node.IsA("vtkMRMLSequenceNode"):
+        proxyNode = proxy_of(node)
+        return proxyNode is not None and is_enhanced(proxyNode)
+    return False
+
+
+def hidden_inputs(scene: slicer.vtkMRMLScene) -> list[str]:
+    """IDs of the volumes and sequences that are no input: enhanced images, sequences of anything but grey images.
+
+    Args:
+        scene: Any scene.
+
+    Returns:
+        What a node selector takes as `sortFilterProxyModel().hiddenNodeIDs`, in the order of the scene. A sequence
+        that is still empty is not among them.
+    """
+    nodes = [scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes())]
+    return [node.GetID() for node in nodes if _is_other_sequence(node) or (_is_volume_like(node) and is_enhanced(node))]
 
 
 def browser_of(sequenceNode: slicer.vtkMRMLSequenceNode) -> slicer.vtkMRMLSequenceBrowserNode | None:
@@ -106,9 +147,10 @@ def phase_images(sequenceNode: slicer.vtkMRMLSequenceNode) -> list[JobImage]:
         modality is that of the phases, and the names are that of the cine with the number of the phase.
 
     Raises:
-        InputError: As `phases`, or the proxy has a non-linear parent transform.
+        InputError: As `phases`, a phase is a single slice, or the proxy has a non-linear parent transform.
     """
     images = [image_of(node) for node in phases(sequenceNode)]
+    _check_stacks(sequenceNode, images)
     names = phase_names(_name(sequenceNode), len(images))
     images = [replace(image, name=name) for image, name in zip(images, names, strict=True)]
     proxyNode = proxy_of(sequenceNode)
@@ -154,7 +196,9 @@ class SequenceResult:
 
 
 def add_sequences_to_scene(
-    sequenceNode: slicer.vtkMRMLSequenceNode, segmentations: Sequence[Segmentation]
+    sequenceNode: slicer.vtkMRMLSequenceNode,
+    segmentations: Sequence[Segmentation],
+    wanted: Collection[str] | None = None,
 ) -> SequenceResult:
     """Adds the finished segmentations of a cine to its scene: all of it or, with an error, nothing.
 
@@ -165,48 +209,182 @@ def add_sequences_to_scene(
     Args:
         sequenceNode: The cine, in a scene.
         segmentations: One per phase, in the same order.
+        wanted: Names of the task's segments that are added; None for all.
 
     Raises:
-        InputError: The cine is in no scene any more, or has other phases or grids than the segmentations.
+        InputError: The cine is in no scene any more, or has other phases or grids than the segmentations, or nothing is
+            wanted.
+        DINSegmentError: Slicer did not take the labels.
+    """
+    return made(adding_sequences(sequenceNode, segmentations, wanted))
+
+
+def adding_sequences(
+    sequenceNode: slicer.vtkMRMLSequenceNode,
+    segmentations: Sequence[Segmentation],
+    wanted: Collection[str] | None = None,
+) -> Steps[SequenceResult]:
+    """As `add_sequences_to_scene`, bit by bit; the scene changes in the last few steps alone."""
+    volumeNodes = _checked_phases(sequenceNode, segmentations)
+    scene, task = sequenceNode.GetScene(), segmentations[0].task
+    segments = wanted_segments(task, wanted)
+    values = _index_values(sequenceNode)
+    segmentationSequence = _new_sequence(sequenceNode, task.title)
+    enhancedSequence = _new_sequence(sequenceNode, ENHANCED_SUFFIX, ENHANCED_MARK)
+    yield
+    for value, segmentation, volumeNode in zip(values, segmentations, volumeNodes, strict=True):
+        content = yield from label_content(segmentation.labels, segments, local_ijk_to_ras(volumeNode))
+        _add_segmentation(segmentationSequence, value, segmentation, volumeNode, segments, content)
+        yield
+        image = yield from grey_image(segmentation.enhanced.array)
+        _add_enhanced(enhancedSequence, value, volumeNode, image)
+        yield
+    _check_same_index(sequenceNode, segmentationSequence)
+    steps = _adding_to_browser(sequenceNode, segmentations, segmentationSequence, enhancedSequence)
+    return (yield from all_or_nothing(scene, steps))
+
+
+def refilling_sequences(
+    sequenceNode: slicer.vtkMRMLSequenceNode,
+    segmentations: Sequence[Segmentation],
+    segmentationSequence: slicer.vtkMRMLSequenceNode,
+    enhancedSequence: slicer.vtkMRMLSequenceNode,
+    wanted: Collection[str] | None = None,
+) -> Steps[SequenceResult]:
+    """Puts the segmentations of a cine into the sequences that `adding_sequences` once added, bit by bit.
+
+    Segments that the user added stay, and so does what is set of the display. All changes in the last step.
+
+    Raises:
+        InputError: As `add_sequences_to_scene`, or the sequences are not in the cine's browser or have other phases.
         DINSegmentError: Slicer did not take the labels.
     """
     volumeNodes = _checked_phases(sequenceNode, segmentations)
-    scene = sequenceNode.GetScene()
-    with restored_on_error(scene):
-        browserNode = browser_of(sequenceNode) or _new_browser(sequenceNode)
-        with _browser_restored_on_error(browserNode):
-            name = _name(sequenceNode)
-            segmentationSequence = _new_sequence(sequenceNode, f"{name} {segmentations[0].task.title}")
-            enhancedSequence = _new_sequence(sequenceNode, f"{name} {ENHANCED_SUFFIX}")
-            for index, (segmentation, volumeNode) in enumerate(zip(segmentations, volumeNodes, strict=True)):
-                value = sequenceNode.GetNthIndexValue(index)
-                _add_segmentation(segmentationSequence, value, segmentation, volumeNode)
-                _add_enhanced(enhancedSequence, value, segmentation, volumeNode)
-            _check_same_index(sequenceNode, segmentationSequence)
+    segments = wanted_segments(segmentations[0].task, wanted)
+    _check_belong_to(sequenceNode, segmentationSequence, enhancedSequence)
+    yield
+    contents, images = [], []
+    for segmentation, volumeNode in zip(segmentations, volumeNodes, strict=True):
+        contents.append((yield from label_content(segmentation.labels, segments, local_ijk_to_ras(volumeNode))))
+        images.append((yield from grey_image(segmentation.enhanced.array)))
+        yield
+    volumeNodes = _checked_phases(sequenceNode, segmentations)
+    browserNode = _check_belong_to(sequenceNode, segmentationSequence, enhancedSequence)
+    segmented, enhanced = (
+        [node.GetNthDataNode(n) for n in range(len(volumeNodes))] for node in (segmentationSequence, enhancedSequence)
+    )
+    proxies = [(browserNode.GetProxyNode(node), node) for node in (segmentationSequence, enhancedSequence)]
+    solid = has_surfaces(proxies[0][0])
+    with content_restored_on_error([*segmented, *enhanced, *(proxyNode for proxyNode, _node in proxies)]):
+        for node, *made_of in zip(segmented, segmentations, volumeNodes, contents, strict=True):
+            segmentation, volumeNode, content = made_of
+            fill_segmentation(node, segmentation, volumeNode, segments, content)
+            _refer_to_grid(node, volumeNode)
+        for node, image, volumeNode in zip(enhanced, images, volumeNodes, strict=True):
+            fill_enhanced(node, image, volumeNode)
+        for proxyNode, node in proxies:
+            proxyNode.CopyContent(node.GetNthDataNode(_selected(browserNode, node)), False)
+        if solid:
+            show_3d(proxies[0][0], True)
+        return SequenceResult(
+            browserNode=browserNode,
+            segmentationSequenceNode=segmentationSequence,
+            enhancedSequenceNode=enhancedSequence,
+            segmentationNode=proxies[0][0],
+            enhancedNode=proxies[1][0],
+            segmentations=tuple(segmentations),
+        )
 
-            # In one step: the browser brings its proxies up to date at each change, and would make them itself.
-            with slicer.util.NodeModify(browserNode):
-                # A browser that plays or records neither keeps what is edited nor shows what is selected.
-                browserNode.SetPlaybackActive(False)
-                browserNode.SetRecordingActive(False)
-                proxyNode = _image_proxy(browserNode, sequenceNode)
-                enhancedNode = _add_proxy(browserNode, enhancedSequence, saveChanges=True)
-                window = segmentations[0].task.grey_window
-                copy_display(proxyNode.GetDisplayNode(), enhancedNode.GetDisplayNode(), window)
-                segmentationNode = _add_proxy(browserNode, segmentationSequence, saveChanges=True)
-                for node in (enhancedNode, segmentationNode):
-                    lay_on(node, proxyNode)
-                refer_to_original(enhancedNode, proxyNode)
-                # Only the node: the geometry is that of the phase, and each segmentation has it.
-                segmentationNode.SetNodeReferenceID(_REFERENCE_ROLE, proxyNode.GetID())
-            return SequenceResult(
-                browserNode=browserNode,
-                segmentationSequenceNode=segmentationSequence,
-                enhancedSequenceNode=enhancedSequence,
-                segmentationNode=segmentationNode,
-                enhancedNode=enhancedNode,
-                segmentations=tuple(segmentations),
+
+def _check_belong_to(
+    sequenceNode: slicer.vtkMRMLSequenceNode, *others: slicer.vtkMRMLSequenceNode
+) -> slicer.vtkMRMLSequenceBrowserNode:
+    """The browser that shows a cine together with the sequences of a result; raises InputError where none does."""
+    browserNode = browser_of(sequenceNode)
+    for node in others:
+        check_in_scene(node)
+        if browserNode is None or browserNode.GetProxyNode(node) is None:
+            raise InputError(
+                _("'{name}' is not shown together with '{cine}': choose a new segmentation.").format(
+                    name=node.GetName(), cine=sequenceNode.GetName()
+                )
             )
+        if _index_values(node) != _index_values(sequenceNode):
+            raise InputError(
+                _("'{name}' has other phases than '{cine}': choose a new segmentation.").format(
+                    name=node.GetName(), cine=sequenceNode.GetName()
+                )
+            )
+    return browserNode
+
+
+def _adding_to_browser(
+    sequenceNode: slicer.vtkMRMLSequenceNode,
+    segmentations: Sequence[Segmentation],
+    segmentationSequence: slicer.vtkMRMLSequenceNode,
+    enhancedSequence: slicer.vtkMRMLSequenceNode,
+) -> Steps[SequenceResult]:
+    scene, task = sequenceNode.GetScene(), segmentations[0].task
+    needed = [sequenceNode]
+
+    def add(node: slicer.vtkMRMLNode) -> slicer.vtkMRMLNode:
+        for other in needed:
+            check_in_scene(other)
+        needed.append(scene.AddNode(node))
+        return node
+
+    for node, suffix in ((segmentationSequence, task.title), (enhancedSequence, ENHANCED_SUFFIX)):
+        node.SetName(unique_name(scene, f"{_name(sequenceNode)} {suffix}"))
+        add(node)
+        yield
+    enhancedNode = add(_proxy_of(enhancedSequence))
+    source = proxy_of(sequenceNode)
+    enhancedNode.CreateDefaultDisplayNodes()
+    # Before it has voxels, or Slicer would look through all of them for a window that is not kept.
+    if source is not None:
+        copy_display(source.GetDisplayNode(), enhancedNode.GetDisplayNode(), task.grey_window)
+    yield
+    segmentationNode = add(_proxy_of(segmentationSequence))
+    display_segments(segmentationNode)
+    yield
+    for other in needed:
+        check_in_scene(other)
+    _checked_phases(sequenceNode, segmentations)
+    _check_same_index(sequenceNode, segmentationSequence)
+    browserNode = browser_of(sequenceNode) or _new_browser(sequenceNode)
+    # In one step: the browser brings its proxies up to date at each change, and would make them itself.
+    with _browser_restored_on_error(browserNode), slicer.util.NodeModify(browserNode):
+        # A browser that plays or records neither keeps what is edited nor shows what is selected.
+        browserNode.SetPlaybackActive(False)
+        browserNode.SetRecordingActive(False)
+        if not _has_selection(browserNode):
+            # Slicer would show, and add to sequences that keep changes, a phase with the index value 0.
+            browserNode.SetSelectedItemNumber(0)
+        proxyNode = _image_proxy(browserNode, sequenceNode)
+        if proxyNode is not source:
+            copy_display(proxyNode.GetDisplayNode(), enhancedNode.GetDisplayNode(), task.grey_window)
+        for node, itsSequence in ((enhancedNode, enhancedSequence), (segmentationNode, segmentationSequence)):
+            _join(browserNode, itsSequence, node, saveChanges=True)
+            # By default Slicer invents the phases that a sequence lacks, as soon as they are selected.
+            browserNode.SetMissingItemMode(itsSequence, browserNode.MissingItemSetToDefault)
+            lay_on(node, proxyNode)
+        refer_to_original(enhancedNode, proxyNode)
+        # Only the node: the geometry is that of the phase, and each segmentation has it.
+        segmentationNode.SetNodeReferenceID(REFERENCE_ROLE, proxyNode.GetID())
+        return SequenceResult(
+            browserNode=browserNode,
+            segmentationSequenceNode=segmentationSequence,
+            enhancedSequenceNode=enhancedSequence,
+            segmentationNode=segmentationNode,
+            enhancedNode=enhancedNode,
+            segmentations=tuple(segmentations),
+        )
+
+
+def selected_phase(sequenceNode: slicer.vtkMRMLSequenceNode) -> int:
+    """The phase of a sequence that its browser shows, counted from 0; the first one where none is selected."""
+    browserNode = browser_of(sequenceNode)
+    return _selected(browserNode, sequenceNode) if browserNode is not None else 0
 
 
 def select_phase(browserNode: slicer.vtkMRMLSequenceBrowserNode, index: int) -> None:
@@ -220,7 +398,12 @@ def select_phase(browserNode: slicer.vtkMRMLSequenceBrowserNode, index: int) -> 
     browserNode.SetSelectedItemNumber(index)
 
 
-_REFERENCE_ROLE = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+def _is_volume_like(node: slicer.vtkMRMLNode) -> bool:
+    return node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLSequenceNode")
+
+
+def _is_other_sequence(node: slicer.vtkMRMLNode) -> bool:
+    return node.IsA("vtkMRMLSequenceNode") and node.GetNumberOfDataNodes() > 0 and not is_image_sequence(node)
 
 
 def _is_grey_volume(node: slicer.vtkMRMLNode | None) -> bool:
@@ -244,6 +427,28 @@ def _problem(node: slicer.vtkMRMLNode | None, first: slicer.vtkMRMLNode | None) 
     if voxels is None or voxels.GetNumberOfTuples() == 0:
         return _("Phase {number} of the sequence '{name}' holds no image: load it again, or choose another sequence.")
     return None
+
+
+def _check_stacks(sequenceNode: slicer.vtkMRMLSequenceNode, images: Sequence[JobImage]) -> None:
+    """Raises InputError where a phase is one slice: no task can measure a volume in it.
+
+    Slicer's DICOM reader "Image sequence" makes such frames of a cine, one for each slice of each phase; they are told
+    from a cine of one slice by their places.
+    """
+    single = [image for image in images if 1 in image.array.shape]
+    places = {tuple(np.round(image.ijk_to_ras, 3).ravel()) for image in single}
+    if not single:
+        return
+    if len(places) == 1 and len(single) == len(images):
+        text = _("The sequence '{name}' shows one slice only, which has no volume: choose a cine of several slices.")
+    else:
+        text = _(
+            "In the sequence '{name}', {count} of {total} frames are single slices, where each phase should be a "
+            "volume. Load it in another way: in the module DICOM check 'Advanced', click 'Examine', check the line "
+            "'... frames Volume Sequence' (reader 'MultiVolume') instead of the one with the reader 'Image sequence', "
+            "and click 'Load'."
+        )
+    raise InputError(text.format(name=sequenceNode.GetName(), count=len(single), total=len(images)))
 
 
 def _checked_phases(
@@ -289,7 +494,7 @@ def _new_browser(sequenceNode: slicer.vtkMRMLSequenceNode) -> slicer.vtkMRMLSequ
     scene = sequenceNode.GetScene()
     # Not by class name, which only the Sequences module makes known to the scene.
     node = slicer.vtkMRMLSequenceBrowserNode()
-    node.SetName(scene.GenerateUniqueName(f"{sequenceNode.GetName()} browser"))
+    node.SetName(unique_name(scene, f"{sequenceNode.GetName()} browser"))
     return scene.AddNode(node)
 
 
@@ -316,10 +521,12 @@ def _name(sequenceNode: slicer.vtkMRMLSequenceNode) -> str:
     return proxyNode.GetName() or "sequence"
 
 
-def _new_sequence(sequenceNode: slicer.vtkMRMLSequenceNode, name: str) -> slicer.vtkMRMLSequenceNode:
-    """Without phases, with the kind of index of `sequenceNode`."""
-    scene = sequenceNode.GetScene()
-    node = scene.AddNewNodeByClass("vtkMRMLSequenceNode", scene.GenerateUniqueName(name))
+def _new_sequence(
+    sequenceNode: slicer.vtkMRMLSequenceNode, suffix: str, attributes: Mapping[str, str] | None = None
+) -> slicer.vtkMRMLSequenceNode:
+    """In no scene, without phases, with the kind of index of `sequenceNode`."""
+    name = f"{_name(sequenceNode)} {suffix}"
+    node = new_node(sequenceNode.GetScene(), "vtkMRMLSequenceNode", name, attributes)
     node.SetIndexName(sequenceNode.GetIndexName())
     node.SetIndexUnit(sequenceNode.GetIndexUnit())
     node.SetIndexType(sequenceNode.GetIndexType())
@@ -339,23 +546,27 @@ def _add_segmentation(
     value: str,
     segmentation: Segmentation,
     volumeNode: slicer.vtkMRMLScalarVolumeNode,
+    segments: Sequence[Segment],
+    content: LabelContent,
 ) -> None:
     node = _add_phase(sequenceNode, value, "vtkMRMLSegmentationNode")
-    fill_segmentation(node, segmentation, volumeNode)
-    # Slicer's import made a display node; what is shown is the proxy, with its own.
-    node.GetScene().RemoveNode(node.GetDisplayNode())
+    fill_segmentation(node, segmentation, volumeNode, segments, content)
+    _refer_to_grid(node, volumeNode)
+
+
+def _refer_to_grid(node: slicer.vtkMRMLSegmentationNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     # That noted the volume's ID as well, which has no meaning in the scene of another sequence.
-    node.SetNodeReferenceID(_REFERENCE_ROLE, None)
+    node.SetNodeReferenceID(REFERENCE_ROLE, None)
 
 
 def _add_enhanced(
     sequenceNode: slicer.vtkMRMLSequenceNode,
     value: str,
-    segmentation: Segmentation,
     volumeNode: slicer.vtkMRMLScalarVolumeNode,
+    image: vtk.vtkImageData,
 ) -> None:
-    fill_enhanced(_add_phase(sequenceNode, value, "vtkMRMLScalarVolumeNode"), segmentation, volumeNode)
+    fill_enhanced(_add_phase(sequenceNode, value, "vtkMRMLScalarVolumeNode"), image, volumeNode)
 
 
 def _image_proxy(
@@ -365,36 +576,49 @@ def _image_proxy(
     if not browserNode.IsSynchronizedSequenceNode(sequenceNode, True):
         browserNode.SetAndObserveMasterSequenceNodeID(sequenceNode.GetID())
     proxyNode = browserNode.GetProxyNode(sequenceNode)
-    return proxyNode or _add_proxy(browserNode, sequenceNode, saveChanges=False)
+    if proxyNode is None:
+        proxyNode = sequenceNode.GetScene().AddNode(_proxy_of(sequenceNode))
+        _join(browserNode, sequenceNode, proxyNode, saveChanges=False)
+        proxyNode.CreateDefaultDisplayNodes()
+    return proxyNode
 
 
-def _add_proxy(
-    browserNode: slicer.vtkMRMLSequenceBrowserNode, sequenceNode: slicer.vtkMRMLSequenceNode, *, saveChanges: bool
-) -> slicer.vtkMRMLDisplayableNode:
-    """Adds a node that shows the selected phase of `sequenceNode`, which joins the browser.
+def _proxy_of(sequenceNode: slicer.vtkMRMLSequenceNode) -> slicer.vtkMRMLDisplayableNode:
+    """A node for a phase of `sequenceNode`, still in no scene and without content."""
+    mark = ENHANCED_MARK if is_enhanced(sequenceNode) else None
+    className = sequenceNode.GetNthDataNode(0).GetClassName()
+    return new_node(sequenceNode.GetScene(), className, sequenceNode.GetName(), mark)
+
+
+def _join(
+    browserNode: slicer.vtkMRMLSequenceBrowserNode,
+    sequenceNode: slicer.vtkMRMLSequenceNode,
+    node: slicer.vtkMRMLDisplayableNode,
+    *,
+    saveChanges: bool,
+) -> None:
+    """Makes `node` show the selected phase of `sequenceNode`, which joins the browser.
 
     Args:
         browserNode: Has a master sequence.
         sequenceNode: Its data nodes are shown.
+        node: In the scene.
         saveChanges: Whether what the user changes is kept, which makes the proxy share its content with the phase.
     """
     browserNode.AddSynchronizedSequenceNodeID(sequenceNode.GetID())
     browserNode.SetSaveChanges(sequenceNode, saveChanges)
-    dataNode = _selected(browserNode, sequenceNode)
-    node = sequenceNode.GetScene().AddNewNodeByClass(dataNode.GetClassName(), sequenceNode.GetName())
-    node.CopyContent(dataNode, not saveChanges)
-    node.CreateDefaultDisplayNodes()
+    node.CopyContent(sequenceNode.GetNthDataNode(_selected(browserNode, sequenceNode)), not saveChanges)
     node.AddDefaultStorageNode()
     browserNode.AddProxyNode(node, sequenceNode, False)
-    return node
 
 
-def _selected(
-    browserNode: slicer.vtkMRMLSequenceBrowserNode, sequenceNode: slicer.vtkMRMLSequenceNode
-) -> slicer.vtkMRMLNode:
-    """The data node of the phase that the browser shows; the first one while it shows none."""
-    index = browserNode.GetSelectedItemNumber()
-    if not 0 <= index < browserNode.GetNumberOfItems():
-        return sequenceNode.GetNthDataNode(0)
-    value = browserNode.GetMasterSequenceNode().GetNthIndexValue(index)
-    return sequenceNode.GetDataNodeAtValue(value, False) or sequenceNode.GetNthDataNode(0)
+def _selected(browserNode: slicer.vtkMRMLSequenceBrowserNode, sequenceNode: slicer.vtkMRMLSequenceNode) -> int:
+    if not _has_selection(browserNode):
+        return 0
+    value = browserNode.GetMasterSequenceNode().GetNthIndexValue(browserNode.GetSelectedItemNumber())
+    return max(0, sequenceNode.GetItemNumberFromIndexValue(value, False))
+
+
+def _has_selection(browserNode: slicer.vtkMRMLSequenceBrowserNode) -> bool:
+    """Whether a browser shows a phase: one to which a sequence was just added does not, nor does an empty one."""
+    return 0 <= browserNode.GetSelectedItemNumber() < browserNode.GetNumberOfItems()

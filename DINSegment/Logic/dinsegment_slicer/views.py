@@ -20,6 +20,16 @@ from dinsegment_slicer.reading import Plane
 PLACED_ATTRIBUTE = "DINSegment.Placed"
 """Of a view node: the volume, and where it lay, when the view was placed on it. Later the user moves the view."""
 
+PREPARED = "prepared "
+"""Begins that attribute while the view waits for a result, in whose middle it is placed then."""
+
+ACQUIRED = "Acquired"
+"""Orientation preset of these views: the slices of the volume in them. Slicer saves the name of a view's orientation,
+and complains when it reads one that it does not know, as it would be of oblique slices."""
+
+SETTLING_TURNS = 2
+"""Turns of the event loop after which nothing is left that a new view's bar has queued for itself."""
+
 
 class SideBySide:
     """Original and enhanced image in linked views of their own, with the segments in both.
@@ -31,6 +41,7 @@ class SideBySide:
         applicationLogic: `slicer.app.applicationLogic()`.
         later: Calls a function once the current event is over, as a timer of 0 ms does. Slicer ignores a new field of
             view while a view still tells that its size changed.
+        annotate: Writes a text into a corner of the slice view of this name; an empty one removes it.
     """
 
     def __init__(
@@ -38,9 +49,14 @@ class SideBySide:
         scene: slicer.vtkMRMLScene,
         applicationLogic: slicer.vtkMRMLApplicationLogic,
         later: Callable[[Callable[[], None]], object],
+        annotate: Callable[[str, str], None] = lambda _name, _text: None,
     ) -> None:
         self._scene = scene
         self._later = later
+        self._annotate = annotate
+        self._grid: Grid | None = None
+        self._sliceToRAS: np.ndarray | None = None
+        self._settlingTurns = 0
         self._fitsLater = False
         self._applicationLogic = applicationLogic
         self._volumeID: str | None = None
@@ -59,6 +75,26 @@ class SideBySide:
     def visible(self) -> bool:
         """The current view arrangement is one of these."""
         return self._layoutNode is not None and self._layoutNode.GetViewArrangement() in layouts.LAYOUTS
+
+    def prepare(
+        self, volumeNode: slicer.vtkMRMLScalarVolumeNode, *, plane: Plane = "acquired", threeD: bool = False, plot: bool
+    ) -> None:
+        """Makes the views, which takes most of a second the first time, and shows the original in the left one.
+
+        For the time until there is a result to `show`, which then places them anew. Arguments and errors as there;
+        `plot` says whether there will be one.
+        """
+        grid = Grid.of(volumeNode, plane)
+        with self._rendering_paused():
+            self._arrange(layouts.layout_id(threeD=threeD, plot=plot))
+            self._volumeID = volumeNode.GetID()
+            for sliceNode, node in zip(self._sliceNodes(), (volumeNode, None), strict=True):
+                self._fill(sliceNode, node)
+            if not self._is_placed(_key(grid, volumeNode)):
+                self._place(grid, PREPARED + _key(grid, volumeNode), grid.middle)
+            self._grid = grid
+            self._observe_views()
+            self._keep_fit()
 
     def show(
         self,
@@ -95,7 +131,10 @@ class SideBySide:
             self._volumeID = volumeNode.GetID()
             for sliceNode, node in zip(self._sliceNodes(), (volumeNode, enhancedNode), strict=True):
                 self._fill(sliceNode, node)
-            self._place(grid, volumeNode, segmentationNodes)
+            if not self._is_placed(_key(grid, volumeNode)):
+                k = central_slice(grid, segmentationNodes)
+                self._place(grid, _key(grid, volumeNode), grid.middle if k is None else k)
+            self._grid = grid
             if threeD:
                 self._look_at(grid, volumeNode, segmentationNodes)
             if plotChartNode is not None:
@@ -110,7 +149,8 @@ class SideBySide:
     def hide(self) -> None:
         """Gives the user's own layout back; one that the user chose meanwhile stays."""
         self._unobserve_views()
-        self._volumeID = None
+        self._volumeID = self._grid = None
+        self._settlingTurns = 0
         if self.visible:
             self._set_arrangement(self._previous())
             self._layoutNode.RemoveAttribute(layouts.PREVIOUS_ATTRIBUTE)
@@ -127,14 +167,14 @@ class SideBySide:
         sliceNode = self._view("vtkMRMLSliceNode", layouts.ORIGINAL_VIEW)
         if sliceNode is None:
             return grid.middle
-        width, height, _depth = sliceNode.GetDimensions()
-        return grid.nearest_slice(sliceNode.GetXYToRAS().MultiplyPoint((width / 2, height / 2, 0, 1))[:3])
+        return self._slice_in_view(sliceNode, grid)
 
     def jumpTo(self, place: tuple[float, float, float]) -> None:
         """Brings a place (mm RAS) into every slice view, these and the user's own, which keep zoom and orientation.
 
         A view is moved in its plane only if it would not show the place otherwise.
         """
+        self._settlingTurns = 0
         for n in range(self._scene.GetNumberOfNodesByClass("vtkMRMLSliceNode")):
             sliceNode = self._scene.GetNthNodeByClass(n, "vtkMRMLSliceNode")
             sliceNode.JumpSliceByOffsetting(*place)
@@ -208,30 +248,39 @@ class SideBySide:
         node.SetLayoutName(tag)
         return self._scene.AddNode(node)
 
-    def _place(
-        self,
-        grid: Grid,
-        volumeNode: slicer.vtkMRMLScalarVolumeNode,
-        segmentationNodes: tuple[slicer.vtkMRMLSegmentationNode, ...],
-    ) -> None:
+    def _is_placed(self, key: str) -> bool:
+        return all(node.GetAttribute(PLACED_ATTRIBUTE) == key for node in self._sliceNodes())
+
+    def _place(self, grid: Grid, key: str, k: int) -> None:
+        """Places both views on slice `k`, fits the image into them, and notes `key`."""
         original, enhanced = self._sliceNodes()
-        key = f"{volumeNode.GetID()} {grid.key}"
-        if all(node.GetAttribute(PLACED_ATTRIBUTE) == key for node in (original, enhanced)):
-            return
-        k = central_slice(grid, segmentationNodes)
-        sliceToRAS = slice_plane(original, grid, grid.middle if k is None else k)
+        sliceToRAS = slice_plane(original, grid, k)
         for node in (original, enhanced):
             self._composite(node).SetForegroundVolumeID(None)
             self._composite(node).SetLabelVolumeID(None)
-            node.SetDefaultOrientation(original.GetDefaultOrientation())
             wasModifying = node.StartModify()
-            node.GetSliceToRAS().DeepCopy(sliceToRAS)
+            _turn(node, sliceToRAS)
             node.SetSliceOrigin(0, 0, 0)
-            node.UpdateMatrices()
+            node.AddSliceOrientationPreset(ACQUIRED, _rotation(sliceToRAS))
+            node.SetDefaultOrientation(ACQUIRED)  # To which Slicer's "Reset orientation" leads back.
             node.SetAttribute(PLACED_ATTRIBUTE, key)
             node.EndModify(wasModifying)
-        axes = slicer.util.arrayFromVTKMatrix(sliceToRAS)[:3, :3]
-        self._fit = Fit.to(grid.extent_mm(axes), [original, enhanced])
+        self._sliceToRAS = slicer.util.arrayFromVTKMatrix(sliceToRAS)
+        self._fit = Fit.to(grid.extent_mm(self._sliceToRAS[:3, :3]), [original, enhanced])
+        settling, self._settlingTurns = self._settlingTurns > 0, SETTLING_TURNS
+        if not settling:
+            self._later(_weakly(self._settle))
+
+    def _settle(self) -> None:
+        """Places the views again: the bar of a new one sets its offset to 0, from the event loop, after `_place`."""
+        if self._settlingTurns == 0 or self._volumeID is None:
+            return
+        self._settlingTurns -= 1
+        for node in self._sliceNodes():
+            if not np.allclose(slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS()), self._sliceToRAS, atol=1e-6):
+                _turn(node, slicer.util.vtkMatrixFromArray(self._sliceToRAS))
+        if self._settlingTurns:
+            self._later(_weakly(self._settle))
 
     def _look_at(
         self,
@@ -241,7 +290,7 @@ class SideBySide:
     ) -> None:
         """Looks from the front at the segments, or at the volume where there are none."""
         viewNode = self._view("vtkMRMLViewNode", layouts.THREE_D_VIEW)
-        on_volume = f"{volumeNode.GetID()} {grid.key}"
+        on_volume = _key(grid, volumeNode)
         on_segments = f"{on_volume} segments"
         placed = viewNode.GetAttribute(PLACED_ATTRIBUTE)
         if placed == on_segments:
@@ -281,13 +330,30 @@ class SideBySide:
         for node in self._sliceNodes():
             tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, _weakly(self._onViewModified))
             self._viewObservations.append((node, tag))
+        self._number_slices()
 
     def _unobserve_views(self) -> None:
         while self._viewObservations:
             node, tag = self._viewObservations.pop()
             node.RemoveObserver(tag)
+            self._annotate(node.GetLayoutName(), "")
+
+    def _number_slices(self) -> None:
+        """Writes into both views which slice they show, counted from 1 as findings count them."""
+        for node in self._sliceNodes():
+            number = self._slice_in_view(node, self._grid) + 1
+            text = _("Slice {number} of {count}").format(number=number, count=self._grid.count)
+            self._annotate(node.GetLayoutName(), text)
+
+    @staticmethod
+    def _slice_in_view(sliceNode: slicer.vtkMRMLSliceNode, grid: Grid) -> int:
+        """Index of the slice in the middle of a view."""
+        width, height, _depth = sliceNode.GetDimensions()
+        return grid.nearest_slice(sliceNode.GetXYToRAS().MultiplyPoint((width / 2, height / 2, 0, 1))[:3])
 
     def _onViewModified(self, *_event: object) -> None:
+        if self._grid is not None:
+            self._number_slices()
         if self._fit is not None and not self._fit.holds() and not self._fitsLater:
             self._fitsLater = True
             self._later(_weakly(self._fit_now))
@@ -320,6 +386,25 @@ class SideBySide:
             yield
         finally:
             self._applicationLogic.ResumeRender()
+
+
+def _key(grid: Grid, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> str:
+    """Which volume a view was placed on, and where that lay."""
+    return f"{volumeNode.GetID()} {grid.key}"
+
+
+def _rotation(matrix: vtk.vtkMatrix4x4) -> vtk.vtkMatrix3x3:
+    rotation = vtk.vtkMatrix3x3()
+    for row in range(3):
+        for column in range(3):
+            rotation.SetElement(row, column, matrix.GetElement(row, column))
+    return rotation
+
+
+def _turn(sliceNode: slicer.vtkMRMLSliceNode, sliceToRAS: vtk.vtkMatrix4x4) -> None:
+    """Moves and turns a view."""
+    sliceNode.GetSliceToRAS().DeepCopy(sliceToRAS)
+    sliceNode.UpdateMatrices()
 
 
 def _weakly(method: Callable[..., None]) -> Callable[..., None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import qt
@@ -12,26 +13,38 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from dinsegment.errors import DINSegmentError
-from dinsegment.measurements.function import CardiacFunction
 from dinsegment.models.entries import find_entry
 from dinsegment.tasks import TASKS, Task
+from dinsegment_slicer import layouts
+from dinsegment_slicer.annotations import SliceAnnotations
 from dinsegment_slicer.controller import Controller, ExportRequest, Message, Request, Severity
 from dinsegment_slicer.dependencies import Dependencies, Missing
 from dinsegment_slicer.dicom_section import DicomSection
-from dinsegment_slicer.edits import mark_edited
+from dinsegment_slicer.edits import corrected_segments, mark_edited
 from dinsegment_slicer.enhancement_section import EnhancementSection
 from dinsegment_slicer.findings import NotedFinding
 from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.log_section import LogSection
 from dinsegment_slicer.logic import DINSegmentLogic, Result
+from dinsegment_slicer.measure import show_legend_beside
 from dinsegment_slicer.model_section import ModelSection
 from dinsegment_slicer.parameters import DINSegmentParameters, parameters_of_scene
 from dinsegment_slicer.preview import EnhancedImage
-from dinsegment_slicer.result import ResultNodes
+from dinsegment_slicer.reading import reading_of_task
+from dinsegment_slicer.result import Measurement, ResultNodes
 from dinsegment_slicer.result_section import ResultSection
-from dinsegment_slicer.segment_display import show_3d, show_outline
-from dinsegment_slicer.sequences import sequence_of
+from dinsegment_slicer.sample_data import volume_of
+from dinsegment_slicer.sample_section import SampleSection
+from dinsegment_slicer.segment_display import show_3d, show_colors, show_outline
+from dinsegment_slicer.sequences import hidden_inputs, is_enhanced, proxy_of, sequence_of
 from dinsegment_slicer.states import State
+from dinsegment_slicer.structures_section import StructuresSection
+from dinsegment_slicer.table_export import table_text, write_csv
+from dinsegment_slicer.texts import breakable
 from dinsegment_slicer.views import SideBySide
+
+LEAST_WIDTH = "Left ventricular 0000.0 0000.0 0000.0 0000.0 000"
+"""As wide as this the panel is at the least: a row of the table of a cine, with what is around it."""
 
 RUN_INTERVAL_MS = 50
 """Between two looks at a run."""
@@ -56,7 +69,8 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._viewed: tuple[Any, ...] = ()
         self._chosen: str | None = None
         self._missing: list[Missing] = []
-        self._function: CardiacFunction | None = None
+        self._measurement: Measurement | None = None
+        self._viewsPrepared = False
 
     # --- life of the module -------------------------------------------------------------------------
 
@@ -67,12 +81,18 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
+        # What it needs follows the font, and nothing else: the tables ask for no width themselves.
+        uiWidget.setMinimumWidth(qt.QLabel(LEAST_WIDTH).sizeHint.width())
 
         self.logic = DINSegmentLogic()
         self.dicom = DicomSection(self.ui)
         self.controller = Controller(self.logic, Dependencies(), self._ask, self.dicom.askFolder)
-        self.views = SideBySide(slicer.mrmlScene, slicer.app.applicationLogic(), _later)
-        self.result = ResultSection(self.ui)
+        self.annotations = SliceAnnotations()
+        self.structures = StructuresSection(self.ui)
+        self.samples = SampleSection(self.ui)
+        self.views = SideBySide(slicer.mrmlScene, slicer.app.applicationLogic(), _later, self.annotations.write)
+        self.result = ResultSection(self.ui, lambda name: self.resourcePath(f"Icons/{name}"))
+        self.log = LogSection(self.ui)
         self.model = ModelSection(self.ui)
         self.enhancement = EnhancementSection(self.ui, self._enhancedImages, self._currentSlice)
         self._runTimer = _timer(RUN_INTERVAL_MS, self.controller.tick)
@@ -89,9 +109,12 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._runTimer.stop()
         self._measureTimer.stop()
         self._warmUpTimer.stop()
+        self.samples.stop()
         self._showParameterNode(None)
         self.controller.close()
         self.views.close()
+        self.annotations.close()
+        self.log.close()
         self.removeObservers()
 
     def enter(self) -> None:
@@ -100,6 +123,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._showParameterNode(parameters_of_scene())
         self._chooseAnImage()
         self._updateViews()
+        self._showMeasurement()  # The Segment Editor may have hidden a segment.
         self._warmUpTimer.start()
 
     def exit(self) -> None:
@@ -108,10 +132,17 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.views.hide()
 
     def _connect(self) -> None:
+        self.ui.outputComboBox.addItem(_("Into its segmentation, if there is one"), "replace")
+        self.ui.outputComboBox.addItem(_("A new segmentation"), "new")
+        self.ui.outputComboBox.currentTextChanged.connect(self._onOutputChanged)
         self.controller.changed.connect(self._updatePanel)
         self.controller.finished.connect(self._onFinished)
         self.model.message.connect(self._onModelMessage)
+        self.samples.added.connect(self._onSample)
+        self.samples.failed.connect(lambda text: self._onModelMessage(text, True))
         self.result.findingChosen.connect(self._onFinding)
+        self.result.visibilityToggled.connect(self._onSegmentVisibility)
+        self.result.segmentChosen.connect(self._onSegmentChosen)
         for name, button in self.taskButtons.items():
             button.clicked.connect(lambda _checked=False, name=name: self._onSegment(TASKS[name]))
         self.ui.cancelButton.clicked.connect(lambda _checked=False: self.controller.cancel())
@@ -119,6 +150,8 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.wholeSequenceButton.clicked.connect(self._onWholeSequence)
         self.ui.endDiastoleButton.clicked.connect(lambda _checked=False: self._showPhase("end_diastole"))
         self.ui.endSystoleButton.clicked.connect(lambda _checked=False: self._showPhase("end_systole"))
+        self.ui.copyButton.clicked.connect(self._onCopyTable)
+        self.ui.saveTableButton.clicked.connect(self._onSaveTable)
         self.ui.editButton.clicked.connect(self._onEdit)
         self.ui.exportButton.clicked.connect(self._onExport)
         self.ui.showEnhancedButton.clicked.connect(self._onShowEnhanced)
@@ -126,6 +159,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self._onSceneChanged)
         self.addObserver(scene, scene.EndImportEvent, self._onSceneChanged)
+        self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved)
 
     # --- the scene ------------------------------------------------------------------------------------
@@ -141,7 +175,30 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         # A loaded scene brings a parameter node of its own. While another module is open, `enter` will look for it.
         if self.parent.isEntered:
             self._showParameterNode(parameters_of_scene())
+            self._chooseAnImage()
             self._updateViews()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeAdded(self, _caller: Any, _event: str, node: slicer.vtkMRMLNode) -> None:
+        if not (node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLSequenceNode")):
+            return
+        self._hideWhatIsNoInput()
+        if self.parameters is not None and self.parameters.inputNode is None:
+            _later(self._chooseALoadedImage)  # A reader fills the node after it has added it.
+
+    def _hideWhatIsNoInput(self) -> None:
+        """Enhanced images and sequences of anything but images are not offered."""
+        hidden = hidden_inputs(slicer.mrmlScene)
+        for selector in (self.ui.inputSelector, self.ui.secondSelector):
+            model = selector.sortFilterProxyModel()
+            if tuple(model.hiddenNodeIDs) != tuple(hidden):  # Each assignment filters anew.
+                model.hiddenNodeIDs = hidden
+
+    def _chooseALoadedImage(self) -> None:
+        if self.parameters is None or not self.parent.isEntered or self.controller.busy:
+            return
+        if not slicer.mrmlScene.IsBatchProcessing():
+            self._chooseAnImage()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeAboutToBeRemoved(self, _caller: Any, _event: str, node: slicer.vtkMRMLNode) -> None:
@@ -158,8 +215,10 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.removeObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
         self.parameters = parameters
         self._measuredNodes = None
+        self._hideWhatIsNoInput()
         self.model.setParameters(parameters)
         self.enhancement.setParameters(parameters)
+        self.structures.setParameters(parameters)
         if parameters is not None:
             self._guiTag = parameters.connectGui(self.ui)
             self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
@@ -175,6 +234,8 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.controller.chooseInput(self.parameters.inputNode)
             self._onInput(self.parameters.inputNode)
             self.model.update()
+            self.structures.update()
+            self.ui.outputComboBox.setCurrentIndex(self.ui.outputComboBox.findData(self.parameters.output))
             self.enhancement.update()
             self._observeResult()
             self._updateDisplay()
@@ -193,17 +254,24 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         selection = slicer.app.applicationLogic().GetSelectionNode()
         active = slicer.mrmlScene.GetNodeByID(selection.GetActiveVolumeID() or "") if selection else None
-        if active is None or not active.IsA("vtkMRMLScalarVolumeNode") or active.IsA("vtkMRMLLabelMapVolumeNode"):
-            active = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-        if active is not None:
-            found = sequence_of(active)
-            self.parameters.inputNode = found[1] if found else active
+        volumeNodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        chosen = next((node for node in [active, *volumeNodes] if _is_image(node)), None)
+        if chosen is not None:
+            found = sequence_of(chosen)
+            self.parameters.inputNode = found[1] if found else chosen
 
     # --- segmenting ----------------------------------------------------------------------------------------
 
     def _onSegment(self, task: Task) -> None:
-        if self.parameters is None:
+        if self.parameters is None or self.controller.busy:
             return
+        into = None
+        if self.parameters.output == "replace":
+            nodes = self._resultNodes()
+            into = nodes.output(task, self.parameters.inputNode, self.parameters.secondNode)
+            corrected = corrected_segments(nodes.all_segmentations()) if into is not None else []
+            if corrected and not self._ask(_replace_question(corrected)):
+                return
         self.enhancement.stop()
         self.logic.worker.environment = self.model.environment()
         self.controller.segment(
@@ -213,8 +281,23 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.parameters.secondNode,
                 self.model.modelFor(task),
                 self.parameters.device,
+                self.structures.wanted(task),
+                into,
             )
         )
+
+    def _onOutputChanged(self, _text: str) -> None:
+        if self.parameters is not None:
+            self.parameters.output = self.ui.outputComboBox.itemData(self.ui.outputComboBox.currentIndex) or "replace"
+
+    def _onSample(self, node: slicer.vtkMRMLNode) -> None:
+        """A generated image is there: it is chosen, and in view."""
+        if self.parameters is None:
+            return
+        self.parameters.secondNode = None
+        self.parameters.inputNode = node
+        if not self.views.visible:
+            slicer.util.setSliceViewerLayers(background=volume_of(node), fit=True, rotateToVolumePlane=True)
 
     def _onInput(self, inputNode: slicer.vtkMRMLNode | None) -> None:
         chosen = inputNode.GetID() if inputNode is not None else None
@@ -238,6 +321,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         finally:
             self._updating = False
         self._missing = []
+        self._viewsPrepared = False
         self.ui.resultSection.collapsed = False
         self.enhancement.onNewImages()
         self._onParametersModified()
@@ -258,17 +342,24 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _observeResult(self) -> None:
         """The volumes follow every correction and every change of phase."""
-        observed = self._resultNodes().observed() if self.parameters is not None else []
+        observed = []
+        if self.parameters is not None:
+            observed += [(*entry, self._onCorrected) for entry in self._resultNodes().corrected()]
+            observed += [(*entry, self._onPhase) for entry in self._resultNodes().browsed()]
         if observed == self._observed:
             return
-        for node, event in self._observed:
-            self.removeObserver(node, event, self._onResultModified)
-        for node, event in observed:
-            self.addObserver(node, event, self._onResultModified)
+        for entry in self._observed:
+            self.removeObserver(*entry)
+        for entry in observed:
+            self.addObserver(*entry)
         self._observed = observed
 
-    def _onResultModified(self, _caller: Any, _event: str) -> None:
+    def _onCorrected(self, _caller: Any, _event: str) -> None:
         self._measureTimer.start()
+
+    def _onPhase(self, _caller: Any, _event: str) -> None:
+        """Another phase comes into view, in a cine that plays many times a second: what was measured is shown anew."""
+        self._showMeasurement()
 
     def _measure(self) -> None:
         if self.parameters is None:
@@ -285,18 +376,26 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             measurement = None
         finally:
             self._updating = False
+        self._measurement = measurement
         self.ui.resultSection.setVisible(measurement is not None)
-        self._function = measurement.function if measurement is not None else None
         if measurement is None:
             return
-        self.result.showFindings(self._resultNodes().findings())
-        self.result.showSegments(measurement.columns, measurement.titles)
         self.result.showFunction(measurement.function)
-        self.ui.resultLabel.setText(measurement.title)
         self.ui.phaseFrame.setVisible(measurement.function is not None)
-        self.ui.plotCheckBox.setVisible(self.parameters.segmentationSequenceNode is not None)
+        self.ui.plotCheckBox.setVisible(measurement.is_sequence)
+        self._showMeasurement()
         self._updateViews()  # There may be a plot now.
         _later(self._markEdited)
+
+    def _showMeasurement(self) -> None:
+        """What was measured, of the phase in view."""
+        if self._measurement is None or self.parameters is None or self.parameters.segmentationNode is None:
+            return
+        nodes = self._resultNodes()
+        view = self._measurement.view(nodes.selected_phase())
+        self.result.showTitle(view.title)
+        self.result.showSegments(view.columns, view.titles, nodes.hidden_segments())
+        self.result.showFindings(nodes.findings())
 
     def _markEdited(self) -> None:
         """What was corrected is not the network's alone any more; Slicer's own DICOM export reads the mark, too."""
@@ -310,24 +409,25 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._updating = False
 
     def _showPhase(self, name: str) -> None:
-        if self._function is not None:
-            self._resultNodes().show_phase(getattr(self._function, name))
+        if self._measurement is not None and self._measurement.function is not None:
+            self._resultNodes().show_phase(getattr(self._measurement.function, name))
 
     def _updateDisplay(self) -> None:
         nodes = self._resultNodes().segmentations()
         p = self.parameters
-        wanted = (*(node.GetID() for node in nodes), p.outline, p.threeD, p.showSecond)
+        wanted = (*(node.GetID() for node in nodes), p.outline, p.threeD, p.showSecond, p.recommendedColors)
         if wanted == self._displayed:  # What the user changed elsewhere stays.
             return
         self._displayed = wanted
         for number, segmentationNode in enumerate(nodes):
             # Of two phases the one in view: the outlines of both would lie on each other.
             segmentationNode.GetDisplayNode().SetVisibility(number == int(p.showSecond) or len(nodes) == 1)
-            show_outline(segmentationNode, self.parameters.outline)
-            show_3d(segmentationNode, self.parameters.threeD)
+            show_outline(segmentationNode, p.outline)
+            show_3d(segmentationNode, p.threeD)
+        show_colors(self._resultNodes().all_segmentations(), "recommended" if p.recommendedColors else "distinct")
 
     def _updateViews(self) -> None:
-        if self.parameters is None or not self.parent.isEntered:
+        if self.parameters is None or not self.parent.isEntered or self._viewsPrepared:
             return
         volumeNode, enhancedNode = self._resultNodes().shown()
         if not self.parameters.sideBySide or volumeNode is None or enhancedNode is None:
@@ -347,6 +447,55 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 threeD=self.parameters.threeD,
                 plotChartNode=plot,
             )
+            if plot is not None:
+                _later(_place_legend)  # Once the view is there.
+
+    def _prepareViews(self) -> None:
+        """Makes the views, which takes most of a second, once the worker computes: never before the click."""
+        request, p = self.controller.request, self.parameters
+        if p is None or not p.sideBySide or self._viewsPrepared or not self.parent.isEntered:
+            return
+        if self.controller.state is not State.RUNNING or not isinstance(request, Request):
+            return
+        isSequence = request.inputNode.IsA("vtkMRMLSequenceNode")
+        volumeNode = proxy_of(request.inputNode) if isSequence else request.inputNode
+        if volumeNode is None:  # A sequence that is not in view: its result will be.
+            return
+        plane = reading_of_task(request.task).plane
+        self._viewsPrepared, self._viewed = True, ()
+        self.views.prepare(volumeNode, plane=plane, threeD=p.threeD, plot=isSequence and p.showPlot)
+
+    def _onSegmentVisibility(self, segmentID: str) -> None:
+        if self.parameters is not None:
+            self._resultNodes().toggle_segment(segmentID)
+            self._showMeasurement()
+
+    def _onSegmentChosen(self, segmentID: str) -> None:
+        place = self._resultNodes().middle_of_segment(segmentID) if self.parameters is not None else None
+        if place is not None:
+            self.views.jumpTo(place)
+
+    def _onCopyTable(self, _checked: bool = False) -> None:
+        if self.parameters is not None and self.parameters.tableNode is not None:
+            slicer.app.clipboard().setText(table_text(self.parameters.tableNode))
+
+    def _onSaveTable(self, _checked: bool = False) -> None:
+        if self.parameters is None or self.parameters.tableNode is None:
+            return
+        name = f"{self.parameters.tableNode.GetName()}.csv"
+        chosen = qt.QFileDialog.getSaveFileName(
+            slicer.util.mainWindow(), _("Save the table"), name, _("Comma-separated values (*.csv)")
+        )
+        # PySide answers with the chosen filter, too.
+        path = chosen[0] if isinstance(chosen, tuple) else chosen
+        if not path:
+            return
+        try:
+            write_csv(self.parameters.tableNode, Path(path))
+        except DINSegmentError as error:
+            self.controller.tell(Message(Severity.ERROR, str(error)))
+        else:
+            self.controller.tell(Message(Severity.INFORMATION, _("Saved '{path}'.").format(path=path)))
 
     def _onFinding(self, finding: NotedFinding) -> None:
         if self.parameters is None:
@@ -405,8 +554,10 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._runTimer.start()
         elif not busy and self._runTimer.isActive():
             self._runTimer.stop()
-        for widget in (self.ui.inputSelector, self.ui.modelComboBox, self.ui.deviceComboBox):
-            widget.setEnabled(not busy)
+        choices = ("inputSelector", "outputComboBox", "structuresButton", "modelComboBox", "deviceComboBox")
+        for name in choices:
+            getattr(self.ui, name).setEnabled(not busy)
+        self.ui.sampleDataButton.setVisible(self.controller.state is State.NO_INPUT or self.samples.busy)
         inputNode = self.parameters.inputNode if self.parameters is not None else None
         isSequence = inputNode is not None and inputNode.IsA("vtkMRMLSequenceNode")
         self.ui.secondSelector.setEnabled(not busy and not isSequence)  # A sequence has all phases.
@@ -415,9 +566,16 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.dicom.setReady(self.controller.state is State.READY)
         self.ui.progressFrame.setVisible(busy)
         self.ui.cancelButton.setEnabled(self.controller.state in (State.RUNNING, State.ADDING))
+        # While nothing is known of how far it is, as when the model loads, the bar only moves.
+        self.ui.progressBar.setMaximum(1000 if self.controller.fraction > 0 else 0)
         self.ui.progressBar.setValue(round(1000 * self.controller.fraction))
-        self.ui.progressLabel.setText(_progress_text(self.controller))
+        self.ui.progressLabel.setText(breakable(_progress_text(self.controller)))
         self._showMessage(self.controller.message)
+        if self.controller.state is State.RUNNING and not self._viewsPrepared:
+            _later(self._prepareViews)
+        elif not busy and self._viewsPrepared:  # It was cancelled, or failed: what was in view before comes back.
+            self._viewsPrepared = False
+            self._updateViews()
 
     def _updateTaskButtons(self) -> None:
         reasons = []
@@ -439,6 +597,8 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             find_entry(self.model.modelFor(task), task)
         except DINSegmentError:
             return _("Segment {task}: there is no model for it yet.").format(task=task.title.lower())
+        if self.structures.wanted(task) == []:
+            return _("Segment {task}: none of its structures is wanted.").format(task=task.title.lower())
         if self.controller.state is State.NO_INPUT:
             return _("Choose an image first.")
         return None
@@ -463,7 +623,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         }
         icon = slicer.app.style().standardIcon(icons[message.severity])
         self.ui.messageIcon.setPixmap(icon.pixmap(24, 24))
-        self.ui.messageLabel.setText(message.text)
+        self.ui.messageLabel.setText(breakable(message.text))
 
     def _onModelMessage(self, text: str, isError: bool) -> None:
         self.controller.tell(Message(Severity.ERROR if isError else Severity.INFORMATION, text))
@@ -471,6 +631,13 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _set_icons(self) -> None:
         for name, button in self.taskButtons.items():
             button.setIcon(qt.QIcon(self.resourcePath(f"Icons/{name}.png")))
+
+
+def _is_image(node: slicer.vtkMRMLNode | None) -> bool:
+    """Whether a node is an image to segment: neither labels nor what was made of an image."""
+    if node is None or not node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLLabelMapVolumeNode"):
+        return False
+    return node.GetImageData() is not None and not is_enhanced(node)
 
 
 def _timer(interval_ms: int, slot: Any, once: bool = False) -> qt.QTimer:
@@ -485,8 +652,25 @@ def _later(slot: Any) -> None:
     qt.QTimer.singleShot(0, slot)
 
 
+def _place_legend() -> None:
+    """The legend stands beside the curves; the node of a plot has no say in that."""
+    layoutManager = slicer.app.layoutManager()
+    for n in range(layoutManager.plotViewCount):
+        plotWidget = layoutManager.plotWidget(n)
+        if plotWidget.mrmlPlotViewNode().GetLayoutName() == layouts.PLOT_VIEW:
+            show_legend_beside(plotWidget.plotView().chart())
+
+
 def _finds(task: Task) -> str:
     return _("Find in the chosen image: {segments}.").format(segments=", ".join(s.name.lower() for s in task.segments))
+
+
+def _replace_question(corrected: Sequence[str]) -> str:
+    text = _(
+        "These segments were corrected by hand: {segments}. Replace them with a new result? To keep them, cancel, and "
+        "choose a new segmentation as the result."
+    )
+    return text.format(segments=", ".join(corrected))
 
 
 def _progress_text(controller: Controller) -> str:

@@ -8,52 +8,15 @@ from collections.abc import Callable
 import slicer
 from PySide6.QtCore import Property, QCoreApplication, QSettings, Signal
 from PySide6.QtGui import QColor, QPalette
-from PySide6.QtWidgets import QApplication, QMainWindow, QWidget
+from PySide6.QtWidgets import QApplication
 
+from host.io_manager import give_cache, qSlicerCoreIOManager
 from host.layout import qSlicerLayoutManager
 from host.modules import qSlicerModuleManager
-from host.proxies import api, register_stand_in
+from host.proxies import register_stand_in
+from host.python_slicer import PythonSlicer
 
 VERSION = (5, 12)
-
-
-class ModuleSelector(QWidget):
-    """The main window's choice of a module; choosing leaves one module and enters the other."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._selected = ""
-
-    def selectModule(self, name: str) -> None:
-        known = api().names("slicer.modules")
-        module = vars(slicer.modules).get(name.lower())
-        if module is None and known is not None and name.lower() not in known:
-            raise AssertionError(f"The application has no module '{name}'.")
-        before = vars(slicer.modules).get(self._selected.lower())
-        if before is not None and before.widgetRepresentation() is not None:
-            before.widgetRepresentation().exit()
-        self._selected = name
-        if module is not None and module.widgetRepresentation() is not None:
-            module.widgetRepresentation().enter()
-
-    def _selected_value(self) -> str:
-        return self._selected
-
-    selectedModule = Property(str, _selected_value)
-
-
-class qSlicerMainWindow(QMainWindow):
-    """The application's window: a status bar, and which module is chosen."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setObjectName("qSlicerMainWindow")
-        self.setWindowTitle("3D Slicer")
-        self._selector = ModuleSelector(self)
-        self.statusBar()
-
-    def moduleSelector(self) -> ModuleSelector:
-        return self._selector
 
 
 class qSlicerApplication(QApplication):
@@ -69,6 +32,7 @@ class qSlicerApplication(QApplication):
         self.setApplicationVersion("{}.{}.3".format(*VERSION))
         self.setQuitOnLastWindowClosed(False)
         QSettings.setDefaultFormat(QSettings.IniFormat)
+        self.python_slicer = PythonSlicer()
         self._folder: tempfile.TemporaryDirectory | None = None
         self._layout_manager: qSlicerLayoutManager | None = None
         self._logic: slicer.vtkSlicerApplicationLogic | None = None
@@ -89,11 +53,14 @@ class qSlicerApplication(QApplication):
         self._logic = slicer.vtkSlicerApplicationLogic()
         self._logic.SetTemporaryPath(self._folder.name)
         self._logic.SetMRMLScene(scene)
+        give_cache(scene, self._folder.name)
         self._layout_manager = qSlicerLayoutManager(scene, self._logic)
         self._opened.clear()
+        self.python_slicer.begin()
         self.mrmlSceneChanged.emit(scene)
 
     def close_scene(self) -> None:
+        self.python_slicer.end()
         self._layout_manager.close()
         self._layout_manager = None
         self._logic.SetMRMLScene(None)
@@ -119,6 +86,9 @@ class qSlicerApplication(QApplication):
 
     def moduleLogic(self, name: str) -> object:
         return self._manager.module(name).logic()
+
+    def coreIOManager(self) -> qSlicerCoreIOManager:
+        return qSlicerCoreIOManager(self)
 
     def testingEnabled(self) -> bool:
         return self._testing
@@ -157,7 +127,12 @@ class qSlicerApplication(QApplication):
     def _documentation(self) -> str:
         return "documentation/"
 
+    def applicationFilePath(self) -> str:
+        return str(self.python_slicer.application)
+
     temporaryPath = Property(str, _temporary_path)
+    slicerHome = Property(str, lambda self: str(self.python_slicer.home))
+    launcherExecutableFilePath = Property(str, lambda self: str(self.python_slicer.launcher))
     documentationBaseUrl = Property(str, _documentation)
     majorVersion = Property(int, lambda self: VERSION[0])
     minorVersion = Property(int, lambda self: VERSION[1])
@@ -168,7 +143,6 @@ class qSlicerApplication(QApplication):
 
 
 register_stand_in(qSlicerApplication, "slicer.app")
-register_stand_in(qSlicerMainWindow, "slicer.util.mainWindow()")
 
 
 def palette(theme: str) -> QPalette:

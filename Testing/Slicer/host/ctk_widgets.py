@@ -73,14 +73,23 @@ class ctkCollapsibleButton(QAbstractButton):
     def _contents(self) -> list[QWidget]:
         return [child for child in self.children() if isinstance(child, QWidget) and not child.isWindow()]
 
+    def childEvent(self, event) -> None:
+        # What is added while it is collapsed, as the contents of a form are, is hidden until it is opened.
+        if event.type() == QEvent.ChildPolished and self._collapsed and isinstance(event.child(), QWidget):
+            child = event.child()
+            if not child.isHidden() and not child.isWindow():
+                self._hidden_by_itself.add(child)
+                child.hide()
+        super().childEvent(event)
+
     def minimumSizeHint(self) -> QSize:
-        contents = self.layout().minimumSize() if self.layout() and not self._collapsed else QSize()
+        contents = self.layout().totalMinimumSize() if self.layout() and not self._collapsed else QSize()
         hint = self.fontMetrics().size(Qt.TextShowMnemonic, self.text()) + QSize(30, 0)
         extra = self._collapsed_height if self._collapsed else 0
         return QSize(hint.width(), self._header_height() + extra).expandedTo(contents)
 
     def sizeHint(self) -> QSize:
-        contents = self.layout().sizeHint() if self.layout() and not self._collapsed else QSize()
+        contents = self.layout().totalSizeHint() if self.layout() and not self._collapsed else QSize()
         return self.minimumSizeHint().expandedTo(contents)
 
     def hitButton(self, position) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import slicer
 import vtk
-from PySide6.QtCore import Property, QObject, Signal
+from PySide6.QtCore import Property, QObject, Qt, Signal
 from PySide6.QtWidgets import QWidget
 
 from host.mrml_widgets import Observations
@@ -12,11 +12,19 @@ from host.proxies import register_stand_in
 
 
 class qMRMLSliceControllerWidget(QWidget):
-    """The bar over a slice view."""
+    """The bar over a slice view.
+
+    Its slider is connected queued, as in the application: what it had when it was made, 0, is set from the event loop,
+    after whatever was done to the view in the event that made it.
+    """
+
+    _offset_changed = Signal(float)
 
     def __init__(self, logic: slicer.vtkMRMLSliceLogic, parent: QWidget) -> None:
         super().__init__(parent)
         self._logic = logic
+        self._offset_changed.connect(self.setSliceOffsetValue, Qt.QueuedConnection)
+        self._offset_changed.emit(0.0)
 
     def sliceLogic(self) -> slicer.vtkMRMLSliceLogic:
         return self._logic
@@ -44,11 +52,16 @@ class qMRMLSliceControllerWidget(QWidget):
 
 
 class qMRMLSliceView(QWidget):
-    """Where a slice would be rendered."""
+    """Where a slice would be rendered: its window has a renderer, but is never drawn."""
 
     def __init__(self, logic: slicer.vtkMRMLSliceLogic, parent: QWidget) -> None:
         super().__init__(parent)
         self._logic = logic
+        self._window = vtk.vtkRenderWindow()
+        self._window.AddRenderer(vtk.vtkRenderer())
+
+    def renderWindow(self) -> vtk.vtkRenderWindow:
+        return self._window
 
     def mrmlSliceNode(self) -> slicer.vtkMRMLSliceNode:
         return self._logic.GetSliceNode()

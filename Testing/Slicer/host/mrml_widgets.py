@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import slicer
 import vtk
-from PySide6.QtCore import Property, QEvent, QSignalBlocker, Qt, Signal
+from PySide6.QtCore import Property, QEvent, QObject, QSignalBlocker, Qt, Signal
 from PySide6.QtGui import QColor, QIcon, QPixmap
 from PySide6.QtWidgets import (
     QAbstractItemView,
@@ -91,6 +91,22 @@ class qMRMLWidget(QWidget):
             self.mrmlSceneChanged.emit(scene)
 
 
+class qMRMLSortFilterProxyModel(QObject):
+    """What a node selector leaves out; of the application's, only that."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        super().__init__()
+        self._changed = changed
+        self._hidden: tuple[str, ...] = ()
+
+    def _set_hidden(self, node_ids: list[str]) -> None:
+        if tuple(node_ids) != self._hidden:
+            self._hidden = tuple(node_ids)
+            self._changed()
+
+    hiddenNodeIDs = Property("QVariant", lambda s: s._hidden, _set_hidden)
+
+
 class qMRMLNodeComboBox(QWidget):
     """Chooses a node of the scene; follows nodes that are added, removed and renamed."""
 
@@ -121,6 +137,7 @@ class qMRMLNodeComboBox(QWidget):
         self._texts = {"noneDisplay": "None", "baseName": ""}
         self._hidden_child_types: list[str] = []
         self._attributes: list[tuple[str, str, object]] = []
+        self._model = qMRMLSortFilterProxyModel(self._rebuild)
         self._current = ""
         self._scene_observations = Observations()
         self._node_observations = Observations()
@@ -157,7 +174,12 @@ class qMRMLNodeComboBox(QWidget):
             self._requested = ""
         self.setEnabled(scene is not None)
 
+    def sortFilterProxyModel(self) -> qMRMLSortFilterProxyModel:
+        return self._model
+
     def _accepts(self, node: slicer.vtkMRMLNode) -> bool:
+        if node.GetID() in self._model.hiddenNodeIDs:
+            return False
         if node.GetHideFromEditors() and not self._flags["showHidden"]:
             return False
         for node_type in self._node_types:

@@ -21,8 +21,9 @@ from PySide6.QtWidgets import QApplication, QWidget
 
 from host import proxies
 from host.api import Api
-from host.application import palette, qSlicerApplication, qSlicerMainWindow
+from host.application import palette, qSlicerApplication
 from host.dialogs import Dialogs, Message
+from host.main_window import qSlicerMainWindow
 from host.modules import (
     close_modules,
     install_module_classes,
@@ -88,11 +89,14 @@ class Host:
         Host._application.open_scene(self.scene)
         slicer.modules = make_modules(self.scene, Host._application.applicationLogic())
         Host._main_window = qSlicerMainWindow()
+        Host._main_window.setAttribute(Qt.WA_DontShowOnScreen)
+        Host._main_window.show()  # So that everything in it is laid out.
         self._probes: list[Responsiveness] = []
         proxies.errors.clear()
         # VTK and Qt hand what an observer or an overridden method raised to this hook.
         self._hook, sys.excepthook = sys.excepthook, lambda kind, error, trace: proxies.record(error)
         self.set_theme("light")
+        QTimer.singleShot(0, Host._application.python_slicer.handle_command_line_arguments)
 
     def __enter__(self) -> Host:
         return self
@@ -322,6 +326,8 @@ class Host:
             native.show()
         if native.isWindow():
             native.resize(width or native.width(), max(native.height(), native.sizeHint().height()))
+        elif width is not None:
+            native.window().resize(width, native.window().height())
         self._process_deletions()
         pixmap = QPixmap(native.size() * scale)
         pixmap.setDevicePixelRatio(scale)

@@ -35,7 +35,26 @@ def fingerprints(labels: np.ndarray, values: Iterable[int], ijk_to_mm: np.ndarra
     """
     values = list(values)
     boxes = ndimage.find_objects(labels, max(values, default=0)) if values else []
-    return {value: _fingerprint(labels, value, boxes[value - 1], ijk_to_mm) for value in values}
+    return {value: fingerprint(labels, value, boxes[value - 1], ijk_to_mm) for value in values}
+
+
+def fingerprint(labels: np.ndarray, value: int, box: tuple[slice, ...] | None, ijk_to_mm: np.ndarray) -> str:
+    """The fingerprint of one value of a labelmap.
+
+    Args:
+        labels: As in `fingerprints`.
+        value: The one to look at.
+        box: The smallest part (k, j, i) of the labelmap that holds all of it; None where there is none.
+        ijk_to_mm: As in `fingerprints`.
+    """
+    if box is None:
+        return EMPTY
+    mask = labels[box] == value
+    digest = hashlib.sha256(str(mask.shape).encode() + np.packbits(mask).tobytes()).hexdigest()[:32]
+    k, j, i = (axis.start for axis in box)
+    place = (ijk_to_mm @ (i, j, k, 1))[:3]
+    # Neither colon nor bar, with which Slicer's files separate what they say of a segment.
+    return ",".join((digest, *(f"{x:.3f}" for x in place)))
 
 
 def same_voxels(first: str, second: str) -> bool:
@@ -48,14 +67,3 @@ def same_voxels(first: str, second: str) -> bool:
     except ValueError:  # It was not made here.
         return False
     return digest == other_digest and bool(np.abs(distance).max(initial=0.0) <= SAME_PLACE_MM)
-
-
-def _fingerprint(labels: np.ndarray, value: int, box: tuple[slice, ...] | None, ijk_to_mm: np.ndarray) -> str:
-    if box is None:
-        return EMPTY
-    mask = labels[box] == value
-    digest = hashlib.sha256(str(mask.shape).encode() + np.packbits(mask).tobytes()).hexdigest()[:32]
-    k, j, i = (axis.start for axis in box)
-    place = (ijk_to_mm @ (i, j, k, 1))[:3]
-    # Neither colon nor bar, with which Slicer's files separate what they say of a segment.
-    return ",".join((digest, *(f"{x:.3f}" for x in place)))

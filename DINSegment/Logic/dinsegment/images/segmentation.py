@@ -56,16 +56,19 @@ class Finding:
         place: What to look at, the centre of the doubtful part in the slice to look at, in mm in RAS; None if it is
             about the whole image.
         segment: Label of what it is about, of the first where there are several; None if it is about the image.
+        short: The same in a few words for a list, such as `Spleen, slices 23 to 29: unsure`.
     """
 
     text: str
     place: tuple[float, float, float] | None = None
     segment: int | None = None
+    short: str = ""
 
     def to_dict(self, volume: Volume, plane: Plane) -> dict[str, Any]:
-        """As JSON takes it: text, slice (`slice_number`), ras and segment; `volume` is the image it is about."""
+        """As JSON takes it: text, short, slice (`slice_number`), ras and segment; `volume` is what it is about."""
         return {
             "text": self.text,
+            "short": self.short or self.text,
             "slice": None if self.place is None else slice_number(volume, self.place, plane),
             "ras": None if self.place is None else list(self.place),
             "segment": self.segment,

@@ -49,8 +49,9 @@ def image_findings(volume: Volume, task: Task) -> list[Finding]:
     if modality and modality != task.modality:
         return [
             Finding(
-                f"'{volume.name}' looks like {modality}; the task '{task.name}' is made for {task.modality}: "
-                "do not rely on the result."
+                f"'{volume.name}' looks like {modality}, but the network is made for {task.images}: do not rely on "
+                "the result.",
+                short=f"Looks like {modality}, not {task.modality}",
             )
         ]
     reason = no_hounsfield_units(grey) if task.modality == "CT" else None
@@ -59,7 +60,8 @@ def image_findings(volume: Volume, task: Task) -> list[Finding]:
     return [
         Finding(
             f"The grey values of '{volume.name}' are no Hounsfield units ({reason}): do not rely on the result, "
-            "load the original CT and segment that."
+            "load the original CT and segment that.",
+            short="Grey values are no Hounsfield units",
         )
     ]
 

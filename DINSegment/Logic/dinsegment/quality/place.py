@@ -50,8 +50,8 @@ def missing_findings(volume: Volume, shapes: Mapping[int, Shape], task: Task, cu
         cut: Labels of what the image's edge cuts, whose size says nothing.
     """
     if not shapes:
-        text = f"Nothing was found in '{volume.name}': check that it shows what the task '{task.name}' is for."
-        return [Finding(text)]
+        text = f"Nothing was found in '{volume.name}': check that it is {task.images}."
+        return [Finding(text, short=f"Nothing found: is it {task.images}?")]
     absent = [s for s in task.segments if s.label not in shapes]
     wanted = {s.label: expected_place(s, shapes) for s in absent}
     missing = [s for s in absent if s.place is None or _in_image(volume, wanted[s.label])]
@@ -59,17 +59,18 @@ def missing_findings(volume: Volume, shapes: Mapping[int, Shape], task: Task, cu
     if len(missing) + len(tiny) > FEW * max(2, len(missing) + len(shapes)):
         names = listed([s.name.lower() for s in missing] + [s.name for s in tiny])
         text = (
-            f"Hardly anything of what the task '{task.name}' is for was found in '{volume.name}' (missing or much too "
-            f"small: {names}): check that it shows that part of the body, and do not rely on the result."
+            f"Hardly anything was found in '{volume.name}' (missing or much too small: {names}): check that it is "
+            f"{task.images}, and do not rely on the result."
         )
-        return [Finding(text)]
+        return [Finding(text, short=f"Hardly anything found: is it {task.images}?")]
     found = [_missing(volume, s, wanted[s.label], task.plane) for s in missing if s.place is not None]
     if everywhere := [s for s in missing if s.place is None]:
         text = (
             f"Not found in '{volume.name}': {listed([s.name.lower() for s in everywhere])}. Check whether the slices "
             "show it, and draw it in the Segment Editor if so."
         )
-        found.append(Finding(text, None, everywhere[0].label))
+        short = f"{listed([s.name for s in everywhere])}: not found"
+        found.append(Finding(text, None, everywhere[0].label, short))
     return found
 
 
@@ -89,7 +90,7 @@ def _missing(volume: Volume, segment: Segment, place: tuple[float, float, float]
         f"No {segment.name.lower()} was found{why}; it is to be expected near slice {number}: "
         "if it is there, draw it in the Segment Editor."
     )
-    return Finding(text, place, segment.label)
+    return Finding(text, place, segment.label, f"{segment.name}: not found, expected near slice {number}")
 
 
 def side_findings(volume: Volume, shapes: Mapping[int, Shape], task: Task, cut: set[int]) -> list[Finding]:
@@ -111,5 +112,5 @@ def side_findings(volume: Volume, shapes: Mapping[int, Shape], task: Task, cut: 
         else:
             continue
         text += " (situs inversus); find out before you use the result."
-        return [Finding(text, first.in_slice(first.middle), left)]
+        return [Finding(text, first.in_slice(first.middle), left, "Left and right may be exchanged")]
     return []

@@ -149,7 +149,8 @@ def _cut(shapes: Sequence[Shape], axis: int, end: int) -> Finding:
         f"{_the(shapes)} {'are' if len(shapes) > 1 else 'is'} cut by {edge} (slice {number + 1}): what lies beyond is "
         "missing in the volume in ml, use images that show all of it."
     )
-    return Finding(text, place, largest.segment.label)
+    short = f"{listed([s.segment.name for s in shapes])}, slice {number + 1}: cut by the image's edge"
+    return Finding(text, place, largest.segment.label, short)
 
 
 def _touches(shape: Shape, axis: int, end: int) -> bool:
@@ -182,7 +183,7 @@ def _gap(shape: Shape) -> Finding | None:
         f"The {shape.name} is missing in {where}, between slices that have it: in the Segment Editor, add it there or "
         "remove what lies beyond."
     )
-    return Finding(text, _beside(shape, gaps[0]), shape.segment.label)
+    return Finding(text, _beside(shape, gaps[0]), shape.segment.label, f"{shape.segment.name}, {where}: missing")
 
 
 def _dip(shape: Shape) -> Finding | None:
@@ -194,7 +195,8 @@ def _dip(shape: Shape) -> Finding | None:
     dips = [shape.start[shape.axis] + 1 + int(k) for k in low]
     where = slices_text([d + 1 for d in dips], dips[0] + 1)
     text = f"The {shape.name} is much smaller in {where} than in the slices beside: {CORRECT}."
-    return Finding(text, shape.in_slice(dips[0]), shape.segment.label)
+    short = f"{shape.segment.name}, {where}: much smaller than beside"
+    return Finding(text, shape.in_slice(dips[0]), shape.segment.label, short)
 
 
 def _piece(shape: Shape) -> Finding | None:
@@ -203,7 +205,8 @@ def _piece(shape: Shape) -> Finding | None:
         return None
     number = shape.start[shape.axis] + int(second.sum(tuple(a for a in range(3) if a != shape.axis)).argmax())
     text = f"The {shape.name} is in pieces that do not hang together, a smaller one in slice {number + 1}: {CORRECT}."
-    return Finding(text, shape.center_of(second, number), shape.segment.label)
+    short = f"{shape.segment.name}, slice {number + 1}: in pieces"
+    return Finding(text, shape.center_of(second, number), shape.segment.label, short)
 
 
 def _beside(shape: Shape, gap: int) -> tuple[float, float, float]:
@@ -238,7 +241,8 @@ def volume_findings(shapes: Sequence[Shape]) -> list[Finding]:
             f"The {shape.name} has {ml} ml and is {size} ({low:.0f} to {high:.0f} ml); it is largest in "
             f"slice {shape.middle + 1}: {CORRECT}."
         )
-        found.append(Finding(text, shape.in_slice(shape.middle), shape.segment.label))
+        short = f"{shape.segment.name}: {'large' if shape.ml > high else 'small'}, {ml} ml"
+        found.append(Finding(text, shape.in_slice(shape.middle), shape.segment.label, short))
     return found
 
 

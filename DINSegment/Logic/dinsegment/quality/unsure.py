@@ -59,9 +59,11 @@ def unsure_findings(
         numbers = {slice_number(volume, p, task.plane) for p in places}
         where = slices_text(numbers, slice_number(volume, place, task.plane))
         text = f"The network is unsure of the {shape.name} in {where}: {CORRECT}."
-        found.append(Finding(text, place, shape.segment.label))
+        short = f"{shape.segment.name}, {where}: unsure"
+        found.append(Finding(text, place, shape.segment.label, short))
     if rest := unsure[own:]:
         names = [f"the {shape.name} (slice {slice_number(volume, place, task.plane)})" for _, shape, place, _ in rest]
         text = f"The network is also unsure of {listed(names)}: {CORRECT}."
-        found.append(Finding(text, rest[0][2], rest[0][1].segment.label))
+        short = f"{listed([shape.segment.name for _, shape, _, _ in rest])}: unsure, too"
+        found.append(Finding(text, rest[0][2], rest[0][1].segment.label, short))
     return found

@@ -1,0 +1,318 @@
+"""The module's self test: what a user does, done by a script through the panel's own buttons, in the real application.
+
+"Reload and Test" runs it, and `Testing/Slicer/run_in_slicer.py` does after a normal start. It closes the scene.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
+
+from dinsegment.tasks import HEART, Segment
+from dinsegment_slicer.dependencies import Dependencies
+from dinsegment_slicer.dicom_phantom import write_mr_series
+from dinsegment_slicer.layouts import ENHANCED_VIEW, LAYOUTS, ORIGINAL_VIEW
+from dinsegment_slicer.result import ResultNodes
+from dinsegment_slicer.sample_data import add_heart_phantom, heart_truth, phantom_of
+
+RUN_S = 300.0
+"""How long a run may take, a phase or a whole cine."""
+EXPORT_S = 120.0
+SETTLE_S = 2.0
+"""Given to what comes after a run from the event loop: views, measurements."""
+FAR = (60.0, -90.0, 300.0)
+"""Millimetres in RAS."""
+NARROW = (1024, 700)
+"""Pixels of a main window on a small screen."""
+
+
+class SelfTest(ScriptedLoadableModuleTest):
+    """Each test starts with a closed scene and the panel open; fails where packages are missing."""
+
+    def setUp(self) -> None:
+        """An empty scene, and the panel."""
+        missing = ", ".join(str(m.requirement) for m in Dependencies().missing())
+        self.assertFalse(missing, f"Packages are missing: segment in the panel and agree to install {missing}.")
+        if slicer.util.mainWindow() is None:
+            self.skipTest("The application has no main window.")
+        slicer.mrmlScene.Clear(False)
+        slicer.util.selectModule("DINSegment")
+        self.panel = slicer.util.getModuleWidget("DINSegment")
+        turn(0.2)
+
+    def tearDown(self) -> None:
+        """Nothing goes on, and nothing is left."""
+        if hasattr(self, "panel"):
+            self.panel.controller.cancel()
+            slicer.mrmlScene.Clear(False)
+            turn(0.2)
+
+    def test_segment(self) -> None:
+        """First cancelled, which leaves nothing, then to the end."""
+        volumeNode = _phantom()
+        self.panel.ui.inputSelector.setCurrentNode(volumeNode)
+        turn(SETTLE_S)
+        before = _data()
+        self.panel.ui.segmentHeartButton.click()
+        self.assertTrue(self.panel.controller.busy, self._said())
+        turn(0.5)
+        self.panel.ui.cancelButton.click()
+        turn(SETTLE_S)
+        self.assertFalse(self.panel.controller.busy)
+        self.assertEqual(_data(), before)
+
+        self._segment()
+        p = self.panel.parameters
+        self.assertEqual(_names(p.segmentationNode), [segment.name for segment in HEART.segments])
+        role = p.segmentationNode.GetReferenceImageGeometryReferenceRole()
+        self.assertEqual(p.segmentationNode.GetNodeReference(role), volumeNode)
+        self.assertEqual(_geometry(p.enhancedNode), _geometry(volumeNode))
+        self._check_dice(heart_truth())
+        self.assertIn(slicer.app.layoutManager().layout, LAYOUTS)
+        self._check_slices_in_view(volumeNode)
+
+    def test_cine(self) -> None:
+        """The sample of the heart, generated in its own process as a click does it, with fewer phases."""
+        from dinsegment_slicer.sample_progress import load_phantom
+
+        sequenceNode = load_phantom(replace(phantom_of("heart"), images=5))
+        self.panel.ui.inputSelector.setCurrentNode(sequenceNode)
+        turn(SETTLE_S)
+        self._segment()
+        p = self.panel.parameters
+        self.assertEqual(p.segmentationSequenceNode.GetNumberOfDataNodes(), sequenceNode.GetNumberOfDataNodes())
+        self.assertIsNotNone(p.plotChartNode)
+        measurement = ResultNodes(p).measure()
+        self.assertIsNotNone(measurement.function)
+        self.assertEqual(measurement.function.end_diastole, 0)
+        self.assertTrue(35 < measurement.function.ejection_fraction_percent < 65, measurement.function)
+
+    def test_export(self) -> None:
+        """A DICOM series in a database of its own, loaded as the DICOM module does; its result as DICOM SEG."""
+        import pydicom
+
+        try:
+            from DICOMLib import DICOMUtils
+        except ImportError:
+            self.skipTest("The application has no DICOM module.")
+        with temporary_folder() as folder, DICOMUtils.TemporaryDICOMDatabase(str(folder / "database")):
+            phantomNode = _phantom()
+            series, instances = write_mr_series(folder / "series", phantomNode)
+            before = _ijk_to_ras(phantomNode)
+            slicer.mrmlScene.Clear(False)
+            self.assertTrue(DICOMUtils.importDicom(str(folder / "series")))
+            nodes = [slicer.mrmlScene.GetNodeByID(id) for id in DICOMUtils.loadSeriesByUID([series])]
+            (volumeNode,) = (node for node in nodes if node.IsA("vtkMRMLScalarVolumeNode"))
+            self.panel.ui.inputSelector.setCurrentNode(volumeNode)
+            turn(SETTLE_S)
+            self._segment()
+            self._export(folder / "export")
+
+            (path,) = (folder / "export").iterdir()
+            seg = pydicom.dcmread(path)
+            self.assertEqual(seg.Modality, "SEG")
+            self.assertEqual([s.SegmentLabel for s in seg.SegmentSequence], [s.name for s in HEART.segments])
+            self.assertEqual({s.SegmentAlgorithmType for s in seg.SegmentSequence}, {"AUTOMATIC"})
+            (referenced,) = seg.ReferencedSeriesSequence
+            self.assertEqual(referenced.SeriesInstanceUID, series)
+            sources = {str(instance.ReferencedSOPInstanceUID) for instance in referenced.ReferencedInstanceSequence}
+            self.assertTrue(sources and sources <= set(instances), sources)
+            self.assertTrue(slicer.dicomDatabase.fileForInstance(str(seg.SOPInstanceUID)))
+            self._check_dice(_turned(heart_truth(), before, volumeNode))
+            slicer.mrmlScene.Clear(False)  # Before its files go.
+            turn(0.2)
+
+    def test_scene(self) -> None:
+        """Saved, closed and loaded again: the result is there, and the layout shows it."""
+        self.panel.ui.inputSelector.setCurrentNode(_phantom())
+        turn(SETTLE_S)
+        self._segment()
+        p = self.panel.parameters
+        layout, names = slicer.app.layoutManager().layout, _names(p.segmentationNode)
+        before, voxels = _ijk_to_ras(p.inputNode), _voxels(p.segmentationNode, _chamber().name, p.inputNode)
+        with temporary_folder() as folder:
+            path = str(folder / "scene.mrb")
+            self.assertTrue(slicer.util.saveScene(path))
+            slicer.mrmlScene.Clear(False)
+            turn(SETTLE_S)
+            self.assertIsNone(self.panel.parameters.segmentationNode)
+            self.assertNotIn(slicer.app.layoutManager().layout, LAYOUTS)
+            slicer.util.loadScene(path)
+            turn(SETTLE_S)
+        p = self.panel.parameters
+        self.assertIsNotNone(p.segmentationNode)
+        self.assertEqual(_names(p.segmentationNode), names)
+        found = _voxels(p.segmentationNode, _chamber().name, p.inputNode)
+        expected = _turned(voxels, before, p.inputNode)
+        self.assertTrue(np.array_equal(found, expected), f"{found.sum()} voxels of the chamber, not {voxels.sum()}")
+        self.assertEqual(slicer.app.layoutManager().layout, layout)
+        self._check_slices_in_view(p.inputNode)
+
+    def test_width(self) -> None:
+        """Neither sections nor results make the panel or the main window wider."""
+        window = slicer.util.mainWindow()
+        before = window.size
+        try:
+            window.resize(*NARROW)
+            turn(SETTLE_S)
+            first = self._widths()
+            self.assertLessEqual(first[0], NARROW[0], "The main window does not get as narrow as it should.")
+            self.panel.ui.inputSelector.setCurrentNode(_phantom())
+            for _run in range(2):
+                self._segment()
+                for section in self._sections():
+                    section.collapsed = False
+                    turn(0.2)
+                    for now, once in zip(self._widths(), first, strict=True):  # A scroll bar makes the panel narrower.
+                        self.assertLessEqual(now, once, f"Wider after '{section.text}' was opened")
+        finally:
+            window.resize(before)
+            turn(0.2)
+
+    # What the tests have in common
+
+    def _segment(self) -> None:
+        """Clicks, and waits until the result is shown."""
+        self.assertTrue(self.panel.ui.segmentHeartButton.enabled, self.panel.ui.reasonLabel.text)
+        self.panel.ui.segmentHeartButton.click()
+        self._wait(RUN_S)
+        self.assertIsNotNone(self.panel.parameters.segmentationNode, self._said())
+
+    def _export(self, folder: Path) -> None:
+        edit = self.panel.ui.exportFolderEdit
+        before = edit.currentPath  # It is kept as a setting of the user's.
+        try:
+            edit.setCurrentPath(str(folder))
+            self.panel.ui.exportButton.click()
+            self._wait(EXPORT_S)
+        finally:
+            edit.setCurrentPath(before)
+
+    def _wait(self, seconds: float) -> None:
+        wait_for(lambda: not self.panel.controller.busy, seconds, lambda: self.panel.controller.text)
+        turn(SETTLE_S)
+        message = self.panel.controller.message
+        if message is not None and message.severity.value == "error":
+            self.fail(message.text)
+
+    def _said(self) -> str:
+        message = self.panel.controller.message
+        return message.text if message is not None else "The panel says nothing."
+
+    def _check_dice(self, truth: np.ndarray) -> None:
+        p = self.panel.parameters
+        found, label = _voxels(p.segmentationNode, _chamber().name, p.inputNode), truth == _chamber().label
+        dice = 2 * (found & label).sum() / (found.sum() + label.sum())
+        self.assertGreater(dice, 0.8, f"Dice of the {_chamber().name.lower()}")
+
+    def _check_slices_in_view(self, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
+        """Both views show a slice from the middle of the image, neither the lowest nor one beside it."""
+        for name in (ORIGINAL_VIEW, ENHANCED_VIEW):
+            sliceNode = slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode()
+            normal = slicer.util.arrayFromVTKMatrix(sliceNode.GetSliceToRAS())[:3, 2]
+            depths = _corners(volumeNode) @ normal
+            place = (sliceNode.GetSliceOffset() - depths.min()) / (depths.max() - depths.min())
+            self.assertTrue(0.2 < place < 0.8, f"{name} shows what is at {place:.0%} of the stack.")
+
+    def _sections(self) -> list[Any]:
+        return [
+            widget
+            for name, widget in vars(self.panel.ui).items()
+            if name.endswith("Section") and hasattr(widget, "collapsed") and widget.visible
+        ]
+
+    def _widths(self) -> tuple[int, int]:
+        """Of the main window and of the panel, in pixels."""
+        return slicer.util.mainWindow().width, self.panel.parent.width
+
+
+def turn(seconds: float) -> None:
+    """Lets the application go on for a while, as when nobody clicks."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        slicer.app.processEvents()
+        time.sleep(0.01)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, doing: Callable[[], str]) -> None:
+    """Lets the application go on until `condition` holds.
+
+    Raises:
+        TimeoutError: It does not after so many seconds; `doing` says what went on.
+    """
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"Not done after {seconds:g} s: {doing()}")
+        turn(0.02)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder; on Windows what is still open stays in it."""
+    with tempfile.TemporaryDirectory(prefix="DINSegment-test-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _phantom() -> slicer.vtkMRMLScalarVolumeNode:
+    """The heart, away from the origin, on which Slicer's views are centred before they are placed."""
+    node = add_heart_phantom(slicer.mrmlScene)
+    origin = np.add(node.GetOrigin(), FAR)
+    node.SetOrigin(*origin)
+    return node
+
+
+def _chamber() -> Segment:
+    return next(segment for segment in HEART.segments if segment.label == HEART.chamber)
+
+
+def _names(segmentationNode: slicer.vtkMRMLSegmentationNode) -> list[str]:
+    segmentation = segmentationNode.GetSegmentation()
+    return [segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())]
+
+
+def _voxels(
+    segmentationNode: slicer.vtkMRMLSegmentationNode, name: str, volumeNode: slicer.vtkMRMLScalarVolumeNode
+) -> np.ndarray:
+    """A segment on the grid of an image, (k, j, i), bool."""
+    segment_id = segmentationNode.GetSegmentation().GetSegmentIdBySegmentName(name)
+    return slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segment_id, volumeNode) > 0
+
+
+def _ijk_to_ras(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def _turned(array: np.ndarray, ijk_to_ras: np.ndarray, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
+    """Voxels (k, j, i) in the order of slices that an image has after it was read: readers turn left-handed stacks."""
+    return array[::-1] if ijk_to_ras[:3, 2] @ _ijk_to_ras(volumeNode)[:3, 2] < 0 else array
+
+
+def _geometry(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> tuple[Any, ...]:
+    """Dimensions and IJK-to-RAS."""
+    return volumeNode.GetImageData().GetDimensions(), _ijk_to_ras(volumeNode).tolist()
+
+
+def _corners(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
+    """Millimetres in RAS of the centres of the eight voxels at the corners: (8, 3)."""
+    last = np.subtract(volumeNode.GetImageData().GetDimensions(), 1)
+    ijk = [(i, j, k, 1) for i in (0, last[0]) for j in (0, last[1]) for k in (0, last[2])]
+    return (_ijk_to_ras(volumeNode) @ np.transpose(ijk)).T[:, :3]
+
+
+def _data() -> list[str]:
+    """IDs of what the user sees in the Data module; views bring nodes of their own, which are hidden."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLDisplayableNode")
+    return [node.GetID() for node in nodes if not node.GetHideFromEditors()]
