@@ -19,6 +19,7 @@ from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.view import View, decide, resampling_matrix
+from dinsegment.tasks import ABDOMEN, HEART
 
 quick = settings(max_examples=40, deadline=None)
 spacings = st.floats(0.4, 4)
@@ -331,14 +332,29 @@ CT = Preprocessing(
 
 
 @pytest.mark.parametrize(
-    "preprocessing",
-    [Preprocessing(), CT, Preprocessing(1.1, 96, 3.0, (1.0, 99.0), Enhancement("fuzzy", {"m": 3, "gamma": 2.0}), True)],
+    ("preprocessing", "task"),
+    [
+        (Preprocessing(), HEART),
+        (CT, ABDOMEN),
+        (Preprocessing(1.1, 96, 3.0, (1.0, 99.0), Enhancement("fuzzy", {"m": 3, "gamma": 2.0}), True), HEART),
+    ],
     ids=("defaults", "ct", "options"),
 )
-def test_options_survive_json(preprocessing):
-    text = json.dumps(preprocessing.to_dict())
-    assert Preprocessing.from_dict(json.loads(text)) == preprocessing
+def test_options_survive_json_without_what_is_the_tasks(preprocessing, task):
+    options = json.loads(json.dumps(preprocessing.to_dict()))
+    assert not {"plane", "grey_window"} & set(options)
+    assert Preprocessing.from_dict(options, task) == preprocessing
     assert Preprocessing.from_dict({}) == Preprocessing()
+
+
+def test_plane_and_window_are_the_tasks():
+    made = Preprocessing.from_dict({"locate": "body"}, ABDOMEN)
+    assert (made.plane, made.grey_window) == (ABDOMEN.plane, ABDOMEN.grey_window)
+    assert Preprocessing.from_dict({"plane": "axial", "grey_window": [-125.0, 275.0]}, ABDOMEN).plane == "axial"
+    with pytest.raises(ValueError, match=r"'plane'.*acquired.*axial in the task 'abdomen'"):
+        Preprocessing.from_dict({"plane": "acquired"}, ABDOMEN)
+    with pytest.raises(ValueError, match="'grey_window'"):
+        Preprocessing.from_dict({"grey_window": [-200.0, 300.0]}, ABDOMEN)
 
 
 def test_one_number_is_a_square_box():

@@ -178,6 +178,19 @@ def test_an_environment_variable_names_the_folder(folder, monkeypatch):
     assert models_folder() == folder and load_model("heart-second", HEART).name == "heart-second"
 
 
+def test_a_folder_does_not_take_the_place_of_a_name(folder, network, tmp_path, monkeypatch):
+    monkeypatch.setenv(MODELS_VARIABLE, str(folder))
+    run = tmp_path / "here" / "heart-second"
+    run.mkdir(parents=True)
+    publish(run, network, entry("heart-second-1a2b3c4d"))
+    monkeypatch.chdir(tmp_path / "here")
+    assert load_model("heart-second", HEART).name == "heart-second"
+    assert load_model("./heart-second", HEART).name == "heart-second-1a2b3c4d"
+    assert load_model(str(run), HEART).name == "heart-second-1a2b3c4d"
+    run.rename(tmp_path / "here" / "RUN")
+    assert load_model("RUN", HEART).name == "heart-second-1a2b3c4d"
+
+
 def test_an_unknown_model_is_answered_with_the_known_ones(folder):
     text = sentence(load_model, "hart", HEART, folder)
     assert "'hart'" in text and "heart-tiny" in text and "heart-second" in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -21,6 +21,7 @@ from dinsegment.tasks import Task, get_task
 
 if TYPE_CHECKING:
     from dinsegment.inference.model import Model
+    from dinsegment.phantom.generators import Generated
     from dinsegment.studies.study import StudyResult
 
 NOTE = "Research tool, not a medical device."
@@ -35,7 +36,7 @@ app = typer.Typer(
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-TaskName = Annotated[str, typer.Option("--task", help="What to segment: heart or abdomen.")]
+TaskName = Annotated[str, typer.Option("--task", help="What to segment, such as heart or abdomen.")]
 ModelName = Annotated[
     str | None,
     typer.Option("--model", help="A model of `dinsegment models`, or the folder of a training; else the task's first."),
@@ -66,8 +67,8 @@ def segment(
         list[Path] | None,
         typer.Argument(
             metavar="INPUT...",
-            help="NIfTI, NRRD or MetaImage files, or DICOM folders, zip archives or DICOMDIRs. Without one, a "
-            "phantom is made: a beating heart or an abdomen.",
+            help="NIfTI, NRRD or MetaImage files, or DICOM folders, zip archives or DICOMDIRs. Without one, the "
+            "task's phantom is made.",
             show_default=False,
         ),
     ] = None,
@@ -121,10 +122,15 @@ def _segment_one(
 ) -> int:
     from dinsegment.studies.study import segment_study
 
+    phantoms: Sequence[Generated] = ()
+    if not inputs:
+        from dinsegment.phantom.generators import phantoms_of
+
+        phantoms = phantoms_of(task)
     with _progress() as bar:
         loaded = _load(model, task, bar)
         if not inputs:
-            _segment_phantom(loaded, task, output, device, bar)
+            _segment_phantom(phantoms, loaded, task, output, device, bar)
             return 0
         line = bar.add_task(inputs[0].name, total=1.0)
         result = segment_study(inputs[0], output, task, loaded, device, _updater(bar, line), series_uid=series)
@@ -250,18 +256,14 @@ def _print_table(results: list[StudyResult], task: Task) -> None:
     out.print(table)
 
 
-def _segment_phantom(model: Model, task: Task, output: Path, device: str, bar: Progress) -> None:
-    """Makes the task's phantom, a heart's at end diastole and end systole, segments it and compares with the truth."""
-    from dinsegment.phantom.ct import abdomen_phantom
-    from dinsegment.phantom.heart import cine_phantom
+def _segment_phantom(
+    phantoms: Sequence[Generated], model: Model, task: Task, output: Path, device: str, bar: Progress
+) -> None:
+    """Segments the task's phantom and compares with the truth, which is known."""
     from dinsegment.studies.study import Study, compute_study, write_study
     from dinsegment.training.metrics import dice
 
-    if task.modality == "CT":
-        phantoms, what = [abdomen_phantom()], "CT of an abdomen"
-    else:  # from the valves to the apex, as a scan is planned at end diastole
-        phantoms, what = cine_phantom(2, slices=10), "beating-heart phantom at end diastole and end systole"
-    out.print(f"No image given: segmenting a generated {what}.", soft_wrap=True)
+    out.print(f"No image given: segmenting a generated {task.phantom.description}.", soft_wrap=True)
     line = bar.add_task("Phantom", total=1.0)
     results = compute_study([p.volume for p in phantoms], task, model, device, _updater(bar, line))
     _print_result(write_study(Study(Path("phantom"), output), results))
@@ -281,7 +283,7 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The DICOM SEG to write.")],
     series: Annotated[str | None, typer.Option("--series", metavar="UID", help="Of several series, which one.")] = None,
     phase: Annotated[int | None, typer.Option("--phase", min=1, help="Of a cine, which phase was segmented.")] = None,
-    task: Annotated[str | None, typer.Option("--task", help="What the labels mean: heart or abdomen.")] = None,
+    task: Annotated[str | None, typer.Option("--task", help="What the labels mean, such as heart or abdomen.")] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="What made a labelmap; else its segments count as drawn by hand.")
     ] = None,

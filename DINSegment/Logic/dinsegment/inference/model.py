@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dinsegment.errors import ModelError
 from dinsegment.models.settings import WeightsSettings
-from dinsegment.tasks import Task
+from dinsegment.tasks import Task, get_task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +52,7 @@ def build_model(entry: ModelEntry, weights: dict[str, Tensor]) -> Model:
         with torch.device("meta"):  # no time is spent on random weights
             network = build_network(entry.network)
         network.load_state_dict(weights, assign=True)
-        preprocessing = Preprocessing.from_dict(entry.preprocessing)
+        preprocessing = Preprocessing.from_dict(entry.preprocessing, get_task(entry.task))
     except (RuntimeError, ValueError, TypeError) as error:
         raise _unfit(entry) from error
     return Model(entry.name, entry.task, for_inference(network), preprocessing)

@@ -18,6 +18,7 @@ from dinsegment.images.slices import Plane, SliceStack
 from dinsegment.images.volume import Volume
 from dinsegment.inference.body import find_body
 from dinsegment.inference.view import View
+from dinsegment.tasks import Task
 
 PATCH = 16
 """Sides of overviews are multiples of this many pixels, the stride of the coarsest level of `din-small`."""
@@ -82,10 +83,10 @@ class Preprocessing:
         enhancement: What makes the second image.
         mirror: Whether each slice of the box is also shown mirrored and both answers are averaged, which takes twice
             the time. Only for a model that was trained with mirrored slices.
-        plane: Whether slices are looked at as they were `acquired`, or `axial` ones of the patient.
+        plane: Whether slices are looked at as they were `acquired`, or `axial` ones of the patient; the task's.
         slice_spacing: Distance in mm to which slices are resampled; None for the image's own.
         grey_window: Grey values that become -1 and 1 where they mean the same in every image, as Hounsfield units do;
-            None where they do not, for `percentiles`.
+            None where they do not, for `percentiles`; the task's.
         locate: What the box is centred on: the `anatomy`, as the network finds it on the overview, or the `body`.
     """
 
@@ -121,9 +122,23 @@ class Preprocessing:
             raise ValueError("the preprocessing finds a body by grey values that are known: give 'grey_window'")
 
     @classmethod
-    def from_dict(cls, options: dict[str, Any]) -> Preprocessing:
-        """From JSON."""
+    def from_dict(cls, options: dict[str, Any], task: Task | None = None) -> Preprocessing:
+        """From JSON.
+
+        Args:
+            options: As `to_dict` gives them.
+            task: Whose `plane` and `grey_window` are taken; without one, those of the options or the defaults.
+
+        Raises:
+            ValueError: An option has no such value, or is that of the task and another one there.
+            TypeError: There is no such option.
+        """
         options = dict(options)
+        for name in ("plane", "grey_window") if task else ():
+            own, of_task = options.get(name), getattr(task, name)
+            if name in options and (tuple(own) if isinstance(own, list) else own) != of_task:
+                raise ValueError(f"'{name}' of the preprocessing is {own}, but {of_task} in the task '{task.name}'")
+            options[name] = of_task
         options["enhancement"] = Enhancement(**options.get("enhancement", {}))
         options["percentiles"] = tuple(options.get("percentiles", cls.percentiles))
         if options.get("grey_window") is not None:
@@ -132,8 +147,9 @@ class Preprocessing:
         return cls(**options)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """As JSON takes it, without what is the task's."""
+        own = {k: v for k, v in asdict(self).items() if k not in ("plane", "grey_window")}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}
 
     def stack(self, volume: Volume) -> SliceStack:
         """The slices of a volume that are looked at."""

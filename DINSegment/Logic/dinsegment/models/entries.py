@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dinsegment.errors import ModelError
+from dinsegment.resources import checkout, resource
 from dinsegment.tasks import Task
 
 MODELS_VARIABLE = "DINSEGMENT_MODELS"
@@ -26,9 +27,7 @@ def models_folder() -> Path:
     """
     if named := os.environ.get(MODELS_VARIABLE):
         return Path(named)
-    here = Path(__file__).parents[1]
-    installed = here / "Resources" / "Models"
-    return installed if installed.is_dir() else here.parents[1] / "Resources" / "Models"
+    return resource("Models")
 
 
 def models_list(folder: Path | None = None) -> Path:
@@ -37,13 +36,8 @@ def models_list(folder: Path | None = None) -> Path:
     It stands beside the weights, except in a checkout, where the one of the shipped weights stands at the top.
     """
     folder = folder or models_folder()
-    beside, top = folder / LIST, _checkout() / LIST
-    return top if folder == _checkout() / "DINSegment" / "Resources" / "Models" and top.is_file() else beside
-
-
-def _checkout() -> Path:
-    """The top of the repository, if this file is in one."""
-    return Path(__file__).parents[4]
+    beside, top = folder / LIST, checkout() / LIST
+    return top if folder == checkout() / "DINSegment" / "Resources" / "Models" and top.is_file() else beside
 
 
 @dataclass(frozen=True)
@@ -99,10 +93,15 @@ def read_entries(folder: Path | None = None) -> list[ModelEntry]:
 
 
 def choose_folder(name: str | None, folder: Path | None) -> tuple[str | None, Path | None]:
-    """Name and folder of a model that is named by its folder, such as that of a training run; others as they are."""
-    if folder is None and name and (Path(name) / LIST).is_file():
-        return None, Path(name)
-    return name, folder
+    """Name and folder of a model that is named by its folder, such as that of a training run; others as they are.
+
+    A name in weights.json is that model, whatever the working directory holds: `./NAME` is the folder.
+    """
+    if folder is not None or not name or not (Path(name) / LIST).is_file():
+        return name, folder
+    if Path(name).name == name and name in {entry.name for entry in read_entries()}:
+        return name, None
+    return None, Path(name)
 
 
 def find_entry(name: str | None, task: Task | None, folder: Path | None = None) -> ModelEntry:

@@ -32,6 +32,10 @@ BINDING = ("plane", "spacing", "slice_spacing", "box", "locate", "percentiles", 
 """Options of the preprocessing that a pack is made with; the others are decided when it is used."""
 
 
+OF_TASK = ("plane", "grey_window")
+"""Of these, what the task says; a pack is prepared with it, whatever the task says later."""
+
+
 @dataclass(frozen=True, eq=False)
 class PackedCase:
     """One case of a pack.
@@ -157,7 +161,7 @@ def write_pack(
     header = {
         "format": FORMAT,
         "task": task.name,
-        "preprocessing": preprocessing.to_dict(),
+        "preprocessing": {**preprocessing.to_dict(), **{name: getattr(preprocessing, name) for name in OF_TASK}},
         "bits": bits,
         "sha256": digest.hexdigest(),
         "cases": entries,

@@ -54,6 +54,26 @@ def publish(recipe: Recipe, weights: Path, description: str, data: dict[str, Any
     return add_model(recipe, content, f"{recipe.name}.safetensors", description, data, folder)
 
 
+def write_run(recipe: Recipe, content: bytes, cases: str, folder: Path) -> ModelEntry:
+    """Writes the weights of a training run and a weights.json of its own, which make its folder a model.
+
+    Its name is that of the folder with the first letters of the weights' SHA-256, so that it is no other model's, and
+    of what other models reach or were trained on it says nothing.
+
+    Args:
+        recipe: What is trained.
+        content: Of the safetensors file.
+        cases: What it was trained on, in words.
+        folder: Of the run.
+    """
+    name = f"{folder.resolve().name}-{hashlib.sha256(content).hexdigest()[:8]}"
+    data = {"name": "data of a training run", "license": "that of its training data", "citation": "", "split": cases}
+    description = f"Trained with the recipe '{recipe.name}', not yet published."
+    entry = _write_weights(replace(recipe, name=name), content, "best.safetensors", description, data, folder)
+    _write_list([asdict(entry)], folder)
+    return entry
+
+
 def add_model(
     recipe: Recipe, content: bytes, file: str, description: str, data: dict[str, Any], folder: Path
 ) -> ModelEntry:
@@ -67,9 +87,18 @@ def add_model(
         data: `name`, `license`, `citation` and `split` of what it was trained on.
         folder: Of the weights and of weights.json.
     """
+    entry = _write_weights(recipe, content, file, description, data, folder)
+    _replace(entry.name, asdict(entry), folder)
+    return entry
+
+
+def _write_weights(
+    recipe: Recipe, content: bytes, file: str, description: str, data: dict[str, Any], folder: Path
+) -> ModelEntry:
+    """Writes a weights file; returns the entry that belongs to it."""
     with atomic_path(folder / file) as path:
         path.write_bytes(content)
-    entry = ModelEntry(
+    return ModelEntry(
         name=recipe.name,
         task=recipe.task.name,
         description=description,
@@ -79,8 +108,6 @@ def add_model(
         license=data["license"],
         data={key: data[key] for key in ("name", "split", "license", "citation")},
     )
-    _replace(entry.name, asdict(entry), folder)
-    return entry
 
 
 def all_data(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -111,9 +138,12 @@ def _read(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _replace(name: str, entry: dict[str, Any], folder: Path) -> None:
-    entries = {**_read(folder), name: entry}
+    _write_list(list({**_read(folder), name: entry}.values()), folder)
+
+
+def _write_list(entries: list[dict[str, Any]], folder: Path) -> None:
     with atomic_path(models_list(folder)) as path:
-        write_json({"models": list(entries.values())}, path)
+        write_json({"models": entries}, path)
 
 
 def main(

@@ -34,7 +34,7 @@ from dinsegment.training.dataset import SliceSampler, TrainingStack, prepare
 from dinsegment.training.losses import din_loss
 from dinsegment.training.metrics import dice
 from dinsegment.training.pack import PackedCase
-from dinsegment.training.publish import add_model
+from dinsegment.training.publish import write_run
 from dinsegment.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -431,14 +431,7 @@ class Trainer:
     def _write_best(self, network: nn.Module) -> None:
         """best.safetensors, and the weights.json that makes the folder a model for `--model`."""
         cases = f"{len(self.train_cases)} training and {len(self.validation_cases)} validation cases"
-        data = {
-            "name": "data of a training run",
-            "license": "that of its training data",
-            "citation": "",
-            "split": cases,
-        }
-        content = save(_tensors(network))
-        add_model(self.recipe, content, "best.safetensors", self.recipe.description, data, self.output)
+        write_run(self.recipe, save(_tensors(network)), cases, self.output)
 
     def _write_weights(self, network: nn.Module, name: str) -> None:
         if self.fabric.is_global_zero:
