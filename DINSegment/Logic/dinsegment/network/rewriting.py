@@ -44,7 +44,8 @@ def rewrite(network: DIN) -> DIN:
     new.load_state_dict(network.state_dict(), assign=True)
     with torch.no_grad():
         for encoder in {e for e in (new.encoder_i, new.encoder_e) if e is not None}:
-            _rewrite_encoder(encoder)
+            if isinstance(encoder, Encoder):  # one of timm's stays as it is
+                _rewrite_encoder(encoder)
         for difm in new.fusion:
             if isinstance(getattr(difm, "attention", None), DualCrossAttention):
                 difm.attention = RewrittenAttention(difm.attention)
