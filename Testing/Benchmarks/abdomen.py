@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dinsegment.images import read_volume, write_volume
-from dinsegment.phantom_ct import abdomen_phantom
+from dinsegment.phantom.ct import abdomen_phantom
 from dinsegment.tasks import ABDOMEN
 
 GRID = {"slices": 150, "size": (512, 512), "spacing": (2.0, 0.75, 0.75)}
@@ -58,8 +58,8 @@ def run_command(image: Path, output: Path, options: argparse.Namespace) -> dict[
 
 def profile(image: Path, output: Path, options: argparse.Namespace, clock: str) -> dict[str, float]:
     """Seconds of every stage, in this process."""
-    from dinsegment.studies import segment_study
-    from dinsegment.weights import load_model
+    from dinsegment.inference.model import load_model
+    from dinsegment.studies.study import segment_study
 
     profiler = cProfile.Profile(time.process_time if clock == "cpu" else time.perf_counter)
     model = profiler.runcall(load_model, options.model, ABDOMEN)

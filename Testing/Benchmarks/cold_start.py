@@ -16,7 +16,7 @@ from pathlib import Path
 
 IMPORTS = {
     "import dinsegment": "import dinsegment",
-    "import the network": "import dinsegment.inference",
+    "import the network": "import dinsegment.inference.pipeline",
     "import torch": "import torch",
     "import matplotlib": "import matplotlib.figure, matplotlib.backends.backend_agg",
 }

@@ -23,9 +23,9 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "Testing" / "Python"), str(ROOT / "DINSegment" / "Logic")]
 
+from read_dicom_seg import read_dicom_seg  # noqa: E402
 from totalsegmentator_reference import read_reference  # noqa: E402
 
-from dinsegment.dicom_seg_read import read_dicom_seg  # noqa: E402
 from dinsegment.images import read_volume  # noqa: E402
 from dinsegment.tasks import ABDOMEN  # noqa: E402
 from dinsegment.training.metrics import dice  # noqa: E402

@@ -19,12 +19,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Python"))
 
 from dicom_cases import Series, headers, source_of
+from read_dicom_seg import read_dicom_seg
 
-from dinsegment.dicom_save import save_dicom
-from dinsegment.dicom_seg import make_dicom_seg, task_segments
-from dinsegment.dicom_seg_read import read_dicom_seg
+from dinsegment.dicom.write.save import save_dicom
+from dinsegment.dicom.write.seg import make_dicom_seg, task_segments
+from dinsegment.images.volume import Volume
 from dinsegment.tasks import ABDOMEN
-from dinsegment.volume import Volume
 
 
 def peak() -> float:

@@ -15,12 +15,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from dinsegment.inference.model import Model
 from dinsegment.training.cases import find_cases
 from dinsegment.training.dataset import SliceSampler
 from dinsegment.training.evaluation import evaluate
 from dinsegment.training.recipe import load_recipe
 from dinsegment.training.trainer import RunOptions, Trainer
-from dinsegment.weights import Model
 
 
 def peak() -> float:

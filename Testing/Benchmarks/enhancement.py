@@ -60,7 +60,8 @@ def measure(shape: tuple[int, ...]) -> dict[str, dict[str, float]]:
     import numpy as np
     import torch
 
-    from dinsegment.enhancement import LIMIT, clahe, fuzzy_enhance
+    from dinsegment.enhancement.comparators import clahe
+    from dinsegment.enhancement.fuzzy import LIMIT, fuzzy_enhance
 
     volume = np.random.default_rng(0).uniform(-LIMIT, LIMIT, shape).astype(np.float32)
     tensor = torch.from_numpy(volume)

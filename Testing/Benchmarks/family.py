@@ -16,10 +16,13 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dinsegment import anatomy
-from dinsegment.inference import MAX_BATCH, Runner, autocast_dtype, choose_device, for_inference, predict
+from dinsegment.inference import anatomy
+from dinsegment.inference.devices import autocast_dtype, choose_device
+from dinsegment.inference.pipeline import predict
+from dinsegment.inference.runner import MAX_BATCH, Runner
 from dinsegment.network import build_network
-from dinsegment.phantom import heart_phantom
+from dinsegment.network.rewriting import for_inference
+from dinsegment.phantom.heart import heart_phantom
 from dinsegment.training.recipe import Recipe, load_recipe
 
 RECIPES = (

@@ -79,8 +79,8 @@ def _make(folder: str, *counts: str) -> None:
     import numpy as np
 
     from dinsegment.images import write_volume
-    from dinsegment.phantom_ct import abdomen_phantom
-    from dinsegment.volume import Volume
+    from dinsegment.images.volume import Volume
+    from dinsegment.phantom.ct import abdomen_phantom
 
     phantom = abdomen_phantom(slices=PHANTOM_SLICES, size=(SIDE, SIDE), spacing=SPACING).volume
     array = phantom.array.astype(np.int16)

@@ -33,7 +33,7 @@ def add_image(path, task):
     from mrml import add_volume
 
     from dinsegment.images import read_volume
-    from dinsegment.phantom_ct import abdomen_phantom
+    from dinsegment.phantom.ct import abdomen_phantom
     from dinsegment_slicer.sample_data import add_heart_phantom
 
     if path is None and task == "heart":

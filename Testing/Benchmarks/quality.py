@@ -25,15 +25,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from dinsegment.finding import Finding, slice_number
-from dinsegment.inference import Runner, choose_device, predict_with_confidence
-from dinsegment.quality import findings
-from dinsegment.slices import SliceStack
+from dinsegment.images.segmentation import Finding
+from dinsegment.images.slices import SliceStack, slice_number
+from dinsegment.images.volume import Volume
+from dinsegment.inference.devices import choose_device
+from dinsegment.inference.model import load_model
+from dinsegment.inference.pipeline import predict_with_confidence
+from dinsegment.inference.runner import Runner
+from dinsegment.quality.findings import findings
 from dinsegment.tasks import Task, get_task
 from dinsegment.training.cases import find_cases, read_split
 from dinsegment.training.metrics import dice
-from dinsegment.volume import Volume
-from dinsegment.weights import load_model
 
 BAD = 0.7
 """Dice of a segment that is to be corrected."""

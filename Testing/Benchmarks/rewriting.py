@@ -19,8 +19,9 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dinsegment.inference import autocast_dtype, choose_device, for_inference, lowered
+from dinsegment.inference.devices import autocast_dtype, choose_device, lowered
 from dinsegment.network import CONFIGS, DIN
+from dinsegment.network.rewriting import for_inference
 
 
 def random_network(name: str) -> DIN:

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from dinsegment.images.volume import Volume
 from dinsegment.inference import segment
+from dinsegment.inference.model import load_model
 from dinsegment.tasks import get_task
 from dinsegment.training.cases import find_cases, read_split
 from dinsegment.training.metrics import dice
-from dinsegment.volume import Volume
-from dinsegment.weights import load_model
 
 Labelled = tuple[Volume, np.ndarray]
 MARGIN_MM = 10.0

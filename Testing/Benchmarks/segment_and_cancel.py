@@ -20,7 +20,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from dinsegment.phantom import heart_phantom
+from dinsegment.phantom.heart import heart_phantom
 from dinsegment_slicer.job import Job, JobImage, Worker
 
 POLL_S = 0.05

@@ -20,9 +20,10 @@ sys.path[:0] = [str(ROOT / "Testing" / "Python"), str(ROOT / "DINSegment" / "Log
 
 from sunnybrook_contours import ENDOCARDIUM, EPICARDIUM, Contours, compare, read_contours  # noqa: E402
 
-from dinsegment.measurements import cardiac_function, segment_volumes  # noqa: E402
-from dinsegment.segmentation import Segmentation  # noqa: E402
-from dinsegment.studies import Study, compute_study, load_study, write_study  # noqa: E402
+from dinsegment.images.segmentation import Segmentation  # noqa: E402
+from dinsegment.measurements.function import cardiac_function  # noqa: E402
+from dinsegment.measurements.volumes import segment_volumes  # noqa: E402
+from dinsegment.studies.study import Study, compute_study, load_study, write_study  # noqa: E402
 from dinsegment.tasks import HEART  # noqa: E402
 
 

@@ -17,8 +17,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from dinsegment.dicom_source import DicomSource
-from dinsegment.volume import RAS_FROM_LPS, Volume
+from dinsegment.dicom.source import DicomSource
+from dinsegment.geometry import RAS_FROM_LPS
+from dinsegment.images.volume import Volume
 
 OBLIQUE = np.array([[0.8, 0.6, 0.0], [-0.36, 0.48, 0.8], [0.48, -0.64, 0.6]])
 """Directions of row, column and normal of a series that is parallel to no plane of the body."""

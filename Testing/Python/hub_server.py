@@ -18,12 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dinsegment.download import (
-    CACHE_VARIABLE,
-    HUB_VARIABLE,
-    OFFLINE_FOLDER_VARIABLE,
-    OFFLINE_VARIABLE,
-)
+from dinsegment.models.settings import CACHE_VARIABLE, HUB_VARIABLE, OFFLINE_FOLDER_VARIABLE, OFFLINE_VARIABLE
 
 PIECE = 1 << 16
 

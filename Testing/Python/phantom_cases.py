@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from dinsegment.images import write_volume
-from dinsegment.phantom import cine_phantom
-from dinsegment.phantom_ct import abdomen_phantom
+from dinsegment.phantom.ct import abdomen_phantom
+from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.training.cases import Case, find_cases
 from dinsegment.training.label_names import DATASETS, label_map

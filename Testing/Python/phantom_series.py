@@ -8,11 +8,12 @@ import numpy as np
 from dicom_cases import Series, headers
 from pydicom.uid import generate_uid
 
+from dinsegment.geometry import RAS_FROM_LPS
 from dinsegment.images import read_volumes
-from dinsegment.phantom import cine_phantom
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.volume import Volume
+from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
-from dinsegment.volume import RAS_FROM_LPS, Volume
 
 GRID = {"slices": 4, "size": (64, 80), "spacing": (16.0, 2.8, 2.5)}
 MODEL = "heart-din-small"

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from skimage.draw import polygon
 
-from dinsegment.segmentation import Segmentation
-from dinsegment.volume import Volume
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.volume import Volume
 
 MYOCARDIUM, CAVITY = 2, 3
 ENDOCARDIUM = (CAVITY,)

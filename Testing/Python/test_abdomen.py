@@ -16,19 +16,23 @@ from test_body import AIR, CT, ct
 
 from dinsegment.errors import Cancelled, InputError, ModelError
 from dinsegment.images import read_volume, write_volume
-from dinsegment.inference import Runner, for_inference, predict, segment
+from dinsegment.images.volume import Volume
+from dinsegment.inference import segment
+from dinsegment.inference.model import Model, load_model
+from dinsegment.inference.pipeline import predict
+from dinsegment.inference.postprocessing import postprocess
+from dinsegment.inference.runner import Runner
+from dinsegment.inference.view import View
+from dinsegment.models.entries import read_entries
 from dinsegment.network import DIN, DINConfig
-from dinsegment.phantom import heart_phantom
-from dinsegment.postprocessing import postprocess
-from dinsegment.preprocessing import View
+from dinsegment.network.rewriting import for_inference
+from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.training.augmentation import Augmentation
 from dinsegment.training.cases import find_cases, read_split
 from dinsegment.training.dataset import prepare
 from dinsegment.training.metrics import dice
 from dinsegment.training.pack import read_pack, write_pack
-from dinsegment.volume import Volume
-from dinsegment.weights import Model, load_model, read_entries
 
 COARSE = replace(CT, spacing=12.0, box=(32, 48), overview_spacing=12.0, slice_spacing=8.0)
 """As CT, at a resolution that a test can afford."""

@@ -12,8 +12,9 @@ from phantom_cases import write_patients
 from scipy import ndimage
 
 from dinsegment.images import write_volume
-from dinsegment.preprocessing import Preprocessing, decide
-from dinsegment.slices import SliceStack
+from dinsegment.images.slices import SliceStack
+from dinsegment.inference.preprocessing import Preprocessing
+from dinsegment.inference.view import decide
 from dinsegment.tasks import HEART
 from dinsegment.training.augmentation import Augmentation
 from dinsegment.training.cases import find_cases, read_split

@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
+from slices_back import slices_back
 
-from dinsegment.preprocessing import AT_A_TIME, Preprocessing, View, resampling_matrix
-from dinsegment.slices import SliceStack
-from dinsegment.volume import Volume
+from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import Volume
+from dinsegment.inference.preprocessing import Preprocessing
+from dinsegment.inference.view import AT_A_TIME, View, resampling_matrix
 
 quick = settings(max_examples=30, deadline=None)
 
@@ -150,7 +152,9 @@ def view_of(stack, slice_spacing, spacing=2.0):
 
 
 def back_of(view, values, stack):
-    return torch.stack(list(view.slices_back(values, stack))).numpy()
+    return slices_back(
+        view, torch.as_tensor(values) if not isinstance(values, list) else torch.stack(values), stack
+    ).numpy()
 
 
 @pytest.mark.parametrize("wanted", [2.0, 3.0])

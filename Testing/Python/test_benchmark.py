@@ -23,9 +23,9 @@ from dinsegment.benchmark.run import rate, run_benchmark
 from dinsegment.benchmark.tools import OWN, TOOLS, Setting, choose_tools, load_tool
 from dinsegment.errors import InputError, WorkerError
 from dinsegment.images import write_volume
-from dinsegment.phantom import heart_phantom
+from dinsegment.images.volume import Volume
+from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import HEART
-from dinsegment.volume import Volume
 
 CPU = torch.device("cpu")
 SETTING = Setting("heart", "cpu", cores=1, repeat=1)

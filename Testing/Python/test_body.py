@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dinsegment.body import find_body
-from dinsegment.preprocessing import Preprocessing
-from dinsegment.slices import SliceStack
-from dinsegment.volume import Volume
+from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import Volume
+from dinsegment.inference.body import find_body
+from dinsegment.inference.preprocessing import Preprocessing
 
 quick = settings(max_examples=20, deadline=None)
 

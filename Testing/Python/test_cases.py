@@ -11,10 +11,10 @@ from phantom_cases import write_patients
 
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume, write_volume
+from dinsegment.images.volume import Volume
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.training.cases import find_cases, read_split
 from dinsegment.training.label_names import DATASETS, label_map
-from dinsegment.volume import Volume
 
 BTCV = (
     "Spleen", "Right kidney", "Left kidney", "Gallbladder", None, "Liver", "Stomach", "Aorta", None, None, "Pancreas",

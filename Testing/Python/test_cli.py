@@ -15,11 +15,11 @@ import SimpleITK as sitk
 from hub_server import Hub, forget_settings
 
 from dinsegment.images import read_volume, write_volume
-from dinsegment.phantom import cine_phantom
+from dinsegment.images.volume import Volume
+from dinsegment.models.entries import models_folder, models_list, read_entries
+from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
 from dinsegment.training.metrics import dice
-from dinsegment.volume import Volume
-from dinsegment.weights import models_folder, read_entries
 
 FILES = ["enhanced.nrrd", "measurements.json", "overview.png", "segmentation.seg.nrrd"]
 
@@ -68,7 +68,7 @@ def test_overview_shows_outlines_on_both_images(run, image, tmp_path):
     import matplotlib.colors
     import matplotlib.image
 
-    from dinsegment.overview import OUTLINES
+    from dinsegment.studies.overview import OUTLINES
 
     run("segment", image, "--task", "heart", "--output", tmp_path)
     picture = matplotlib.image.imread(tmp_path / "overview.png")[..., :3]
@@ -203,12 +203,17 @@ def test_bad_option(arguments, words, run, image, tmp_path):
     assert not (tmp_path / "OUT").exists()
 
 
+def _copy_models(folder):
+    shutil.copytree(models_folder(), folder)
+    shutil.copy(models_list(), folder)
+
+
 @pytest.mark.parametrize(
     ("damage", "words"), [("cut", "cut short"), ("changed", "SHA-256 is wrong"), ("gone", "not at")]
 )
 def test_damaged_weights(damage, words, run, image, tmp_path, monkeypatch):
     folder = tmp_path / "models"
-    shutil.copytree(models_folder(), folder)
+    _copy_models(folder)
     weights = folder / read_entries()[0].weights["file"]
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
@@ -261,7 +266,7 @@ def remote(tmp_path, monkeypatch):
     forget_settings(monkeypatch)
     monkeypatch.setenv("DINSEGMENT_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "models"
-    shutil.copytree(models_folder(), folder)
+    _copy_models(folder)
     listed = json.loads((folder / "weights.json").read_text())
     content = (folder / listed["models"][0]["weights"]["file"]).read_bytes()
     place = {"file": "heart-remote.safetensors", "repository": "hospital/heart", "revision": "0" * 40}
@@ -374,8 +379,8 @@ def test_segmenting_does_not_wait_for_imports_that_it_can_do_without():
     heavy = {"timm", "torchvision", "torch._dynamo", "torch._inductor", "monai", "matplotlib", "highdicom"}
     code = (
         "import sys; from dinsegment.worker import preload; preload();"
-        "from dinsegment.weights import load_model; from dinsegment.inference import segment;"
-        "from dinsegment.phantom import heart_phantom; from dinsegment.tasks import HEART;"
+        "from dinsegment.inference.model import load_model; from dinsegment.inference import segment;"
+        "from dinsegment.phantom.heart import heart_phantom; from dinsegment.tasks import HEART;"
         "result = segment(heart_phantom(slices=1).volume, HEART, load_model(None, HEART), 'cpu');"
         f"assert result.labels.any(); print(*{heavy} & set(sys.modules))"
     )

@@ -11,14 +11,17 @@ import numpy as np
 import psutil
 import pytest
 
-from dinsegment import cluster
-from dinsegment.cluster import segment_on_cluster
 from dinsegment.errors import InputError, WorkerError
 from dinsegment.images import read_volume, write_volume
-from dinsegment.phantom import heart_phantom
-from dinsegment.studies import INDEX, Ledger, StudyResult, plan_studies, segment_studies
+from dinsegment.inference.model import load_model
+from dinsegment.models.entries import find_entry
+from dinsegment.phantom.heart import heart_phantom
+from dinsegment.studies import cluster
+from dinsegment.studies.cluster import segment_on_cluster
+from dinsegment.studies.ledger import INDEX, Ledger, plan_studies
+from dinsegment.studies.many import segment_studies
+from dinsegment.studies.study import StudyResult
 from dinsegment.tasks import HEART
-from dinsegment.weights import find_entry, load_model
 
 GRID = {"slices": 2, "size": (64, 80), "spacing": (16.0, 2.8, 2.5)}
 

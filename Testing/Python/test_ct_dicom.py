@@ -12,18 +12,19 @@ import numpy as np
 import pytest
 import torch
 from dciodvfy import dciodvfy_errors
+from read_dicom_seg import read_dicom_seg
 from safetensors.torch import save_file
 from totalsegmentator_reference import read_reference
 
 from dinsegment import cli
-from dinsegment.dicom_seg_read import read_dicom_seg
 from dinsegment.images import read_volume
+from dinsegment.images.volume import Volume
+from dinsegment.inference.model import Model
+from dinsegment.inference.preprocessing import Preprocessing
+from dinsegment.models.entries import ModelEntry, read_entries
 from dinsegment.network import DIN, DINConfig
-from dinsegment.preprocessing import Preprocessing
 from dinsegment.tasks import ABDOMEN
 from dinsegment.training.metrics import dice
-from dinsegment.volume import Volume
-from dinsegment.weights import Model, ModelEntry, read_entries
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 

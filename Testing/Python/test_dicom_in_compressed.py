@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from copy import deepcopy
 from pathlib import Path
 
@@ -9,7 +10,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dicom_cases import SERIES, Series, decimals, enhanced, headers, pixels
-from pydicom import Dataset, FileDataset, dcmwrite
+from PIL import Image
+from pydicom import Dataset, FileDataset, dcmread, dcmwrite
+from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels.decoders.base import DecodeRunner
 from pydicom.uid import (
     JPEG2000,
     UID,
@@ -17,10 +22,12 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGLSLossless,
     RLELossless,
 )
 
+from dinsegment.dicom.read import jpeg
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume, read_volumes
 
@@ -75,6 +82,49 @@ def test_compressed_by_another_program(compressor, tmp_path):
         writer.SetFileName(str(tmp_path / f"{k}.dcm"))
         writer.Execute(image)
     assert np.array_equal(read_volume(tmp_path).array, PIXELS)
+
+
+def test_jpeg_of_eight_bits_with_loss_is_near(tmp_path):
+    smooth = np.broadcast_to(np.arange(47, dtype=np.uint8) * 5, LARGE.shape)
+    made = images()
+    for image, plane in zip(made, smooth, strict=True):
+        coded = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(plane)).save(coded, "JPEG", quality=95)
+        image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 8, 8, 7, 0
+        image.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        image.PixelData = encapsulate([coded.getvalue()])
+        image["PixelData"].VR = "OB"
+    write(tmp_path, made)
+    assert np.abs(read_volume(tmp_path).array - smooth).max() <= 3
+
+
+def test_jpeg_of_twelve_bits_with_loss():
+    """An image that pydicom ships: what GDCM makes of it in the file itself, which no other decoder here can read."""
+    path = get_testdata_file("JPGExtended.dcm", download=False)
+    if path is None:
+        pytest.skip("This pydicom comes without JPGExtended.dcm.")
+    dataset = dcmread(path)
+    runner = DecodeRunner(dataset.file_meta.TransferSyntaxUID)
+    runner.set_source(dataset)
+    code = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    decoded = np.frombuffer(jpeg.decode_frame(code, runner), "<u2").reshape(dataset.Rows, dataset.Columns)
+    assert (decoded.min(), decoded.max()) == (0, 264)
+    assert np.array_equal(decoded, sitk.GetArrayFromImage(sitk.ReadImage(path)).reshape(decoded.shape))
+
+
+@pytest.mark.parametrize("kept", [0.9, 0.5])
+def test_a_jpeg_image_that_is_cut_within_its_code_is_damaged(kept, tmp_path):
+    made = images()
+    for image, plane in zip(made, PIXELS, strict=True):
+        coded = io.BytesIO()
+        Image.fromarray((plane % 256).astype(np.uint8)).save(coded, "JPEG")
+        code = coded.getvalue()
+        image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 8, 8, 7, 0
+        image.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        image.PixelData = encapsulate([code[: int(kept * len(code))]])
+        image["PixelData"].VR = "OB"
+    write(tmp_path, made)
+    says(tmp_path, "damaged")
 
 
 def test_jpeg_2000_with_loss_is_near(tmp_path):

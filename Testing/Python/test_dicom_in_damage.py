@@ -29,8 +29,9 @@ from pydicom.fileset import FileSet
 from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from dinsegment.errors import InputError
+from dinsegment.geometry import RAS_FROM_LPS
 from dinsegment.images import read_volumes
-from dinsegment.volume import RAS_FROM_LPS, Volume
+from dinsegment.images.volume import Volume
 
 SAX = SERIES["oblique"]
 SECONDS = 5.0

@@ -14,11 +14,13 @@ from pydicom import Dataset
 from pydicom.fileset import FileSet
 from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
-from dinsegment import cli, dicom_files
+from dinsegment import cli
+from dinsegment.dicom.read import files as dicom_files
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume, read_volumes, write_volume
-from dinsegment.studies import Study, fingerprint, load_study, plan_studies
-from dinsegment.volume import Volume
+from dinsegment.images.volume import Volume
+from dinsegment.studies.ledger import fingerprint, plan_studies
+from dinsegment.studies.study import Study, load_study
 
 OBLIQUE = SERIES["oblique"]
 SOP_CLASSES = {

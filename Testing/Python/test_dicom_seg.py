@@ -14,15 +14,15 @@ from dciodvfy import dciodvfy_errors
 from dicom_cases import SERIES, enhanced, headers, source_of, volume_of
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID
+from read_dicom_seg import read_dicom_seg
 
-from dinsegment.dicom_codes import ARTIFICIAL_INTELLIGENCE
-from dinsegment.dicom_save import save_dicom
-from dinsegment.dicom_seg import SegOptions, SegSegment, make_dicom_seg, task_segments, write_dicom_seg
-from dinsegment.dicom_seg_read import read_dicom_seg
-from dinsegment.dicom_source import DicomSource
+from dinsegment.dicom.codes import ARTIFICIAL_INTELLIGENCE
+from dinsegment.dicom.source import DicomSource
+from dinsegment.dicom.write.save import save_dicom
+from dinsegment.dicom.write.seg import SegOptions, SegSegment, make_dicom_seg, task_segments, write_dicom_seg
 from dinsegment.errors import InputError, OutputError
 from dinsegment.images import read_volumes
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.segmentation import Segmentation
 from dinsegment.tasks import ABDOMEN, ANATOMICAL_STRUCTURE, HEART, LEFT, LEFT_VENTRICLE, Code
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of values that are wrong on purpose

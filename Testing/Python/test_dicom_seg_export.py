@@ -10,16 +10,18 @@ import pytest
 import SimpleITK as sitk
 from dicom_cases import SERIES, Series, headers, write_series
 from pydicom import dcmread
+from read_dicom_seg import read_dicom_seg
 
-from dinsegment.dicom_seg_read import read_dicom_seg
-from dinsegment.fingerprint import fingerprints
+from dinsegment.geometry import RAS_FROM_LPS
 from dinsegment.images import read_volume, read_volumes, write_segmentation, write_volume
-from dinsegment.results import RESULT_FILES, write_results
-from dinsegment.segmentation import Segmentation
-from dinsegment.studies import Ledger, Study, write_study
+from dinsegment.images.fingerprint import fingerprints
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.volume import Volume
+from dinsegment.models.entries import find_entry
+from dinsegment.studies.ledger import Ledger
+from dinsegment.studies.results import RESULT_FILES, write_results
+from dinsegment.studies.study import Study, write_study
 from dinsegment.tasks import ABDOMEN, HEART
-from dinsegment.volume import RAS_FROM_LPS, Volume
-from dinsegment.weights import find_entry
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 SAX = Series(shape=(3, 16, 14), axes=SERIES["oblique"].axes, step=8.0, thickness=6.0)

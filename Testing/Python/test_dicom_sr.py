@@ -19,12 +19,13 @@ from phantom_series import phantom_study
 from pydicom import dcmread
 from pydicom.uid import ComprehensiveSRStorage
 
-from dinsegment.dicom_seg import SegOptions, make_dicom_seg, task_segments, write_dicom_seg
-from dinsegment.dicom_sr import make_dicom_sr, write_dicom_sr
+from dinsegment.dicom.write.seg import SegOptions, make_dicom_seg, task_segments, write_dicom_seg
+from dinsegment.dicom.write.sr import make_dicom_sr, write_dicom_sr
 from dinsegment.errors import InputError
-from dinsegment.measurements import cardiac_function, segment_volumes
-from dinsegment.results import write_results
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.measurements.function import cardiac_function
+from dinsegment.measurements.volumes import segment_volumes
+from dinsegment.studies.results import write_results
 from dinsegment.tasks import ABDOMEN
 
 
@@ -293,6 +294,6 @@ def test_the_results_of_a_cine_have_one_report_that_refers_to_their_segs(beat, t
 
 
 def test_the_library_does_without_dicom_packages_until_they_are_needed():
-    code = "import sys, dinsegment, dinsegment.results; print(*sys.modules)"
+    code = "import sys, dinsegment, dinsegment.studies.results; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert not {"highdicom", "pydicom"} & set(done.stdout.split())

@@ -15,8 +15,8 @@ import pytest
 from dicom_cases import SERIES, write_series
 
 from dinsegment.images import read_volumes
-from dinsegment.results import write_results
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.studies.results import write_results
 from dinsegment.tasks import HEART
 
 TABLES = Path.home() / "dicom-validator"

@@ -22,7 +22,10 @@ from hub_server import Hub, forget_settings
 from huggingface_hub import close_session
 
 import dinsegment
-from dinsegment.download import (
+from dinsegment.errors import Cancelled, ModelError
+from dinsegment.models.download import address, is_the_hub
+from dinsegment.models.entries import MODELS_VARIABLE, find_entry, models_list
+from dinsegment.models.settings import (
     CACHE_VARIABLE,
     HUB_VARIABLE,
     OFFLINE_FOLDER_VARIABLE,
@@ -31,19 +34,10 @@ from dinsegment.download import (
     WeightsSettings,
     default_cache,
 )
-from dinsegment.errors import Cancelled, ModelError
-from dinsegment.weights import (
-    MODELS_VARIABLE,
-    find_entry,
-    find_weights,
-    import_weights,
-    is_available,
-    locate,
-    provide_weights,
-)
+from dinsegment.models.weights import find_weights, import_weights, is_available, locate, provide_weights
 
 SHIPPED = Path(dinsegment.__file__).parents[2] / "Resources" / "Models"
-LISTED = json.loads((SHIPPED / "weights.json").read_text(encoding="utf-8"))["models"][0]
+LISTED = json.loads(models_list(SHIPPED).read_text(encoding="utf-8"))["models"][0]
 CONTENT = (SHIPPED / LISTED["weights"]["file"]).read_bytes()
 FILE = "heart-remote.safetensors"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -151,12 +145,27 @@ def test_progress_rises_from_the_first_to_the_last_byte_and_says_how_far_it_is(h
     assert told.texts[-2] == "Checking heart-remote"
 
 
-def test_what_a_redirection_leads_to_does_not_get_the_token(hub, entry, monkeypatch):
+def test_a_mirror_and_what_it_leads_to_do_not_get_the_token(hub, entry, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     provide_weights(entry)
     asked, bytes_asked = hub.requests
-    assert asked.headers["authorization"] == "Bearer hf_secret"
-    assert bytes_asked.target.startswith("/bytes/") and "authorization" not in bytes_asked.headers
+    assert bytes_asked.target.startswith("/bytes/")
+    assert not any("hf_secret" in str(request.headers) for request in (asked, bytes_asked))
+
+
+@pytest.mark.parametrize(
+    ("mirror", "gets"),
+    [
+        (None, True),
+        ("https://huggingface.co", True),
+        ("http://huggingface.co", False),
+        ("https://huggingface.co.evil.org", False),
+        ("https://huggingface.co:8443", False),
+        ("https://mirror.hospital.org", False),
+    ],
+)
+def test_the_token_goes_to_the_hub_alone(mirror, gets, entry):
+    assert is_the_hub(address(entry, WeightsSettings(Path("cache"), hub=mirror))) is gets
 
 
 def test_the_hub_may_also_be_named_as_everybody_names_it(hub, entry, monkeypatch):
@@ -516,7 +525,9 @@ def test_an_import_that_is_cancelled_leaves_nothing(tmp_path):
 
 DOWNLOAD = """
 from dinsegment.errors import ModelError
-from dinsegment.weights import find_entry, import_weights, provide_weights
+from dinsegment.models.download import address, is_the_hub
+from dinsegment.models.entries import find_entry
+from dinsegment.models.weights import import_weights, provide_weights
 import sys
 try:
     print(import_weights(sys.argv[1]) if sys.argv[1:] else provide_weights(find_entry("heart-remote", None)))
@@ -665,7 +676,9 @@ def test_the_cache_is_where_the_platform_has_it(platform, variables, folder, mon
 
 def test_looking_for_weights_imports_neither_torch_nor_the_hub(models):
     code = (
-        "from dinsegment.weights import is_available, find_entry; import sys; is_available(find_entry(None, None));"
+        "import sys; from dinsegment.models.weights import is_available;"
+        "from dinsegment.models.entries import find_entry;"
+        "is_available(find_entry(None, None));"
         "print(*{'torch', 'huggingface_hub', 'httpx', 'httpx2', 'numpy'} & set(sys.modules))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -10,18 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dinsegment.enhancement import (
-    FLOOR,
-    LIMIT,
-    METHODS,
-    SIGMA_U,
-    Enhancement,
-    from_unit_interval,
-    fuzzy,
-    fuzzy_enhance,
-    memberships,
-    to_unit_interval,
-)
+from dinsegment.enhancement.fuzzy import FLOOR, LIMIT, SIGMA_U, fuzzy, fuzzy_enhance, memberships
+from dinsegment.enhancement.grey import from_unit_interval, to_unit_interval
+from dinsegment.enhancement.methods import METHODS, Enhancement
 from dinsegment.errors import InputError
 
 NO_FLOOR = 1e-9

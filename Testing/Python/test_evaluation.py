@@ -19,7 +19,8 @@ from phantom_cases import write_patients
 from dinsegment.errors import OutputError
 from dinsegment.images import read_volume
 from dinsegment.inference import segment
-from dinsegment.measurements import function_from_volumes
+from dinsegment.inference.model import load_model
+from dinsegment.measurements.function import function_from_volumes
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.training.evaluation import (
     CaseScores,
@@ -31,7 +32,6 @@ from dinsegment.training.evaluation import (
 from dinsegment.training.figures import picture_of
 from dinsegment.training.metrics import dice, surface_distances
 from dinsegment.training.report import PUBLISHED, write_evaluation
-from dinsegment.weights import load_model
 
 COMMAND = "dinsegment evaluate --data <phantoms> --split 'a & b.txt'"
 

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from dinsegment.errors import InputError, OutputError
 from dinsegment.files import atomic_path, ensure_writable_folder
 from dinsegment.images import read_volume, read_volumes, write_segmentation, write_volume
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.volume import Volume
 from dinsegment.tasks import HEART
-from dinsegment.volume import Volume
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 
@@ -417,9 +417,9 @@ class TestWriting:
             import numpy as np
             from dinsegment.errors import OutputError
             from dinsegment.images import write_segmentation, write_volume
-            from dinsegment.segmentation import Segmentation
+            from dinsegment.images.segmentation import Segmentation
             from dinsegment.tasks import HEART
-            from dinsegment.volume import Volume
+            from dinsegment.images.volume import Volume
 
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))

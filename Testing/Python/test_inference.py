@@ -7,18 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from dinsegment import inference
-from dinsegment.anatomy import find_anatomy
 from dinsegment.errors import Cancelled, InputError, ModelError
-from dinsegment.inference import Runner, bytes_per_slice, choose_device, for_inference, segment
+from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import Volume
+from dinsegment.inference import runner as running
+from dinsegment.inference import segment
+from dinsegment.inference.anatomy import find_anatomy
+from dinsegment.inference.devices import choose_device
+from dinsegment.inference.model import load_model
+from dinsegment.inference.preprocessing import Slices, neighbourhoods
+from dinsegment.inference.runner import Runner, bytes_per_slice
+from dinsegment.inference.view import View
 from dinsegment.network import DIN, DIN_SMALL
-from dinsegment.phantom import heart_phantom
-from dinsegment.preprocessing import Slices, View, neighbourhoods
-from dinsegment.slices import SliceStack
+from dinsegment.network.rewriting import for_inference
+from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import HEART
 from dinsegment.training.metrics import dice
-from dinsegment.volume import Volume
-from dinsegment.weights import load_model
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +224,7 @@ def test_no_memory_for_one_slice_goes_to_the_cpu(monkeypatch):
     network = Narrow(0)
     runner = Runner(network, torch.device("cpu"))
     runner.device = torch.device("meta")
-    assert runner._after_out_of_memory(1) == inference.MAX_BATCH["cpu"]
+    assert runner._after_out_of_memory(1) == running.MAX_BATCH["cpu"]
     assert runner.device.type == "cpu"
     assert "the CPU was used instead" in runner.warnings[0]
     with pytest.raises(InputError, match="too little memory"):
@@ -241,7 +245,7 @@ def test_batch_follows_free_memory(monkeypatch):
     sizes: list[int] = []
     network.register_forward_hook(lambda _m, inputs, _o: sizes.append(len(inputs[0])))
     view = slices(1).view
-    monkeypatch.setattr(inference, "free_memory", lambda _device: 5 * bytes_per_slice(network, view))
+    monkeypatch.setattr(running, "free_memory", lambda _device: 5 * bytes_per_slice(network, view))
     Runner(network, torch.device("cpu")).probabilities(slices(6), "Segmenting", 0, 1)
     assert sizes == [2, 2, 2]
 
@@ -365,5 +369,5 @@ def test_a_model_whose_preprocessing_says_so_is_shown_mirrored_slices(monkeypatc
     ("count", "most", "expected"), [(10, 8, 5), (16, 8, 8), (17, 8, 6), (3, 8, 3), (1, 1, 1), (0, 8, 1)]
 )
 def test_batches_are_of_like_size_and_no_more_than_needed(count, most, expected):
-    batch = inference.evenly(count, most)
+    batch = running.evenly(count, most)
     assert batch == expected <= most

@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dinsegment.measurements import cardiac_function, function_from_volumes, report, segment_volumes
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.volume import Volume
+from dinsegment.measurements.function import cardiac_function, function_from_volumes
+from dinsegment.measurements.report import report
+from dinsegment.measurements.volumes import segment_volumes
 from dinsegment.tasks import HEART
-from dinsegment.volume import Volume
 
 
 def segmentation(labels: np.ndarray, spacing=(1.5, 1.25, 8.0), name: str = "patient") -> Segmentation:

@@ -17,22 +17,25 @@ import SimpleITK as sitk
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slices_back import slices_back
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dinsegment import inference
-from dinsegment.confidence import MIN_AREA_CM2, Evidence
-from dinsegment.display import FINE, enhanced_volume
-from dinsegment.enhancement import Enhancement
-from dinsegment.finding import ras_of
+from dinsegment.enhancement.displayed import FINE, enhanced_volume
+from dinsegment.enhancement.methods import Enhancement
 from dinsegment.images import read_volume, write_segmentation, write_volume
-from dinsegment.inference import Runner, bytes_per_slice, for_inference, predict_with_confidence
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import Volume, ras_of
+from dinsegment.inference import pipeline as inference
+from dinsegment.inference.confidence import MIN_AREA_CM2, Evidence
+from dinsegment.inference.pipeline import predict_with_confidence
+from dinsegment.inference.preprocessing import Preprocessing
+from dinsegment.inference.runner import MAX_BATCH, Runner, bytes_per_slice
+from dinsegment.inference.view import View, decide
 from dinsegment.network import DIN, DIN_BASE, DIN_SMALL, rewrite
-from dinsegment.preprocessing import Preprocessing, View, decide
-from dinsegment.segmentation import Segmentation
-from dinsegment.slices import SliceStack
+from dinsegment.network.rewriting import for_inference
 from dinsegment.tasks import ABDOMEN
-from dinsegment.volume import Volume
 
 PREPARED = Preprocessing(
     spacing=4.0,
@@ -77,7 +80,7 @@ def network(one_thread):
 
 
 def test_probabilities_and_inputs_of_a_few_batches_are_held_however_many_slices_there_are(network, monkeypatch):
-    monkeypatch.setitem(inference.MAX_BATCH, "cpu", 2)
+    monkeypatch.setitem(MAX_BATCH, "cpu", 2)
     monkeypatch.setattr(inference, "PREPARED", 4)
     forward, slices = Runner._forward, Preprocessing.slices
     for count in (12, 24):
@@ -164,7 +167,7 @@ def test_tensors_get_the_memory_of_those_before_them():
     """In a fresh process: pages that the system has to give (minor faults) while tensors of 1 to 20 MB come and go."""
     code = """
         import resource, sys, torch
-        from dinsegment.heap import keep_freed_memory
+        from dinsegment.inference.devices import keep_freed_memory
 
         if sys.argv[1] == "keep":
             keep_freed_memory()
@@ -227,7 +230,7 @@ def test_labels_made_slice_by_slice_are_those_of_all_probabilities(count, distan
     view = View((float(place[0]), float(place[1])), (12, 14), spacing, distance)
     probabilities = probabilities_of(view, stack, 5, seed)
     found = np.stack(list(view.labels_back(iter(probabilities[:, 1:]), stack)))
-    expected = torch.stack([decide(one) for one in view.slices_back(probabilities[:, 1:], stack)]).numpy()
+    expected = torch.stack([decide(one) for one in slices_back(view, probabilities[:, 1:], stack)]).numpy()
     assert found.shape == stack.array.shape and found.dtype == np.uint8
     # But for a tie now and then, of numbers that are rounded.
     assert (found != expected).mean() < 1e-3

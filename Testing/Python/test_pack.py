@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from dinsegment.errors import InputError
-from dinsegment.preprocessing import Preprocessing
-from dinsegment.slices import SliceStack
+from dinsegment.images.slices import SliceStack
+from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.training.cases import find_cases, read_split
 from dinsegment.training.dataset import prepare

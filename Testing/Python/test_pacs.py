@@ -16,13 +16,13 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
 )
+from read_dicom_seg import read_dicom_seg
 
-from dinsegment.dicom_seg import cine_options, write_dicom_seg
-from dinsegment.dicom_seg_read import read_dicom_seg
-from dinsegment.dicom_sr import write_dicom_sr
+from dinsegment.dicom.write.seg import cine_options, write_dicom_seg
+from dinsegment.dicom.write.sr import write_dicom_sr
 from dinsegment.images import read_volumes
-from dinsegment.measurements import cardiac_function
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.measurements.function import cardiac_function
 from dinsegment.tasks import HEART
 
 STORAGE = (MRImageStorage, SegmentationStorage, ComprehensiveSRStorage)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dinsegment.phantom import (
+from dinsegment.images.volume import check_voxels
+from dinsegment.phantom.heart import (
     END_SYSTOLE_PHASE,
     LV,
     MYOCARDIUM,
@@ -17,7 +18,6 @@ from dinsegment.phantom import (
     heart_phantom,
 )
 from dinsegment.tasks import HEART
-from dinsegment.volume import check_voxels
 
 SEEDS = range(6)
 SMALL = {"slices": 6, "size": (96, 112), "spacing": (16.0, 2.8, 2.8)}

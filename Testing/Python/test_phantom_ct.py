@@ -7,9 +7,11 @@ import pytest
 from phantom_cases import SMALL_ABDOMEN, write_abdomens
 from scipy import ndimage
 
-from dinsegment.body import find_body
-from dinsegment.phantom_ct import CTPhantom, abdomen_phantom
-from dinsegment.phantom_ct_patient import (
+from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import check_voxels
+from dinsegment.inference.body import find_body
+from dinsegment.phantom.ct import CTPhantom, abdomen_phantom
+from dinsegment.phantom.ct_patient import (
     AORTA,
     GALLBLADDER,
     LEFT_KIDNEY,
@@ -19,10 +21,8 @@ from dinsegment.phantom_ct_patient import (
     SPLEEN,
     STOMACH,
 )
-from dinsegment.phantom_ct_shapes import Canvas, smooth_path
-from dinsegment.slices import SliceStack
+from dinsegment.phantom.ct_shapes import Canvas, smooth_path
 from dinsegment.tasks import ABDOMEN
-from dinsegment.volume import check_voxels
 
 SEEDS = range(3)
 COARSE = {"slices": 60, "size": (80, 112), "spacing": (5.0, 3.5, 3.5)}

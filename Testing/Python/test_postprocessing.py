@@ -7,15 +7,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dinsegment.postprocessing import (
-    APART_MM,
-    keep_large_pieces,
-    keep_one_organ,
-    largest_component,
-    postprocess,
-    tell_sides,
-)
-from dinsegment.slices import SliceStack
+from dinsegment.images.pieces import largest_component
+from dinsegment.images.slices import SliceStack
+from dinsegment.inference.postprocessing import APART_MM, keep_large_pieces, keep_one_organ, postprocess, tell_sides
 from dinsegment.tasks import ABDOMEN, HEART
 
 

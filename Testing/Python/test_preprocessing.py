@@ -10,12 +10,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slices_back import slices_back
 
-from dinsegment.display import enhanced_volume
-from dinsegment.enhancement import Enhancement, fuzzy
-from dinsegment.preprocessing import Preprocessing, View, decide, resampling_matrix
-from dinsegment.slices import SliceStack
-from dinsegment.volume import Volume
+from dinsegment.enhancement.displayed import enhanced_volume
+from dinsegment.enhancement.fuzzy import fuzzy
+from dinsegment.enhancement.methods import Enhancement
+from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import Volume
+from dinsegment.inference.preprocessing import Preprocessing
+from dinsegment.inference.view import View, decide, resampling_matrix
+from dinsegment.tasks import ABDOMEN, HEART
 
 quick = settings(max_examples=40, deadline=None)
 spacings = st.floats(0.4, 4)
@@ -154,7 +158,9 @@ def covering(stack, spacing):
 
 def back_of(view, values, stack):
     """What `slices_back` gives, all slices in one array."""
-    return torch.stack(list(view.slices_back(values, stack))).numpy()
+    return slices_back(
+        view, torch.as_tensor(values) if not isinstance(values, list) else torch.stack(values), stack
+    ).numpy()
 
 
 def test_first_pixel_of_a_view_lies_half_its_size_before_the_centre():
@@ -326,14 +332,29 @@ CT = Preprocessing(
 
 
 @pytest.mark.parametrize(
-    "preprocessing",
-    [Preprocessing(), CT, Preprocessing(1.1, 96, 3.0, (1.0, 99.0), Enhancement("fuzzy", {"m": 3, "gamma": 2.0}), True)],
+    ("preprocessing", "task"),
+    [
+        (Preprocessing(), HEART),
+        (CT, ABDOMEN),
+        (Preprocessing(1.1, 96, 3.0, (1.0, 99.0), Enhancement("fuzzy", {"m": 3, "gamma": 2.0}), True), HEART),
+    ],
     ids=("defaults", "ct", "options"),
 )
-def test_options_survive_json(preprocessing):
-    text = json.dumps(preprocessing.to_dict())
-    assert Preprocessing.from_dict(json.loads(text)) == preprocessing
+def test_options_survive_json_without_what_is_the_tasks(preprocessing, task):
+    options = json.loads(json.dumps(preprocessing.to_dict()))
+    assert not {"plane", "grey_window"} & set(options)
+    assert Preprocessing.from_dict(options, task) == preprocessing
     assert Preprocessing.from_dict({}) == Preprocessing()
+
+
+def test_plane_and_window_are_the_tasks():
+    made = Preprocessing.from_dict({"locate": "body"}, ABDOMEN)
+    assert (made.plane, made.grey_window) == (ABDOMEN.plane, ABDOMEN.grey_window)
+    assert Preprocessing.from_dict({"plane": "axial", "grey_window": [-125.0, 275.0]}, ABDOMEN).plane == "axial"
+    with pytest.raises(ValueError, match=r"'plane'.*acquired.*axial in the task 'abdomen'"):
+        Preprocessing.from_dict({"plane": "acquired"}, ABDOMEN)
+    with pytest.raises(ValueError, match="'grey_window'"):
+        Preprocessing.from_dict({"grey_window": [-200.0, 300.0]}, ABDOMEN)
 
 
 def test_one_number_is_a_square_box():

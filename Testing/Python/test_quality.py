@@ -12,21 +12,22 @@ import pytest
 import torch
 from scipy import ndimage
 
-from dinsegment.confidence import Confidence, Evidence
-from dinsegment.finding import Finding, slice_number, slices_text
 from dinsegment.images import read_volume
+from dinsegment.images.segmentation import Finding, Segmentation
+from dinsegment.images.slices import SliceStack, slice_number
+from dinsegment.images.volume import Volume
 from dinsegment.inference import segment
-from dinsegment.measurements import report
-from dinsegment.phantom import END_SYSTOLE_PHASE, heart_phantom
-from dinsegment.preprocessing import View
-from dinsegment.quality import findings
-from dinsegment.quality_image import image_findings
-from dinsegment.segmentation import Segmentation
-from dinsegment.slices import SliceStack
+from dinsegment.inference.confidence import Evidence
+from dinsegment.inference.model import load_model
+from dinsegment.inference.view import View
+from dinsegment.measurements.report import report
+from dinsegment.phantom.heart import END_SYSTOLE_PHASE, heart_phantom
+from dinsegment.quality.findings import findings
+from dinsegment.quality.image import image_findings
+from dinsegment.quality.unsure import Confidence
+from dinsegment.quality.words import slices_text
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.training.cases import find_cases
-from dinsegment.volume import Volume
-from dinsegment.weights import load_model
 from dinsegment.worker import IMAGE, Channel, Models, run_segment
 
 RV, MYO, LV = 1, 2, 3
@@ -421,7 +422,7 @@ def test_of_many_unsure_segments_the_last_share_a_sentence(belly):
 def confidence(probabilities, labels, view, stack, volume):
     """Of labels as they were decided."""
     evidence = Evidence(view, stack, volume)
-    for k, _ in enumerate(view.slices_back(evidence.see(probabilities), stack)):
+    for k, _ in enumerate(view.labels_back(evidence.see(probabilities), stack)):
         evidence.labelled(k, labels[k])
     return evidence.confidence(labels)
 

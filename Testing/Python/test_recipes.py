@@ -12,9 +12,9 @@ from torch.nn.utils import parameters_to_vector
 from torch.utils.flop_counter import FlopCounterMode
 
 from dinsegment.errors import InputError
+from dinsegment.inference.preprocessing import PATCH, Preprocessing
 from dinsegment.network import DIN, DIN_SMALL, ComparatorConfig, DINConfig, build_network, count_parameters
 from dinsegment.network.comparators import PACKAGES
-from dinsegment.preprocessing import PATCH, Preprocessing
 from dinsegment.training.losses import din_loss
 from dinsegment.training.recipe import RECIPES, list_recipes, load_recipe
 

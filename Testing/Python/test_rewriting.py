@@ -10,14 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from dinsegment import inference
 from dinsegment.images import read_volume
-from dinsegment.inference import MATRIX_PRODUCTS, Runner, lowered, predict
+from dinsegment.inference import devices, runner
+from dinsegment.inference.devices import MATRIX_PRODUCTS, lowered
+from dinsegment.inference.model import load_model
+from dinsegment.inference.pipeline import predict
+from dinsegment.inference.runner import Runner
+from dinsegment.models.entries import find_entry
+from dinsegment.models.weights import read_weights
 from dinsegment.network import DIN, DIN_BASE, DIN_SMALL, DINConfig, build_network, rewrite
 from dinsegment.network.decoder import MLPDecoder
 from dinsegment.network.rewritten_decoder import BAND, RewrittenMLPDecoder, add_upsampled
 from dinsegment.tasks import get_task
-from dinsegment.weights import find_entry, load_model, read_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -141,7 +145,8 @@ def test_rewritten_network_multiplies_less(config, side, share):
 )
 def test_labels_of_a_real_volume_are_those_of_the_plain_network(task, folder, case, request, monkeypatch):
     """A validation patient, in single precision."""
-    monkeypatch.setattr(inference, "autocast_dtype", lambda _device: None)
+    for module in (devices, runner):
+        monkeypatch.setattr(module, "autocast_dtype", lambda _device: None)
     task = get_task(task)
     found = sorted(request.getfixturevalue(folder).rglob(f"*{case}*.nii.gz"))
     volume = read_volume(next(path for path in found if "label" not in path.name and "_gt" not in path.name))
@@ -161,7 +166,8 @@ def test_labels_of_a_real_volume_are_those_of_the_plain_network(task, folder, ca
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_lowered_weights_compute_what_autocast_computes(dtype, monkeypatch):
-    monkeypatch.setattr(inference, "autocast_dtype", lambda _device: dtype)
+    for module in (devices, runner):
+        monkeypatch.setattr(module, "autocast_dtype", lambda _device: dtype)
     network = rewrite(trained(TINY))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     low = lowered(network, torch.device("cpu"))
@@ -174,7 +180,8 @@ def test_lowered_weights_compute_what_autocast_computes(dtype, monkeypatch):
 
 
 def test_nothing_is_copied_where_precision_stays_single(monkeypatch):
-    monkeypatch.setattr(inference, "autocast_dtype", lambda _device: None)
+    for module in (devices, runner):
+        monkeypatch.setattr(module, "autocast_dtype", lambda _device: None)
     network = rewrite(trained(TINY))
     low = lowered(network, torch.device("cpu"))
     for a, b in zip(network.parameters(), low.parameters(), strict=True):

@@ -17,25 +17,18 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from dinsegment import studies
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume, write_volume
 from dinsegment.inference import segment
-from dinsegment.phantom import cine_phantom, heart_phantom
-from dinsegment.studies import (
-    ERRORS,
-    INDEX,
-    TABLE,
-    Ledger,
-    Study,
-    StudyResult,
-    plan_studies,
-    segment_studies,
-    segment_study,
-    write_table,
-)  # fmt: skip
+from dinsegment.inference.model import load_model
+from dinsegment.models.entries import find_entry
+from dinsegment.phantom.heart import cine_phantom, heart_phantom
+from dinsegment.studies import many as studies
+from dinsegment.studies.ledger import INDEX, Ledger, plan_studies  # fmt: skip
+from dinsegment.studies.many import segment_studies  # fmt: skip
+from dinsegment.studies.study import ERRORS, Study, StudyResult, segment_study  # fmt: skip
+from dinsegment.studies.table import TABLE, write_table  # fmt: skip
 from dinsegment.tasks import HEART
-from dinsegment.weights import find_entry, load_model
 
 FILES = ["enhanced.nrrd", "measurements.json", "overview.png", "segmentation.seg.nrrd"]
 GRID = {"slices": 2, "size": (64, 80), "spacing": (16.0, 2.8, 2.5)}
@@ -45,9 +38,11 @@ import signal
 import sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs tests in the background ignores it
 from pathlib import Path
-from dinsegment.studies import Ledger, plan_studies, segment_studies
+from dinsegment.studies.ledger import Ledger, plan_studies
+from dinsegment.studies.many import segment_studies
 from dinsegment.tasks import HEART
-from dinsegment.weights import find_entry, load_model
+from dinsegment.models.entries import find_entry
+from dinsegment.inference.model import load_model
 
 output = Path(sys.argv[1])
 ledger = Ledger(output, HEART, find_entry(None, HEART))

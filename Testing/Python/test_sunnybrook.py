@@ -7,9 +7,9 @@ from sunnybrook_contours import ENDOCARDIUM, EPICARDIUM, compare, read_contours
 
 from dinsegment.images import read_volumes
 from dinsegment.inference import segment
-from dinsegment.measurements import segment_volumes
+from dinsegment.inference.model import load_model
+from dinsegment.measurements.volumes import segment_volumes
 from dinsegment.tasks import HEART
-from dinsegment.weights import load_model
 
 CURVE = (2, 7, 12)
 """Phases beside end diastole: before, at and after end systole."""

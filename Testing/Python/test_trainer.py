@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import multiprocessing
 import os
@@ -24,8 +25,9 @@ from typer.testing import CliRunner
 
 from dinsegment.cli import app
 from dinsegment.errors import InputError, ModelError
+from dinsegment.inference.model import load_model
+from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.network import DIN, DINConfig, build_network
-from dinsegment.preprocessing import Preprocessing
 from dinsegment.tasks import HEART
 from dinsegment.training import pretrained
 from dinsegment.training import trainer as trainer_module
@@ -33,7 +35,6 @@ from dinsegment.training.augmentation import Augmentation
 from dinsegment.training.pack import read_pack, write_pack
 from dinsegment.training.recipe import Recipe
 from dinsegment.training.trainer import RunOptions, Trainer, make_fabric, train
-from dinsegment.weights import load_model
 
 TINY = DINConfig(
     dims=(8, 8, 16, 16),
@@ -329,10 +330,15 @@ def test_the_folder_of_a_run_is_a_model(whole, cases, tmp_path):
     model = load_model(str(whole.output), HEART)
     best = build_network(RECIPE.network).eval()
     best.load_state_dict(load_file(whole.output / "best.safetensors"))
-    assert model.name == RECIPE.name and model.preprocessing == RECIPE.preprocessing
+    content = (whole.output / "best.safetensors").read_bytes()
+    assert model.name == f"{whole.output.name}-{hashlib.sha256(content).hexdigest()[:8]}"
+    assert model.preprocessing == RECIPE.preprocessing
     images = torch.rand(2, 1, RECIPE.network.in_channels, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     torch.testing.assert_close(model.network(*images), best(*images), atol=1e-4, rtol=0)
     command = ["segment", str(cases[0].image), "--task", "heart", "--device", "cpu"]
     result = CliRunner().invoke(app, [*command, "--model", str(whole.output), "--output", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
-    assert json.loads((tmp_path / "out" / "measurements.json").read_text())["model"] == RECIPE.name
+    assert json.loads((tmp_path / "out" / "measurements.json").read_text())["model"] == model.name
+    (entry,) = json.loads((whole.output / "weights.json").read_text(encoding="utf-8"))["models"]
+    assert entry["scores"] == {} and entry["data"]["name"] == "data of a training run"
+    assert RECIPE.name in entry["description"]

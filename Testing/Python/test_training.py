@@ -16,10 +16,12 @@ from safetensors.torch import load_file
 
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume, write_volume
-from dinsegment.inference import Runner, for_inference, predict
+from dinsegment.images.slices import SliceStack
+from dinsegment.inference.pipeline import predict
+from dinsegment.inference.preprocessing import Preprocessing
+from dinsegment.inference.runner import Runner
 from dinsegment.network import DIN, DIN_SMALL, DINConfig
-from dinsegment.preprocessing import Preprocessing
-from dinsegment.slices import SliceStack
+from dinsegment.network.rewriting import for_inference
 from dinsegment.tasks import HEART
 from dinsegment.training.augmentation import Augmentation
 from dinsegment.training.cases import Case, find_cases, read_split

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dinsegment.errors import DINSegmentError, InputError
-from dinsegment.volume import RAS_FROM_LPS, Volume, check_voxels
+from dinsegment.geometry import RAS_FROM_LPS
+from dinsegment.images.volume import Volume, check_voxels
 
 
 def grid(i=(1, 0, 0), j=(0, 1, 0), k=(0, 0, 1), origin=(0, 0, 0)):

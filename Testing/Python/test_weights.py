@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,22 +18,16 @@ from hub_server import Hub, forget_settings
 from safetensors.torch import save
 
 import dinsegment
-from dinsegment.download import WeightsSettings
 from dinsegment.errors import Cancelled, ModelError
+from dinsegment.images.volume import Volume
 from dinsegment.inference import segment
+from dinsegment.inference.model import load_model
+from dinsegment.inference.preprocessing import Preprocessing
+from dinsegment.models.entries import MODELS_VARIABLE, find_entry, models_folder, models_list, read_entries
+from dinsegment.models.settings import WeightsSettings
+from dinsegment.models.weights import is_available, read_weights
 from dinsegment.network import DIN, DINConfig, rewrite
-from dinsegment.preprocessing import Preprocessing
 from dinsegment.tasks import HEART, TASKS, get_task
-from dinsegment.volume import Volume
-from dinsegment.weights import (
-    MODELS_VARIABLE,
-    find_entry,
-    is_available,
-    load_model,
-    models_folder,
-    read_entries,
-    read_weights,
-)
 
 SHIPPED = Path(dinsegment.__file__).parents[2] / "Resources" / "Models"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -143,12 +141,54 @@ def test_the_default_is_the_first_of_the_task(tmp_path, network):
     assert find_entry(None, HEART, tmp_path).name == "heart-tiny"
 
 
+def test_in_a_checkout_the_list_stands_at_the_top(monkeypatch):
+    monkeypatch.delenv(MODELS_VARIABLE, raising=False)
+    assert models_list() == SHIPPED.parents[2] / "weights.json" and models_list().is_file()
+    assert {e.name for e in read_entries()} == {e.name for e in read_entries(SHIPPED)}
+    assert not (SHIPPED / "weights.json").exists()  # one list, not two
+
+
+def test_in_a_wheel_the_list_lies_beside_the_weights(tmp_path):
+    """A wheel of this tree, built and unpacked, in a Python that sees nothing else of it."""
+    pytest.importorskip("hatchling")
+    root = SHIPPED.parents[2]
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(tmp_path / "site")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import dinsegment;"
+        "from dinsegment.models.entries import find_entry, models_list;"
+        "from dinsegment.models.weights import provide_weights;"
+        "assert Path(dinsegment.__file__).is_relative_to(sys.argv[1]);"
+        "print(models_list()); provide_weights(find_entry(None, None))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in (MODELS_VARIABLE, "PYTHONPATH")}
+    command = [sys.executable, "-I", "-c", code, str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()) == tmp_path / "site" / "dinsegment" / "Resources" / "Models" / "weights.json"
+
+
 def test_an_environment_variable_names_the_folder(folder, monkeypatch):
     monkeypatch.delenv(MODELS_VARIABLE, raising=False)
     shipped = models_folder()
     assert shipped.parts[-2:] == ("Resources", "Models")
     monkeypatch.setenv(MODELS_VARIABLE, str(folder))
     assert models_folder() == folder and load_model("heart-second", HEART).name == "heart-second"
+
+
+def test_a_folder_does_not_take_the_place_of_a_name(folder, network, tmp_path, monkeypatch):
+    monkeypatch.setenv(MODELS_VARIABLE, str(folder))
+    run = tmp_path / "here" / "heart-second"
+    run.mkdir(parents=True)
+    publish(run, network, entry("heart-second-1a2b3c4d"))
+    monkeypatch.chdir(tmp_path / "here")
+    assert load_model("heart-second", HEART).name == "heart-second"
+    assert load_model("./heart-second", HEART).name == "heart-second-1a2b3c4d"
+    assert load_model(str(run), HEART).name == "heart-second-1a2b3c4d"
+    run.rename(tmp_path / "here" / "RUN")
+    assert load_model("RUN", HEART).name == "heart-second-1a2b3c4d"
 
 
 def test_an_unknown_model_is_answered_with_the_known_ones(folder):
@@ -343,8 +383,6 @@ def test_segmenting_can_be_cancelled_while_the_model_is_downloaded(hub):
 
 @pytest.fixture(scope="module")
 def shipped():
-    if not (SHIPPED / "weights.json").exists():
-        pytest.skip("No models are shipped yet: there is no weights.json in Resources/Models.")
     return read_entries(SHIPPED)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from dinsegment.errors import InputError, ModelError
 from dinsegment.inference import segment
-from dinsegment.phantom import heart_phantom
+from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import HEART
 from dinsegment.worker import ENHANCED, IMAGE, LABELS, Channel, Models, answer
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from dinsegment.images import read_volume
-from dinsegment.volume import Volume
+from dinsegment.images.volume import Volume
 
 FILE = "reference-segmentation.nii.gz"
 TASK_LABELS = {52: 1, 4: 2, 3: 3, 2: 4, 5: 5, 7: 6, 1: 7, 6: 8}

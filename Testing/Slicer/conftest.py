@@ -39,9 +39,9 @@ def scene(request):
 
 def _models_of(tasks, folder, monkeypatch):
     """A folder with a weights.json in which each of these tasks has a model, shipped or a description of one."""
-    from dinsegment.weights import models_folder
+    from dinsegment.models.entries import models_list
 
-    models = json.loads((models_folder() / "weights.json").read_text(encoding="utf-8"))["models"]
+    models = json.loads(models_list().read_text(encoding="utf-8"))["models"]
     chosen = []
     for task in tasks:
         entry = next((m for m in models if m["task"] == task), None)
@@ -67,8 +67,8 @@ def models_of_both_tasks(tmp_path, monkeypatch):
 def abdomen_model():
     """The name of the shipped model for the abdomen."""
     from dinsegment.errors import ModelError
+    from dinsegment.models.entries import find_entry
     from dinsegment.tasks import ABDOMEN
-    from dinsegment.weights import find_entry
 
     try:
         return find_entry(None, ABDOMEN).name

@@ -9,9 +9,9 @@ import slicer
 import vtk
 
 from dinsegment.errors import DINSegmentError
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.volume import Volume
 from dinsegment.tasks import HEART, get_task
-from dinsegment.volume import Volume
 
 
 def rotation(*degrees):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from vtk.util.numpy_support import vtk_to_numpy
 
-from dinsegment.fingerprint import EMPTY, fingerprints
+from dinsegment.images.fingerprint import EMPTY, fingerprints
 from dinsegment.tasks import ABDOMEN
 from dinsegment_slicer import content
 from dinsegment_slicer.content import grey_image, label_content

@@ -14,8 +14,8 @@ import pytest
 import slicer
 from mrml import InProcess, add_volume, scene_state, threshold
 
-from dinsegment.finding import Finding
-from dinsegment.phantom import heart_phantom
+from dinsegment.images.segmentation import Finding
+from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment_slicer.controller import Controller, Message, Request, Severity
 from dinsegment_slicer.dependencies import Dependencies

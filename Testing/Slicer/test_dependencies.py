@@ -186,7 +186,7 @@ class TestRequirements:
 
             import dinsegment.worker
             from dinsegment.inference import segment
-            from dinsegment.phantom import heart_phantom
+            from dinsegment.phantom.heart import heart_phantom
 
             assert segment(heart_phantom(slices=2, size=(130, 130)).volume, "heart", device="cpu").labels.any()
         """

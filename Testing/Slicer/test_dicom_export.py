@@ -16,17 +16,17 @@ import vtk
 from dicom_cases import SERIES, write_series
 from host.dicom_database import DicomDatabase
 from phantom_series import write_phantom_series
+from read_dicom_seg import read_dicom_seg
 from test_sequences import Application, add_browser
 from vtk.util.numpy_support import vtk_to_numpy
 
-from dinsegment.dicom_seg_grid import put_on_grid
-from dinsegment.dicom_seg_read import read_dicom_seg
+from dinsegment.dicom.write.grid import put_on_grid
 from dinsegment.errors import InputError, OutputError
-from dinsegment.fingerprint import fingerprints, same_voxels
 from dinsegment.images import read_volume, read_volumes
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.fingerprint import fingerprints, same_voxels
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.volume import Volume
 from dinsegment.tasks import ABDOMEN, HEART
-from dinsegment.volume import Volume
 from dinsegment_slicer import dicom_export
 from dinsegment_slicer.controller import Controller, ExportRequest, Severity
 from dinsegment_slicer.dependencies import Dependencies

@@ -11,10 +11,10 @@ import pytest
 import slicer
 from test_sequences import Application, add_sequence
 
-from dinsegment.finding import Finding, ras_of
-from dinsegment.phantom import cine_phantom
+from dinsegment.images.segmentation import Finding
+from dinsegment.images.volume import Volume, ras_of
+from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
-from dinsegment.volume import Volume
 from dinsegment.worker import ENHANCED, LABELS
 from dinsegment_slicer.findings import FINDINGS_ATTRIBUTE, NotedFinding, findings_of, show_segment
 from dinsegment_slicer.logic import DINSegmentLogic

@@ -21,7 +21,7 @@ import pytest
 
 from dinsegment.errors import Cancelled, InputError, ModelError, OutputError, WorkerError
 from dinsegment.inference import segment
-from dinsegment.phantom import cine_phantom
+from dinsegment.phantom.heart import cine_phantom
 from dinsegment.worker import IMAGE
 from dinsegment_slicer import job as job_module
 from dinsegment_slicer.job import JobImage, Worker
@@ -679,7 +679,7 @@ HOST = """
 import sys, tempfile, time
 import numpy as np
 tempfile.tempdir = sys.argv[1]
-from dinsegment.phantom import heart_phantom
+from dinsegment.phantom.heart import heart_phantom
 from dinsegment_slicer.job import JobImage, Worker
 volume = heart_phantom(slices=16).volume
 worker = Worker({command})

@@ -14,7 +14,7 @@ import pytest
 import slicer
 
 from dinsegment.errors import Cancelled, InputError, ModelError
-from dinsegment.phantom import heart_phantom
+from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import HEART
 from dinsegment_slicer import nodes
 from dinsegment_slicer import scene as scene_module

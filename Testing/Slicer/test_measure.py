@@ -12,9 +12,10 @@ import slicer
 import vtk
 
 from dinsegment.errors import InputError
-from dinsegment.measurements import cardiac_function, segment_volumes
-from dinsegment.phantom import cine_phantom
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.measurements.function import cardiac_function
+from dinsegment.measurements.volumes import segment_volumes
+from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
 from dinsegment_slicer import measure as measure_module
 from dinsegment_slicer.measure import (

@@ -9,8 +9,8 @@ import slicer
 import vtk
 
 from dinsegment.errors import InputError
-from dinsegment.phantom import heart_phantom
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment_slicer.nodes import enhanced_node, plain_enhanced_node, segmentation_node, volume_from_node
 from dinsegment_slicer.sequences import hidden_inputs, is_enhanced

@@ -12,8 +12,8 @@ import vtk
 from test_sequences import Application, add_browser, add_sequence, data_nodes, labels_of, paint, segmented
 
 from dinsegment.errors import DINSegmentError, InputError
-from dinsegment.finding import Finding
-from dinsegment.phantom import cine_phantom
+from dinsegment.images.segmentation import Finding
+from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment_slicer import logic as logic_module
 from dinsegment_slicer import sequences

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import struct
@@ -14,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "DINSegment"
+PUBLISHED = json.loads((ROOT / "DINSegment.json").read_text(encoding="utf-8"))["scm_url"]
 
 # As Slicer's own does: refuses files that are not there and words it does not know, and copies each file to where it
 # lies below the module. What it was given is written down.
@@ -27,7 +29,9 @@ macro(slicerMacroBuildScriptedModule)
     if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${file})
       message(FATAL_ERROR "There is no '${file}'")
     endif()
-    configure_file(${file} ${CMAKE_BINARY_DIR}/modules/${file} COPYONLY)
+    configure_file(${file} ${CMAKE_BINARY_DIR}/${Slicer_QTSCRIPTEDMODULES_LIB_DIR}/${file} COPYONLY)
+    get_filename_component(folder ${file} DIRECTORY)
+    install(FILES ${file} DESTINATION ${Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR}/${folder} COMPONENT Runtime)
   endforeach()
   file(APPEND ${CMAKE_BINARY_DIR}/said "NAME ${MY_NAME}\\nWITH_GENERIC_TESTS ${MY_WITH_GENERIC_TESTS}\\n")
 endmacro()
@@ -82,6 +86,8 @@ def configured(tmp_path_factory):
     for name, text in zip(variables, (STUB_USE_FILE, "", STUB_CPACK), strict=True):
         (slicer / f"{name}.cmake").write_text(text)
     config = "".join(f"set({name} ${{CMAKE_CURRENT_LIST_DIR}}/{name}.cmake)\n" for name in variables)
+    config += "set(Slicer_QTSCRIPTEDMODULES_LIB_DIR lib/Slicer-5.12/qt-scripted-modules)\n"
+    config += "set(Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR lib/Slicer-5.12/qt-scripted-modules)\n"
     (slicer / "SlicerConfig.cmake").write_text(config)
     command = ["cmake", "-S", ROOT, "-B", build, f"-DSlicer_DIR={slicer}", "-DBUILD_TESTING=ON"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -103,20 +109,28 @@ class TestConfigured:
         assert said["UNITTEST"] == "SCRIPT;DINSegment.py"
 
     def test_the_extensions_manager_is_told_what_it_is(self, said):
-        assert said["HOMEPAGE"] == "https://github.com/DINSegment/SlicerDINSegment"
+        assert said["HOMEPAGE"] == PUBLISHED
         assert said["CONTRIBUTORS"] == "DINSegment developers"
         assert said["DEPENDS"] == "PyTorch"
         assert "not a medical device" in said["DESCRIPTION"]
+        assert all(word in said["DESCRIPTION"] for word in ("heart", "abdominal CT"))
         assert said["DESCRIPTION"].count(". ") == 1  # two sentences
 
     @pytest.mark.parametrize("name", ["ICONURL", "SCREENSHOTURLS"])
     def test_its_pictures_are_in_the_repository(self, said, name):
-        base = "https://raw.githubusercontent.com/DINSegment/SlicerDINSegment/main/"
+        base = f"{PUBLISHED.replace('github.com', 'raw.githubusercontent.com')}/main/"
         assert said[name].startswith(base)
         assert (ROOT / said[name].removeprefix(base)).is_file()
 
-    def test_what_is_packaged_finds_its_own_files(self, configured):
-        """Weights and requirements are found from where Slicer puts the code."""
+    @pytest.mark.parametrize("tree", ["build", "installed"])
+    def test_what_is_packaged_finds_its_own_files(self, configured, tree, tmp_path):
+        """The list of models, weights and requirements are found from where Slicer puts the code."""
+        base = configured
+        if tree == "installed":
+            base = tmp_path
+            command = ["cmake", "--install", configured, "--prefix", base, "--component", "Runtime"]
+            subprocess.run(command, check=True, capture_output=True)
+        modules = base / "lib" / "Slicer-5.12" / "qt-scripted-modules"
         code = """
 import sys
 from pathlib import Path
@@ -125,19 +139,27 @@ here = Path(sys.argv[1]).resolve()
 sys.path.insert(0, str(here / "Logic"))
 import dinsegment
 from dinsegment.tasks import HEART
-from dinsegment.weights import find_entry, read_weights
+from dinsegment.models.entries import find_entry, models_list
+from dinsegment.models.weights import read_weights
 from dinsegment_slicer.dependencies import Dependencies
 
 assert Path(dinsegment.__file__).is_relative_to(here)
+assert models_list() == here / "Resources" / "Models" / "weights.json"
 read_weights(find_entry(None, HEART))
 Dependencies().missing()
 """
-        command = [sys.executable, "-c", code, configured / "modules"]
-        done = subprocess.run(command, cwd=configured, capture_output=True, text=True)
+        environment = {k: v for k, v in os.environ.items() if k not in ("DINSEGMENT_MODELS", "PYTHONPATH")}
+        command = [sys.executable, "-c", code, modules]
+        done = subprocess.run(command, cwd=base, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
 
 class TestExtensionsIndex:
+    def test_where_it_is_published_stands_in_one_place(self):
+        name = PUBLISHED.rpartition("github.com/")[2]
+        assert re.fullmatch(r"https://github\.com/[\w-]+/SlicerDINSegment", PUBLISHED)
+        assert name not in (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+
     def test_the_entry_is_one_that_the_index_takes(self):
         entry = json.loads((ROOT / "DINSegment.json").read_text(encoding="utf-8"))
         schema = entry.pop("$schema")
@@ -147,7 +169,7 @@ class TestExtensionsIndex:
             "build_subdirectory": ".",
             "category": "Segmentation",
             "scm_revision": "main",
-            "scm_url": "https://github.com/DINSegment/SlicerDINSegment",
+            "scm_url": PUBLISHED,
             "tier": 5,
         }
 

@@ -19,14 +19,15 @@ pytest.importorskip("PySide6", reason="the panel needs PySide6")
 from host import Host
 from host.api import Api, check_forms, check_sources
 
-from dinsegment.display import enhanced_slices
-from dinsegment.download import WeightsSettings
-from dinsegment.enhancement import Enhancement
-from dinsegment.finding import Finding, ras_of
-from dinsegment.phantom_ct import abdomen_phantom
-from dinsegment.slices import SliceStack
+from dinsegment.enhancement.displayed import enhanced_slices
+from dinsegment.enhancement.methods import Enhancement
+from dinsegment.images.segmentation import Finding
+from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import ras_of
+from dinsegment.models.entries import find_entry, read_entries
+from dinsegment.models.settings import WeightsSettings
+from dinsegment.phantom.ct import abdomen_phantom
 from dinsegment.tasks import ABDOMEN, HEART
-from dinsegment.weights import find_entry, read_entries
 from dinsegment_slicer import controller as controller_module
 from dinsegment_slicer import layouts
 from dinsegment_slicer.dependencies import Dependencies
@@ -549,7 +550,7 @@ class TestPhases:
     def test_end_diastole_and_end_systole_as_two_images(self, host, panel):
         from mrml import add_volume
 
-        from dinsegment.phantom import cine_phantom
+        from dinsegment.phantom.heart import cine_phantom
 
         ed, es = (
             add_volume(slicer.mrmlScene, p.volume.array, p.volume.ijk_to_ras, name)
@@ -739,7 +740,7 @@ class TestEnhancement:
         choose(panel, phantom)
         panel.ui.showEnhancedButton.click()
         host.pump(0.5)
-        from dinsegment.display import enhanced_volume
+        from dinsegment.enhancement.displayed import enhanced_volume
         from dinsegment_slicer.enhancement_section import PUBLISHED
         from dinsegment_slicer.nodes import volume_from_node
 

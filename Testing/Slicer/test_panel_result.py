@@ -15,7 +15,7 @@ from host import Host
 from test_panel import MODULE, add_small_ct, choose, plain, rows, shown, with_findings
 
 from dinsegment.errors import InputError
-from dinsegment.finding import Finding
+from dinsegment.images.segmentation import Finding
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment_slicer import layouts
 from dinsegment_slicer.sample_data import add_cine_phantom, add_heart_phantom, phantoms

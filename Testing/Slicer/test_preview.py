@@ -7,9 +7,10 @@ import pytest
 import slicer
 from mrml import OBLIQUE, add_volume, affine, rotation
 
-from dinsegment.display import enhanced_slices, enhanced_volume, grey_window
-from dinsegment.enhancement import Enhancement
-from dinsegment.slices import SliceStack
+from dinsegment.enhancement.displayed import enhanced_slices, enhanced_volume
+from dinsegment.enhancement.grey import grey_window
+from dinsegment.enhancement.methods import Enhancement
+from dinsegment.images.slices import SliceStack
 from dinsegment_slicer import preview as preview_module
 from dinsegment_slicer.nodes import plain_enhanced_node, volume_from_node
 from dinsegment_slicer.preview import EnhancedImage, EnhancementPreview

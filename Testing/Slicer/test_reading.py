@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import slicer
 
-from dinsegment.slices import SliceStack
+from dinsegment.images.slices import SliceStack
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment_slicer.nodes import image_of, volume_from_node
 from dinsegment_slicer.reading import AS_ACQUIRED, Reading, reading_of, reading_of_task, stack_of

@@ -15,8 +15,8 @@ import pytest
 import slicer
 
 from dinsegment.errors import Cancelled, InputError, WorkerError
-from dinsegment.phantom import cine_phantom
-from dinsegment.phantom_ct import abdomen_phantom
+from dinsegment.phantom.ct import abdomen_phantom
+from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import TASKS
 from dinsegment_slicer import process, sample_data
 from dinsegment_slicer.sample_data import phantom_of, phantom_steps, phantoms, volume_of
@@ -100,7 +100,7 @@ class TestInAProcess:
             sys.meta_path.insert(0, Hide)
             from pathlib import Path
 
-            from dinsegment.phantom_writer import write
+            from dinsegment.phantom.writer import write
 
             grid = {"slices": 2, "size": (64, 64)}
             for generator in ("heart", "abdomen"):
@@ -125,7 +125,7 @@ class TestInAProcess:
         while next(steps) < 2:
             time.sleep(0.01)
         (started,) = (child for child in children() if child not in before)
-        assert "dinsegment.phantom_writer" in started.cmdline()
+        assert "dinsegment.phantom.writer" in started.cmdline()
         steps.close()
         assert children() == before
         assert mrml.scene_state(scene) == state
@@ -144,7 +144,7 @@ class TestInAProcess:
         assert "Traceback" in caplog.text
 
     def test_a_process_whose_parent_is_gone_ends(self, tmp_path):
-        command = [sys.executable, "-m", "dinsegment.phantom_writer"]
+        command = [sys.executable, "-m", "dinsegment.phantom.writer"]
         request = b'{"folder": "%s", "generator": "heart", "images": 1000, "options": {"slices": 2}}\n'
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as started:
             started.stdin.write(request % str(tmp_path).encode())

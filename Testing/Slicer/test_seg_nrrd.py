@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dinsegment.images import read_volume, write_segmentation
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.volume import Volume
 from dinsegment.tasks import HEART
-from dinsegment.volume import Volume
 
 slicer = pytest.importorskip("slicer", reason="The slicer-core wheel is not installed.")
 vtk = pytest.importorskip("vtk", reason="The slicer-core wheel is not installed.")

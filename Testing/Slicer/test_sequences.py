@@ -13,9 +13,9 @@ import vtk
 
 from dinsegment.errors import DINSegmentError, InputError
 from dinsegment.images import read_volumes
-from dinsegment.phantom import cine_phantom
+from dinsegment.images.volume import Volume
+from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
-from dinsegment.volume import Volume
 from dinsegment_slicer import nodes, sequences
 from dinsegment_slicer import scene as scene_module
 from dinsegment_slicer.logic import DINSegmentLogic

@@ -13,12 +13,12 @@ import slicer
 import vtk
 from scipy import ndimage
 
-from dinsegment.display import enhanced_volume
-from dinsegment.enhancement import Enhancement
+from dinsegment.enhancement.displayed import enhanced_volume
+from dinsegment.enhancement.methods import Enhancement
 from dinsegment.errors import DINSegmentError, InputError
-from dinsegment.phantom import heart_phantom
-from dinsegment.segmentation import Segmentation
-from dinsegment.slices import SliceStack
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.slices import SliceStack
+from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import HEART
 from dinsegment_slicer import layouts, nodes
 from dinsegment_slicer.segment_display import show_3d, show_outline

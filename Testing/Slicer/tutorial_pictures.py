@@ -117,7 +117,7 @@ def heart_pictures(host, panel, folder, target):
 def abdomen_pictures(host, panel, folder, target):
     from mrml import add_volume
 
-    from dinsegment.phantom_ct import abdomen_phantom
+    from dinsegment.phantom.ct import abdomen_phantom
     from dinsegment_slicer.sample_data import add_abdomen_phantom, phantom_of
 
     panel.ui.inputSelector.setCurrentNode(add_abdomen_phantom(slicer.mrmlScene))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -20,8 +20,9 @@ from dinsegment.errors import Cancelled, DINSegmentError, InputError
 from dinsegment.tasks import Task, get_task
 
 if TYPE_CHECKING:
-    from dinsegment.studies import StudyResult
-    from dinsegment.weights import Model
+    from dinsegment.inference.model import Model
+    from dinsegment.phantom.generators import Generated
+    from dinsegment.studies.study import StudyResult
 
 NOTE = "Research tool, not a medical device."
 
@@ -35,7 +36,7 @@ app = typer.Typer(
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-TaskName = Annotated[str, typer.Option("--task", help="What to segment: heart or abdomen.")]
+TaskName = Annotated[str, typer.Option("--task", help="What to segment, such as heart or abdomen.")]
 ModelName = Annotated[
     str | None,
     typer.Option("--model", help="A model of `dinsegment models`, or the folder of a training; else the task's first."),
@@ -66,8 +67,8 @@ def segment(
         list[Path] | None,
         typer.Argument(
             metavar="INPUT...",
-            help="NIfTI, NRRD or MetaImage files, or DICOM folders, zip archives or DICOMDIRs. Without one, a "
-            "phantom is made: a beating heart or an abdomen.",
+            help="NIfTI, NRRD or MetaImage files, or DICOM folders, zip archives or DICOMDIRs. Without one, the "
+            "task's phantom is made.",
             show_default=False,
         ),
     ] = None,
@@ -119,12 +120,17 @@ def segment(
 def _segment_one(
     inputs: list[Path] | None, task: Task, output: Path, model: str | None, device: str, series: str | None
 ) -> int:
-    from dinsegment.studies import segment_study
+    from dinsegment.studies.study import segment_study
 
+    phantoms: Sequence[Generated] = ()
+    if not inputs:
+        from dinsegment.phantom.generators import phantoms_of
+
+        phantoms = phantoms_of(task)
     with _progress() as bar:
         loaded = _load(model, task, bar)
         if not inputs:
-            _segment_phantom(loaded, task, output, device, bar)
+            _segment_phantom(phantoms, loaded, task, output, device, bar)
             return 0
         line = bar.add_task(inputs[0].name, total=1.0)
         result = segment_study(inputs[0], output, task, loaded, device, _updater(bar, line), series_uid=series)
@@ -144,9 +150,11 @@ def _segment_many(
     series: str | None,
 ) -> int:
     """Segments inputs, each on its own; a bad one is reported and the others go on. Returns the exit code."""
-    from dinsegment.cluster import segment_on_cluster
-    from dinsegment.studies import TABLE, Ledger, plan_studies, segment_studies, write_table
-    from dinsegment.weights import find_entry
+    from dinsegment.models.entries import find_entry
+    from dinsegment.studies.cluster import segment_on_cluster
+    from dinsegment.studies.ledger import Ledger, plan_studies
+    from dinsegment.studies.many import segment_studies
+    from dinsegment.studies.table import TABLE, write_table
 
     if not inputs:
         raise InputError("Give images to segment on the cluster.")
@@ -199,7 +207,7 @@ def _segment_many(
 
 def _load(name: str | None, task: Task, bar: Progress) -> Model:
     """Loads a model; weights that do not ship are downloaded first, and the bar shows it."""
-    from dinsegment.weights import load_model
+    from dinsegment.inference.model import load_model
 
     line = bar.add_task("Loading the model", total=1.0)
     loaded = load_model(name, task, progress=lambda done, text: bar.update(line, completed=done, description=text))
@@ -237,7 +245,7 @@ def _print_table(results: list[StudyResult], task: Task) -> None:
     """The columns of studies.csv that fit on a screen, without the folder and the message."""
     from rich.markup import escape
 
-    from dinsegment.studies import table_header, table_row
+    from dinsegment.studies.table import table_header, table_row
 
     hidden = {"Folder", "Message"}
     shown = [n for n, name in enumerate(table_header(task)) if name not in hidden]
@@ -248,18 +256,14 @@ def _print_table(results: list[StudyResult], task: Task) -> None:
     out.print(table)
 
 
-def _segment_phantom(model: Model, task: Task, output: Path, device: str, bar: Progress) -> None:
-    """Makes the task's phantom, a heart's at end diastole and end systole, segments it and compares with the truth."""
-    from dinsegment.phantom import cine_phantom
-    from dinsegment.phantom_ct import abdomen_phantom
-    from dinsegment.studies import Study, compute_study, write_study
+def _segment_phantom(
+    phantoms: Sequence[Generated], model: Model, task: Task, output: Path, device: str, bar: Progress
+) -> None:
+    """Segments the task's phantom and compares with the truth, which is known."""
+    from dinsegment.studies.study import Study, compute_study, write_study
     from dinsegment.training.metrics import dice
 
-    if task.modality == "CT":
-        phantoms, what = [abdomen_phantom()], "CT of an abdomen"
-    else:  # from the valves to the apex, as a scan is planned at end diastole
-        phantoms, what = cine_phantom(2, slices=10), "beating-heart phantom at end diastole and end systole"
-    out.print(f"No image given: segmenting a generated {what}.", soft_wrap=True)
+    out.print(f"No image given: segmenting a generated {task.phantom.description}.", soft_wrap=True)
     line = bar.add_task("Phantom", total=1.0)
     results = compute_study([p.volume for p in phantoms], task, model, device, _updater(bar, line))
     _print_result(write_study(Study(Path("phantom"), output), results))
@@ -279,7 +283,7 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The DICOM SEG to write.")],
     series: Annotated[str | None, typer.Option("--series", metavar="UID", help="Of several series, which one.")] = None,
     phase: Annotated[int | None, typer.Option("--phase", min=1, help="Of a cine, which phase was segmented.")] = None,
-    task: Annotated[str | None, typer.Option("--task", help="What the labels mean: heart or abdomen.")] = None,
+    task: Annotated[str | None, typer.Option("--task", help="What the labels mean, such as heart or abdomen.")] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="What made a labelmap; else its segments count as drawn by hand.")
     ] = None,
@@ -292,8 +296,8 @@ def export(
     ] = False,
 ) -> None:
     """Write a segmentation as DICOM SEG, for archives and viewers, with references to the images it was made from."""
-    from dinsegment.dicom_seg import SegOptions
-    from dinsegment.dicom_seg_export import export_dicom_seg
+    from dinsegment.dicom.write.export import export_dicom_seg
+    from dinsegment.dicom.write.seg import SegOptions
 
     options = SegOptions(
         content_creator=creator, description=description, series_description=description, series_number=series_number,
@@ -485,7 +489,8 @@ def models(
 
 
 def _list_models() -> None:
-    from dinsegment.weights import find_weights, read_entries
+    from dinsegment.models.entries import read_entries
+    from dinsegment.models.weights import find_weights
 
     table = Table("Model", "Task", "Test Dice", "Trained on", "Licence", "Weights", title="Models")
     for entry in read_entries():
@@ -501,7 +506,8 @@ def _list_models() -> None:
 
 
 def _fetch_weights(name: str) -> None:
-    from dinsegment.weights import find_entry, provide_weights
+    from dinsegment.models.entries import find_entry
+    from dinsegment.models.weights import provide_weights
 
     entry = find_entry(name, None)
     with _progress() as bar:
@@ -511,7 +517,7 @@ def _fetch_weights(name: str) -> None:
 
 
 def _import_weights(file: Path) -> None:
-    from dinsegment.weights import import_weights, locate
+    from dinsegment.models.weights import import_weights, locate
 
     with _progress() as bar:
         line = bar.add_task(file.name, total=1.0)
@@ -558,11 +564,10 @@ def benchmark(
     from dinsegment.benchmark.report import append_history, make_table, notes, title
     from dinsegment.benchmark.run import run_benchmark
     from dinsegment.benchmark.tools import Setting, choose_tools
-    from dinsegment.files import atomic_path, ensure_writable_folder
-    from dinsegment.images import read_volume
-    from dinsegment.inference import choose_device
-    from dinsegment.results import write_json
-    from dinsegment.volume import check_voxels
+    from dinsegment.files import atomic_path, ensure_writable_folder, write_json
+    from dinsegment.images.reading import read_volume
+    from dinsegment.images.volume import check_voxels
+    from dinsegment.inference.devices import choose_device
 
     chosen = get_task(task)
     data = benchmark_data(chosen)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class DINSegmentError(Exception):
     """One sentence for the user: what is wrong with which input, and what to do."""
@@ -28,3 +30,8 @@ class Cancelled(DINSegmentError):
 
     def __init__(self) -> None:
         super().__init__("Cancelled.")
+
+
+def damaged(path: Path) -> InputError:
+    """The error for an image that cannot be read to its end."""
+    return InputError(f"'{path}' is damaged or incomplete and cannot be read: copy or export it again.")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from dinsegment.errors import DINSegmentError, OutputError
 
@@ -102,3 +106,32 @@ def phase_names(stem: str, count: int) -> list[str]:
 
 def _reason(error: OSError) -> str:
     return _REASONS.get(error.errno or 0, (error.strerror or str(error)).lower())
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Writes JSON that people read, too."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def staged(output: Path) -> Iterator[Path]:
+    """A folder beside its place whose content replaces what has the same name in `output` once all is written."""
+    existed = output.exists()
+    ensure_writable_folder(output)
+    staging = Path(tempfile.mkdtemp(prefix=".dinsegment-", dir=output))
+    try:
+        yield staging
+        for item in sorted(staging.iterdir()):
+            target = output / item.name
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            item.replace(target)
+    except BaseException as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        if not existed:
+            shutil.rmtree(output, ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, OutputError):
+            reason = (error.strerror or str(error)).lower()
+            raise OutputError(f"The results could not be written to '{output}': {reason}.") from error
+        raise
+    shutil.rmtree(staging, ignore_errors=True)

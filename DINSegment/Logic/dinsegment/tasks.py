@@ -1,4 +1,4 @@
-"""The tasks as data: modality, segments with their codes and colours, how slices are prepared.
+"""The tasks: what is segmented in which images. Each is a JSON file in Resources/Tasks, or where DINSEGMENT_TASKS says.
 
 Codes are SNOMED CT. Segments have two colours. In one they are told apart on grey, as outlines, also by the
 colour-blind: any two differ by 10 and more (CIEDE2000), and so does each from mid greys, as everybody sees them, with
@@ -7,10 +7,20 @@ deuteranopia and with protanopia. The other is what Slicer's own terminologies r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
 
 from dinsegment.errors import InputError
+from dinsegment.resources import resource
+
+TASKS_VARIABLE = "DINSEGMENT_TASKS"
+"""Environment variable naming a folder with more tasks, a JSON file each."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,23 @@ class Doubt:
 
 
 @dataclass(frozen=True)
+class PhantomOptions:
+    """The generated images that show a task.
+
+    Attributes:
+        generator: Which generator makes them: a name of `dinsegment.phantom.generators.GENERATORS`.
+        images: How many: phases of a beat, or patients.
+        options: Of the generator.
+        description: What they are, in words that follow "a generated".
+    """
+
+    generator: str
+    images: int = 1
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
+    description: str = "phantom"
+
+
+@dataclass(frozen=True)
 class Task:
     """What is segmented, in which images.
 
@@ -117,6 +144,9 @@ class Task:
             the heart's base.
         doubt: When the network is unsure of a segment.
         smallest_ml: A segment with less than this, unless the image's edge cuts it, is a mistake; 0 where none is.
+        phantom: Generated images that show it; None where none do.
+        icon: Name of its icon in Resources/Icons, without the suffix; empty for none.
+        order: Its place among the tasks, smallest first.
     """
 
     name: str
@@ -134,6 +164,24 @@ class Task:
     open_base: bool = False
     doubt: Doubt = Doubt(overlap=0.75, area_cm2=2.0, share=0.2)
     smallest_ml: float = 0.0
+    phantom: PhantomOptions | None = None
+    icon: str = ""
+    order: int = 100
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if an entry has no such value."""
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", self.name):
+            raise ValueError(f"its name is '{self.name}', not small letters, digits and hyphens")
+        labels = [s.label for s in self.segments]
+        if not labels or labels != list(range(1, len(labels) + 1)):
+            raise ValueError(f"its labels are {labels}, not 1, 2, ... in this order")
+        if self.plane not in ("acquired", "axial"):
+            raise ValueError(f"its plane is '{self.plane}', not 'acquired' or 'axial'")
+        if self.grey_window is not None and not self.grey_window[0] < self.grey_window[1]:
+            raise ValueError(f"its grey_window is {list(self.grey_window)}, not a lower and a higher value")
+        named = {self.chamber, self.muscle, *(label for pair in (*self.pairs, *self.sides) for label in pair)} - {None}
+        if not named <= set(labels):
+            raise ValueError(f"it names labels {sorted(named - set(labels))}, which it does not have")
 
     @property
     def classes(self) -> int:
@@ -141,159 +189,96 @@ class Task:
         return len(self.segments) + 1
 
 
-MYOCARDIUM = Code("SCT", "74281007", "Myocardium")
 LEFT_VENTRICLE = Code("SCT", "87878005", "Left ventricle")
-
-HEART = Task(
-    name="heart",
-    title="Heart",
-    modality="MR",
-    images="a short-axis cine MR of the heart",
-    segments=(
-        # Volumes: the 70 patients of ACDC's training split, at end diastole and end systole.
-        Segment(
-            1,
-            "Right ventricle",
-            "RV",
-            Code("SCT", "53085002", "Right ventricle"),
-            (255, 176, 0),
-            (181, 85, 57),
-            seen_ml=(13.0, 295.1),
-        ),
-        # Myocardium is of both ventricles: the region says of which.
-        Segment(
-            2,
-            "Left ventricular myocardium",
-            "Myo",
-            MYOCARDIUM,
-            (29, 237, 254),
-            (206, 110, 84),
-            region=LEFT_VENTRICLE,
-            seen_ml=(35.1, 298.3),
-        ),
-        Segment(3, "Left ventricle", "LV", LEFT_VENTRICLE, (255, 72, 83), (152, 55, 13), seen_ml=(22.3, 374.4)),
-    ),
-    chamber=3,
-    muscle=2,
-    one_organ=True,
-    open_base=True,
-    doubt=Doubt(overlap=0.75, area_cm2=2.0, share=0.0),
-    # No smallest_ml: a small animal's heart has less, and islands are removed however large they are.
-)
-
-KIDNEY = Code("SCT", "64033007", "Kidney")
 LEFT = Code("SCT", "7771000", "Left")
 RIGHT = Code("SCT", "24028007", "Right")
 
-ABDOMEN = Task(
-    name="abdomen",
-    title="Abdomen",
-    modality="CT",
-    images="a CT of the abdomen",
-    pairs=((3, 4),),
-    plane="axial",
-    grey_window=(-125.0, 275.0),
-    sides=((7, 5), (3, 4)),
-    doubt=Doubt(overlap=0.88, area_cm2=2.0, share=0.2),
-    smallest_ml=0.5,  # a fifth of the smallest gallbladder below
-    segments=(
-        # Volumes and places: the 18 training cases of BTCV.
-        Segment(
-            1,
-            "Aorta",
-            "Aorta",
-            Code("SCT", "15825003", "Aorta"),
-            (255, 0, 29),
-            (224, 97, 76),
-            place=(-9.0, -16.0, 51.0),
-            runs_on=True,
-        ),
-        Segment(
-            2,
-            "Gallbladder",
-            "GB",
-            Code("SCT", "28231008", "Gallbladder"),
-            (119, 219, 14),
-            (139, 150, 98),
-            seen_ml=(2.4, 80.5),
-            place=(74.0, 42.0, -8.0),
-            absence="a cholecystectomy",
-        ),
-        Segment(
-            3,
-            "Left kidney",
-            "KL",
-            KIDNEY,
-            (80, 120, 255),
-            (185, 102, 83),
-            LEFT,
-            seen_ml=(78.7, 251.1),
-            place=(-70.0, -37.0, -33.0),
-            absence="a nephrectomy",
-        ),
-        Segment(
-            4,
-            "Right kidney",
-            "KR",
-            KIDNEY,
-            (0, 220, 255),
-            (185, 102, 83),
-            RIGHT,
-            seen_ml=(79.7, 258.4),
-            place=(74.0, -36.0, -37.0),
-            absence="a nephrectomy",
-        ),
-        Segment(
-            5,
-            "Liver",
-            "Liver",
-            Code("SCT", "10200004", "Liver"),
-            (158, 126, 93),
-            (221, 130, 101),
-            seen_ml=(1029.8, 2555.8),
-            place=(70.0, 16.0, 31.0),
-        ),
-        Segment(
-            6,
-            "Pancreas",
-            "PC",
-            Code("SCT", "15776009", "Pancreas"),
-            (253, 238, 165),
-            (249, 180, 111),
-            seen_ml=(40.8, 114.9),
-            place=(-9.0, 21.0, -9.0),
-        ),
-        Segment(
-            7,
-            "Spleen",
-            "SP",
-            Code("SCT", "78961009", "Spleen"),
-            (162, 103, 163),
-            (157, 108, 162),
-            seen_ml=(63.1, 3076.8),
-            place=(-97.0, -40.0, 29.0),
-            absence="a splenectomy",
-        ),
-        Segment(
-            8,
-            "Stomach",
-            "SM",
-            Code("SCT", "69695003", "Stomach"),
-            (226, 164, 136),
-            (216, 132, 105),
-            seen_ml=(154.5, 990.3),
-            place=(-42.0, 35.0, 26.0),
-        ),
-    ),
-)
 
-TASKS = {task.name: task for task in (HEART, ABDOMEN)}
+class _Tasks(Mapping[str, Task]):
+    """All tasks by their names, read when somebody first asks: those that ship, then those of DINSEGMENT_TASKS."""
+
+    def __getitem__(self, name: str) -> Task:
+        return _read_all(os.environ.get(TASKS_VARIABLE))[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_read_all(os.environ.get(TASKS_VARIABLE)))
+
+    def __len__(self) -> int:
+        return len(_read_all(os.environ.get(TASKS_VARIABLE)))
+
+
+TASKS: Mapping[str, Task] = _Tasks()
+
+
+def __getattr__(name: str) -> Task:
+    """HEART and ABDOMEN, the tasks that ship."""
+    if name in ("HEART", "ABDOMEN"):
+        return TASKS[name.lower()]
+    raise AttributeError(f"The module dinsegment.tasks has no '{name}'.")
 
 
 def get_task(name: str) -> Task:
-    """The task of that name; an InputError that names the known ones otherwise."""
+    """The task of that name.
+
+    Raises:
+        InputError: There is none, and the message names those that there are; or a task's file cannot be used.
+    """
     try:
         return TASKS[name]
     except KeyError:
         known = ", ".join(TASKS)
         raise InputError(f"There is no task '{name}'; the tasks are: {known}.") from None
+
+
+@cache
+def _read_all(folder: str | None) -> dict[str, Task]:
+    files = sorted(resource("Tasks").glob("*.json"))
+    if folder:
+        own = sorted(Path(folder).glob("*.json"))
+        if not own:
+            raise InputError(f"{TASKS_VARIABLE} names '{folder}', in which there is no task: put its JSON file there.")
+        files += own
+    tasks: dict[str, Task] = {}
+    for path in files:
+        task = read_task(path)
+        if task.name in tasks:
+            raise InputError(f"'{path}' has a task '{task.name}', of which there is one already: rename it.")
+        tasks[task.name] = task
+    return dict(sorted(tasks.items(), key=lambda item: item[1].order))
+
+
+def read_task(path: Path) -> Task:
+    """A task from its JSON file, whose entries are the attributes of `Task`; `note` is for people.
+
+    Raises:
+        InputError: It cannot be read, or an entry is missing, unknown or has no such value.
+    """
+    try:
+        options = json.loads(path.read_text(encoding="utf-8"))
+        options.pop("note", None)
+        segments = tuple(_segment(one) for one in options.pop("segments"))
+        if "doubt" in options:
+            options["doubt"] = Doubt(**options["doubt"])
+        if options.get("phantom") is not None:
+            options["phantom"] = PhantomOptions(**options["phantom"])
+        for name in ("pairs", "sides"):
+            options[name] = tuple((int(left), int(right)) for left, right in options.get(name, ()))
+        if options.get("grey_window") is not None:
+            low, high = options["grey_window"]
+            options["grey_window"] = float(low), float(high)
+        return Task(segments=segments, **options)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = f"it has no entry {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
+        raise InputError(f"The task '{path}' cannot be used: {reason}.") from error
+
+
+def _segment(options: dict[str, Any]) -> Segment:
+    options = dict(options)
+    for name in ("type", "modifier", "region"):
+        if options.get(name) is not None:
+            options[name] = Code(*options[name])
+    for name in ("color", "recommended_color", "seen_ml", "place"):
+        if options.get(name) is not None:
+            options[name] = tuple(options[name])
+    options.setdefault("recommended_color", options["color"])
+    return Segment(**options)

@@ -17,7 +17,7 @@ writes a DICOM SEG: mask 1.npy, mask 2.npy, ... in the folder, (k, j, i), bool, 
 voxel `first` on. sources.json is a list of files or folders among which the instances of the slices are found by their
 places; where several lie in one place, image.npy, if it is there, tells them apart, and `phase` says which to look at
 first. Sources that several requests of one `run` share are read once. What segments and options hold is in
-`dinsegment.dicom_seg`.
+`dinsegment.dicom.write.seg`.
 
 Events; all but the first carry the request's id:
 
@@ -51,13 +51,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from dinsegment.errors import DINSegmentError, InputError, OutputError
+from dinsegment.images.volume import Volume
+from dinsegment.inference.model import Model, load_model
 from dinsegment.tasks import Code, Task
-from dinsegment.volume import Volume
-from dinsegment.weights import Model, load_model
 
 if TYPE_CHECKING:  # DICOM only once it is asked for.
-    from dinsegment.dicom_match import Instances
-    from dinsegment.dicom_seg import SegSegment
+    from dinsegment.dicom.read.match import Instances
+    from dinsegment.dicom.write.seg import SegSegment
 
 IMAGE, LABELS, ENHANCED = "image.npy", "labels.npy", "enhanced.npy"
 MASK, SOURCES = "mask {}.npy", "sources.json"
@@ -110,7 +110,7 @@ class Sources:
 
     def open(self, run: str, paths: list[str], alive: Callable[[], object]) -> Instances:
         """As `Instances`, but at once for the same files in the same run, in which they stay as they are."""
-        from dinsegment.dicom_match import Instances
+        from dinsegment.dicom.read.match import Instances
 
         if self._instances is None or (run, *paths) != self._key:
             self._instances = None
@@ -163,7 +163,7 @@ def run_segment(request: dict[str, Any], models: Models, channel: Channel) -> di
         DINSegmentError: As `dinsegment.inference.segment`.
         OutputError: The results could not be written.
     """
-    from dinsegment.inference import segment
+    from dinsegment.inference.pipeline import segment
 
     request_id, folder = request["id"], Path(request["folder"])
 
@@ -200,9 +200,9 @@ def run_export(request: dict[str, Any], channel: Channel, sources: Sources) -> d
         InputError: No instances show the image, or no DICOM SEG can be made of them.
         OutputError: The file could not be written; nothing is left of it.
     """
-    from dinsegment.dicom_match import Grid
-    from dinsegment.dicom_save import save_dicom
-    from dinsegment.dicom_seg import SegOptions, make_dicom_seg
+    from dinsegment.dicom.read.match import Grid
+    from dinsegment.dicom.write.save import save_dicom
+    from dinsegment.dicom.write.seg import SegOptions, make_dicom_seg
 
     request_id, folder, path = request["id"], Path(request["folder"]), Path(request["path"])
 
@@ -236,7 +236,7 @@ def _whole_mask(path: Path, first: list[int], shape: tuple[int, int, int]) -> np
 
 
 def _described_segment(described: dict[str, Any]) -> SegSegment:
-    from dinsegment.dicom_seg import SegSegment
+    from dinsegment.dicom.write.seg import SegSegment
 
     values = {key: value for key, value in described.items() if key != "first"}
     for key in ("category", "type", "modifier", "region", "region_modifier", "algorithm_family"):
@@ -276,7 +276,7 @@ def _offer_to_end_first() -> None:
 
 def preload() -> None:
     """Loads what the first request would wait for."""
-    import dinsegment.inference  # noqa: F401
+    import dinsegment.inference.pipeline  # noqa: F401
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import vtk
 from scipy import ndimage
 from vtk.util.numpy_support import vtk_to_numpy
 
-from dinsegment.fingerprint import EMPTY, fingerprint
+from dinsegment.images.fingerprint import EMPTY, fingerprint
 from dinsegment.tasks import Segment
 from dinsegment_slicer.scene import Steps
 
@@ -29,7 +29,7 @@ class LabelContent:
     Attributes:
         image: The part of the grid that holds all labels, by its extent; without voxels where there is no label.
         present: The labels that have voxels.
-        fingerprints: Of each label, as `dinsegment.fingerprint` says.
+        fingerprints: Of each label, as `dinsegment.images.fingerprint` says.
     """
 
     image: slicer.vtkOrientedImageData

@@ -14,8 +14,8 @@ import slicer
 
 from dinsegment import __version__
 from dinsegment.errors import DINSegmentError
+from dinsegment.models.entries import find_entry
 from dinsegment.tasks import Task
-from dinsegment.weights import find_entry
 from dinsegment_slicer.dependencies import Dependencies
 from dinsegment_slicer.dicom_export import REFERENCE_ROLE
 from dinsegment_slicer.dicom_instances import SourceUnknown

@@ -15,7 +15,7 @@ from packaging.version import Version
 
 from dinsegment.errors import InputError
 from dinsegment.files import ensure_writable_folder, phase_names
-from dinsegment.fingerprint import EMPTY, VERSION_TAG
+from dinsegment.images.fingerprint import EMPTY, VERSION_TAG
 from dinsegment_slicer.dicom_instances import DicomDatabase, SourceFiles, SourceUnknown, source_files
 from dinsegment_slicer.edits import (
     ALGORITHM_NAME_TAG,

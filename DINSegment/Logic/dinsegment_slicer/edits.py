@@ -13,7 +13,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from dinsegment.fingerprint import EMPTY, FINGERPRINT_TAG, fingerprints, same_voxels
+from dinsegment.images.fingerprint import EMPTY, FINGERPRINT_TAG, fingerprints, same_voxels
 
 ALGORITHM_TYPE_TAG = "DICOM.SegmentAlgorithmType"
 ALGORITHM_NAME_TAG = "DICOM.SegmentAlgorithmName"

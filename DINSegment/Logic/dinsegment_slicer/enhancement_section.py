@@ -7,7 +7,7 @@ from typing import Any
 
 import qt
 
-from dinsegment.enhancement import Enhancement, available_methods
+from dinsegment.enhancement.methods import Enhancement, available_methods
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.parameters import DINSegmentParameters
 from dinsegment_slicer.preview import EnhancedImage, EnhancementPreview

@@ -26,7 +26,7 @@ from dinsegment_slicer.segment_part import write_blocks
 
 @dataclass(frozen=True)
 class ExportSegment:
-    """What the DICOM SEG says of a segment, as `dinsegment.dicom_seg.SegSegment`.
+    """What the DICOM SEG says of a segment, as `dinsegment.dicom.write.seg.SegSegment`.
 
     Attributes:
         id: Its ID in the segmentation.
@@ -64,7 +64,7 @@ class SegExport:
         path: The file to write.
         run: The same for all phases of a cine.
         phase: Of a cine, counted from 0.
-        options: As `dinsegment.dicom_seg.SegOptions`.
+        options: As `dinsegment.dicom.write.seg.SegOptions`.
     """
 
     segmentationNode: slicer.vtkMRMLSegmentationNode

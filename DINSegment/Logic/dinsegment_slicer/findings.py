@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import slicer
 
-from dinsegment.finding import Finding
+from dinsegment.images.segmentation import Finding
 from dinsegment.tasks import Segment
 
 FINDINGS_ATTRIBUTE = "DINSegment.Findings"

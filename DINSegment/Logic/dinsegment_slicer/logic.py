@@ -13,8 +13,7 @@ import slicer
 import vtk
 
 from dinsegment.errors import Cancelled, InputError
-from dinsegment.finding import Finding
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.segmentation import Finding, Segmentation
 from dinsegment.tasks import Segment, Task, get_task
 from dinsegment_slicer.content import LabelContent, grey_image, label_content
 from dinsegment_slicer.dicom_export import seg_exports

@@ -12,7 +12,7 @@ from scipy import ndimage
 from vtk.util.numpy_support import vtk_to_numpy
 
 from dinsegment.errors import InputError
-from dinsegment.measurements import CardiacFunction, function_from_volumes
+from dinsegment.measurements.function import CardiacFunction, function_from_volumes
 from dinsegment.tasks import Code, Task
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.nodes import parent_to_world

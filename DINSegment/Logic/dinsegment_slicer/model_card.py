@@ -5,9 +5,10 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from dinsegment.download import WeightsSettings
+from dinsegment.models.entries import ModelEntry
+from dinsegment.models.settings import WeightsSettings
+from dinsegment.models.weights import is_available
 from dinsegment.tasks import TASKS
-from dinsegment.weights import ModelEntry, is_available
 from dinsegment_slicer.i18n import tr as _
 
 

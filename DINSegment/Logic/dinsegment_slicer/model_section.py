@@ -10,16 +10,17 @@ from typing import Any
 import qt
 import slicer
 
-from dinsegment.download import (
+from dinsegment.errors import DINSegmentError
+from dinsegment.models.entries import ModelEntry, read_entries
+from dinsegment.models.settings import (
     CACHE_VARIABLE,
     HUB_VARIABLE,
     OFFLINE_FOLDER_VARIABLE,
     OFFLINE_VARIABLE,
     WeightsSettings,
 )
-from dinsegment.errors import DINSegmentError
+from dinsegment.models.weights import import_weights
 from dinsegment.tasks import Task
-from dinsegment.weights import ModelEntry, import_weights, read_entries
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.model_card import model_card
 from dinsegment_slicer.parameters import DINSegmentParameters

@@ -11,10 +11,9 @@ import slicer
 import vtk
 
 from dinsegment.errors import InputError
-from dinsegment.finding import Finding
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.segmentation import Finding, Segmentation
+from dinsegment.images.volume import Volume
 from dinsegment.tasks import Segment
-from dinsegment.volume import Volume
 from dinsegment_slicer.content import LabelContent, grey_image, label_content
 from dinsegment_slicer.findings import FINDINGS_ATTRIBUTE, note_findings
 from dinsegment_slicer.i18n import tr as _

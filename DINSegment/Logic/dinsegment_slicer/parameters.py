@@ -8,7 +8,7 @@ import slicer
 from slicer.parameterNodeWrapper import Choice, Default, WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from dinsegment.enhancement import METHODS
+from dinsegment.enhancement.methods import METHODS
 
 MODULE = "DINSegment"
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -42,7 +42,7 @@ class DINSegmentParameters:
         recommendedColors: Segments in the colours that Slicer recommends, instead of those that are told apart.
         showPlot: The plot of volume over time is in view.
         exportToDatabase: Slicer's DICOM database gets a copy of what is exported.
-        method: How the shown enhanced image is made, as in `dinsegment.enhancement.METHODS`.
+        method: How the shown enhanced image is made, as in `dinsegment.enhancement.fuzzy.METHODS`.
         windowsX: Fuzzy windows along a row, m + 1.
         windowsY: Fuzzy windows along a column, n + 1.
         gamma: Sharpness of the fuzzy windows.

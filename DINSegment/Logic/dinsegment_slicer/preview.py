@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import slicer
 
-from dinsegment.display import enhanced_slices, grey_window
-from dinsegment.enhancement import Enhancement
-from dinsegment.slices import SliceStack
+from dinsegment.enhancement.displayed import enhanced_slices
+from dinsegment.enhancement.grey import grey_window
+from dinsegment.enhancement.methods import Enhancement
+from dinsegment.images.slices import SliceStack
 from dinsegment_slicer.nodes import image_of
 from dinsegment_slicer.reading import AS_ACQUIRED, Reading, stack_of
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import slicer
 
-from dinsegment.quality_image import looks_like_ct
-from dinsegment.slices import Plane, SliceStack
+from dinsegment.images.slices import Plane, SliceStack
+from dinsegment.images.volume import Volume
+from dinsegment.quality.image import looks_like_ct
 from dinsegment.tasks import TASKS, Task
-from dinsegment.volume import Volume
 from dinsegment_slicer.nodes import image_of
 from dinsegment_slicer.segment_part import JobImage
 

@@ -10,7 +10,7 @@ import slicer
 import vtk
 
 from dinsegment.errors import InputError
-from dinsegment.measurements import CardiacFunction
+from dinsegment.measurements.function import CardiacFunction
 from dinsegment.tasks import TASKS, Task
 from dinsegment_slicer.findings import NotedFinding, findings_of, show_segment
 from dinsegment_slicer.i18n import tr as _

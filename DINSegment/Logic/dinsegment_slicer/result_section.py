@@ -7,7 +7,7 @@ from typing import Any
 
 import qt
 
-from dinsegment.measurements import CardiacFunction
+from dinsegment.measurements.function import CardiacFunction
 from dinsegment_slicer.findings import NotedFinding
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.measure import MeasuredSegment

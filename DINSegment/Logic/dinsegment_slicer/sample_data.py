@@ -25,7 +25,7 @@ from dinsegment_slicer.process import WorkerProcess
 from dinsegment_slicer.sequences import browser_of, proxy_of
 
 if TYPE_CHECKING:  # They import SciPy, which takes long.
-    from dinsegment.volume import Volume
+    from dinsegment.images.volume import Volume
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Phantom:
         name: Of the node, and of the thumbnail.
         sample: What Sample Data calls it.
         task: Name of the task that segments it. The first phantom of a task is the one that shows most of it.
-        generator: As `dinsegment.phantom_writer` has them.
+        generator: As `dinsegment.phantom.writer` has them.
         images: How many.
         beat_ms: The time that they are spread over, in a sequence; None for a volume.
         options: Of the generator.
@@ -111,21 +111,21 @@ def volume_of(node: slicer.vtkMRMLNode) -> slicer.vtkMRMLScalarVolumeNode:
 
 def add_heart_phantom(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLScalarVolumeNode:
     """The heart at end diastole, generated at once. Equal voxels each time."""
-    from dinsegment.phantom import heart_phantom
+    from dinsegment.phantom.heart import heart_phantom
 
     return _added_volume(_phantom("HeartPhantom"), heart_phantom(**_phantom("HeartPhantom").options).volume, scene)
 
 
 def heart_truth() -> np.ndarray:
     """What `add_heart_phantom` shows: (k, j, i), uint8, with the labels of the task heart."""
-    from dinsegment.phantom import heart_phantom
+    from dinsegment.phantom.heart import heart_phantom
 
     return heart_phantom(**_phantom("HeartPhantom").options).labels
 
 
 def add_abdomen_phantom(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLScalarVolumeNode:
     """The CT, generated at once. Equal voxels each time."""
-    from dinsegment.phantom_ct import abdomen_phantom
+    from dinsegment.phantom.ct import abdomen_phantom
 
     phantom = _phantom("AbdomenPhantom")
     return _added_volume(phantom, abdomen_phantom(**phantom.options).volume, scene)
@@ -138,7 +138,7 @@ def add_cine_phantom(scene: slicer.vtkMRMLScene, phases: int | None = None) -> s
         The browser; `GetProxyNode(GetMasterSequenceNode())` is the volume that shows the selected phase, made by
         Slicer's Sequences logic.
     """
-    from dinsegment.phantom import cine_phantom
+    from dinsegment.phantom.heart import cine_phantom
 
     phantom = _phantom("CineHeartPhantom")
     node = slicer.vtkMRMLSequenceNode()
@@ -167,7 +167,7 @@ Image = tuple[np.ndarray, np.ndarray, "str | None"]
 
 def _images(phantom: Phantom) -> Iterator[Image | None]:
     """The images as the process writes them; None while there is nothing new."""
-    process = WorkerProcess((python_executable(), "-m", "dinsegment.phantom_writer"), {})
+    process = WorkerProcess((python_executable(), "-m", "dinsegment.phantom.writer"), {})
     try:
         process.send(
             {

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from dinsegment.finding import Finding
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.segmentation import Finding, Segmentation
+from dinsegment.images.volume import Volume, check_grid
 from dinsegment.tasks import get_task
-from dinsegment.volume import Volume, check_grid
 from dinsegment.worker import ENHANCED, IMAGE, LABELS
 
 BLOCK_VOXELS = 512 * 512

@@ -10,7 +10,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from dinsegment import __version__
 from dinsegment.errors import DINSegmentError, InputError
-from dinsegment.fingerprint import FINGERPRINT_TAG, VERSION_TAG
+from dinsegment.images.fingerprint import FINGERPRINT_TAG, VERSION_TAG
 from dinsegment.tasks import Segment, Task
 from dinsegment_slicer.content import LabelContent
 from dinsegment_slicer.edits import ALGORITHM_NAME_TAG, ALGORITHM_TYPE_TAG, AUTOMATIC, tag

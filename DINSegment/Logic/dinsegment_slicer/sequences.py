@@ -12,7 +12,7 @@ import vtk
 
 from dinsegment.errors import InputError
 from dinsegment.files import phase_names
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.segmentation import Segmentation
 from dinsegment.tasks import Segment
 from dinsegment_slicer.content import LabelContent, grey_image, label_content
 from dinsegment_slicer.i18n import tr as _

@@ -13,8 +13,8 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from dinsegment.errors import DINSegmentError
+from dinsegment.models.entries import find_entry
 from dinsegment.tasks import TASKS, Task
-from dinsegment.weights import find_entry
 from dinsegment_slicer import layouts
 from dinsegment_slicer.annotations import SliceAnnotations
 from dinsegment_slicer.controller import Controller, ExportRequest, Message, Request, Severity

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dinsegment.errors import InputError
-from dinsegment.phantom import heart_phantom
-from dinsegment.phantom_ct import abdomen_phantom
+from dinsegment.images.volume import Volume
+from dinsegment.phantom.ct import abdomen_phantom
+from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import Task
-from dinsegment.volume import Volume
 
 
 @dataclass(frozen=True)

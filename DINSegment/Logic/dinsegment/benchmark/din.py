@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dinsegment import __version__
 from dinsegment.benchmark.tools import Setting
-from dinsegment.inference import Runner, autocast_dtype, choose_device, predict
+from dinsegment.images.volume import Volume
+from dinsegment.inference.devices import autocast_dtype, choose_device
+from dinsegment.inference.model import load_model
+from dinsegment.inference.pipeline import predict
+from dinsegment.inference.runner import Runner
 from dinsegment.tasks import get_task
-from dinsegment.volume import Volume
-from dinsegment.weights import load_model
+from dinsegment.version import __version__
 
 
 class OwnTool:

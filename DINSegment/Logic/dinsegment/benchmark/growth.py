@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from dinsegment import inference
 from dinsegment.benchmark.machine import waiter
 from dinsegment.benchmark.tools import Setting
-from dinsegment.inference import Runner, choose_device, predict
-from dinsegment.slices import SliceStack
+from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import Volume
+from dinsegment.inference import pipeline as inference
+from dinsegment.inference.devices import choose_device
+from dinsegment.inference.model import load_model
+from dinsegment.inference.pipeline import predict
+from dinsegment.inference.runner import Runner
 from dinsegment.tasks import get_task
-from dinsegment.volume import Volume
-from dinsegment.weights import load_model
 
 SLICES = (10, 20, 40, 80)
 SIZES = (128, 192, 256, 384, 512)

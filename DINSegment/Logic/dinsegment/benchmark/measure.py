@@ -15,7 +15,7 @@ from dinsegment.benchmark.machine import peak_memory, waiter
 from dinsegment.benchmark.passes import Enough, Passes
 from dinsegment.benchmark.tools import Setting, TiledTool, Tool, load_tool
 from dinsegment.errors import WorkerError
-from dinsegment.volume import Volume
+from dinsegment.images.volume import Volume
 
 WARM_SECONDS = 4.0
 """A quick tool runs for so long, however often that is: what else a machine does comes and goes within seconds."""

@@ -16,9 +16,9 @@ import torch
 
 from dinsegment.benchmark.data import SlidingWindow, benchmark_data
 from dinsegment.benchmark.tools import Setting
-from dinsegment.slices import SliceStack
+from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import Volume
 from dinsegment.tasks import get_task
-from dinsegment.volume import Volume
 
 OVERLAP = 0.25
 BATCH = 4

@@ -18,8 +18,8 @@ import torch
 
 from dinsegment.benchmark.data import benchmark_data
 from dinsegment.benchmark.tools import Setting
+from dinsegment.images.volume import Volume
 from dinsegment.tasks import Task, get_task
-from dinsegment.volume import Volume
 
 DATASET = "Dataset001_Benchmark"
 TRAINER = "nnUNetTrainer"

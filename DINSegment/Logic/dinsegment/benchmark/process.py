@@ -24,7 +24,7 @@ import numpy as np
 from dinsegment.benchmark.cores import use_cores
 from dinsegment.benchmark.tools import TOOLS, Setting, prepare_tool
 from dinsegment.errors import DINSegmentError
-from dinsegment.volume import Volume
+from dinsegment.images.volume import Volume
 
 SETTING, ARRAY = "setting.json", "volume.npy"
 

@@ -15,14 +15,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from dinsegment import __version__
 from dinsegment.benchmark.cores import thread_settings
 from dinsegment.benchmark.process import write_job
 from dinsegment.benchmark.tools import OWN, TOOLS, Setting
 from dinsegment.errors import WorkerError
-from dinsegment.slices import SliceStack
+from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import Volume
 from dinsegment.tasks import get_task
-from dinsegment.volume import Volume
+from dinsegment.version import __version__
 
 Progress = Callable[[float, str], None]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from dinsegment.errors import InputError
-from dinsegment.volume import Volume
+from dinsegment.images.volume import Volume
 
 if TYPE_CHECKING:
     from torch import nn

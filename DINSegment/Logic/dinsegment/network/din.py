@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dinsegment.network.backbone import BackboneEncoder
 from dinsegment.network.decoder import MLPDecoder
 from dinsegment.network.emcad import EMCADDecoder
 from dinsegment.network.encoder import Encoder
@@ -50,6 +51,8 @@ class DINConfig:
             paper does not say. Its 86.86 % with one DIFM are far below the 92.50 % of concatenation at all levels, and
             its four figures rise as outputs of 28, 56, 112 and 224 pixels would: omitted, coarsest first, fits both.
         decoder: `mlp` or `emcad` (table 11).
+        backbone: Name of one of timm's networks, which then is each encoder; `dims` and `stem_stride` are its own, and
+            `depths` and `layer_scale` do not count. Empty for the published encoder.
     """
 
     classes: int = 4
@@ -75,6 +78,7 @@ class DINConfig:
     difm_levels: int = 4
     levels_without_difm: str = "omitted"
     decoder: str = "mlp"
+    backbone: str = ""
 
     def __post_init__(self) -> None:
         for name in ("dims", "depths", "heads"):
@@ -128,8 +132,9 @@ class DINConfig:
         return cls(**options)
 
     def to_dict(self) -> dict[str, Any]:
-        """The options as JSON takes them."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """The options as JSON takes them; no backbone is not mentioned."""
+        options = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return options if self.backbone else {k: v for k, v in options.items() if k != "backbone"}
 
 
 DIN_BASE = DINConfig()
@@ -164,13 +169,18 @@ class DIN(nn.Module):
         self.config = config
         channels = config.in_channels * (2 if config.fusion == "input" else 1)
         edge = [config.merging and config.has_difm(level) for level in range(4)]
-        encoder = (channels, config.dims, config.depths, config.stem_stride)
-        encoder += (config.layer_scale, config.drop_path, edge)
-        self.encoder_i = Encoder(*encoder) if config.inputs != "enhanced" else None
+
+        def encoder() -> nn.Module:
+            if config.backbone:
+                return BackboneEncoder(config.backbone, channels, config.drop_path, edge)
+            shape = (config.dims, config.depths, config.stem_stride)
+            return Encoder(channels, *shape, config.layer_scale, config.drop_path, edge)
+
+        self.encoder_i = encoder() if config.inputs != "enhanced" else None
         if config.shared_encoder:
             self.encoder_e = self.encoder_i
         else:
-            self.encoder_e = Encoder(*encoder) if config.inputs != "image" and config.fusion != "input" else None
+            self.encoder_e = encoder() if config.inputs != "image" and config.fusion != "input" else None
         self.levels = range(config.first_level, 4)
         self.fusion = nn.ModuleList() if config.single_encoder else nn.ModuleList(map(self._fusion, self.levels))
         dims = config.dims[config.first_level :]

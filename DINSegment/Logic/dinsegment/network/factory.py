@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from dinsegment.network.backbone import describe
 from dinsegment.network.comparators import DEFAULTS, Comparator, ComparatorConfig
 from dinsegment.network.din import CONFIGS, DIN, DINConfig
 
@@ -28,6 +29,14 @@ def network_config(options: dict[str, Any]) -> NetworkConfig:
         raise ValueError(f"There is no network '{name}'; there are: {', '.join([*CONFIGS, *DEFAULTS])}.")
     chosen = {k: v for k, v in options.items() if k != "name"}
     DINConfig.check_names(chosen)
+    if chosen.get("backbone"):
+        about = describe(chosen["backbone"])
+        own = {"dims": about.dims, "stem_stride": about.stem_stride}
+        for key, value in own.items():
+            given = chosen.get(key, value)
+            if (tuple(given) if isinstance(given, list) else given) != value:
+                raise ValueError(f"'{key}' of a DIN with the backbone '{chosen['backbone']}' is {value}, not {given}")
+        chosen |= own
     return replace(CONFIGS[name], **chosen)
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dinsegment.network.comparators import Comparator
 from dinsegment.network.composed import Normalize, Pointwise, convolution
 from dinsegment.network.convnext import ConvNeXtBlock
 from dinsegment.network.decoder import MLPDecoder
@@ -43,7 +44,8 @@ def rewrite(network: DIN) -> DIN:
     new.load_state_dict(network.state_dict(), assign=True)
     with torch.no_grad():
         for encoder in {e for e in (new.encoder_i, new.encoder_e) if e is not None}:
-            _rewrite_encoder(encoder)
+            if isinstance(encoder, Encoder):  # one of timm's stays as it is
+                _rewrite_encoder(encoder)
         for difm in new.fusion:
             if isinstance(getattr(difm, "attention", None), DualCrossAttention):
                 difm.attention = RewrittenAttention(difm.attention)
@@ -117,3 +119,14 @@ class RewrittenFeedForward(nn.Module):
         gated = F.gelu(f1)
         gated *= f2
         return self.project(gated) + f
+
+
+def for_inference(network: DIN | Comparator) -> DIN | Comparator:
+    """A trained network ready for inference: rewritten if it is a DIN, no gradients, channels last.
+
+    A network of another kind is itself changed; a DIN stays as it is, but for its evaluation mode.
+    """
+    network = network.eval().requires_grad_(False)
+    if isinstance(network, DIN):
+        network = rewrite(network)
+    return network.to(memory_format=torch.channels_last)

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinsegment.preprocessing import Preprocessing, black_where, decide, neighbourhoods
+from dinsegment.inference.preprocessing import Preprocessing, black_where, neighbourhoods
+from dinsegment.inference.view import decide
 from dinsegment.training.dataset import TrainingStack
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from dinsegment.errors import InputError
-from dinsegment.images import read_volume
+from dinsegment.images.reading import read_volume
+from dinsegment.images.volume import Volume
 from dinsegment.tasks import Task
 from dinsegment.training.label_names import DATASETS, label_map, read_description
-from dinsegment.volume import Volume
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from dinsegment.errors import InputError
-from dinsegment.preprocessing import Preprocessing, View, decide
+from dinsegment.inference.preprocessing import Preprocessing
+from dinsegment.inference.view import View, decide
 from dinsegment.tasks import Task
 from dinsegment.training.cases import Case
 

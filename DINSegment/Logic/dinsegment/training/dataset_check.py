@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from dinsegment.errors import InputError
-from dinsegment.images import itk_warnings_off, read_volume
+from dinsegment.images.reading import itk_warnings_off, read_volume
+from dinsegment.images.volume import Volume, check_voxels
 from dinsegment.tasks import Task
 from dinsegment.training.cases import Case
 from dinsegment.training.nifti_floats import count_not_finite
-from dinsegment.volume import Volume, check_voxels
 
 if TYPE_CHECKING:
     from rich.table import Table

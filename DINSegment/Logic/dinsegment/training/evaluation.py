@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 import dinsegment
-from dinsegment.inference import segment
-from dinsegment.measurements import MYOCARDIAL_DENSITY, CardiacFunction
-from dinsegment.segmentation import Segmentation
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.inference.model import Model
+from dinsegment.inference.pipeline import segment
+from dinsegment.measurements.function import MYOCARDIAL_DENSITY, CardiacFunction
 from dinsegment.tasks import Task
 from dinsegment.training.cases import Case
 from dinsegment.training.figures import Picture, picture_of
 from dinsegment.training.metrics import dice, surface_distances
 from dinsegment.training.statistics import Agreement, PatientBootstrap, known_mean
-from dinsegment.weights import Model
 
 WORST = 5
 """Cases of the lowest mean Dice that the report shows."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dinsegment.overview import BACKGROUND, TEXT, crop_around
-from dinsegment.segmentation import Segmentation
-from dinsegment.slices import SliceStack
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.slices import SliceStack
+from dinsegment.studies.overview import BACKGROUND, TEXT, crop_around
 from dinsegment.training.statistics import Agreement
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dinsegment.integrity import open_maybe_gzipped
+from dinsegment.images.integrity import open_maybe_gzipped
 
 _FLOATS = {16: "f4", 64: "f8"}
 """NIfTI's codes of the voxel types that have NaN."""

@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 
 from dinsegment.errors import InputError
 from dinsegment.files import atomic_path
-from dinsegment.preprocessing import Preprocessing
+from dinsegment.images.volume import Volume
+from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.tasks import Task
 from dinsegment.training.cases import Case
 from dinsegment.training.dataset import TrainingStack, prepare
-from dinsegment.volume import Volume
 
 FORMAT = 1
 KEY = "dinsegment.pack"
@@ -30,6 +30,10 @@ MARGIN = (0.2, 0.4)
 """Grey values kept below and above the windows, in units of their width: what augmented windows can still show."""
 BINDING = ("plane", "spacing", "slice_spacing", "box", "locate", "percentiles", "grey_window")
 """Options of the preprocessing that a pack is made with; the others are decided when it is used."""
+
+
+OF_TASK = ("plane", "grey_window")
+"""Of these, what the task says; a pack is prepared with it, whatever the task says later."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +161,7 @@ def write_pack(
     header = {
         "format": FORMAT,
         "task": task.name,
-        "preprocessing": preprocessing.to_dict(),
+        "preprocessing": {**preprocessing.to_dict(), **{name: getattr(preprocessing, name) for name in OF_TASK}},
         "bits": bits,
         "sha256": digest.hexdigest(),
         "cases": entries,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -37,6 +39,11 @@ def load_pretrained(network: DIN | Comparator) -> int:
     if not isinstance(network, DIN):
         raise InputError("There are pretrained weights only for a DIN's encoders: train this network without them.")
     config = network.config
+    encoders = [encoder for encoder in (network.encoder_i, network.encoder_e) if encoder is not None]
+    if config.backbone:
+        with _downloading(config.backbone):
+            counts = [encoder.load_pretrained(config.backbone, config.in_channels) for encoder in encoders]
+        return counts[0]
     source = SOURCES.get((tuple(config.dims), tuple(config.depths)))
     if source is None:
         raise InputError(
@@ -49,17 +56,26 @@ def load_pretrained(network: DIN | Comparator) -> int:
         raise InputError(
             "Pretrained weights need the package 'timm', which is not installed: pip install 'dinsegment[train]'."
         ) from error
-    try:
+    with _downloading(source):
         weights = timm.create_model(source, pretrained=True).state_dict()
-    except Exception as error:  # whatever the hub's client and its transport raise
+    fitting = _for_encoder(weights)
+    for encoder in encoders:
+        encoder.load_state_dict(fitting, strict=False)
+    return len(fitting)
+
+
+@contextmanager
+def _downloading(source: str) -> Iterator[None]:
+    """Turns whatever the hub's client and its transport raise into a ModelError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
         raise ModelError(
             f"The pretrained weights of '{source}' could not be downloaded and are not on this machine: connect it to "
             "the network once, or train without them."
         ) from error
-    fitting = _for_encoder(weights)
-    for encoder in filter(None, (network.encoder_i, network.encoder_e)):
-        encoder.load_state_dict(fitting, strict=False)
-    return len(fitting)
 
 
 def _for_encoder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -99,7 +115,8 @@ def load_start(network: DIN | Comparator, start: str) -> None:
 
 
 def _weights(start: str) -> dict[str, Tensor]:
-    from dinsegment.weights import choose_folder, find_entry, read_weights
+    from dinsegment.models.entries import choose_folder, find_entry
+    from dinsegment.models.weights import read_weights
 
     if not Path(start).is_file():
         name, folder = choose_folder(start, None)

@@ -18,11 +18,10 @@ import typer
 from safetensors.torch import load_file, save
 
 from dinsegment.errors import InputError
-from dinsegment.files import atomic_path
+from dinsegment.files import atomic_path, write_json
+from dinsegment.models.entries import ModelEntry, models_folder, models_list
 from dinsegment.network import build_network
-from dinsegment.results import write_json
 from dinsegment.training.recipe import Recipe, load_recipe
-from dinsegment.weights import ModelEntry, models_folder
 
 SCORES = ("dice", "phases", "hd95_mm", "asd_mm", "ef_mae", "mass_mae_g", "split", "command")
 """What a model's entry keeps of metrics.json, with the 95 % intervals."""
@@ -55,6 +54,26 @@ def publish(recipe: Recipe, weights: Path, description: str, data: dict[str, Any
     return add_model(recipe, content, f"{recipe.name}.safetensors", description, data, folder)
 
 
+def write_run(recipe: Recipe, content: bytes, cases: str, folder: Path) -> ModelEntry:
+    """Writes the weights of a training run and a weights.json of its own, which make its folder a model.
+
+    Its name is that of the folder with the first letters of the weights' SHA-256, so that it is no other model's, and
+    of what other models reach or were trained on it says nothing.
+
+    Args:
+        recipe: What is trained.
+        content: Of the safetensors file.
+        cases: What it was trained on, in words.
+        folder: Of the run.
+    """
+    name = f"{folder.resolve().name}-{hashlib.sha256(content).hexdigest()[:8]}"
+    data = {"name": "data of a training run", "license": "that of its training data", "citation": "", "split": cases}
+    description = f"Trained with the recipe '{recipe.name}', not yet published."
+    entry = _write_weights(replace(recipe, name=name), content, "best.safetensors", description, data, folder)
+    _write_list([asdict(entry)], folder)
+    return entry
+
+
 def add_model(
     recipe: Recipe, content: bytes, file: str, description: str, data: dict[str, Any], folder: Path
 ) -> ModelEntry:
@@ -68,9 +87,18 @@ def add_model(
         data: `name`, `license`, `citation` and `split` of what it was trained on.
         folder: Of the weights and of weights.json.
     """
+    entry = _write_weights(recipe, content, file, description, data, folder)
+    _replace(entry.name, asdict(entry), folder)
+    return entry
+
+
+def _write_weights(
+    recipe: Recipe, content: bytes, file: str, description: str, data: dict[str, Any], folder: Path
+) -> ModelEntry:
+    """Writes a weights file; returns the entry that belongs to it."""
     with atomic_path(folder / file) as path:
         path.write_bytes(content)
-    entry = ModelEntry(
+    return ModelEntry(
         name=recipe.name,
         task=recipe.task.name,
         description=description,
@@ -80,8 +108,6 @@ def add_model(
         license=data["license"],
         data={key: data[key] for key in ("name", "split", "license", "citation")},
     )
-    _replace(entry.name, asdict(entry), folder)
-    return entry
 
 
 def all_data(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -106,15 +132,18 @@ def record_scores(metrics: dict[str, Any], folder: Path) -> None:
 
 
 def _read(folder: Path) -> dict[str, dict[str, Any]]:
-    path = folder / "weights.json"
+    path = models_list(folder)
     models = json.loads(path.read_text(encoding="utf-8"))["models"] if path.exists() else []
     return {model["name"]: model for model in models}
 
 
 def _replace(name: str, entry: dict[str, Any], folder: Path) -> None:
-    entries = {**_read(folder), name: entry}
-    with atomic_path(folder / "weights.json") as path:
-        write_json({"models": list(entries.values())}, path)
+    _write_list(list({**_read(folder), name: entry}.values()), folder)
+
+
+def _write_list(entries: list[dict[str, Any]], folder: Path) -> None:
+    with atomic_path(models_list(folder)) as path:
+        write_json({"models": entries}, path)
 
 
 def main(

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from dinsegment.errors import InputError
+from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.network import NetworkConfig, network_config
-from dinsegment.preprocessing import Preprocessing
 from dinsegment.tasks import Task, get_task
 from dinsegment.training.augmentation import Augmentation
 
@@ -141,10 +141,11 @@ def _from_dict(options: dict[str, Any]) -> Recipe:
     if missing:
         raise ValueError(f"it has no entry {', '.join(map(repr, missing))}")
     augmentation = {k: tuple(v) if isinstance(v, list) else v for k, v in options.get("augmentation", {}).items()}
+    task = get_task(options["task"])
     made = {
-        "task": get_task(options["task"]),
+        "task": task,
         "network": network_config(options["network"]),
-        "preprocessing": Preprocessing.from_dict(options["preprocessing"]),
+        "preprocessing": Preprocessing.from_dict(options["preprocessing"], task),
         "augmentation": Augmentation(**augmentation),
     }
     return Recipe(**{**options, **made})

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from dinsegment.results import staged, write_json
+from dinsegment.files import staged, write_json
+from dinsegment.models.entries import read_entries
 from dinsegment.training.evaluation import FUNCTION, Evaluation
 from dinsegment.training.figures import DARK, EXPERT, LIGHT, MODEL, agreement_png, dice_png, picture_png
-from dinsegment.weights import read_entries
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "heart": {

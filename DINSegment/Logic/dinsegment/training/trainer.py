@@ -23,15 +23,18 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dinsegment.errors import InputError
 from dinsegment.files import atomic_path, ensure_writable_folder
-from dinsegment.inference import Runner, autocast_dtype, choose_device, for_inference, free_memory, predict
+from dinsegment.inference.devices import autocast_dtype, choose_device, free_memory
+from dinsegment.inference.pipeline import predict
+from dinsegment.inference.runner import Runner
 from dinsegment.network import build_network
+from dinsegment.network.rewriting import for_inference
 from dinsegment.training.cases import Case
 from dinsegment.training.curves import write_curves
 from dinsegment.training.dataset import SliceSampler, TrainingStack, prepare
 from dinsegment.training.losses import din_loss
 from dinsegment.training.metrics import dice
 from dinsegment.training.pack import PackedCase
-from dinsegment.training.publish import add_model
+from dinsegment.training.publish import write_run
 from dinsegment.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -72,7 +75,7 @@ class RunOptions:
     """How a recipe is run, without what it makes.
 
     Attributes:
-        device: As `dinsegment.inference.choose_device` takes it.
+        device: As `dinsegment.inference.pipeline.choose_device` takes it.
         devices: Processes, each with a device of its own (or a share of the CPU), that share every batch.
         compile: Whether to compile the network with torch.compile: minutes at the start, a fifth less time afterwards.
         pretrained: Whether both encoders start with ImageNet's weights.
@@ -180,7 +183,7 @@ class Trainer:
         train: Cases that weights are fitted to.
         validation: Cases that the best weights are chosen on; packed ones are validated on the packed grid.
         output: Folder of the run.
-        device: As `dinsegment.inference.choose_device` takes it; used if no `options` are given.
+        device: As `dinsegment.inference.pipeline.choose_device` takes it; used if no `options` are given.
         options: How to run it.
         fabric: Of this process, already launched; made from the options if None.
     """
@@ -428,14 +431,7 @@ class Trainer:
     def _write_best(self, network: nn.Module) -> None:
         """best.safetensors, and the weights.json that makes the folder a model for `--model`."""
         cases = f"{len(self.train_cases)} training and {len(self.validation_cases)} validation cases"
-        data = {
-            "name": "data of a training run",
-            "license": "that of its training data",
-            "citation": "",
-            "split": cases,
-        }
-        content = save(_tensors(network))
-        add_model(self.recipe, content, "best.safetensors", self.recipe.description, data, self.output)
+        write_run(self.recipe, save(_tensors(network)), cases, self.output)
 
     def _write_weights(self, network: nn.Module, name: str) -> None:
         if self.fabric.is_global_zero:

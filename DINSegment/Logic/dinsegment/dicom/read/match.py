@@ -1,0 +1,145 @@
+"""Finds the DICOM images that show the slices of an image that some other program has read, by where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dinsegment.dicom.read.files import DicomFile, open_files
+from dinsegment.dicom.read.frames import Frame, frames_of, source_of, time_of
+from dinsegment.dicom.read.header import Header, read_header
+from dinsegment.dicom.read.pixels import read_pixels
+from dinsegment.dicom.read.sorting import PHASE_TIMES
+from dinsegment.dicom.source import DicomSource
+from dinsegment.errors import InputError
+from dinsegment.geometry import RAS_FROM_LPS
+
+SAME_PLACE = 0.1
+"""How far an image may lie from a slice, in pixels within the slice and in slices across: rounding of headers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where an image lies.
+
+    Attributes:
+        name: What messages call the image.
+        shape: Voxels (k, j, i).
+        ijk_to_ras: 4x4, from (i, j, k, 1) to millimetres in RAS.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    ijk_to_ras: np.ndarray
+
+
+class Instances:
+    """DICOM images whose headers were read once, for all phases of a cine.
+
+    Args:
+        paths: Files, or one folder, in which all files are looked at, also those in its folders.
+        alive: Called now and then while files are read.
+
+    Raises:
+        InputError: A file that is given is damaged or no image that lies in the patient; a folder has none.
+    """
+
+    def __init__(self, paths: Sequence[Path], alive: Callable[[], object] = lambda: None) -> None:
+        frames: dict[tuple[str, int | None], Frame] = {}
+        for file, chosen in _files(paths):
+            alive()
+            for frame in _frames(file, chosen):
+                # Archives hand out the same instance twice, now and then.
+                frames.setdefault((frame.header.text("SOPInstanceUID") or str(file.path), frame.number), frame)
+        if not frames:
+            raise InputError(f"'{paths[0]}' has no DICOM images that lie in the patient: give the series' folder.")
+        self._frames = list(frames.values())
+        self._corners = np.stack([_corners(frame) for frame in self._frames])
+
+    def source_of(self, grid: Grid, voxels: np.ndarray | None = None, phase: int = 0) -> DicomSource:
+        """The images that show the slices of an image, in the order of k.
+
+        Args:
+            grid: Where the image lies.
+            voxels: Its voxels (k, j, i), by which DICOM images are told apart that lie in one place.
+            phase: Which of those is likely to be it, counted from 0, in the order of their times.
+
+        Raises:
+            InputError: For a slice there is no DICOM image, or several that nothing tells apart.
+        """
+        found = [self._of_slice(grid, k, voxels, phase) for k in range(grid.shape[0])]
+        source = source_of(found)
+        if source is None:
+            raise InputError(
+                f"The slices of '{grid.name}' are in several multi-frame DICOM files, which one DICOM SEG cannot refer "
+                "to: load and export them one by one."
+            )
+        return source
+
+    def _of_slice(self, grid: Grid, k: int, voxels: np.ndarray | None, phase: int) -> Frame:
+        there = self._there(grid, k)
+        if not there:
+            raise InputError(
+                f"Of slice {k + 1} of {grid.shape[0]} of '{grid.name}' there is no DICOM image in the same place, "
+                "of the same size: export the segmentation of the image as it was loaded, not cropped, not resampled, "
+                "and without a hardened transform."
+            )
+        if len(there) == 1:
+            return there[0]
+        there.sort(key=_times)
+        likely = there[min(phase, len(there) - 1)]
+        if voxels is not None:
+            for frame in (likely, *(one for one in there if one is not likely)):
+                if np.allclose(read_pixels([[frame]])[0][0], voxels[k], rtol=1e-5, atol=1e-3):
+                    return frame
+        raise InputError(
+            f"Of slice {k + 1} of {grid.shape[0]} of '{grid.name}' there are {len(there)} DICOM images in the same "
+            "place, and none has its voxels: give the folder of the series that it was loaded from."
+        )
+
+    def _there(self, grid: Grid, k: int) -> list[Frame]:
+        """The images that lie where slice k does."""
+        ijk_to_lps = RAS_FROM_LPS @ grid.ijk_to_ras
+        _slices, rows, columns = grid.shape
+        corners = np.array([(0, 0, k, 1), (columns - 1, 0, k, 1), (0, rows - 1, k, 1)])
+        # In voxels, so that the tolerance is the same along all axes.
+        shift = (self._corners - (ijk_to_lps @ corners.T).T[:, :3]) @ np.linalg.inv(ijk_to_lps[:3, :3]).T
+        near = np.abs(shift).max(axis=(1, 2)) <= SAME_PLACE
+        return [self._frames[n] for n in np.flatnonzero(near) if self._frames[n].size == (rows, columns)]
+
+
+def _files(paths: Sequence[Path]) -> Iterator[tuple[DicomFile, bool]]:
+    """All files, and whether they were chosen one by one."""
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"There is no '{path}' any more: import the DICOM series again.")
+        with open_files(path) as lists:
+            yield from ((file, path.is_file()) for files in lists for file in files)
+
+
+def _frames(file: DicomFile, chosen: bool) -> list[Frame]:
+    """The pictures in a file that lie in the patient; of one that was not chosen, nothing if it has none."""
+    try:
+        header: Header | None = read_header(file)
+        if header is None and chosen:
+            raise InputError(f"'{file.path}' is no DICOM image: import the series again.")
+        return frames_of(header) if header is not None else []
+    except InputError:
+        if chosen:
+            raise
+        return []
+
+
+def _corners(frame: Frame) -> np.ndarray:
+    """Centres of the first pixel, the last of the first row and the last of the first column: (3, 3), LPS, mm."""
+    rows, columns = (size or 1 for size in frame.size)
+    between_rows, between_columns = frame.pixel_spacing
+    along_row, along_column = frame.axes[0] * between_columns * (columns - 1), frame.axes[1] * between_rows * (rows - 1)
+    return frame.position + np.array([np.zeros(3), along_row, along_column])
+
+
+def _times(frame: Frame) -> tuple[float, ...]:
+    return tuple(time_of(frame, keyword) or 0.0 for keyword in PHASE_TIMES)

@@ -1,0 +1,177 @@
+"""A segmentation in a file to a DICOM SEG of the series that it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from dinsegment.dicom.write.grid import put_on_grid
+from dinsegment.dicom.write.save import save_dicom
+from dinsegment.dicom.write.seg import SegOptions, SegSegment, make_dicom_seg, task_segments
+from dinsegment.errors import InputError
+from dinsegment.images.fingerprint import FINGERPRINT_TAG, VERSION_TAG, fingerprints, same_voxels
+from dinsegment.images.reading import itk_warnings_off, read_volume, read_volumes
+from dinsegment.images.volume import Volume
+from dinsegment.tasks import Code, Task
+
+
+def export_dicom_seg(
+    path: Path,
+    source: Path,
+    output: Path,
+    options: SegOptions,
+    series_uid: str | None = None,
+    phase: int | None = None,
+    task: Task | None = None,
+    model: str | None = None,
+) -> list[SegSegment]:
+    """Writes a DICOM SEG of a segmentation file.
+
+    Args:
+        path: A `.seg.nrrd` file, or a labelmap in NRRD, NIfTI or MetaImage; its axes may be in another order or
+            direction than those of the images, and it may cover only a part of them.
+        source: The DICOM images it was made from.
+        output: The file to write.
+        options: Descriptions, numbers and UIDs.
+        series_uid: Series Instance UID, where `source` has several series.
+        phase: Which phase was segmented, counted from 1, where `source` is a cine.
+        task: What the labels mean; needed unless the file says so itself.
+        model: Model that made a labelmap; without it, its segments count as drawn by hand.
+
+    Returns:
+        The segments that were written: those with voxels.
+
+    Raises:
+        InputError: A file cannot be read, its labels or its grid do not fit, or as `make_dicom_seg`.
+        OutputError: As `save_dicom`.
+    """
+    _check_layers(path)
+    labels = read_volume(path)
+    described = _task_labels(task, model) if task else read_segments(path, labels)
+    _check_labels(path, labels, described)
+    reference = _phase(source, read_volumes(source, series_uid), phase)
+    if reference.dicom is None:
+        raise InputError(f"'{source}' is not DICOM: give the images that were segmented, as the scanner wrote them.")
+    on_grid = np.zeros(reference.shape, dtype=np.uint16)
+    if not put_on_grid(labels.array.astype(np.uint16), labels.ijk_to_ras, reference, on_grid):
+        raise InputError(
+            f"'{path}' ({_grid(labels)}) does not lie on the grid of '{source}' ({_grid(reference)}): give the series "
+            "that was segmented."
+        )
+    instances = reference.dicom
+    del labels, reference  # a CT and its masks are large
+    masks = [on_grid == label for label in described]
+    seg = make_dicom_seg(masks, list(described.values()), instances, options)
+    save_dicom(seg, output)
+    return [segment for segment, mask in zip(described.values(), masks, strict=True) if mask.any()]
+
+
+def read_segments(path: Path, labels: Volume) -> dict[int, SegSegment]:
+    """What a `.seg.nrrd` file, of this library or of 3D Slicer, says of its segments, by their labels.
+
+    A segment that is no longer what the network made is SEMIAUTOMATIC, where the file tells that.
+
+    Args:
+        path: The file.
+        labels: Its labelmap.
+
+    Raises:
+        InputError: It says nothing, or of a segment not what it is.
+    """
+    header = _header(path)
+    fields = {key: header.GetMetaData(key) for key in header.GetMetaDataKeys()}
+    by_label: dict[int, dict[str, str]] = {}
+    number = 0
+    while f"Segment{number}_ID" in fields:
+        own = {key.partition("_")[2]: value for key, value in fields.items() if key.startswith(f"Segment{number}_")}
+        by_label[int(own.get("LabelValue", number + 1))] = own
+        number += 1
+    if not by_label:
+        raise InputError(f"'{path}' does not say what its labels mean: give the task, or a .seg.nrrd file.")
+    present = fingerprints(labels.array.astype(np.uint16), by_label, labels.ijk_to_ras)
+    return {label: _segment(path, own, present[label]) for label, own in by_label.items()}
+
+
+def _header(path: Path) -> sitk.ImageFileReader:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    with itk_warnings_off():
+        reader.ReadImageInformation()
+    return reader
+
+
+def _check_layers(path: Path) -> None:
+    """Refuses what 3D Slicer saves of segments that overlap: several labelmaps as values of one voxel."""
+    if path.name.endswith(".seg.nrrd") and path.exists():
+        try:
+            layers = _header(path).GetNumberOfComponents()
+        except RuntimeError:
+            return  # reading it says what is wrong
+        if layers > 1:
+            raise InputError(f"'{path}' has segments that overlap: export them from 3D Slicer with this extension.")
+
+
+def _segment(path: Path, fields: Mapping[str, str], fingerprint: str) -> SegSegment:
+    name = fields.get("Name") or fields["ID"]
+    tags = dict(tag.split(":", 1) for tag in fields.get("Tags", "").split("|") if ":" in tag)
+    algorithm_type = tags.get("DICOM.SegmentAlgorithmType", "MANUAL")
+    if algorithm_type == "AUTOMATIC" and not same_voxels(tags.get(FINGERPRINT_TAG, fingerprint), fingerprint):
+        algorithm_type = "SEMIAUTOMATIC"
+    parts = [*tags.get("TerminologyEntry", "").split("~"), *[""] * 7]
+    category, kind, modifier, region, region_modifier = (_code(parts[n]) for n in (1, 2, 3, 5, 6))
+    if category is None or kind is None:
+        raise InputError(f"'{path}' does not say what '{name}' is: choose its terminology in 3D Slicer.")
+    red, green, blue = (round(255 * float(channel)) for channel in fields.get("Color", "0.5 0.5 0.5").split())
+    return SegSegment(
+        name=name,
+        category=category,
+        type=kind,
+        modifier=modifier,
+        region=region,
+        region_modifier=region_modifier,
+        color=(red, green, blue),
+        algorithm_type=algorithm_type,
+        algorithm_name=tags.get("DICOM.SegmentAlgorithmName"),
+        algorithm_version=tags.get(VERSION_TAG),
+    )
+
+
+def _code(text: str) -> Code | None:
+    """A code as 3D Slicer's terminology entries have it: scheme^value^meaning."""
+    parts = text.split("^")
+    return Code(*parts) if len(parts) == 3 and all(parts) else None
+
+
+def _task_labels(task: Task, model: str | None) -> dict[int, SegSegment]:
+    segments: Sequence[SegSegment] = task_segments(task, model or "")
+    if model is None:
+        by_hand = {"algorithm_type": "MANUAL", "algorithm_name": None, "algorithm_version": None}
+        segments = [replace(segment, **by_hand) for segment in segments]
+    return {known.label: segment for known, segment in zip(task.segments, segments, strict=True)}
+
+
+def _check_labels(path: Path, labels: Volume, described: Mapping[int, SegSegment]) -> None:
+    unknown = [f"{value:g}" for value in np.unique(labels.array) if value not in (0, *described)]
+    if unknown:
+        shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        raise InputError(f"'{path}' has labels that nothing is known of ({shown}): give a labelmap of the task.")
+
+
+def _phase(source: Path, volumes: list[Volume], phase: int | None) -> Volume:
+    if phase is None and len(volumes) == 1:
+        return volumes[0]
+    if phase is None:
+        raise InputError(f"'{source}' has {len(volumes)} phases: say which one was segmented, from 1 on.")
+    if not 1 <= phase <= len(volumes):
+        raise InputError(f"'{source}' has no phase {phase}: it has {len(volumes)}.")
+    return volumes[phase - 1]
+
+
+def _grid(volume: Volume) -> str:
+    k, j, i = volume.shape
+    z, y, x = volume.spacing
+    return f"{i} x {j} x {k} voxels of {x:.4g} x {y:.4g} x {z:.4g} mm"

@@ -1,0 +1,157 @@
+"""Image files, any that SimpleITK reads, and DICOM series to `Volume`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from dinsegment.dicom.read.files import is_dicom
+from dinsegment.errors import InputError, damaged
+from dinsegment.files import image_stem, phase_names
+from dinsegment.geometry import RAS_FROM_LPS, check_spacing
+from dinsegment.images.integrity import check_metaimage, check_nifti, check_nrrd
+from dinsegment.images.volume import Volume
+
+_CHECKS = {"NiftiImageIO": check_nifti, "NrrdImageIO": check_nrrd, "MetaImageIO": check_metaimage}
+_COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
+
+
+def read_volumes(path: str | os.PathLike[str], series_uid: str | None = None) -> list[Volume]:
+    """Reads an image file or a DICOM series.
+
+    Args:
+        path: NIfTI, NRRD, MetaImage or what else SimpleITK reads, a DICOM file, or a folder, zip archive or DICOMDIR
+            of them.
+        series_uid: Series Instance UID of the DICOM series to read where there are several.
+
+    Returns:
+        One volume per phase, in the order of time: several for a cine, named `<stem> phase 01`, ...;
+        otherwise one, named by the stem. Arrays are (k, j, i), int16 where the file's voxels are and float32 otherwise,
+        spacing is in millimetres.
+
+    Raises:
+        InputError: It does not exist, is damaged, is no 3D or 4D grey image, or its header cannot be right.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"There is no file or folder '{path}': check the path.")
+    if not path.is_dir():
+        _check_readable(path)
+    if path.is_dir() or is_dicom(path):
+        return _read_dicom(path, series_uid)
+    with itk_warnings_off():
+        image_io = sitk.ImageFileReader.GetImageIOFromFileName(str(path))
+        if image_io == "GDCMImageIO":  # one without a preamble
+            return _read_dicom(path, series_uid)
+        if series_uid is not None:
+            raise InputError(f"'{path}' is no DICOM, which alone has series to choose from: leave out --series.")
+        if not image_io:
+            raise InputError(f"'{path}' is damaged or in no known image format: give NIfTI, NRRD, MetaImage or DICOM.")
+        return _read_file(path, image_io)
+
+
+def _read_dicom(path: Path, series_uid: str | None) -> list[Volume]:
+    """The phases of a DICOM series as volumes."""
+    from dinsegment.dicom.read.series import read_series, series_name  # it takes pydicom, which other images do without
+
+    series = read_series(path, series_uid)
+    names = phase_names(series_name(path), len(series.phases))
+    return [
+        Volume(voxels, series.ijk_to_ras, name, series.modality, str(path), source)
+        for voxels, name, source in zip(series.phases, names, series.sources, strict=True)
+    ]
+
+
+def read_volume(path: str | os.PathLike[str], series_uid: str | None = None) -> Volume:
+    """As `read_volumes`, of an image with one phase.
+
+    Raises:
+        InputError: As `read_volumes`, and if the image has several phases.
+    """
+    volumes = read_volumes(path, series_uid)
+    if len(volumes) > 1:
+        raise InputError(f"'{path}' has {len(volumes)} phases where a single volume is needed: give one of them.")
+    return volumes[0]
+
+
+def read_image(path: Path, image_io: str) -> sitk.Image:
+    """A grey 3D or 4D image as ITK has it, after what ITK passes over has been checked."""
+    if image_io in _CHECKS:
+        _CHECKS[image_io](path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        _check_kind(path, reader)
+        return reader.Execute()
+    except RuntimeError as error:
+        if "orthonormal" in str(error):
+            raise InputError(
+                f"'{path}' has axes that are not perpendicular, which NIfTI readers do not support: "
+                "resample the image or convert it to NRRD."
+            ) from error
+        raise damaged(path) from error
+
+
+def _read_file(path: Path, image_io: str) -> list[Volume]:
+    image = read_image(path, image_io)
+    ijk_to_ras = ijk_to_ras_of(path, image)
+    voxels = sitk.GetArrayViewFromImage(image)
+    # astype copies: the view ends with the image.
+    voxels = voxels.astype(np.int16 if voxels.dtype == np.int16 else np.float32)
+    phases = voxels.reshape(-1, *image.GetSize()[2::-1])
+    return [
+        Volume(phase, ijk_to_ras, name=name, source=str(path))
+        for name, phase in zip(phase_names(image_stem(path), len(phases)), phases, strict=True)
+    ]
+
+
+def _check_kind(path: Path, reader: sitk.ImageFileReader) -> None:
+    """Refuses what is no grey 3D or 4D image, before its voxels are read."""
+    if reader.GetPixelID() in _COMPLEX:
+        raise InputError(f"'{path}' has complex voxels: give the magnitude image.")
+    if reader.GetNumberOfComponents() > 1:
+        raise InputError(
+            f"'{path}' has {reader.GetNumberOfComponents()} values per voxel, as colour images "
+            "and sequences of 3D Slicer have: give a grey image."
+        )
+    if reader.GetDimension() not in (3, 4):
+        raise InputError(
+            f"'{path}' has {reader.GetDimension()} dimensions: give a 3D image, or a 4D one whose last axis is time."
+        )
+    check_spacing(path, reader.GetSpacing()[:3])
+
+
+def ijk_to_ras_of(path: Path, image: sitk.Image) -> np.ndarray:
+    dimension = image.GetDimension()
+    direction = np.reshape(image.GetDirection(), (dimension, dimension))
+    if np.any(direction[3:, :3]) or np.any(direction[:3, 3:]):
+        raise InputError(f"'{path}' has a time axis that leans into space: give each phase as a 3D image.")
+    ijk_to_lps = np.eye(4)
+    ijk_to_lps[:3, :3] = direction[:3, :3] * image.GetSpacing()[:3]
+    ijk_to_lps[:3, 3] = image.GetOrigin()[:3]
+    return RAS_FROM_LPS @ ijk_to_lps
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be opened: check that you may read it.") from error
+
+
+@contextmanager
+def itk_warnings_off() -> Iterator[None]:
+    """ITK warns on stderr of spacing that is only in NIfTI's pixdim, which is read all the same."""
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)

@@ -1,0 +1,75 @@
+"""Segmentation: what a run gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dinsegment.images.slices import Plane, slice_number
+from dinsegment.images.volume import Volume
+from dinsegment.tasks import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Labels on exactly the grid of the image they were made from.
+
+    Attributes:
+        volume: The image that was segmented.
+        labels: Labelmap (k, j, i), uint8, the shape of `volume.array`; 0 is background, the rest as in `task`.
+        task: What the labels mean.
+        model: Name of the model in weights.json.
+        enhanced: The fuzzy-enhanced image on the same grid, in the grey range of `volume`.
+        device: Where it was computed: `cpu`, `cuda`, `cuda:1`, `mps`.
+        seconds: Wall-clock time of the computation, reading and writing files not included.
+        warnings: Sentences for the user: those of the findings, then what else there is to say.
+        findings: What looks wrong with the image or the labels, the most important first.
+    """
+
+    volume: Volume
+    labels: np.ndarray
+    task: Task
+    model: str
+    enhanced: Volume
+    device: str
+    seconds: float
+    warnings: tuple[str, ...] = field(default=())
+    findings: tuple[Finding, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.labels.shape != self.volume.shape:
+            raise ValueError(f"Labels of shape {self.labels.shape} do not fit the grid {self.volume.shape}.")
+        if self.labels.dtype != np.uint8:
+            raise ValueError(f"Labels are uint8, not {self.labels.dtype}.")
+        if int(self.labels.max()) >= self.task.classes:
+            raise ValueError(f"The task '{self.task.name}' has no label {int(self.labels.max())}.")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that looks wrong.
+
+    Attributes:
+        text: A whole sentence for a clinician: what is wrong, in which slice, and what to do.
+        place: What to look at, the centre of the doubtful part in the slice to look at, in mm in RAS; None if it is
+            about the whole image.
+        segment: Label of what it is about, of the first where there are several; None if it is about the image.
+        short: The same in a few words for a list, such as `Spleen, slices 23 to 29: unsure`; empty for none.
+    """
+
+    text: str
+    place: tuple[float, float, float] | None = None
+    segment: int | None = None
+    short: str = ""
+
+    def to_dict(self, volume: Volume, plane: Plane) -> dict[str, Any]:
+        """As JSON takes it: text, short, slice (`slice_number`), ras and segment; `volume` is what it is about."""
+        return {
+            "text": self.text,
+            "short": self.short,
+            "slice": None if self.place is None else slice_number(volume, self.place, plane),
+            "ras": None if self.place is None else list(self.place),
+            "segment": self.segment,
+        }

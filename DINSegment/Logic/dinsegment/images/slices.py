@@ -1,0 +1,110 @@
+"""A Volume seen as parallel slices: those it was acquired in, or axial ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import Literal
+
+import numpy as np
+
+from dinsegment.geometry import RAS_FROM_LPS
+from dinsegment.images.volume import Volume
+
+Plane = Literal["acquired", "axial"]
+"""The slices that an image is looked at in: as it was acquired, or axial ones of the patient."""
+
+
+@dataclass(frozen=True, eq=False)
+class SliceStack:
+    """A Volume seen as parallel slices.
+
+    Attributes:
+        array: (slices, y, x), a view of the Volume's voxels.
+        spacing: In-plane spacing (y, x) in mm.
+        axis: Axis of the Volume's array, 0 (k) to 2 (i), that became the first.
+        slice_spacing: Distance of the slices in mm.
+        transposed: Whether the other two axes changed places.
+        flipped: Which of the stack's axes (slices, y, x) run against the Volume's.
+    """
+
+    array: np.ndarray
+    spacing: tuple[float, float]
+    axis: int
+    slice_spacing: float = 1.0
+    transposed: bool = False
+    flipped: tuple[bool, bool, bool] = (False, False, False)
+
+    @classmethod
+    def in_plane(cls, volume: Volume, plane: Plane) -> SliceStack:
+        """The stack of a Volume in those slices."""
+        return cls.axial(volume) if plane == "axial" else cls.of(volume)
+
+    @classmethod
+    def of(cls, volume: Volume) -> SliceStack:
+        """The stack of a Volume as it was acquired."""
+        return cls.across(volume.array, volume.spacing)
+
+    @classmethod
+    def across(cls, array: np.ndarray, spacing: np.ndarray) -> SliceStack:
+        """The stack of an array (k, j, i) as it was acquired, without copying it.
+
+        Slices lie across the axis of the largest spacing, k if there is none; a single slice lies across its axis.
+
+        Args:
+            array: Voxels of any type.
+            spacing: In mm, along (k, j, i).
+        """
+        axis = int(np.argmax(spacing)) if np.max(spacing) > 1.01 * np.median(spacing) else 0
+        if array.shape[axis] > 1 and 1 in array.shape:
+            axis = array.shape.index(1)
+        in_plane = np.delete(spacing, axis)
+        return cls(np.moveaxis(array, axis, 0), (float(in_plane[0]), float(in_plane[1])), axis, float(spacing[axis]))
+
+    @classmethod
+    def axial(cls, volume: Volume) -> SliceStack:
+        """The axial slices of a Volume of any orientation, without copying it.
+
+        Slices run from inferior to superior, y from anterior to posterior and x from right to left, which are the axes
+        of LPS and of DICOM; each is the voxel axis closest to it, so no voxel is moved.
+        """
+        directions = (RAS_FROM_LPS @ volume.ijk_to_ras)[:3, 2::-1] / volume.spacing  # columns are (k, j, i) in LPS
+        wanted = directions[::-1]  # rows S, P, L: those of (slices, y, x)
+        axes = max(permutations(range(3)), key=lambda p: sum(abs(wanted[row, axis]) for row, axis in enumerate(p)))
+        seen = cls(
+            volume.array,
+            (float(volume.spacing[axes[1]]), float(volume.spacing[axes[2]])),
+            axes[0],
+            float(volume.spacing[axes[0]]),
+            axes[1] > axes[2],
+            tuple(bool(wanted[row, axis] < 0) for row, axis in enumerate(axes)),
+        )
+        return seen.like(volume.array)
+
+    def like(self, array: np.ndarray) -> SliceStack:
+        """Another array (k, j, i) of the same Volume's grid, seen in the same way."""
+        seen = np.moveaxis(array, self.axis, 0)
+        seen = seen.swapaxes(1, 2) if self.transposed else seen
+        return replace(self, array=np.flip(seen, [n for n, f in enumerate(self.flipped) if f]))
+
+    def to_volume_axes(self, array: np.ndarray) -> np.ndarray:
+        """(slices, y, x) -> the axes of the Volume's array: the inverse of `of` and `axial`."""
+        back = np.flip(array, [n for n, f in enumerate(self.flipped) if f])
+        back = back.swapaxes(1, 2) if self.transposed else back
+        return np.ascontiguousarray(np.moveaxis(back, 0, self.axis))
+
+    def number(self, k: int) -> int:
+        """What the user calls slice k of the stack: its number in the order in which the image has them, from 1."""
+        return len(self.array) - k if self.flipped[0] else k + 1
+
+    @property
+    def extent_mm(self) -> np.ndarray:
+        """Field of view (y, x) in mm."""
+        return np.array(self.array.shape[1:]) * self.spacing
+
+
+def slice_number(volume: Volume, place: tuple[float, float, float], plane: Plane) -> int:
+    """The number, counted from 1 in the image's order, of the slice of that plane in which a place lies."""
+    axis = SliceStack.in_plane(volume, plane).axis
+    index = np.linalg.solve(volume.ijk_to_ras, (*place, 1.0))[2 - axis]
+    return int(np.clip(round(float(index)), 0, volume.shape[axis] - 1)) + 1

@@ -1,0 +1,28 @@
+"""A Volume and a model become a Segmentation: the way of `segment`, in `pipeline`.
+
+1. `model` loads the network with its weights, and the preprocessing that it was trained with.
+2. `anatomy` finds the box that is segmented: around the `body` in a CT, around what the network sees of a heart.
+3. `preprocessing` puts the slices onto the network's grid (`view`), normalises grey values and enhances them.
+4. `runner` takes the slices through the network, batch after batch, on one of the `devices`.
+5. `view` brings the probabilities back to the image's grid and decides there: the most probable label wins.
+6. `confidence` keeps how sure the network was, `postprocessing` removes what anatomy rules out.
+7. The enhanced image is made for the user, and `dinsegment.quality` looks for what may be wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["load_model", "segment"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "segment":
+        from dinsegment.inference.pipeline import segment
+
+        return segment
+    if name == "load_model":
+        from dinsegment.inference.model import load_model
+
+        return load_model
+    raise AttributeError(f"The package dinsegment.inference has no '{name}'.")

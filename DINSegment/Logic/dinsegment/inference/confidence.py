@@ -1,0 +1,132 @@
+"""How sure the network is of its own labels, from the probabilities that it has given anyway."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import Volume, ras_of
+from dinsegment.inference.view import View
+from dinsegment.quality.unsure import Confidence
+
+MIN_AREA_CM2 = 0.5
+"""A smaller cross-section tells nothing: Dice of a few pixels is low, however sure the network is."""
+
+
+class Evidence:
+    """What is kept of the probabilities, slice after slice, so that they need not be held themselves.
+
+    That is the sums over each slice, and the probabilities where something was labelled, a few hundredths of a CT. The
+    labels may still be corrected afterwards, but nothing labelled where nothing was.
+
+    Args:
+        view: Where the network looked.
+        stack: What it looked at.
+        volume: The image that the stack is of.
+    """
+
+    def __init__(self, view: View, stack: SliceStack, volume: Volume) -> None:
+        self._view, self._stack, self._volume = view, stack, volume
+        count, (rows, columns) = view.slices(stack), view.size
+        step = view.slice_spacing or stack.slice_spacing
+        # The grid's slices lie evenly about the middle of the stack.
+        first = 0.5 * ((len(stack.array) - 1) * stack.slice_spacing - (count - 1) * step)
+        starts, steps = (first, *view.first), (step, view.spacing, view.spacing)
+        spacings = (stack.slice_spacing, *stack.spacing)
+        self._places = [
+            (start + np.arange(n) * step) / spacing
+            for start, n, step, spacing in zip(starts, (count, rows, columns), steps, spacings, strict=True)
+        ]
+        shape = stack.array.shape
+        self._nearest = [np.clip(np.round(p).astype(int), 0, n - 1) for p, n in zip(self._places, shape, strict=True)]
+        inside = [(p > -0.5) & (p < n - 0.5) for p, n in zip(self._places[1:], shape[1:], strict=True)]
+        self._in_view = inside[0][:, None] & inside[1]
+        self._coming: deque[np.ndarray] = deque()
+        self._slices: list[_SliceEvidence] = []
+
+    def see(self, probabilities: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Hands on probabilities of the segments, (segments, rows, columns), one slice after the other."""
+        for one in probabilities:
+            self._coming.append(one.numpy())
+            yield one
+
+    def labelled(self, k: int, labels: np.ndarray) -> None:
+        """Takes the labels (y, x) of slice k of the stack, each once, in their order.
+
+        The slices of the network's grid that are nearest to it have been seen by then: they blend into it.
+        """
+        while len(self._slices) < len(self._nearest[0]) and self._nearest[0][len(self._slices)] == k:
+            probabilities = self._coming.popleft()
+            where = np.flatnonzero(self._on_grid(labels))
+            over_columns = probabilities.sum(2)
+            sums = np.stack(
+                (
+                    over_columns.sum(1),
+                    over_columns @ self._places[1],
+                    probabilities.sum(1) @ self._places[2],
+                ),
+                1,
+            )
+            kept = probabilities.reshape(len(probabilities), -1)[:, where]
+            self._slices.append(_SliceEvidence(sums, where, kept))
+
+    def confidence(self, labels: np.ndarray) -> Confidence:
+        """How sure the network is of the labels in the end, (slices, y, x) on the stack's grid."""
+        count, segments = len(self._slices), len(self._slices[0].sums)
+        overlap, area = np.ones((count, segments)), np.zeros((count, segments))
+        doubtful = np.zeros((count, segments, 3))
+        pixel = self._view.spacing**2 / 100
+        for n, one in enumerate(self._slices):
+            here = self._on_grid(labels[self._nearest[0][n]]).ravel()[one.where]
+            for index in range(segments):
+                mask = here == index + 1
+                expected = float(one.sums[index, 0])
+                labelled = int(mask.sum())
+                area[n, index] = max(labelled, expected) * pixel
+                if area[n, index] < MIN_AREA_CM2:
+                    continue
+                p = one.probabilities[index, mask].astype(float)
+                overlap[n, index] = 2 * float(p.sum()) / (labelled + expected)
+                rows, columns = np.divmod(one.where[mask], self._view.size[1])
+                # In doubt is p outside of the label, and 1 - p inside.
+                inside = np.stack((np.ones(labelled), self._places[1][rows], self._places[2][columns]), 1)
+                doubt, y, x = one.sums[index] + (1 - 2 * p) @ inside
+                if doubt > 0:
+                    y, x = y / doubt, x / doubt
+                    place = _volume_index(self._stack, (self._places[0][n], y, x))
+                    doubtful[n, index] = ras_of(self._volume, place)
+        return Confidence(overlap, area, doubtful)
+
+    def _on_grid(self, labels: np.ndarray) -> np.ndarray:
+        """A slice of labels (y, x) where the network looked: (rows, columns) of its grid, 0 outside of the image."""
+        return labels[np.ix_(*self._nearest[1:])] * self._in_view
+
+
+@dataclass(frozen=True, eq=False)
+class _SliceEvidence:
+    """Of one slice of the network's grid.
+
+    Attributes:
+        sums: Of each segment's probability, and of that times y and x in pixels of the stack, (segments, 3).
+        where: Pixels, counted row by row, in which something was labelled.
+        probabilities: Of each segment there, (segments, pixels).
+    """
+
+    sums: np.ndarray
+    where: np.ndarray
+    probabilities: np.ndarray
+
+
+def _volume_index(stack: SliceStack, index: tuple[float, float, float]) -> np.ndarray:
+    """A place on the stack (slice, y, x) in the axes (k, j, i) of the Volume's array."""
+    on_axes = [n - 1 - i if f else i for i, n, f in zip(index, stack.array.shape, stack.flipped, strict=True)]
+    if stack.transposed:
+        on_axes[1], on_axes[2] = on_axes[2], on_axes[1]
+    across = on_axes.pop(0)
+    on_axes.insert(stack.axis, across)
+    return np.array(on_axes)

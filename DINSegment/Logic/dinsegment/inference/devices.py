@@ -1,0 +1,105 @@
+"""Devices that compute: which there are, in what precision, with how much memory."""
+
+from __future__ import annotations
+
+import copy
+from weakref import WeakKeyDictionary
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from dinsegment.errors import InputError
+
+MATRIX_PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
+"""Layers whose weights autocast converts."""
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps` -> a device that is there.
+
+    Raises:
+        InputError: No such device on this machine.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if device == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    kind, _, index = device.partition(":")
+    there = {"cpu": True, "cuda": cuda and int(index or 0) < torch.cuda.device_count(), "mps": mps}
+    if kind not in there or (index and not index.isdigit()):
+        raise InputError(f"There is no device '{device}'; choose auto, cpu, cuda or mps.")
+    if not there[kind]:
+        raise InputError(f"This machine has no device '{device}' that PyTorch can use; choose 'auto' or 'cpu'.")
+    return torch.device(device)
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """Precision of matrix products: bfloat16 or float16 where the device computes it, None for float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if device.type == "cpu" and _cpu_has_bf16() else None
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 itself; emulated it would be slower than float32."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had on the device."""
+    if device.type == "cuda":
+        reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reusable
+    return psutil.virtual_memory().available
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return (
+        isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        or "out of memory" in text
+        or "can't allocate memory" in text
+        or "not enough memory" in text
+    )
+
+
+_LOWERED: WeakKeyDictionary[nn.Module, dict[tuple[torch.device, torch.dtype | None], nn.Module]] = WeakKeyDictionary()
+
+
+def lowered(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on a device, with the weights of matrix products and convolutions in the device's precision.
+
+    Autocast computes the same from weights in single precision, but converts them for every batch. It is made once for
+    each network and device: its weights must not change afterwards.
+
+    Returns:
+        A copy that shares what need not be converted, so that the network can still go to another device.
+    """
+    dtype = autocast_dtype(device)
+    known = _LOWERED.setdefault(network, {})
+    if (device, dtype) not in known:
+        known[device, dtype] = _on_device(network, device, dtype)
+    return known[device, dtype]
+
+
+def _on_device(network: nn.Module, device: torch.device, dtype: torch.dtype | None) -> nn.Module:
+    new: dict[int, Tensor] = {id(b): b.to(device) for b in network.buffers()}
+    for module in network.modules():
+        to = dtype if isinstance(module, MATRIX_PRODUCTS) else None
+        new.update({id(p): nn.Parameter(p.to(device, to), False) for p in module.parameters(recurse=False)})
+    return copy.deepcopy(network, new)
+
+
+LARGEST = 31 << 20
+"""Bytes; glibc's threshold grows to 32 MB at most, with what it notes beside a block (mallopt(3), M_MMAP_THRESHOLD)."""
+
+
+def keep_freed_memory() -> None:
+    """Has glibc, Linux's C library, take tensors of up to 32 MB from its heap, which keeps 64 MB of what is freed.
+
+    By default each block of 128 kB or more is asked of the system and given back, and every page of it costs a fault
+    when it is first touched: a quarter of the time of a heart. Once a larger block was freed, that is the threshold.
+    Where memory is managed otherwise this does nothing.
+    """
+    torch.empty(LARGEST, dtype=torch.uint8)  # freed at once; as nothing touches it, it costs nothing

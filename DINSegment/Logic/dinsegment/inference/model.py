@@ -1,0 +1,89 @@
+"""A model ready for inference: its network with its weights, and its preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dinsegment.errors import ModelError
+from dinsegment.models.settings import WeightsSettings
+from dinsegment.tasks import Task, get_task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dinsegment.inference.preprocessing import Preprocessing
+    from dinsegment.network import DIN, Comparator
+    from dinsegment.progress import Progress
+from dinsegment.models.entries import ModelEntry, choose_folder, find_entry
+from dinsegment.models.weights import _unfit, read_weights
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network with its weights, ready for inference, and the preprocessing it was trained with."""
+
+    name: str
+    task: str
+    network: DIN | Comparator
+    preprocessing: Preprocessing
+
+    def check_task(self, task: Task) -> None:
+        """Raises ModelError unless it was trained for that task."""
+        if self.task != task.name:
+            raise ModelError(f"The model '{self.name}' was trained for the task '{self.task}', not '{task.name}'.")
+
+
+def build_model(entry: ModelEntry, weights: dict[str, Tensor]) -> Model:
+    """A network from its entry and its weights, which become its parameters.
+
+    Raises:
+        ModelError: The weights do not fit the network that weights.json describes, or an option there is unknown.
+    """
+    import torch
+
+    from dinsegment.inference.preprocessing import Preprocessing
+    from dinsegment.network import build_network
+    from dinsegment.network.rewriting import for_inference
+
+    try:
+        with torch.device("meta"):  # no time is spent on random weights
+            network = build_network(entry.network)
+        network.load_state_dict(weights, assign=True)
+        preprocessing = Preprocessing.from_dict(entry.preprocessing, get_task(entry.task))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise _unfit(entry) from error
+    return Model(entry.name, entry.task, for_inference(network), preprocessing)
+
+
+def load_model(
+    name: str | None,
+    task: Task | None,
+    folder: Path | None = None,
+    *,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    settings: WeightsSettings | None = None,
+) -> Model:
+    """A model by name, or the task's first, ready for inference.
+
+    Its weights are looked for among the shipped ones, in the offline folder and in the cache, and downloaded into the
+    cache when they are in none of them.
+
+    Args:
+        name: Its name in weights.json, or the folder of a training run; the task's first one if None.
+        task: What it has to segment; None for any task.
+        folder: Of weights.json, if not models_folder().
+        progress: Called while weights are downloaded, with the fraction done and what is being done.
+        cancelled: Asked several times a second; True stops a download, which can be resumed.
+        settings: Where to look and where to download from; from the environment if None.
+
+    Raises:
+        ModelError: It is unknown, its weights are missing and cannot be downloaded, are damaged, or do not fit.
+        Cancelled: `cancelled` said so.
+    """
+    name, folder = choose_folder(name, folder)
+    entry = find_entry(name, task, folder)
+    return build_model(entry, read_weights(entry, folder, progress, cancelled, settings))

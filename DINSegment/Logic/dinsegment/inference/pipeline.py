@@ -1,0 +1,134 @@
+"""Volume and model to Segmentation: batches, devices, precision, progress, cancel, out-of-memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dinsegment.enhancement.displayed import enhanced_volume
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.volume import Volume, check_voxels
+from dinsegment.inference.anatomy import find_box
+from dinsegment.inference.confidence import Evidence
+from dinsegment.inference.devices import choose_device
+from dinsegment.inference.model import Model, load_model
+from dinsegment.inference.postprocessing import postprocess
+from dinsegment.inference.preprocessing import Preprocessing
+from dinsegment.inference.runner import Runner
+from dinsegment.progress import Progress
+from dinsegment.quality.findings import findings
+from dinsegment.quality.unsure import Confidence
+from dinsegment.tasks import Task, get_task
+
+PREPARED = 64
+"""Slices that are prepared for the network at a time: a whole number of batches, whatever the device."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Labels (k, j, i) uint8 on the Volume's grid, and how sure the network is; None where it saw no anatomy."""
+
+    labels: np.ndarray
+    confidence: Confidence | None = None
+
+
+def predict(runner: Runner, preprocessing: Preprocessing, volume: Volume, task: Task) -> np.ndarray:
+    """Labels (k, j, i) uint8 on the Volume's grid, before the user sees anything else of the result.
+
+    The box around the anatomy is segmented in every slice; the probabilities are brought back to the Volume's grid and
+    only there decided, batch after batch, so that those of a whole CT are never held.
+    """
+    return predict_with_confidence(runner, preprocessing, volume, task).labels
+
+
+def predict_with_confidence(runner: Runner, preprocessing: Preprocessing, volume: Volume, task: Task) -> Prediction:
+    """As `predict`, with what the same probabilities say of how sure the network is."""
+    stack = preprocessing.stack(volume)
+    box = find_box(runner, preprocessing, stack)
+    if box is None:
+        return Prediction(np.zeros(volume.shape, np.uint8))
+    count, window = box.slices(stack), preprocessing.window_in(stack, box)
+    channels = runner.network.config.in_channels
+    blocks = (
+        preprocessing.slices(stack, box, channels, np.arange(first, min(first + PREPARED, count)), window)
+        for first in range(0, count, PREPARED)
+    )
+    batches = runner.batches(blocks, count, "Segmenting", 0.25, 0.85, preprocessing.mirror)
+    evidence = Evidence(box, stack, volume)
+    foreground = evidence.see(one[1:] for batch in batches for one in batch)
+    labels = np.empty(stack.array.shape, np.uint8)
+    for k, decided in enumerate(box.labels_back(foreground, stack)):
+        runner.check_cancelled()
+        labels[k] = decided
+        evidence.labelled(k, decided)
+    runner.report(0.85, "Correcting the labels by what is known of the anatomy")
+    labels = postprocess(labels, task, stack)
+    runner.check_cancelled()
+    return Prediction(stack.to_volume_axes(labels), evidence.confidence(labels))
+
+
+def segment(
+    volume: Volume,
+    task: Task | str,
+    model: str | Model | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    load: Callable[..., Model] | None = None,
+) -> Segmentation:
+    """Segments a volume.
+
+    Args:
+        volume: The image; its array is not changed.
+        task: A task or its name.
+        model: A model or its name in weights.json; the task's first one if None.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        progress: Called with the fraction done and what is being done.
+        cancelled: Asked several times a second; True stops the run.
+        load: What loads a model by its name, like `load_model`, which it is by default; one that remembers models
+            serves who segments often.
+
+    Returns:
+        Labels on exactly the volume's grid, the enhanced volume, and how it went. The same input gives the same
+        labels on the same machine.
+
+    Raises:
+        InputError: The volume, the task or the device cannot be used.
+        ModelError: The model is unknown, missing or damaged, or made for another task.
+        Cancelled: `cancelled` said so.
+    """
+    started = time.perf_counter()
+    task = get_task(task) if isinstance(task, str) else task
+    check_voxels(volume)
+    chosen_device = choose_device(device)
+    if progress:
+        progress(0.0, "Loading the model")
+    downloading = progress and (lambda fraction, text: progress(0.05 * fraction, text))
+    load = load or load_model
+    loaded = model if isinstance(model, Model) else load(model, task, progress=downloading, cancelled=cancelled)
+    loaded.check_task(task)
+    runner = Runner(loaded.network, chosen_device, progress, cancelled)
+    runner.check_cancelled()
+    prediction = predict_with_confidence(runner, loaded.preprocessing, volume, task)
+    runner.report(0.9, "Enhancing the image")
+    prepared = loaded.preprocessing
+    enhanced = enhanced_volume(
+        volume, prepared.enhancement, prepared.percentiles, prepared.grey_window, prepared.stack(volume)
+    )
+    runner.report(0.98, "Looking for what may be wrong")
+    found = findings(volume, prediction.labels, task, prediction.confidence)
+    runner.report(1.0, "Done")
+    return Segmentation(
+        volume=volume,
+        labels=prediction.labels,
+        task=task,
+        model=loaded.name,
+        enhanced=enhanced,
+        device=str(runner.device),
+        seconds=time.perf_counter() - started,
+        warnings=(*(finding.text for finding in found), *runner.warnings),
+        findings=found,
+    )

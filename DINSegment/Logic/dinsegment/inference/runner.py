@@ -1,0 +1,155 @@
+"""Slices through a network: batch after batch on one device, with progress, cancel and out-of-memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from dinsegment.errors import Cancelled, InputError
+from dinsegment.inference.devices import autocast_dtype, free_memory, is_out_of_memory, keep_freed_memory, lowered
+from dinsegment.inference.preprocessing import Slices
+from dinsegment.inference.view import View
+from dinsegment.network import DIN, Comparator
+from dinsegment.progress import Progress
+
+MAX_BATCH = {"cpu": 16, "cuda": 64, "mps": 16}
+"""Images in one pass, mirrored ones too: a CPU gains nothing beyond, and cancelling waits for a layer of one batch."""
+
+
+def bytes_per_slice(network: DIN | Comparator, view: View) -> int:
+    """Peak activation memory of one slice, in float32, with room to spare."""
+    return int(4 * view.size[0] * view.size[1] * network.values_per_pixel)
+
+
+class Runner:
+    """Runs slices through a network in batches on one device, and on the CPU when the device has no memory left."""
+
+    def __init__(
+        self,
+        network: DIN | Comparator,
+        device: torch.device,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> None:
+        self._given = network
+        self._use(device)
+        self.warnings: list[str] = []
+        self._progress = progress or (lambda _fraction, _text: None)
+        self._cancelled = cancelled or (lambda: False)
+
+    def _use(self, device: torch.device) -> None:
+        if device.type == "cpu":
+            keep_freed_memory()
+        self.device, self.network = device, lowered(self._given, device)
+        self._layers = [m for m in self.network.modules() if not any(m.children())]
+        self._batch = MAX_BATCH[device.type]
+
+    def check_cancelled(self) -> None:
+        """Raises Cancelled if the user has asked for it."""
+        if self._cancelled():
+            raise Cancelled
+
+    def report(self, fraction: float, text: str) -> None:
+        """Tells the user, and stops if the user says so."""
+        self.check_cancelled()
+        self._progress(fraction, text)
+
+    @contextmanager
+    def _cancellable(self) -> Iterator[None]:
+        """Asks before every layer whether to go on, so that a slow network on a CPU stops within a layer."""
+        hooks = [m.register_forward_pre_hook(lambda *_: self.check_cancelled()) for m in self._layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def probabilities(self, slices: Slices, text: str, start: float, stop: float, mirror: bool = False) -> Tensor:
+        """Softmax of every input, (inputs, classes, rows, columns) float32 on the CPU; as `batches`, at once."""
+        return torch.cat(list(self.batches([slices], len(slices), text, start, stop, mirror)))
+
+    def batches(
+        self, blocks: Iterable[Slices], count: int, text: str, start: float, stop: float, mirror: bool = False
+    ) -> Iterator[Tensor]:
+        """Softmax of the inputs of one block after the other, which are asked for as they are needed.
+
+        Args:
+            blocks: What is shown to the network.
+            count: Inputs of all blocks.
+            text: What is being done.
+            start: Progress at the first input.
+            stop: Progress after the last one.
+            mirror: Gives the mean of each input's and its mirror image's.
+
+        Yields:
+            Batch after batch, (inputs, classes, rows, columns) float32 on the CPU. On a GPU the next one is being
+            computed meanwhile.
+        """
+        waiting: Tensor | None = None
+        before, images = 0, 2 if mirror else 1
+        for slices in blocks:
+            done, fit = 0, int(0.5 * free_memory(self.device) / bytes_per_slice(self.network, slices.view))
+            batch = evenly(len(slices), max(1, min(self._batch, fit) // images))
+            while done < len(slices):
+                number = before + done
+                self.report(start + (stop - start) * number / count, f"{text}: slice {number + 1} of {count}")
+                part = slice(done, min(done + batch, len(slices)))
+                try:
+                    with self._cancellable():
+                        inputs = slices.inputs(part)
+                        if mirror:
+                            inputs = tuple(torch.cat((x, x.flip(-1))) for x in inputs)
+                        out = self._forward(*inputs)
+                        if mirror:
+                            straight, mirrored = out.chunk(2)
+                            out = (straight + mirrored.flip(-1)) / 2
+                except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    batch = self._after_out_of_memory(batch)
+                    continue
+                if waiting is not None:
+                    yield waiting.cpu()
+                waiting, done = out, part.stop
+            before += len(slices)
+        if waiting is not None:
+            yield waiting.cpu()
+
+    def _forward(self, image: Tensor, enhanced: Tensor) -> Tensor:
+        dtype = autocast_dtype(self.device)
+        with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            i, e = (self._to_device(x) for x in (image, enhanced))
+            return self.network(i, e).float().softmax(1)
+
+    def _to_device(self, x: Tensor) -> Tensor:
+        """Inputs (B, channels, rows, columns) on the device, channels last; a GPU copies pinned memory by itself."""
+        x = x.pin_memory() if self.device.type == "cuda" else x
+        return x.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+
+    def _after_out_of_memory(self, batch: int) -> int:
+        """Half the batch; from a single slice on a device to the CPU."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if batch > 1:
+            self._batch = batch // 2
+            self._warn(f"The device '{self.device}' ran out of memory; slices were computed {self._batch} at a time.")
+        elif self.device.type != "cpu":
+            self._warn(
+                f"The device '{self.device}' has too little free memory for one slice; the CPU was used instead."
+            )
+            self._use(torch.device("cpu"))
+        else:
+            raise InputError("There is too little memory for a single slice; close other programs and try again.")
+        return self._batch
+
+    def _warn(self, text: str) -> None:
+        self.warnings = [w for w in self.warnings if w.split(";")[0] != text.split(";")[0]] + [text]
+
+
+def evenly(count: int, most: int) -> int:
+    """The batch that divides `count` slices into as few parts as batches of `most` do, and these into like sizes."""
+    return max(1, math.ceil(count / max(1, math.ceil(count / most))))

@@ -1,0 +1,44 @@
+"""What looks wrong with an input or a result, in words a clinician understands, each with the slice to look at."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dinsegment.images.segmentation import Finding
+from dinsegment.images.volume import Volume
+from dinsegment.quality.image import image_findings
+from dinsegment.quality.place import missing_findings, side_findings
+from dinsegment.quality.shape import cut_findings, piece_findings, shapes_of, volume_findings
+from dinsegment.quality.unsure import UNSURE, Confidence, unsure_findings
+from dinsegment.tasks import Task
+
+HANDFUL = 5
+"""Sentences that a user may read; segments that the network is unsure of share one rather than make more."""
+
+
+def findings(
+    volume: Volume, labels: np.ndarray, task: Task, confidence: Confidence | None = None
+) -> tuple[Finding, ...]:
+    """What looks wrong, the most important first.
+
+    Args:
+        volume: The image.
+        labels: Its segments (k, j, i).
+        task: What they are.
+        confidence: How sure the network was; None for labels of another origin.
+    """
+    shapes = shapes_of(volume, labels, task)
+    cut_found, cut = cut_findings(list(shapes.values()), task)
+    missing = missing_findings(volume, shapes, task, cut)
+    found = [*image_findings(volume, task), *missing]
+    if any(f.segment is None for f in missing):  # Of an image of something else no more is to be said.
+        return tuple(found)
+    whole = [s for label, s in shapes.items() if label not in cut]
+    found += side_findings(volume, shapes, task, cut)
+    found += cut_found
+    found += piece_findings(list(shapes.values()))
+    found += volume_findings(whole)
+    if confidence is not None:
+        own = min(UNSURE, max(1, HANDFUL - 1 - len(found)))
+        found += unsure_findings(volume, shapes, task, confidence, own)
+    return tuple(found)

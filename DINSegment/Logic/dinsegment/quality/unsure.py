@@ -1,0 +1,74 @@
+"""Segments that the network is unsure of, from the probabilities that it gave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dinsegment.images.segmentation import Finding
+from dinsegment.images.slices import slice_number
+from dinsegment.images.volume import Volume
+from dinsegment.quality.shape import CORRECT, Shape
+from dinsegment.quality.words import few, listed, slices_short, slices_text
+from dinsegment.tasks import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Confidence:
+    """How sure the network is, slice by slice of its own grid and segment by segment.
+
+    Attributes:
+        overlap: Dice that is to be expected if the probabilities are true, (slices, segments): twice the probability
+            inside of the label over the label's area and the probability in the whole slice. Where passes over a slice
+            and its mirror image disagree, the mean of both is low, and so is this.
+        area_cm2: Area of the label, or that the probabilities add up to if it is larger, (slices, segments).
+        place: Centre of what is doubtful, in mm in RAS, (slices, segments, 3).
+    """
+
+    overlap: np.ndarray
+    area_cm2: np.ndarray
+    place: np.ndarray
+
+
+UNSURE = 3
+"""And no more of them than this have a sentence of their own."""
+
+
+def unsure_findings(
+    volume: Volume, shapes: dict[int, Shape], task: Task, confidence: Confidence, own: int = UNSURE
+) -> list[Finding]:
+    """Segments of which the network is unsure, the one with the largest doubtful area first.
+
+    So many as `own` says have a sentence of their own, the others one for all of them.
+    """
+    doubtful = (confidence.overlap < task.doubt.overlap) & (confidence.area_cm2 >= task.doubt.area_cm2)
+    areas = np.where(doubtful, confidence.area_cm2, 0.0)
+    unsure = []
+    for label, shape in shapes.items():
+        of_segment = areas[:, label - 1].copy()
+        for n in np.flatnonzero(of_segment):
+            # What was removed afterwards, as lying apart, is not to be seen there: nobody could correct it.
+            place = tuple(map(float, confidence.place[n, label - 1]))
+            if not shape.is_in_slice(slice_number(volume, place, task.plane) - 1):
+                of_segment[n] = 0.0
+        total = float(confidence.area_cm2[:, label - 1].sum())
+        if not of_segment.any() or of_segment.sum() < task.doubt.share * total:
+            continue
+        missed = of_segment * (1 - confidence.overlap[:, label - 1])
+        places = {n: tuple(map(float, confidence.place[n, label - 1])) for n in np.flatnonzero(of_segment)}
+        unsure.append((float(missed.sum()), shape, places[int(missed.argmax())], set(places.values())))
+    unsure.sort(key=lambda entry: -entry[0])
+    found = []
+    for _, shape, place, places in unsure[:own]:
+        numbers = {slice_number(volume, p, task.plane) for p in places}
+        where = slices_text(numbers, slice_number(volume, place, task.plane))
+        text = f"The network is unsure of the {shape.name} in {where}: {CORRECT}."
+        short = f"{shape.segment.name}, {slices_short(numbers)}: unsure"
+        found.append(Finding(text, place, shape.segment.label, short))
+    if rest := unsure[own:]:
+        names = [f"the {shape.name} (slice {slice_number(volume, place, task.plane)})" for _, shape, place, _ in rest]
+        text = f"The network is also unsure of {listed(names)}: {CORRECT}."
+        short = f"{few([shape.segment.name for _, shape, _, _ in rest])}: unsure, too"
+        found.append(Finding(text, rest[0][2], rest[0][1].segment.label, short))
+    return found

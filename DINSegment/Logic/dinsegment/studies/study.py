@@ -1,0 +1,183 @@
+"""One study: loaded, computed, written; and what became of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dinsegment.errors import DINSegmentError
+from dinsegment.tasks import Task, get_task
+
+if TYPE_CHECKING:
+    from dinsegment.images.segmentation import Segmentation
+    from dinsegment.images.volume import Volume
+    from dinsegment.inference.model import Model
+    from dinsegment.progress import Progress
+
+ERRORS = "errors.log"
+"""Tracebacks of errors that are none of the library's own, in the output folder."""
+
+Status = Literal["done", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """An input and the folder that its results go to; `series_uid` tells which DICOM series of several is meant."""
+
+    input: Path
+    folder: Path
+    series_uid: str | None = None
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What became of a study.
+
+    Attributes:
+        input: Path of the input.
+        folder: Path of the results.
+        status: `done`; `skipped`, where complete results were there; `failed`.
+        phases: What measurements.json says of each phase; empty where there is no result.
+        function: What the phases of a beating heart tell (`measurements.CardiacFunction`), or None.
+        seconds: Time spent on reading, computing and writing; waiting for one another not included.
+        message: Why it failed or was skipped, one sentence for the user.
+        traceback: Of an error that is none of the library's own.
+    """
+
+    input: str
+    folder: str
+    status: Status
+    phases: tuple[dict[str, Any], ...] = ()
+    function: dict[str, Any] | None = None
+    seconds: float = 0.0
+    message: str = ""
+    traceback: str = ""
+
+    @property
+    def warnings(self) -> list[str]:
+        """The sentences about all phases."""
+        return [warning for phase in self.phases for warning in phase["warnings"]]
+
+    @property
+    def volumes_ml(self) -> dict[str, float]:
+        """Volume of each segment by its name: of end diastole where a heart beats, else of the first phase."""
+        if not self.phases:
+            return {}
+        phase = self.phases[self.function["end_diastole"] if self.function else 0]
+        return {segment["name"]: segment["volume_ml"] for segment in phase["segments"]}
+
+
+def load_study(study: Study) -> list[Volume]:
+    """The phases of the input.
+
+    Raises:
+        InputError: As `images.read_volumes`.
+    """
+    from dinsegment.images.reading import read_volumes
+
+    return read_volumes(study.input, study.series_uid)
+
+
+def compute_study(
+    phases: Sequence[Volume],
+    task: Task,
+    model: Model | str | None,
+    device: str,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> list[Segmentation]:
+    """The segmentation of each phase; `progress` goes from 0 to 1 over all of them.
+
+    Raises:
+        DINSegmentError: As `inference.segment`.
+    """
+    from dinsegment.inference.pipeline import segment
+
+    def part(number: int, name: str) -> Progress | None:
+        return progress and (lambda f, text: progress((number + f) / len(phases), f"{name}: {text}"))
+
+    return [
+        segment(volume, task, model, device, part(number, volume.name), cancelled)
+        for number, volume in enumerate(phases)
+    ]
+
+
+def write_study(study: Study, phases: Sequence[Segmentation], seconds: float = 0.0) -> StudyResult:
+    """Writes the results, all or none; `seconds` were spent on the study before.
+
+    Raises:
+        OutputError: As `results.write_results`.
+    """
+    from dinsegment.measurements.function import cardiac_function
+    from dinsegment.measurements.report import report
+    from dinsegment.studies.results import write_results
+
+    started = time.perf_counter()
+    phases = write_results(phases, study.folder)
+    function = cardiac_function(phases)
+    return StudyResult(
+        str(study.input),
+        str(study.folder),
+        "done",
+        tuple(report(segmentation) for segmentation in phases),
+        asdict(function) if function else None,
+        seconds + time.perf_counter() - started,
+    )
+
+
+def segment_study(
+    input_path: str | os.PathLike[str],
+    output_folder: str | os.PathLike[str],
+    task: Task | str,
+    model: Model | str | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    series_uid: str | None = None,
+) -> StudyResult:
+    """Segments one input from file to files.
+
+    Args:
+        input_path: An image file, or a DICOM folder, zip archive or DICOMDIR; a cine has several phases.
+        output_folder: Gets the results, see `results.write_results`; created if missing.
+        task: A task or its name.
+        model: A model or its name in weights.json; the task's first one if None.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        progress: Called with the fraction done and what is being done.
+        cancelled: Asked several times a second; True stops the run.
+        series_uid: Series Instance UID of the DICOM series to segment where the input has several.
+
+    Raises:
+        DINSegmentError: The input cannot be used or the results cannot be written; nothing is left of them.
+    """
+    started = time.perf_counter()
+    study = Study(Path(input_path), Path(output_folder), series_uid)
+    task = get_task(task) if isinstance(task, str) else task
+    segmentations = compute_study(load_study(study), task, model, device, progress, cancelled)
+    return write_study(study, segmentations, time.perf_counter() - started)
+
+
+def failure(study: Study, error: Exception, seconds: float = 0.0) -> StudyResult:
+    """What became of a study that ended with an error; the error itself, which holds arrays, may then go."""
+    from dinsegment.inference.devices import is_out_of_memory
+
+    message, trace = str(error), ""
+    if not isinstance(error, DINSegmentError):
+        trace = "".join(traceback.format_exception(error))
+        what = f"{type(error).__name__}: {' '.join(message.split()) or 'no message'}"
+        message = f"'{study.input}' could not be segmented because of an unexpected error, see {ERRORS} ({what})."
+        if is_out_of_memory(error):
+            message = f"'{study.input}' needs more memory than is free: close other programs or use a larger machine."
+    return StudyResult(str(study.input), str(study.folder), "failed", seconds=seconds, message=message, traceback=trace)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a process that was killed while writing has left in a study's folder."""
+    for leftover in folder.glob(".dinsegment-*"):
+        shutil.rmtree(leftover, ignore_errors=True)

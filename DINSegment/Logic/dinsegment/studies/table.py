@@ -1,0 +1,42 @@
+"""studies.csv: a row for each input of the last run."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+from dinsegment.files import atomic_path
+from dinsegment.studies.study import StudyResult
+from dinsegment.tasks import Task
+
+TABLE = "studies.csv"
+
+
+def table_header(task: Task) -> list[str]:
+    """The columns of studies.csv."""
+    volumes = [f"{segment.name} (ml)" for segment in task.segments]
+    function = ["Ejection fraction (%)"] if task.chamber is not None else []
+    return ["Input", "Folder", "Status", "Phases", *volumes, *function, "Seconds", "Warnings", "Message"]
+
+
+def table_row(result: StudyResult, task: Task) -> list[str]:
+    """A study as studies.csv has it; what is not known is empty."""
+    volumes = result.volumes_ml
+    row = [result.input, Path(result.folder).name, result.status, str(len(result.phases) or "")]
+    row += [f"{volumes[s.name]:.2f}" if s.name in volumes else "" for s in task.segments]
+    if task.chamber is not None:
+        row.append(f"{result.function['ejection_fraction_percent']:.2f}" if result.function else "")
+    return [*row, f"{result.seconds:.1f}", str(len(result.warnings)) if result.phases else "", result.message]
+
+
+def write_table(results: Iterable[StudyResult], task: Task, path: Path) -> None:
+    """Writes studies.csv, a row for each result.
+
+    Raises:
+        OutputError: It could not be written.
+    """
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(table_header(task))
+        writer.writerows(table_row(result, task) for result in results)
