@@ -185,6 +185,8 @@ def _images(phantom: Phantom) -> Iterator[Image | None]:
                 yield np.load(event["path"]), np.asarray(event["ijk_to_ras"]), event["modality"]
             if done < phantom.images and process.exit_code is not None:
                 raise _failed(phantom, process)
+        while process.running:  # It ends by itself; to end it would be to wait for it.
+            yield None
     finally:
         process.close()
 

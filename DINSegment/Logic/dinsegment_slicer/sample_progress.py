@@ -33,9 +33,12 @@ def load_phantom(phantom: Phantom) -> slicer.vtkMRMLNode:
     _running.append(phantom)
     try:
         node = _generate(phantom)
+        slicer.app.processEvents()  # Adding and showing it take a moment each.
+        if node.GetScene() is None:
+            raise Cancelled
+        show(node)
     finally:
         _running.clear()
-    show(node)
     return node
 
 

@@ -57,8 +57,8 @@ class SelfTest(ScriptedLoadableModuleTest):
             slicer.mrmlScene.Clear(False)
             turn(0.2)
 
-    def test_segment(self) -> None:
-        """First cancelled, which leaves nothing, then to the end."""
+    def test_a_volume(self) -> None:
+        """First cancelled, which leaves nothing, then to the end. By its name the first: the views are made for it."""
         volumeNode = _phantom()
         self.panel.ui.inputSelector.setCurrentNode(volumeNode)
         turn(SETTLE_S)
