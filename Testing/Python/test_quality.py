@@ -145,7 +145,11 @@ def test_an_abdomen_clipped_to_a_window_and_its_experts_labels_raise_nothing(btc
 
 def test_ct_given_as_mr(heart, belly):
     volume, labels = heart
-    only(findings(replace(volume, modality="CT"), labels, HEART), f"'{volume.name}' looks like CT", "made for MR")
+    only(
+        findings(replace(volume, modality="CT"), labels, HEART),
+        f"'{volume.name}' looks like CT",
+        "made for a short-axis cine MR",
+    )
     hounsfield = replace(volume, array=volume.array - 900, modality=None)
     only(findings(hounsfield, labels, HEART), "looks like CT")
     standardised = (volume.array - volume.array.mean()) / volume.array.std()
@@ -154,7 +158,7 @@ def test_ct_given_as_mr(heart, belly):
 
 def test_mr_given_as_ct(heart, belly):
     volume, labels = belly
-    only(findings(replace(volume, modality="MR"), labels, ABDOMEN), "looks like MR", "made for CT")
+    only(findings(replace(volume, modality="MR"), labels, ABDOMEN), "looks like MR", "made for a CT of the abdomen")
     only(image_findings(replace(heart[0], modality=None), ABDOMEN), "no Hounsfield units", "below -20", "may be MR")
 
 
@@ -187,7 +191,7 @@ def test_windows_and_padding_of_a_ct_are_no_matter(belly):
 
 def test_nothing_found(heart):
     volume, labels = heart
-    only(findings(volume, np.zeros_like(labels), HEART), "Nothing was found in", "check that it shows")
+    only(findings(volume, np.zeros_like(labels), HEART), "Nothing was found in", "check that it is a short-axis")
 
 
 def test_noise_and_another_part_of_the_body(belly):
@@ -392,6 +396,20 @@ def test_a_few_doubtful_slices_of_an_organ_are_no_matter(belly):
     only(findings(volume, labels, ABDOMEN, unsure), "unsure of the liver in slices", "most in slice", segment=LIVER)
 
 
+def test_a_slice_without_the_segment_is_never_pointed_to(heart):
+    """Postprocessing may have removed what the network was unsure of."""
+    volume, labels = heart
+    doubt = [(3, RV, 0.3), (4, RV, 0.7), (6, LV, 0.76)]
+    unsure = sure(volume, labels, HEART, doubt)
+    removed = labels.copy()
+    removed[:4][removed[:4] == RV] = 0
+    found = only(findings(volume, removed, HEART, unsure), "unsure of the right ventricle in slice 5", segment=RV)
+    assert found.short == "Right ventricle, slice 5: unsure"
+    removed[labels == RV] = 0
+    removed[8][labels[8] == RV] = RV
+    assert not any("unsure" in f.text for f in findings(volume, removed, HEART, unsure))
+
+
 def test_of_many_unsure_segments_the_last_share_a_sentence(belly):
     volume, labels = belly
     low = [(k, n, 0.3) for n in range(1, 9) for k in np.flatnonzero((labels == n).any((1, 2)))]
@@ -471,7 +489,13 @@ def test_findings_come_first_among_the_warnings_and_into_measurements_json(noisy
     assert noisy.warnings[: len(noisy.findings)] == tuple(f.text for f in noisy.findings)
     content = json.loads(json.dumps(report(noisy)))["findings"]
     assert [c["text"] for c in content] == list(noisy.warnings)
-    assert content[0] == {"text": noisy.warnings[0], "slice": None, "ras": None, "segment": None}
+    assert content[0] == {
+        "text": noisy.warnings[0],
+        "short": noisy.findings[0].short,
+        "slice": None,
+        "ras": None,
+        "segment": None,
+    }
 
 
 def test_the_worker_hands_findings_over(tmp_path):
@@ -493,7 +517,13 @@ def test_a_finding_says_slice_and_place_in_json(heart):
     found = findings(volume, gap, HEART)
     result = Segmentation(volume, gap, HEART, "model", volume, "cpu", 1.0, tuple(f.text for f in found), found)
     (content,) = json.loads(json.dumps(report(result)))["findings"]
-    assert content == {"text": found[0].text, "slice": 6, "ras": pytest.approx(found[0].place), "segment": LV}
+    assert content == {
+        "text": found[0].text,
+        "short": found[0].short,
+        "slice": 6,
+        "ras": pytest.approx(found[0].place),
+        "segment": LV,
+    }
 
 
 def test_findings_of_a_large_ct_take_a_moment(belly):

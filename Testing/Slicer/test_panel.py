@@ -94,14 +94,14 @@ def heading(table, column):
 
 
 def data_nodes():
-    """IDs of all nodes but those of views, which Slicer keeps once they were made."""
+    """IDs of all nodes but those of views and what Slicer hides with them, which it keeps once they were made."""
     scene = slicer.mrmlScene
     nodes = [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]
-    of_views = ("vtkMRMLSliceDisplayNode", "vtkMRMLCameraNode")
+    of_views = ("AbstractView", "SliceComposite", "SliceDisplay", "Camera")
     return [
         node.GetID()
         for node in nodes
-        if "DIN" not in (node.GetSingletonTag() or "") and node.GetClassName() not in of_views
+        if not node.GetHideFromEditors() and not any(node.IsA(f"vtkMRML{name}Node") for name in of_views)
     ]
 
 

@@ -128,8 +128,8 @@ class TestViews:
         count = node.GetImageData().GetDimensions()[2]
         for k in (2, 5):
             panel.views.jumpTo(tuple(mrml.world_positions(mrml.ijk_to_ras(node), [(k, 40, 40)])[0]))
-            for tag in (layouts.ORIGINAL_VIEW, layouts.ENHANCED_VIEW):
-                assert corner_text(tag) == [f"Slice {k + 1} of {count}"]
+            for tag, title in layouts.view_titles().items():
+                assert corner_text(tag) == [f"{title}, slice {k + 1} of {count}"]
         slicer.util.selectModule("SegmentEditor")
         assert corner_text() == []
 

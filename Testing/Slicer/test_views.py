@@ -436,7 +436,7 @@ class TestWhatIsShown:
     def test_the_views_have_clear_labels_and_a_group_of_their_own(self, app, sideBySide, pair):
         sideBySide.show(*pair)
         original, enhanced = app.views()
-        assert (original.GetLayoutLabel(), enhanced.GetLayoutLabel()) == ("Original", "Enhanced")
+        assert (original.GetLayoutLabel(), enhanced.GetLayoutLabel()) == ("O", "E")
         assert original.GetLayoutColor() != enhanced.GetLayoutColor()
         groups = [view.GetViewGroup() for view in app.all_slice_views()]
         assert original.GetViewGroup() == enhanced.GetViewGroup() == layouts.VIEW_GROUP

@@ -25,7 +25,7 @@ class NotedFinding:
         position: Where to look, in mm in the node's own coordinates, which its parent transforms move; None for what
             has no place.
         segment: ID of the segment that it is about; None for none.
-        short: The same in a few words, for one line of a list.
+        short: The same in a few words, for one line of a list; empty where there are none.
     """
 
     text: str
@@ -62,8 +62,7 @@ def note_findings(
         if finding.place is not None:
             position = [round(float(x), 3) for x in (to_node @ (*finding.place, 1.0))[:3]]
         segment = ids.get(finding.segment)
-        short = finding.short or finding.text
-        noted.append({"text": finding.text, "position": position, "segment": segment, "short": short})
+        noted.append({"text": finding.text, "position": position, "segment": segment, "short": finding.short})
     if noted:
         segmentationNode.SetAttribute(FINDINGS_ATTRIBUTE, json.dumps(noted))
 
@@ -90,4 +89,4 @@ def show_segment(segmentationNode: slicer.vtkMRMLSegmentationNode, segment_id: s
 def _read(text: str, position: list[float] | None = None, segment: str | None = None, short: str = "") -> NotedFinding:
     x, y, z = position or (0.0, 0.0, 0.0)
     place = None if position is None else (float(x), float(y), float(z))
-    return NotedFinding(str(text), place, None if segment is None else str(segment), str(short) or str(text))
+    return NotedFinding(str(text), place, None if segment is None else str(segment), str(short))

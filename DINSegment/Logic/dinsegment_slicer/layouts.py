@@ -27,6 +27,11 @@ PREVIOUS_ATTRIBUTE = "DINSegment.PreviousLayout"
 """Of the layout node: what to give back. There, so that it outlives a reload of the module and is saved."""
 
 
+def view_titles() -> dict[str, str]:
+    """What the two slice views are called inside of them: the bar over a view has room for a letter only."""
+    return {ORIGINAL_VIEW: _("Original"), ENHANCED_VIEW: _("Enhanced")}
+
+
 def layout_id(*, threeD: bool, plot: bool) -> int:
     """The layout that has these views besides the two slice views."""
     return {
@@ -54,8 +59,8 @@ def register(layoutNode: slicer.vtkMRMLLayoutNode) -> None:
 
 def _description(layout: int) -> str:
     slices = _row(
-        _view("vtkMRMLSliceNode", ORIGINAL_VIEW, _("Original"), "#E0B04C", orientation="Axial"),
-        _view("vtkMRMLSliceNode", ENHANCED_VIEW, _("Enhanced"), "#5AB4D6", orientation="Axial"),
+        _view("vtkMRMLSliceNode", ORIGINAL_VIEW, "O", "#E0B04C", orientation="Axial"),
+        _view("vtkMRMLSliceNode", ENHANCED_VIEW, "E", "#5AB4D6", orientation="Axial"),
     )
     below = []
     if layout in (WITH_3D, WITH_3D_AND_PLOT):

@@ -56,11 +56,13 @@ class MeasurementView:
     Attributes:
         title: What it is of.
         columns: Segments, in each of the phases that `titles` names.
+        heading: Of the segments' names.
         titles: Headings of the columns.
     """
 
     title: str
     columns: Sequence[Sequence[MeasuredSegment]]
+    heading: str
     titles: Sequence[str]
 
 
@@ -91,13 +93,14 @@ class Measurement:
                 titles += [_("ED"), _("ES")]
             title = _("{name}, phase {number} of {count}")
             title = title.format(name=self.name, number=selected + 1, count=len(self.phases))
-            return MeasurementView(title, columns, titles)
-        titles = [_("Volume")]
+            return MeasurementView(title, columns, _("Volume in ml"), titles)
+        if len(self.phases) == 1:
+            return MeasurementView(self.name, self.phases, _("Segment"), [_("Volume in ml")])
         if function is not None:
             titles = [_("ED"), _("ES")] if function.end_diastole == 0 else [_("ES"), _("ED")]
-        elif len(self.phases) == 2:
+        else:
             titles = [_("First"), _("Second")]
-        return MeasurementView(self.name, self.phases, titles)
+        return MeasurementView(self.name, self.phases, _("Volume in ml"), titles)
 
 
 class ResultNodes:

@@ -11,6 +11,7 @@ from dinsegment.measurements.function import CardiacFunction
 from dinsegment_slicer.findings import NotedFinding
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.measure import MeasuredSegment
+from dinsegment_slicer.result import MeasurementView
 from dinsegment_slicer.signal import Signal
 from dinsegment_slicer.tables import number_item, set_up_table, stretch_column
 from dinsegment_slicer.texts import breakable
@@ -71,27 +72,24 @@ class ResultSection:
             table.setItem(row, 0, item)
         stretch_column(table, 0)
 
-    def showSegments(
-        self, phases: Sequence[Sequence[MeasuredSegment]], titles: Sequence[str], hidden: Collection[str] = ()
-    ) -> None:
+    def showSegments(self, view: MeasurementView, hidden: Collection[str] = ()) -> None:
         """One row per segment: an eye, its name, and one column of millilitres per phase.
 
         Args:
-            phases: Segments of the image, or of end diastole and end systole; they have the same segments first.
-            titles: Heading of each column.
+            view: What is shown; all its columns have the same segments first.
             hidden: IDs of segments that are not shown in the views.
         """
         table = self.ui.volumeTable
-        self._segments = tuple(max(phases, key=len, default=[]))
-        table.setColumnCount(2 + len(titles))
+        self._segments = tuple(max(view.columns, key=len, default=[]))
+        table.setColumnCount(2 + len(view.titles))
         table.setRowCount(len(self._segments))
-        table.setHorizontalHeaderLabels(["", _("Volume in ml"), *titles])
+        table.setHorizontalHeaderLabels(["", view.heading, *view.titles])
         for row, segment in enumerate(self._segments):
             table.setItem(row, EYE, self._eye(segment, segment.id not in hidden))
             name = qt.QTableWidgetItem(segment.name)
             name.setIcon(_swatch(segment.color))
             table.setItem(row, NAME, name)
-            for column, segments in enumerate(phases, start=2):
+            for column, segments in enumerate(view.columns, start=2):
                 volumes = {s.id: s.volume_ml for s in segments}
                 text = f"{volumes[segment.id]:.1f}" if segment.id in volumes else ""
                 table.setItem(row, column, number_item(text))

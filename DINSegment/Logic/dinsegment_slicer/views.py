@@ -339,11 +339,13 @@ class SideBySide:
             self._annotate(node.GetLayoutName(), "")
 
     def _number_slices(self) -> None:
-        """Writes into both views which slice they show, counted from 1 as findings count them."""
+        """Writes into both views which image and slice they show, counted from 1 as findings count them."""
+        titles = layouts.view_titles()
         for node in self._sliceNodes():
             number = self._slice_in_view(node, self._grid) + 1
-            text = _("Slice {number} of {count}").format(number=number, count=self._grid.count)
-            self._annotate(node.GetLayoutName(), text)
+            name = node.GetLayoutName()
+            text = _("{view}, slice {number} of {count}")
+            self._annotate(name, text.format(view=titles[name], number=number, count=self._grid.count))
 
     @staticmethod
     def _slice_in_view(sliceNode: slicer.vtkMRMLSliceNode, grid: Grid) -> int:

@@ -132,8 +132,8 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.views.hide()
 
     def _connect(self) -> None:
-        self.ui.outputComboBox.addItem(_("Into its segmentation, if there is one"), "replace")
-        self.ui.outputComboBox.addItem(_("A new segmentation"), "new")
+        self.ui.outputComboBox.addItem(_("Replace the one before"), "replace")
+        self.ui.outputComboBox.addItem(_("Add another one"), "new")
         self.ui.outputComboBox.currentTextChanged.connect(self._onOutputChanged)
         self.controller.changed.connect(self._updatePanel)
         self.controller.finished.connect(self._onFinished)
@@ -394,7 +394,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         nodes = self._resultNodes()
         view = self._measurement.view(nodes.selected_phase())
         self.result.showTitle(view.title)
-        self.result.showSegments(view.columns, view.titles, nodes.hidden_segments())
+        self.result.showSegments(view, nodes.hidden_segments())
         self.result.showFindings(nodes.findings())
 
     def _markEdited(self) -> None:
@@ -668,7 +668,7 @@ def _finds(task: Task) -> str:
 def _replace_question(corrected: Sequence[str]) -> str:
     text = _(
         "These segments were corrected by hand: {segments}. Replace them with a new result? To keep them, cancel, and "
-        "choose a new segmentation as the result."
+        "choose to add another result."
     )
     return text.format(segments=", ".join(corrected))
 

@@ -56,7 +56,7 @@ class Finding:
         place: What to look at, the centre of the doubtful part in the slice to look at, in mm in RAS; None if it is
             about the whole image.
         segment: Label of what it is about, of the first where there are several; None if it is about the image.
-        short: The same in a few words for a list, such as `Spleen, slices 23 to 29: unsure`.
+        short: The same in a few words for a list, such as `Spleen, slices 23 to 29: unsure`; empty for none.
     """
 
     text: str
@@ -68,7 +68,7 @@ class Finding:
         """As JSON takes it: text, short, slice (`slice_number`), ras and segment; `volume` is what it is about."""
         return {
             "text": self.text,
-            "short": self.short or self.text,
+            "short": self.short,
             "slice": None if self.place is None else slice_number(volume, self.place, plane),
             "ras": None if self.place is None else list(self.place),
             "segment": self.segment,

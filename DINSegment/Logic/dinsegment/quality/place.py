@@ -10,7 +10,7 @@ from dinsegment.images.segmentation import Finding
 from dinsegment.images.slices import Plane, slice_number
 from dinsegment.images.volume import Volume
 from dinsegment.quality.shape import MARGIN, Shape
-from dinsegment.quality.words import listed
+from dinsegment.quality.words import few, listed
 from dinsegment.tasks import Segment, Task
 
 REACH_MM = 30.0
@@ -69,7 +69,7 @@ def missing_findings(volume: Volume, shapes: Mapping[int, Shape], task: Task, cu
             f"Not found in '{volume.name}': {listed([s.name.lower() for s in everywhere])}. Check whether the slices "
             "show it, and draw it in the Segment Editor if so."
         )
-        short = f"{listed([s.name for s in everywhere])}: not found"
+        short = f"{few([s.name for s in everywhere])}: not found"
         found.append(Finding(text, None, everywhere[0].label, short))
     return found
 
@@ -90,7 +90,7 @@ def _missing(volume: Volume, segment: Segment, place: tuple[float, float, float]
         f"No {segment.name.lower()} was found{why}; it is to be expected near slice {number}: "
         "if it is there, draw it in the Segment Editor."
     )
-    return Finding(text, place, segment.label, f"{segment.name}: not found, expected near slice {number}")
+    return Finding(text, place, segment.label, f"{segment.name}: not found near slice {number}")
 
 
 def side_findings(volume: Volume, shapes: Mapping[int, Shape], task: Task, cut: set[int]) -> list[Finding]:

@@ -13,7 +13,7 @@ from dinsegment.images.pieces import CUT_AREA_CM2, pieces_of
 from dinsegment.images.segmentation import Finding
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume, ras_of
-from dinsegment.quality.words import listed, slices_text
+from dinsegment.quality.words import few, listed, slices_short, slices_text
 from dinsegment.tasks import Segment, Task
 
 CUT_SHARE = 0.1
@@ -90,6 +90,11 @@ class Shape:
         """The slice, counted from 0, in which it is largest."""
         return self.start[self.axis] + int(self.areas.argmax())
 
+    def is_in_slice(self, number: int) -> bool:
+        """Whether a slice, counted from 0, shows any of it."""
+        index = number - self.start[self.axis]
+        return bool(0 <= index < len(self.areas) and self.areas[index] > 0)
+
     def pixel_cm2(self, axis: int) -> float:
         """Area of a voxel in planes across an axis."""
         return float(np.prod(np.delete(self.volume.spacing, axis)) / 100)
@@ -149,7 +154,7 @@ def _cut(shapes: Sequence[Shape], axis: int, end: int) -> Finding:
         f"{_the(shapes)} {'are' if len(shapes) > 1 else 'is'} cut by {edge} (slice {number + 1}): what lies beyond is "
         "missing in the volume in ml, use images that show all of it."
     )
-    short = f"{listed([s.segment.name for s in shapes])}, slice {number + 1}: cut by the image's edge"
+    short = f"{few([s.segment.name for s in shapes])}: cut by the image's edge"
     return Finding(text, place, largest.segment.label, short)
 
 
@@ -183,7 +188,8 @@ def _gap(shape: Shape) -> Finding | None:
         f"The {shape.name} is missing in {where}, between slices that have it: in the Segment Editor, add it there or "
         "remove what lies beyond."
     )
-    return Finding(text, _beside(shape, gaps[0]), shape.segment.label, f"{shape.segment.name}, {where}: missing")
+    short = slices_short(g + 1 for g in gaps)
+    return Finding(text, _beside(shape, gaps[0]), shape.segment.label, f"{shape.segment.name}, {short}: missing")
 
 
 def _dip(shape: Shape) -> Finding | None:
@@ -195,7 +201,7 @@ def _dip(shape: Shape) -> Finding | None:
     dips = [shape.start[shape.axis] + 1 + int(k) for k in low]
     where = slices_text([d + 1 for d in dips], dips[0] + 1)
     text = f"The {shape.name} is much smaller in {where} than in the slices beside: {CORRECT}."
-    short = f"{shape.segment.name}, {where}: much smaller than beside"
+    short = f"{shape.segment.name}, {slices_short(d + 1 for d in dips)}: much smaller than beside"
     return Finding(text, shape.in_slice(dips[0]), shape.segment.label, short)
 
 

@@ -10,7 +10,7 @@ from dinsegment.images.segmentation import Finding
 from dinsegment.images.slices import slice_number
 from dinsegment.images.volume import Volume
 from dinsegment.quality.shape import CORRECT, Shape
-from dinsegment.quality.words import listed, slices_text
+from dinsegment.quality.words import few, listed, slices_short, slices_text
 from dinsegment.tasks import Task
 
 
@@ -46,7 +46,12 @@ def unsure_findings(
     areas = np.where(doubtful, confidence.area_cm2, 0.0)
     unsure = []
     for label, shape in shapes.items():
-        of_segment = areas[:, label - 1]
+        of_segment = areas[:, label - 1].copy()
+        for n in np.flatnonzero(of_segment):
+            # What was removed afterwards, as lying apart, is not to be seen there: nobody could correct it.
+            place = tuple(map(float, confidence.place[n, label - 1]))
+            if not shape.is_in_slice(slice_number(volume, place, task.plane) - 1):
+                of_segment[n] = 0.0
         total = float(confidence.area_cm2[:, label - 1].sum())
         if not of_segment.any() or of_segment.sum() < task.doubt.share * total:
             continue
@@ -59,11 +64,11 @@ def unsure_findings(
         numbers = {slice_number(volume, p, task.plane) for p in places}
         where = slices_text(numbers, slice_number(volume, place, task.plane))
         text = f"The network is unsure of the {shape.name} in {where}: {CORRECT}."
-        short = f"{shape.segment.name}, {where}: unsure"
+        short = f"{shape.segment.name}, {slices_short(numbers)}: unsure"
         found.append(Finding(text, place, shape.segment.label, short))
     if rest := unsure[own:]:
         names = [f"the {shape.name} (slice {slice_number(volume, place, task.plane)})" for _, shape, place, _ in rest]
         text = f"The network is also unsure of {listed(names)}: {CORRECT}."
-        short = f"{listed([shape.segment.name for _, shape, _, _ in rest])}: unsure, too"
+        short = f"{few([shape.segment.name for _, shape, _, _ in rest])}: unsure, too"
         found.append(Finding(text, rest[0][2], rest[0][1].segment.label, short))
     return found

@@ -1,4 +1,4 @@
-"""A finding: one thing that looks wrong with an image or a result, and where to look."""
+"""What findings have in common in words: slice numbers and lists of names."""
 
 from __future__ import annotations
 
@@ -24,6 +24,18 @@ def slices_text(numbers: Iterable[int], worst: int) -> str:
     if len(runs) == len(runs[0]) == 1:
         return f"slice {parts[0]}"
     return f"slices {listed(parts)}" + (f", most in slice {worst}" if sum(map(len, runs)) > RUNS else "")
+
+
+def slices_short(numbers: Iterable[int]) -> str:
+    """Slice numbers in few words: `slice 3`, or from the first to the last, `slices 3 to 9`."""
+    ordered = sorted(set(numbers))
+    first, last = ordered[0], ordered[-1]
+    return f"slice {first}" if first == last else f"slices {first} to {last}"
+
+
+def few(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a and 2 more`."""
+    return listed(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} more"
 
 
 def listed(names: Sequence[str]) -> str:
