@@ -18,13 +18,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-from memory import run_program, use_cores
 from rich.console import Console
 from rich.table import Table
 
 from dinsegment.images import read_volume, write_volume
 from dinsegment.phantom.ct import abdomen_phantom
 from dinsegment.tasks import ABDOMEN
+from memory import run_program, use_cores
 
 GRID = {"slices": 150, "size": (512, 512), "spacing": (2.0, 0.75, 0.75)}
 

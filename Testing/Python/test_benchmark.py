@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import runpy
+import sys
 import time
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -11,16 +14,16 @@ import pytest
 import torch
 from torch import nn
 
-from dinsegment.benchmark import energy
-from dinsegment.benchmark.costs import count_costs
-from dinsegment.benchmark.data import DATA
-from dinsegment.benchmark.growth import with_size, with_slices
-from dinsegment.benchmark.measure import run_once
-from dinsegment.benchmark.passes import Passes
-from dinsegment.benchmark.process import read_job, write_job
-from dinsegment.benchmark.report import make_table, notes, number
-from dinsegment.benchmark.run import rate, run_benchmark
-from dinsegment.benchmark.tools import OWN, TOOLS, Setting, choose_tools, load_tool
+from compare import energy
+from compare.costs import count_costs
+from compare.data import DATA
+from compare.growth import with_size, with_slices
+from compare.measure import run_once
+from compare.passes import Passes
+from compare.process import read_job, write_job
+from compare.report import make_table, notes, number
+from compare.run import rate, run_benchmark
+from compare.tools import OWN, TOOLS, Setting, choose_tools, load_tool
 from dinsegment.errors import InputError, WorkerError
 from dinsegment.images import write_volume
 from dinsegment.images.volume import Volume
@@ -28,12 +31,31 @@ from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import HEART
 
 CPU = torch.device("cpu")
+SCRIPT = Path(__file__).parents[1] / "Benchmarks" / "run.py"
 SETTING = Setting("heart", "cpu", cores=1, repeat=1)
 
 
 @pytest.fixture(scope="module")
 def volume() -> Volume:
     return heart_phantom(slices=2, size=(96, 96), spacing=(8.0, 2.5, 2.5)).volume
+
+
+@pytest.fixture
+def measure(monkeypatch, capsys):
+    """Runs the script in this process; gives its exit code, what it printed, and what it printed as errors."""
+
+    def measure(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "400")
+        code = 0
+        try:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return measure
 
 
 class Windows:
@@ -56,11 +78,10 @@ class Windows:
         self.finished += 1
 
 
-def test_the_command_measures_itself_and_another_tool_in_one_run(run, volume, tmp_path):
+def test_the_command_measures_itself_and_another_tool_in_one_run(measure, volume, tmp_path):
     image, figures, bars, history = (tmp_path / n for n in ("heart.nii.gz", "OUT.json", "OUT.png", "history.jsonl"))
     write_volume(volume, image)
-    code, printed, errors = run(
-        "benchmark",
+    code, printed, errors = measure(
         "--image", image, "--device", "cpu", "--cores", 1, "--repeat", 1, "--against", "monai-unet",
         "--json", figures, "--png", bars, "--history", history,
     )  # fmt: skip
@@ -98,22 +119,22 @@ def test_the_command_measures_itself_and_another_tool_in_one_run(run, volume, tm
         (("--json", "/proc/nowhere/OUT.json"), "cannot be written to"),
     ],
 )
-def test_what_cannot_be_measured_is_said_before_anything_runs(run, monkeypatch, options, sentence):
-    monkeypatch.setattr("dinsegment.benchmark.run.start", lambda *_: pytest.fail("A process was started."))
-    code, _, errors = run("benchmark", *options)
+def test_what_cannot_be_measured_is_said_before_anything_runs(measure, monkeypatch, options, sentence):
+    monkeypatch.setattr("compare.run.start", lambda *_: pytest.fail("A process was started."))
+    code, _, errors = measure(*options)
     assert code == 2
     assert sentence in errors
 
 
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch):
-    monkeypatch.setattr("dinsegment.benchmark.tools.find_spec", lambda name: None if name == "nnunetv2" else True)
+    monkeypatch.setattr("compare.tools.find_spec", lambda name: None if name == "nnunetv2" else True)
     assert choose_tools(["monai-unet"]) == [OWN, "monai-unet"]
     with pytest.raises(InputError, match=r"'nnunetv2', which is not installed: pip install 'dinsegment\[benchmark\]'"):
         choose_tools(["nnunet"])
 
 
 def test_nnunet_stands_for_both_configurations_with_and_without_mirroring(monkeypatch):
-    monkeypatch.setattr("dinsegment.benchmark.tools.find_spec", lambda name: True)
+    monkeypatch.setattr("compare.tools.find_spec", lambda name: True)
     chosen = choose_tools(["nnunet", "nnunet-2d", "monai-unet"])
     assert chosen == [
         OWN, "nnunet-2d", "nnunet-2d-mirrored", "nnunet-3d", "nnunet-3d-mirrored", "monai-unet",
@@ -131,12 +152,12 @@ def test_a_tool_that_fails_stops_no_other(monkeypatch, volume):
     class Machine:
         content: ClassVar = {"macs_per_s": {"float32": 1e11}, "bytes_per_s": 1e10}
 
-    monkeypatch.setattr("dinsegment.benchmark.run._measure", measured)
-    monkeypatch.setattr("dinsegment.benchmark.run.start", lambda *_: Machine)
+    monkeypatch.setattr("compare.run._measure", measured)
+    monkeypatch.setattr("compare.run.start", lambda *_: Machine)
     content = run_benchmark(volume, SETTING, [OWN, "monai-unet", "monai-swinunetr"])
     assert content["tools"]["monai-unet"] == {"title": "MONAI UNet", "error": "It was ended by the system."}
     assert content["tools"]["monai-swinunetr"]["times_own_warm"] == 1
-    monkeypatch.setattr("dinsegment.benchmark.run._measure", lambda *_: measured(0, 0, "monai-unet"))
+    monkeypatch.setattr("compare.run._measure", lambda *_: measured(0, 0, "monai-unet"))
     with pytest.raises(WorkerError, match="ended by the system"):
         run_benchmark(volume, SETTING, [OWN])
 
@@ -153,8 +174,8 @@ def test_rounds_measure_all_tools_in_turns_and_their_medians_count(monkeypatch, 
     class Machine:
         content: ClassVar = {"macs_per_s": {"float32": 1e11}, "bytes_per_s": 1e10}
 
-    monkeypatch.setattr("dinsegment.benchmark.run._measure", measured)
-    monkeypatch.setattr("dinsegment.benchmark.run.start", lambda *_: Machine)
+    monkeypatch.setattr("compare.run._measure", measured)
+    monkeypatch.setattr("compare.run.start", lambda *_: Machine)
     tools = run_benchmark(volume, replace(SETTING, rounds=2), [OWN, "monai-unet"])["tools"]
     assert order == [OWN, "monai-unet"] * 2
     assert (tools[OWN]["warm_s"], tools[OWN]["cold_s"]) == (pytest.approx(1.15), 3.0)
@@ -271,7 +292,7 @@ def test_variations_of_a_volume_keep_its_place(volume):
     find_spec("nnunetv2") is None, reason="nnU-Net is not installed: pip install 'dinsegment[benchmark]'"
 )
 def test_nnunet_has_the_plans_that_it_makes_for_acdc(volume, tmp_path, monkeypatch):
-    from dinsegment.benchmark import nnunet
+    from compare import nnunet
 
     for name in ("raw", "preprocessed", "results"):
         monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path))  # so that what is set is undone

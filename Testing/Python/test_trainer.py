@@ -108,7 +108,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(whole, cases, tmp_path, minu
     options = replace(CPU, checkpoint_minutes=minutes)
     process = multiprocessing.get_context("spawn").Process(target=run_killed, args=(cases, tmp_path, options))
     process.start()
-    process.join(120)
+    process.join(600)
     assert process.exitcode == -signal.SIGKILL
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["state"]
     assert (state["epoch"], state["step"], len(state["losses"])) == (1, 5 + done, done)

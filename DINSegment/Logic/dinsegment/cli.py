@@ -1,4 +1,4 @@
-"""The command line: dinsegment segment | export | check | evaluate | train | recipes | models | benchmark."""
+"""The command line: dinsegment segment | export | check | evaluate | train | recipes | models."""
 
 from __future__ import annotations
 
@@ -523,84 +523,6 @@ def _import_weights(file: Path) -> None:
         line = bar.add_task(file.name, total=1.0)
         entry = import_weights(file, progress=lambda done, text: bar.update(line, completed=done, description=text))
     out.print(f"Imported the weights of '{entry.name}': they are at {locate(entry)}", soft_wrap=True, markup=False)
-
-
-@app.command()
-def benchmark(
-    task: TaskName = "heart",
-    device: Device = "auto",
-    against: Annotated[
-        str,
-        typer.Option("--against", metavar="NAMES", help="nnunet, monai-unet, monai-swinunetr, with commas between."),
-    ] = "",
-    image: Annotated[
-        Path | None, typer.Option("--image", help="Image to measure on; else the task's phantom.", show_default=False)
-    ] = None,
-    model: ModelName = None,
-    cores: Annotated[int | None, typer.Option("--cores", min=1, help="Of the CPU; all by default.")] = None,
-    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Warm runs at the least; their median counts.")] = 3,
-    rounds: Annotated[
-        int,
-        typer.Option("--rounds", min=1, help="Times that every tool is measured, in turns."),
-    ] = 1,
-    limit: Annotated[
-        float, typer.Option("--limit", min=1.0, metavar="SECONDS", help="Longer runs are estimated from a part.")
-    ] = 600.0,
-    growth: Annotated[
-        bool, typer.Option("--growth", help="Also measure how the time grows with slices, size and batch.")
-    ] = False,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="All figures, for programs.")] = None,
-    png: Annotated[
-        Path | None,
-        typer.Option("--png", metavar="FILE", help="The figures as bars; growth goes into FILE-growth.png."),
-    ] = None,
-    history: Annotated[
-        Path | None, typer.Option("--history", metavar="FILE", help="JSON lines that a line is added to.")
-    ] = None,
-) -> None:
-    """Measure seconds, memory and energy of a segmentation, beside other tools and the limits of this machine."""
-    from dinsegment.benchmark.cores import available_cores
-    from dinsegment.benchmark.data import benchmark_data
-    from dinsegment.benchmark.report import append_history, make_table, notes, title
-    from dinsegment.benchmark.run import run_benchmark
-    from dinsegment.benchmark.tools import Setting, choose_tools
-    from dinsegment.files import atomic_path, ensure_writable_folder, write_json
-    from dinsegment.images.reading import read_volume
-    from dinsegment.images.volume import check_voxels
-    from dinsegment.inference.devices import choose_device
-
-    chosen = get_task(task)
-    data = benchmark_data(chosen)
-    tools = choose_tools([name.strip() for name in against.split(",") if name.strip()])
-    there = available_cores()
-    if cores is not None and cores > there:
-        raise InputError(
-            f"This program may use {there} cores of this machine: --cores can be 1 to {there}, not {cores}."
-        )
-    for path in (json, png, history):
-        if path is not None:
-            ensure_writable_folder(path.parent)
-    setting = Setting(task, str(choose_device(device)), cores or there, model, repeat, limit, rounds)
-    volume = data.phantom() if image is None else read_volume(image)
-    check_voxels(volume)
-    with _progress() as bar:
-        content = run_benchmark(volume, setting, tools, growth, _updater(bar, bar.add_task("Measuring", total=1.0)))
-    content["command"] = "dinsegment " + shlex.join(sys.argv[1:])
-    out.print(title(content), soft_wrap=True, markup=False)
-    out.print(make_table(content))
-    for note in notes(content):
-        out.print(note, soft_wrap=True, markup=False)
-    if json is not None:
-        with atomic_path(json) as path:
-            write_json(content, path)
-    if png is not None:
-        from dinsegment.benchmark.picture import write_comparison, write_growth
-
-        write_comparison(content, png)
-        if growth:
-            write_growth(content, png.with_name(f"{png.stem}-growth{png.suffix}"))
-    if history is not None:
-        append_history(content, history)
 
 
 def main() -> None:

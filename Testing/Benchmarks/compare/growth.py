@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import ndimage
+from torch.utils.benchmark import Timer
 
-from dinsegment.benchmark.machine import waiter
-from dinsegment.benchmark.tools import Setting
+from compare.tools import Setting
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
-from dinsegment.inference import pipeline as inference
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.model import load_model
 from dinsegment.inference.pipeline import predict
-from dinsegment.inference.runner import Runner
+from dinsegment.inference.runner import MAX_BATCH, Runner
 from dinsegment.tasks import get_task
 
 SLICES = (10, 20, 40, 80)
@@ -52,14 +51,14 @@ def measure_growth(
 
     def seconds(image: Volume) -> float:
         runner = Runner(model.network, device)
-        return _warm(lambda: predict(runner, model.preprocessing, image, task), setting.repeat, waiter(device))
+        return _warm(lambda: predict(runner, model.preprocessing, image, task), setting.repeat)
 
     axis = SliceStack.in_plane(volume, task.plane).axis
-    usual, by_batch = inference.MAX_BATCH[device.type], []
+    usual, by_batch = MAX_BATCH[device.type], []
     for batch in batches:
-        inference.MAX_BATCH[device.type] = batch
+        MAX_BATCH[device.type] = batch
         by_batch.append(seconds(volume))
-    inference.MAX_BATCH[device.type] = usual
+    MAX_BATCH[device.type] = usual
     return {
         "slices": _row(slices, [seconds(with_slices(volume, axis, n)) for n in slices]),
         "size": _row(sizes, [seconds(with_size(volume, axis, n)) for n in sizes]),
@@ -71,15 +70,11 @@ def _row(values: Sequence[int], seconds: Sequence[float]) -> dict[str, list[floa
     return {"values": list(values), "seconds": list(seconds)}
 
 
-def _warm(work: Callable[[], object], repeat: int, wait: Callable[[], None]) -> float:
-    """Median of several runs, after one that warms up."""
-    taken = []
-    for _ in range(1 + repeat):
-        started = time.perf_counter()
-        work()
-        wait()
-        taken.append(time.perf_counter() - started)
-    return median(taken[1:])
+def _warm(work: Callable[[], object], repeat: int) -> float:
+    """Median of several runs; PyTorch's timer waits for the device."""
+    work()
+    timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
+    return median(timer.timeit(1).mean for _ in range(repeat))
 
 
 def with_slices(volume: Volume, axis: int, count: int) -> Volume:

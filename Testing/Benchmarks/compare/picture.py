@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dinsegment.benchmark.report import number, title
+from compare.report import number, title
 from dinsegment.files import atomic_path
 
 if TYPE_CHECKING:

@@ -155,4 +155,4 @@ def load_tool(name: str, setting: Setting, folder: Path) -> Tool:
 
 
 def _module(entry: ToolEntry) -> Any:
-    return import_module(f"dinsegment.benchmark.{entry.module}")
+    return import_module(f"compare.{entry.module}")

@@ -1,6 +1,6 @@
 """A fresh process in which one tool is prepared or measured, or the machine, or DINSegment's growth.
 
-`python -m dinsegment.benchmark.process FOLDER JOB [TOOL]`; what FOLDER holds is written by `write_job`. Events are JSON
+`python -m compare.process FOLDER JOB [TOOL]`; what FOLDER holds is written by `write_job`. Events are JSON
 objects, one a line, on standard output; whatever a library prints goes to standard error:
 
     loaded      imports are done, the tool is ready: who started the process looks at the clock
@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from dinsegment.benchmark.cores import use_cores
-from dinsegment.benchmark.tools import TOOLS, Setting, prepare_tool
+from compare.cores import use_cores
+from compare.tools import TOOLS, Setting, prepare_tool
 from dinsegment.errors import DINSegmentError
 from dinsegment.images.volume import Volume
 
@@ -59,16 +59,16 @@ def work(folder: Path, job: str, name: str, send: Send) -> Any:
     if job == "prepare":
         return prepare_tool(name, setting, tool_folder(folder, name))
     if job == "tool":
-        from dinsegment.benchmark.measure import measure_tool
+        from compare.measure import measure_tool
 
         return measure_tool(name, setting, tool_folder(folder, name), volume, send)
     if job == "growth":
-        from dinsegment.benchmark.growth import measure_growth
+        from compare.growth import measure_growth
 
         return measure_growth(setting, volume)
     import torch
 
-    from dinsegment.benchmark.machine import describe_machine, measure_rates
+    from compare.machine import describe_machine, measure_rates
 
     device = torch.device(setting.device)
     return describe_machine(device, setting.cores) | measure_rates(device)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dinsegment.benchmark.tools import TiledTool, Tool
+from compare.tools import TiledTool, Tool
 
 SHARE = 0.05
 """Of the limit: no run is stopped before it has lasted so long."""

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from dinsegment.benchmark.data import benchmark_data
-from dinsegment.benchmark.tools import Setting
+from compare.data import benchmark_data
+from compare.tools import Setting
 from dinsegment.images.volume import Volume
 from dinsegment.tasks import Task, get_task
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from dinsegment.benchmark.machine import peak_memory, waiter
-from dinsegment.benchmark.passes import Enough, Passes
-from dinsegment.benchmark.tools import Setting, TiledTool, Tool, load_tool
+from compare.machine import peak_memory, waiter
+from compare.passes import Enough, Passes
+from compare.tools import Setting, TiledTool, Tool, load_tool
 from dinsegment.errors import WorkerError
 from dinsegment.images.volume import Volume
 
@@ -82,8 +82,8 @@ def measure_tool(
         warm.append(run_once(tool, volume, setting.limit, device))
     peaks = peak_memory(), torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
-    from dinsegment.benchmark.costs import count_costs
-    from dinsegment.benchmark.energy import measure_energy
+    from compare.costs import count_costs
+    from compare.energy import measure_energy
 
     last = warm[-1]
     passes, estimate = last.passes, last.estimate

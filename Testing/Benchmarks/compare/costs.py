@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dinsegment.benchmark.passes import Shapes
+from compare.passes import Shapes
 
 
 @dataclass(frozen=True)

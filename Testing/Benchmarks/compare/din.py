@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dinsegment.benchmark.tools import Setting
+from compare.tools import Setting
 from dinsegment.images.volume import Volume
 from dinsegment.inference.devices import autocast_dtype, choose_device
 from dinsegment.inference.model import load_model

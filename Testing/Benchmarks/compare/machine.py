@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import platform
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+from torch.utils.benchmark import Timer
 
 SIDE = {"cpu": 2048, "cuda": 8192, "mps": 4096}
 """Of the matrices that are multiplied."""
@@ -64,31 +64,22 @@ def measure_rates(device: torch.device) -> dict[str, Any]:
     Returns:
         `macs_per_s` by precision, of products of large square matrices; `bytes_per_s` read and written in a large copy.
     """
-    kind, wait = device.type, waiter(device)
+    kind = device.type
     side = SIDE[kind]
     rates = {}
     for precision in PRECISIONS[kind]:
         a, b = (torch.rand(side, side, device=device).to(getattr(torch, precision)) for _ in range(2))
         out = torch.empty_like(a)
-        rates[precision] = side**3 / _best(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), wait)
+        rates[precision] = side**3 / _best(lambda a=a, b=b, out=out: torch.mm(a, b, out=out))
     source = torch.ones(COPIED[kind] // 4, device=device)
     target = torch.empty_like(source)
-    return {"macs_per_s": rates, "bytes_per_s": 2 * COPIED[kind] / _best(lambda: target.copy_(source), wait)}
+    return {"macs_per_s": rates, "bytes_per_s": 2 * COPIED[kind] / _best(lambda: target.copy_(source))}
 
 
-def _best(work: Callable[[], object], wait: Callable[[], None]) -> float:
-    """Seconds of the fastest repetition, after one that warms up."""
-    work()
-    wait()
-    best, begun = float("inf"), time.perf_counter()
-    while True:
-        started = time.perf_counter()
-        work()
-        wait()
-        ended = time.perf_counter()
-        best = min(best, ended - started)
-        if ended - begun > LONG_ENOUGH_S:
-            return best
+def _best(work: Callable[[], object]) -> float:
+    """Seconds of the fastest repetition; PyTorch's timer warms up and waits for the device."""
+    timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
+    return min(timer.blocked_autorange(min_run_time=LONG_ENOUGH_S).times)
 
 
 def peak_memory() -> int:

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dinsegment.benchmark.data import SlidingWindow, benchmark_data
-from dinsegment.benchmark.tools import Setting
+from compare.data import SlidingWindow, benchmark_data
+from compare.tools import Setting
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
 from dinsegment.tasks import get_task

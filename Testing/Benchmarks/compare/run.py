@@ -8,23 +8,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from dinsegment.benchmark.cores import thread_settings
-from dinsegment.benchmark.process import write_job
-from dinsegment.benchmark.tools import OWN, TOOLS, Setting
+from compare.cores import thread_settings
+from compare.process import write_job
+from compare.tools import OWN, TOOLS, Setting
 from dinsegment.errors import WorkerError
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
+from dinsegment.progress import Progress
 from dinsegment.tasks import get_task
 from dinsegment.version import __version__
 
-Progress = Callable[[float, str], None]
+SOURCES = (Path(__file__).parents[1], Path(__file__).parents[3] / "DINSegment" / "Logic")
+"""Where a new process finds this package and the library."""
 
 
 def run_benchmark(
@@ -161,7 +163,7 @@ def start(folder: Path, setting: Setting, job: str, tool: str = "") -> Job:
     Raises:
         WorkerError: It failed.
     """
-    command = [sys.executable, "-m", "dinsegment.benchmark.process", str(folder), job, *([tool] if tool else [])]
+    command = [sys.executable, "-m", "compare.process", str(folder), job, *([tool] if tool else [])]
     done = Job()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         started = time.perf_counter()
@@ -184,8 +186,7 @@ def start(folder: Path, setting: Setting, job: str, tool: str = "") -> Job:
 
 
 def _environment(cores: int) -> dict[str, str]:
-    package = str(Path(__file__).resolve().parents[2])
-    paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    paths = [*map(str, SOURCES), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, **thread_settings(cores), "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
 
 
