@@ -18,8 +18,9 @@ PACKAGES = ("dinsegment", "dinsegment_slicer")
 if str(HERE / "Logic") not in sys.path:
     sys.path.insert(0, str(HERE / "Logic"))
 
-from dinsegment_slicer import self_test, widget  # noqa: E402
+from dinsegment_slicer import self_test  # noqa: E402
 from dinsegment_slicer.logic import DINSegmentLogic  # noqa: E402, F401 for scripts, which look for a module's logic here
+from dinsegment_slicer.panel import widget  # noqa: E402
 
 
 class DINSegment(ScriptedLoadableModule):
@@ -78,8 +79,8 @@ def load_terminology() -> None:
 def load_sample(source: Any) -> list[slicer.vtkMRMLNode]:
     """Generates the sample that was clicked on in Sample Data, adds and shows it; a list, as Slicer's own."""
     from dinsegment.errors import Cancelled, DINSegmentError
-    from dinsegment_slicer.sample_data import phantoms
-    from dinsegment_slicer.sample_progress import load_phantom
+    from dinsegment_slicer.scene.sample_data import phantoms
+    from dinsegment_slicer.scene.sample_progress import load_phantom
 
     try:
         return [load_phantom(next(phantom for phantom in phantoms() if phantom.sample == source.sampleName))]
@@ -103,7 +104,7 @@ CT_LIVER = {
 
 def samples() -> list[dict[str, Any]]:
     """The samples as registerCustomSampleDataSource takes them; the thumbnail is named after the node."""
-    from dinsegment_slicer.sample_data import phantoms
+    from dinsegment_slicer.scene.sample_data import phantoms
 
     # Slicer wants an address and a file also of what is made on the spot.
     generated = [

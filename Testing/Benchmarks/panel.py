@@ -34,7 +34,7 @@ def add_image(path, task):
 
     from dinsegment.images import read_volume
     from dinsegment.phantom.ct import abdomen_phantom
-    from dinsegment_slicer.sample_data import add_heart_phantom
+    from dinsegment_slicer.scene.sample_data import add_heart_phantom
 
     if path is None and task == "heart":
         return add_heart_phantom(slicer.mrmlScene)

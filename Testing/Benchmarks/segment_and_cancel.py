@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dinsegment.phantom.heart import heart_phantom
-from dinsegment_slicer.job import Job, JobImage, Worker
+from dinsegment_slicer.running.job import Job, JobImage, Worker
 
 POLL_S = 0.05
 MOMENTS = ("Starting", "Loading the model", "Finding the anatomy", "Segmenting")

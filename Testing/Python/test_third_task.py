@@ -132,7 +132,7 @@ def test_without_a_phantom_segment_says_so(blood, run, tmp_path):
 
 def test_the_terminology_has_its_segments(blood):
     pytest.importorskip("slicer", reason="The scene of 3D Slicer (slicer-core) is not installed.")
-    program = "from dinsegment_slicer.terminology import terminology_file; print(terminology_file())"
+    program = "from dinsegment_slicer.scene.terminology import terminology_file; print(terminology_file())"
     done = subprocess.run([sys.executable, "-c", program], env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
                           capture_output=True, text=True, check=True)  # fmt: skip
     assert '"3dSlicerLabel": "Left cavity"' in done.stdout

@@ -79,7 +79,7 @@ def abdomen_model():
 @pytest.fixture
 def small_phantoms(tmp_path, monkeypatch):
     """Sample data on small grids, which are made faster."""
-    from dinsegment_slicer import sample_data
+    from dinsegment_slicer.scene import sample_data
 
     entries = json.loads(sample_data.PHANTOMS.read_text(encoding="utf-8"))
     for entry in entries:

@@ -12,7 +12,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
-from dinsegment_slicer import layouts
+from dinsegment_slicer.scene import layouts
 
 if sys.platform == "linux" and not os.environ.get("DISPLAY"):
     # VTK would look for a screen first, and warn that there is none.

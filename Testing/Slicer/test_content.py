@@ -9,9 +9,9 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from dinsegment.images.fingerprint import EMPTY, fingerprints
 from dinsegment.tasks import ABDOMEN
-from dinsegment_slicer import content
-from dinsegment_slicer.content import grey_image, label_content
-from dinsegment_slicer.scene import made
+from dinsegment_slicer.scene import content
+from dinsegment_slicer.scene.changes import made
+from dinsegment_slicer.scene.content import grey_image, label_content
 
 
 def some_labels(shape=(12, 20, 30)):

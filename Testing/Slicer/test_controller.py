@@ -17,12 +17,12 @@ from mrml import InProcess, add_volume, scene_state, threshold
 from dinsegment.images.segmentation import Finding
 from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import ABDOMEN, HEART
-from dinsegment_slicer.controller import Controller, Message, Request, Severity
-from dinsegment_slicer.dependencies import Dependencies
-from dinsegment_slicer.findings import findings_of
-from dinsegment_slicer.job import Worker
+from dinsegment_slicer.installing.dependencies import Dependencies
 from dinsegment_slicer.logic import DINSegmentLogic
-from dinsegment_slicer.states import State
+from dinsegment_slicer.running.controller import Controller, Message, Request, Severity
+from dinsegment_slicer.running.job import Worker
+from dinsegment_slicer.running.states import State
+from dinsegment_slicer.scene.findings import findings_of
 
 
 @pytest.fixture(scope="module")

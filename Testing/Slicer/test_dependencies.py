@@ -24,7 +24,7 @@ import slicer
 from packaging.requirements import Requirement
 from wheels import Environment, write_wheel
 
-from dinsegment_slicer.dependencies import REQUIREMENTS, SLICERS_OWN, Dependencies, DependencyError, Missing
+from dinsegment_slicer.installing.dependencies import REQUIREMENTS, SLICERS_OWN, Dependencies, DependencyError, Missing
 
 ROOT = Path(__file__).parents[2]
 API = ROOT.parent / "shared" / "slicer-api.json"
@@ -219,7 +219,7 @@ class TestMissing:
 
     def test_it_is_quick_and_imports_nothing(self):
         code = (
-            "import sys; from dinsegment_slicer.dependencies import Dependencies; before = set(sys.modules); "
+            "import sys; from dinsegment_slicer.installing.dependencies import Dependencies; "
             "Dependencies().missing(); sys.exit(bool({'torch', 'psutil'} & set(sys.modules)))"
         )
         subprocess.run([sys.executable, "-c", code], cwd=ROOT / "DINSegment" / "Logic", check=True)

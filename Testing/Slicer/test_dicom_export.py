@@ -27,16 +27,16 @@ from dinsegment.images.fingerprint import fingerprints, same_voxels
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.volume import Volume
 from dinsegment.tasks import ABDOMEN, HEART
-from dinsegment_slicer import dicom_export
-from dinsegment_slicer.controller import Controller, ExportRequest, Severity
-from dinsegment_slicer.dependencies import Dependencies
-from dinsegment_slicer.dicom_instances import SourceUnknown
-from dinsegment_slicer.edits import mark_edited
-from dinsegment_slicer.job import Worker
+from dinsegment_slicer.dicom import export as dicom_export
+from dinsegment_slicer.dicom.instances import SourceUnknown
+from dinsegment_slicer.installing.dependencies import Dependencies
 from dinsegment_slicer.logic import DINSegmentLogic
-from dinsegment_slicer.nodes import enhanced_node, segmentation_node, volume_from_node
-from dinsegment_slicer.sequences import add_sequences_to_scene, phase_images
-from dinsegment_slicer.states import State
+from dinsegment_slicer.running.controller import Controller, ExportRequest, Severity
+from dinsegment_slicer.running.job import Worker
+from dinsegment_slicer.running.states import State
+from dinsegment_slicer.scene.edits import mark_edited
+from dinsegment_slicer.scene.nodes import enhanced_node, segmentation_node, volume_from_node
+from dinsegment_slicer.scene.sequences import add_sequences_to_scene, phase_images
 
 LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
 

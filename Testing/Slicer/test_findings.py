@@ -16,12 +16,12 @@ from dinsegment.images.volume import Volume, ras_of
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
 from dinsegment.worker import ENHANCED, LABELS
-from dinsegment_slicer.findings import FINDINGS_ATTRIBUTE, NotedFinding, findings_of, show_segment
 from dinsegment_slicer.logic import DINSegmentLogic
-from dinsegment_slicer.nodes import parent_to_world, segmentation_node, volume_from_node
-from dinsegment_slicer.scene import made
-from dinsegment_slicer.segment_part import JobImage, SegmentPart
-from dinsegment_slicer.sequences import add_sequences_to_scene
+from dinsegment_slicer.running.segment_part import JobImage, SegmentPart
+from dinsegment_slicer.scene.changes import made
+from dinsegment_slicer.scene.findings import FINDINGS_ATTRIBUTE, NotedFinding, findings_of, show_segment
+from dinsegment_slicer.scene.nodes import parent_to_world, segmentation_node, volume_from_node
+from dinsegment_slicer.scene.sequences import add_sequences_to_scene
 
 TEXT = "Größe: \"50 %\" <of> 'SAX'; check & correct\\it."
 

@@ -15,7 +15,7 @@ from PySide6.QtCore import QPoint
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QTableWidget, QToolButton, QWidget
 from test_panel import MODULE, add_small_ct, choose, shown, with_findings
 
-from dinsegment_slicer.sample_data import add_cine_phantom
+from dinsegment_slicer.scene.sample_data import add_cine_phantom
 
 WIDEST_PANEL = 400
 """What is left of a window of 1024 pixels for the panel, which needs its place for two views, too."""

@@ -13,9 +13,9 @@ import pytest
 import slicer
 
 from dinsegment.errors import WorkerError
-from dinsegment_slicer.dependencies import Dependencies
-from dinsegment_slicer.interpreter import python_executable
-from dinsegment_slicer.job import JobImage, Worker
+from dinsegment_slicer.installing.dependencies import Dependencies
+from dinsegment_slicer.running.interpreter import python_executable
+from dinsegment_slicer.running.job import JobImage, Worker
 
 ROOT = Path(__file__).parents[2]
 PYTHON = sys.executable

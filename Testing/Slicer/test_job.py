@@ -23,8 +23,8 @@ from dinsegment.errors import Cancelled, InputError, ModelError, OutputError, Wo
 from dinsegment.inference import segment
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.worker import IMAGE
-from dinsegment_slicer import job as job_module
-from dinsegment_slicer.job import JobImage, Worker
+from dinsegment_slicer.running import job as job_module
+from dinsegment_slicer.running.job import JobImage, Worker
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -631,7 +631,7 @@ class TestProcess:
         assert model().startswith("-:")
 
     def test_a_process_whose_files_have_grown_is_replaced(self, child, monkeypatch):
-        monkeypatch.setattr("dinsegment_slicer.process.MOST_OUTPUT", 100_000)
+        monkeypatch.setattr("dinsegment_slicer.running.process.MOST_OUTPUT", 100_000)
         worker = child(servant("print('A warning. ' * 6000, file=sys.stderr)"))
         pids = []
         for _n in range(3):
@@ -680,7 +680,7 @@ import sys, tempfile, time
 import numpy as np
 tempfile.tempdir = sys.argv[1]
 from dinsegment.phantom.heart import heart_phantom
-from dinsegment_slicer.job import JobImage, Worker
+from dinsegment_slicer.running.job import JobImage, Worker
 volume = heart_phantom(slices=16).volume
 worker = Worker({command})
 job = worker.start([JobImage(volume.array, volume.ijk_to_ras, "x", None)], "heart")

@@ -16,9 +16,9 @@ import slicer
 from dinsegment.errors import Cancelled, InputError, ModelError
 from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import HEART
-from dinsegment_slicer import nodes
-from dinsegment_slicer import scene as scene_module
 from dinsegment_slicer.logic import DINSegmentLogic
+from dinsegment_slicer.scene import changes as scene_module
+from dinsegment_slicer.scene import nodes
 
 
 @pytest.fixture
@@ -254,7 +254,9 @@ class TestLibrary:
     def test_torch_is_never_loaded_in_this_process(self):
         code = (
             "import sys; from dinsegment_slicer.logic import DINSegmentLogic\n"
-            "from dinsegment_slicer import controller, preview, result, views, sequences\n"
+            "from dinsegment_slicer.running import controller\n"
+            "from dinsegment_slicer.scene import preview, views, sequences\n"
+            "from dinsegment_slicer.panel import result\n"
             "sys.exit('torch' in sys.modules)"
         )
         subprocess.run([sys.executable, "-c", code], cwd=Path(nodes.__file__).parents[1], check=True)

@@ -17,8 +17,8 @@ from dinsegment.measurements.function import cardiac_function
 from dinsegment.measurements.volumes import segment_volumes
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
-from dinsegment_slicer import measure as measure_module
-from dinsegment_slicer.measure import (
+from dinsegment_slicer.scene import measure as measure_module
+from dinsegment_slicer.scene.measure import (
     MeasuredSegment,
     function_of,
     measure,
@@ -27,7 +27,7 @@ from dinsegment_slicer.measure import (
     update_measurement_table,
     update_volume_plot,
 )
-from dinsegment_slicer.nodes import segmentation_node, volume_from_node
+from dinsegment_slicer.scene.nodes import segmentation_node, volume_from_node
 
 STRETCH = np.diag([2.0, 1.5, -1.0, 1.0])
 CLOSED_SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()

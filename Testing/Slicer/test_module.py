@@ -14,8 +14,8 @@ import pytest
 import slicer
 
 from dinsegment.tasks import HEART, TERMINOLOGY_CONTEXT
-from dinsegment_slicer import sample_data
-from dinsegment_slicer.dependencies import Dependencies
+from dinsegment_slicer.installing.dependencies import Dependencies
+from dinsegment_slicer.scene import sample_data
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "DINSegment" / "DINSegment.py"
@@ -206,7 +206,7 @@ class TestSelfTest:
         assert [test._testMethodName for test, _reason in result.skipped] == ["test_export"]
 
     def test_it_fails_where_packages_are_missing(self, host, monkeypatch):
-        dependencies = importlib.import_module("dinsegment_slicer.dependencies")
+        dependencies = importlib.import_module("dinsegment_slicer.installing.dependencies")
         monkeypatch.setattr(dependencies.Dependencies, "_version", lambda self, name: None)
         result = self.run()
         assert len(result.failures) == result.testsRun == 5

@@ -12,8 +12,8 @@ from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import ABDOMEN, HEART
-from dinsegment_slicer.nodes import enhanced_node, plain_enhanced_node, segmentation_node, volume_from_node
-from dinsegment_slicer.sequences import hidden_inputs, is_enhanced
+from dinsegment_slicer.scene.nodes import enhanced_node, plain_enhanced_node, segmentation_node, volume_from_node
+from dinsegment_slicer.scene.sequences import hidden_inputs, is_enhanced
 
 geometries = pytest.mark.parametrize("matrix", mrml.GEOMETRIES.values(), ids=mrml.GEOMETRIES)
 

@@ -16,15 +16,15 @@ from dinsegment.images.segmentation import Finding
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment_slicer import logic as logic_module
-from dinsegment_slicer import sequences
-from dinsegment_slicer.content import LabelContent
-from dinsegment_slicer.edits import corrected_segments
-from dinsegment_slicer.findings import findings_of
 from dinsegment_slicer.logic import DINSegmentLogic, Output
-from dinsegment_slicer.measure import function_of, measure, measure_phases
-from dinsegment_slicer.nodes import segmentation_node, volume_from_node
-from dinsegment_slicer.segments import wanted_segments, with_segments
-from dinsegment_slicer.sequences import add_sequences_to_scene, select_phase
+from dinsegment_slicer.scene import sequences
+from dinsegment_slicer.scene.content import LabelContent
+from dinsegment_slicer.scene.edits import corrected_segments
+from dinsegment_slicer.scene.findings import findings_of
+from dinsegment_slicer.scene.measure import function_of, measure, measure_phases
+from dinsegment_slicer.scene.nodes import segmentation_node, volume_from_node
+from dinsegment_slicer.scene.segments import wanted_segments, with_segments
+from dinsegment_slicer.scene.sequences import add_sequences_to_scene, select_phase
 
 RV, MYO, LV = (segment.name for segment in HEART.segments)
 

@@ -141,7 +141,7 @@ import dinsegment
 from dinsegment.tasks import HEART
 from dinsegment.models.entries import find_entry, models_list
 from dinsegment.models.weights import read_weights
-from dinsegment_slicer.dependencies import Dependencies
+from dinsegment_slicer.installing.dependencies import Dependencies
 
 assert Path(dinsegment.__file__).is_relative_to(here)
 assert models_list() == here / "Resources" / "Models" / "weights.json"

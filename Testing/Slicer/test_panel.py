@@ -28,15 +28,15 @@ from dinsegment.models.entries import find_entry, read_entries
 from dinsegment.models.settings import WeightsSettings
 from dinsegment.phantom.ct import abdomen_phantom
 from dinsegment.tasks import ABDOMEN, HEART
-from dinsegment_slicer import controller as controller_module
-from dinsegment_slicer import layouts
-from dinsegment_slicer.dependencies import Dependencies
-from dinsegment_slicer.job import Worker
-from dinsegment_slicer.model_card import model_card
-from dinsegment_slicer.nodes import volume_from_node
-from dinsegment_slicer.sample_data import add_cine_phantom, add_heart_phantom
-from dinsegment_slicer.states import State
-from dinsegment_slicer.texts import ZERO_WIDTH_SPACE
+from dinsegment_slicer.installing.dependencies import Dependencies
+from dinsegment_slicer.panel.model_card import model_card
+from dinsegment_slicer.panel.texts import ZERO_WIDTH_SPACE
+from dinsegment_slicer.running import controller as controller_module
+from dinsegment_slicer.running.job import Worker
+from dinsegment_slicer.running.states import State
+from dinsegment_slicer.scene import layouts
+from dinsegment_slicer.scene.nodes import volume_from_node
+from dinsegment_slicer.scene.sample_data import add_cine_phantom, add_heart_phantom
 
 MODULE = Path(__file__).parents[2] / "DINSegment" / "DINSegment.py"
 
@@ -741,8 +741,8 @@ class TestEnhancement:
         panel.ui.showEnhancedButton.click()
         host.pump(0.5)
         from dinsegment.enhancement.displayed import enhanced_volume
-        from dinsegment_slicer.enhancement_section import PUBLISHED
-        from dinsegment_slicer.nodes import volume_from_node
+        from dinsegment_slicer.panel.enhancement_section import PUBLISHED
+        from dinsegment_slicer.scene.nodes import volume_from_node
 
         expected = enhanced_volume(volume_from_node(phantom), PUBLISHED).array
         shown_array = slicer.util.arrayFromVolume(panel.parameters.enhancedNode)
@@ -857,7 +857,7 @@ def test_every_name_that_the_code_uses_exists_in_slicer():
     if not api.known:
         pytest.skip("the names of the real application (slicer-api.json) are not at hand")
     folder = MODULE.parent
-    assert check_sources([MODULE, *(folder / "Logic" / "dinsegment_slicer").glob("*.py")], api) == []
+    assert check_sources([MODULE, *(folder / "Logic" / "dinsegment_slicer").rglob("*.py")], api) == []
     assert check_forms([folder / "Resources" / "UI" / "DINSegment.ui"]) == []
 
 
@@ -871,7 +871,7 @@ class TestExport:
         from mrml import threshold
         from test_dicom_export import imported, load
 
-        from dinsegment_slicer.nodes import enhanced_node, segmentation_node, volume_from_node
+        from dinsegment_slicer.scene.nodes import enhanced_node, segmentation_node, volume_from_node
 
         folder = tmp_path / "series"
         write_series(folder, SERIES["oblique"])

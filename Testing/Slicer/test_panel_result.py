@@ -17,10 +17,10 @@ from test_panel import MODULE, add_small_ct, choose, plain, rows, shown, with_fi
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Finding
 from dinsegment.tasks import ABDOMEN, HEART
-from dinsegment_slicer import layouts
-from dinsegment_slicer.sample_data import add_cine_phantom, add_heart_phantom, phantoms
-from dinsegment_slicer.sequences import is_enhanced
-from dinsegment_slicer.states import State
+from dinsegment_slicer.running.states import State
+from dinsegment_slicer.scene import layouts
+from dinsegment_slicer.scene.sample_data import add_cine_phantom, add_heart_phantom, phantoms
+from dinsegment_slicer.scene.sequences import is_enhanced
 
 EYE, NAME = 0, 1
 

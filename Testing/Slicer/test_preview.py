@@ -11,10 +11,10 @@ from dinsegment.enhancement.displayed import enhanced_slices, enhanced_volume
 from dinsegment.enhancement.grey import grey_window
 from dinsegment.enhancement.methods import Enhancement
 from dinsegment.images.slices import SliceStack
-from dinsegment_slicer import preview as preview_module
-from dinsegment_slicer.nodes import plain_enhanced_node, volume_from_node
-from dinsegment_slicer.preview import EnhancedImage, EnhancementPreview
-from dinsegment_slicer.reading import Reading, reading_of
+from dinsegment_slicer.scene import preview as preview_module
+from dinsegment_slicer.scene.nodes import plain_enhanced_node, volume_from_node
+from dinsegment_slicer.scene.preview import EnhancedImage, EnhancementPreview
+from dinsegment_slicer.scene.reading import Reading, reading_of
 
 SHARP = Enhancement("fuzzy", {"m": 4, "n": 3, "gamma": 2.0})
 

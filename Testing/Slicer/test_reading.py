@@ -9,8 +9,8 @@ import slicer
 
 from dinsegment.images.slices import SliceStack
 from dinsegment.tasks import ABDOMEN, HEART
-from dinsegment_slicer.nodes import image_of, volume_from_node
-from dinsegment_slicer.reading import AS_ACQUIRED, Reading, reading_of, reading_of_task, stack_of
+from dinsegment_slicer.scene.nodes import image_of, volume_from_node
+from dinsegment_slicer.scene.reading import AS_ACQUIRED, Reading, reading_of, reading_of_task, stack_of
 
 CT = Reading("axial", ABDOMEN.grey_window)
 

@@ -18,9 +18,10 @@ from dinsegment.errors import Cancelled, InputError, WorkerError
 from dinsegment.phantom.ct import abdomen_phantom
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import TASKS
-from dinsegment_slicer import process, sample_data
-from dinsegment_slicer.sample_data import phantom_of, phantom_steps, phantoms, volume_of
-from dinsegment_slicer.sequences import is_image_sequence, phase_images, proxy_of, times_ms
+from dinsegment_slicer.running import process
+from dinsegment_slicer.scene import sample_data
+from dinsegment_slicer.scene.sample_data import phantom_of, phantom_steps, phantoms, volume_of
+from dinsegment_slicer.scene.sequences import is_image_sequence, phase_images, proxy_of, times_ms
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ class TestInTheWindow:
 
     @pytest.fixture
     def add_phantom(self, host):
-        from dinsegment_slicer.sample_progress import load_phantom
+        from dinsegment_slicer.scene.sample_progress import load_phantom
 
         return lambda task: load_phantom(phantom_of(task))
 

@@ -13,7 +13,7 @@ from dinsegment.tasks import HEART
 slicer = pytest.importorskip("slicer", reason="The slicer-core wheel is not installed.")
 vtk = pytest.importorskip("vtk", reason="The slicer-core wheel is not installed.")
 
-from dinsegment_slicer import edits  # noqa: E402  (it needs slicer)
+from dinsegment_slicer.scene import edits  # noqa: E402  (it needs slicer)
 
 
 def grid(directions, spacing, origin):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dinsegment.tasks import ABDOMEN, HEART
-from dinsegment_slicer.nodes import segmentation_node, volume_from_node
-from dinsegment_slicer.segment_display import colors_of, show_colors
+from dinsegment_slicer.scene.nodes import segmentation_node, volume_from_node
+from dinsegment_slicer.scene.segment_display import colors_of, show_colors
 
 
 @pytest.fixture(params=[HEART, ABDOMEN], ids=lambda task: task.name)

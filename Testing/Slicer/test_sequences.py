@@ -16,12 +16,12 @@ from dinsegment.images import read_volumes
 from dinsegment.images.volume import Volume
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
-from dinsegment_slicer import nodes, sequences
-from dinsegment_slicer import scene as scene_module
 from dinsegment_slicer.logic import DINSegmentLogic
-from dinsegment_slicer.measure import function_of, measure_phases, update_measurement_table, update_volume_plot
-from dinsegment_slicer.segment_display import show_colors
-from dinsegment_slicer.sequences import (
+from dinsegment_slicer.scene import changes as scene_module
+from dinsegment_slicer.scene import nodes, sequences
+from dinsegment_slicer.scene.measure import function_of, measure_phases, update_measurement_table, update_volume_plot
+from dinsegment_slicer.scene.segment_display import show_colors
+from dinsegment_slicer.scene.sequences import (
     add_sequences_to_scene,
     adding_sequences,
     browser_of,

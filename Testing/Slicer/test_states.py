@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from dinsegment_slicer.states import BUSY, TRANSITIONS, Event, State, next_state
+from dinsegment_slicer.running.states import BUSY, TRANSITIONS, Event, State, next_state
 
 every_state = pytest.mark.parametrize("state", State, ids=lambda s: s.name)
 every_pair = pytest.mark.parametrize(

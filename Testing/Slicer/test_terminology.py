@@ -8,7 +8,7 @@ import pytest
 import slicer
 
 from dinsegment.tasks import ANATOMICAL_STRUCTURE, TASKS, TERMINOLOGY_CONTEXT, Code
-from dinsegment_slicer.terminology import terminology_file
+from dinsegment_slicer.scene.terminology import terminology_file
 
 FILE = Path(__file__).parents[2] / "DINSegment" / "Resources" / "Terminologies" / "DINSegment.term.json"
 

@@ -20,9 +20,9 @@ from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.slices import SliceStack
 from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import HEART
-from dinsegment_slicer import layouts, nodes
-from dinsegment_slicer.segment_display import show_3d, show_outline
-from dinsegment_slicer.views import SideBySide
+from dinsegment_slicer.scene import layouts, nodes
+from dinsegment_slicer.scene.segment_display import show_3d, show_outline
+from dinsegment_slicer.scene.views import SideBySide
 
 CONVENTIONAL = slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView
 FOUR_UP = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView

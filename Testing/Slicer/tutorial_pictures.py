@@ -75,7 +75,7 @@ def finish(host, panel, seconds=900):
 
 
 def heart_pictures(host, panel, folder, target):
-    from dinsegment_slicer.sample_data import add_cine_phantom, add_heart_phantom
+    from dinsegment_slicer.scene.sample_data import add_cine_phantom, add_heart_phantom
 
     panel.ui.inputSelector.setCurrentNode(add_heart_phantom(slicer.mrmlScene))
     host.pump(0.2)
@@ -118,7 +118,7 @@ def abdomen_pictures(host, panel, folder, target):
     from mrml import add_volume
 
     from dinsegment.phantom.ct import abdomen_phantom
-    from dinsegment_slicer.sample_data import add_abdomen_phantom, phantom_of
+    from dinsegment_slicer.scene.sample_data import add_abdomen_phantom, phantom_of
 
     panel.ui.inputSelector.setCurrentNode(add_abdomen_phantom(slicer.mrmlScene))
     host.pump(0.2)
@@ -157,8 +157,8 @@ def three_d_picture(host, panel, folder, path):
 
 
 def message_picture(host, panel, folder, target):
-    from dinsegment_slicer.dependencies import Dependencies
-    from dinsegment_slicer.sample_data import add_heart_phantom
+    from dinsegment_slicer.installing.dependencies import Dependencies
+    from dinsegment_slicer.scene.sample_data import add_heart_phantom
 
     slicer.mrmlScene.Clear()
     panel.ui.inputSelector.setCurrentNode(add_heart_phantom(slicer.mrmlScene))

@@ -15,12 +15,14 @@ import vtk
 from dinsegment.errors import Cancelled, InputError
 from dinsegment.images.segmentation import Finding, Segmentation
 from dinsegment.tasks import Segment, Task, get_task
-from dinsegment_slicer.content import LabelContent, grey_image, label_content
-from dinsegment_slicer.dicom_export import seg_exports
-from dinsegment_slicer.dicom_instances import add_to_database, application_database
-from dinsegment_slicer.export_part import Exported, ExportPart, SegExport, place
-from dinsegment_slicer.job import Job, Worker
-from dinsegment_slicer.nodes import (
+from dinsegment_slicer.dicom.export import seg_exports
+from dinsegment_slicer.dicom.export_part import Exported, ExportPart, SegExport, place
+from dinsegment_slicer.dicom.instances import add_to_database, application_database
+from dinsegment_slicer.running.job import Job, Worker
+from dinsegment_slicer.running.segment_part import JobImage
+from dinsegment_slicer.scene.changes import Steps, all_or_nothing, made
+from dinsegment_slicer.scene.content import LabelContent, grey_image, label_content
+from dinsegment_slicer.scene.nodes import (
     adding_enhanced,
     adding_segmentation,
     check_in_scene,
@@ -32,11 +34,9 @@ from dinsegment_slicer.nodes import (
     image_of,
     local_ijk_to_ras,
 )
-from dinsegment_slicer.scene import Steps, all_or_nothing, made
-from dinsegment_slicer.segment_display import has_surfaces, show_3d
-from dinsegment_slicer.segment_part import JobImage
-from dinsegment_slicer.segments import wanted_segments
-from dinsegment_slicer.sequences import SequenceResult, adding_sequences, phase_images, refilling_sequences
+from dinsegment_slicer.scene.segment_display import has_surfaces, show_3d
+from dinsegment_slicer.scene.segments import wanted_segments
+from dinsegment_slicer.scene.sequences import SequenceResult, adding_sequences, phase_images, refilling_sequences
 
 Progress = Callable[[float, str], None]
 """Is called with the fraction that is done, 0..1, and what is being done."""

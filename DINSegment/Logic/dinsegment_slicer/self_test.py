@@ -19,11 +19,11 @@ import vtk
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
 
 from dinsegment.tasks import HEART, Segment
-from dinsegment_slicer.dependencies import Dependencies
-from dinsegment_slicer.dicom_phantom import write_mr_series
-from dinsegment_slicer.layouts import ENHANCED_VIEW, LAYOUTS, ORIGINAL_VIEW
-from dinsegment_slicer.result import ResultNodes
-from dinsegment_slicer.sample_data import add_heart_phantom, heart_truth, phantom_of
+from dinsegment_slicer.dicom.phantom import write_mr_series
+from dinsegment_slicer.installing.dependencies import Dependencies
+from dinsegment_slicer.panel.result import ResultNodes
+from dinsegment_slicer.scene.layouts import ENHANCED_VIEW, LAYOUTS, ORIGINAL_VIEW
+from dinsegment_slicer.scene.sample_data import add_heart_phantom, heart_truth, phantom_of
 
 RUN_S = 300.0
 """How long a run may take, a phase or a whole cine."""
@@ -83,7 +83,7 @@ class SelfTest(ScriptedLoadableModuleTest):
 
     def test_cine(self) -> None:
         """The sample of the heart, generated in its own process as a click does it, with fewer phases."""
-        from dinsegment_slicer.sample_progress import load_phantom
+        from dinsegment_slicer.scene.sample_progress import load_phantom
 
         sequenceNode = load_phantom(replace(phantom_of("heart"), images=5))
         self.panel.ui.inputSelector.setCurrentNode(sequenceNode)

@@ -1,0 +1,164 @@
+"""The panel's section with the model: which one, what it was trained on, where its weights come from."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+
+from dinsegment.errors import DINSegmentError
+from dinsegment.models.entries import ModelEntry, read_entries
+from dinsegment.models.settings import (
+    CACHE_VARIABLE,
+    HUB_VARIABLE,
+    OFFLINE_FOLDER_VARIABLE,
+    OFFLINE_VARIABLE,
+    WeightsSettings,
+)
+from dinsegment.models.weights import import_weights
+from dinsegment.tasks import Task
+from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.panel.model_card import model_card
+from dinsegment_slicer.panel.parameters import DINSegmentParameters
+from dinsegment_slicer.signal import Signal
+
+SETTINGS = {
+    "mirrorEdit": ("DINSegment/Mirror", HUB_VARIABLE),
+    "cacheEdit": ("DINSegment/CacheFolder", CACHE_VARIABLE),
+    "offlineEdit": ("DINSegment/OfflineFolder", OFFLINE_FOLDER_VARIABLE),
+    "offlineCheckBox": ("DINSegment/NeverDownload", OFFLINE_VARIABLE),
+}
+"""Widget, key in the application's settings, and the environment variable that tells the worker."""
+
+
+class ModelSection:
+    """Model, device and weights. `message` is emitted with a text and whether it is an error.
+
+    Args:
+        ui: The panel's widgets by name.
+    """
+
+    def __init__(self, ui: Any) -> None:
+        self.ui = ui
+        self.message = Signal()
+        self._parameters: DINSegmentParameters | None = None
+        self._entries: list[ModelEntry] = []
+        self._fill_devices()
+        self._load_settings()
+        ui.modelComboBox.currentTextChanged.connect(self._onModelChanged)
+        ui.deviceComboBox.currentTextChanged.connect(self._onDeviceChanged)
+        ui.importWeightsButton.clicked.connect(self._onImport)
+        ui.mirrorEdit.editingFinished.connect(self._save_settings)
+        ui.cacheEdit.currentPathChanged.connect(self._save_settings)
+        ui.offlineEdit.currentPathChanged.connect(self._save_settings)
+        ui.offlineCheckBox.toggled.connect(self._save_settings)
+
+    def setParameters(self, parameters: DINSegmentParameters | None) -> None:
+        """Follows another parameter node from now on, or none."""
+        self._parameters = parameters
+        self._read_models()
+        self.update()
+
+    def update(self) -> None:
+        """Shows the parameters."""
+        if self._parameters is None:
+            return
+        combo = self.ui.modelComboBox
+        combo.setCurrentIndex(max(0, combo.findData(self._parameters.model)))
+        self.ui.deviceComboBox.setCurrentIndex(max(0, self.ui.deviceComboBox.findData(self._parameters.device)))
+        self._show_card()
+
+    def modelFor(self, task: Task) -> str | None:
+        """The model that the user chose, if it is one for this task; else None, the task's first."""
+        chosen = self._parameters.model if self._parameters else ""
+        return next((e.name for e in self._entries if e.name == chosen and e.task == task.name), None)
+
+    def environment(self) -> dict[str, str]:
+        """What the worker is told by environment variables; a setting that is empty says nothing."""
+        values = {variable: str(self._setting(key)) for key, variable in SETTINGS.values() if self._setting(key)}
+        if OFFLINE_VARIABLE in values:
+            values[OFFLINE_VARIABLE] = "1"
+        return values
+
+    def _settings(self) -> WeightsSettings:
+        return WeightsSettings.from_environment({**os.environ, **self.environment()})
+
+    def _fill_devices(self) -> None:
+        apple = sys.platform == "darwin"
+        graphics = ("mps", _("Apple graphics (MPS)")) if apple else ("cuda", _("NVIDIA graphics card (CUDA)"))
+        for device, title in (("auto", _("Automatic")), ("cpu", _("Processor (CPU)")), graphics):
+            self.ui.deviceComboBox.addItem(title, device)
+
+    def _read_models(self) -> None:
+        try:
+            self._entries = read_entries()
+        except DINSegmentError as error:
+            self._entries = []
+            self.message.emit(str(error), True)
+        combo = self.ui.modelComboBox
+        blocked = combo.blockSignals(True)
+        combo.clear()
+        combo.addItem(_("The best for each task"), "")
+        for entry in self._entries:
+            combo.addItem(entry.name, entry.name)
+        combo.blockSignals(blocked)
+
+    def _show_card(self) -> None:
+        chosen = self._parameters.model if self._parameters else ""
+        cards = [e for e in self._entries if e.name == chosen] or self._firsts()
+        self.ui.modelCard.setText("".join(model_card(entry, self._settings()) for entry in cards))
+
+    def _firsts(self) -> list[ModelEntry]:
+        """The first model of each task, which is what the task takes by itself."""
+        firsts: dict[str, ModelEntry] = {}
+        for entry in self._entries:
+            firsts.setdefault(entry.task, entry)
+        return list(firsts.values())
+
+    def _onModelChanged(self, _text: str) -> None:
+        if self._parameters is not None:
+            self._parameters.model = self.ui.modelComboBox.itemData(self.ui.modelComboBox.currentIndex) or ""
+
+    def _onDeviceChanged(self, _text: str) -> None:
+        if self._parameters is not None:
+            self._parameters.device = self.ui.deviceComboBox.itemData(self.ui.deviceComboBox.currentIndex) or "auto"
+
+    def _onImport(self, _checked: bool = False) -> None:
+        chosen = qt.QFileDialog.getOpenFileName(
+            slicer.util.mainWindow(), _("Import weights"), "", _("Weights (*.safetensors)")
+        )
+        # PySide answers with the chosen filter, too.
+        path = chosen[0] if isinstance(chosen, tuple) else chosen
+        if not path:
+            return
+        try:
+            entry = import_weights(Path(path), settings=self._settings())
+        except DINSegmentError as error:
+            self.message.emit(str(error), True)
+            return
+        self.message.emit(_("The weights of '{name}' were imported.").format(name=entry.name), False)
+        self._show_card()
+
+    def _setting(self, key: str) -> Any:
+        return slicer.util.settingsValue(key, "") if key != "DINSegment/NeverDownload" else self._never_download()
+
+    def _never_download(self) -> bool:
+        return slicer.util.settingsValue("DINSegment/NeverDownload", False, converter=slicer.util.toBool)
+
+    def _load_settings(self) -> None:
+        self.ui.mirrorEdit.setText(self._setting("DINSegment/Mirror"))
+        self.ui.cacheEdit.setCurrentPath(self._setting("DINSegment/CacheFolder"))
+        self.ui.offlineEdit.setCurrentPath(self._setting("DINSegment/OfflineFolder"))
+        self.ui.offlineCheckBox.setChecked(self._never_download())
+
+    def _save_settings(self, _value: Any = None) -> None:
+        settings = qt.QSettings()
+        settings.setValue("DINSegment/Mirror", self.ui.mirrorEdit.text.strip())
+        settings.setValue("DINSegment/CacheFolder", self.ui.cacheEdit.currentPath)
+        settings.setValue("DINSegment/OfflineFolder", self.ui.offlineEdit.currentPath)
+        settings.setValue("DINSegment/NeverDownload", self.ui.offlineCheckBox.checked)
+        self._show_card()  # Weights may be at hand now, or not any more.

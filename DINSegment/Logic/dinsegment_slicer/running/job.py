@@ -1,0 +1,445 @@
+"""A running segmentation or export: start, progress, cancel, result, error.
+
+Nothing here waits, except for a killed process to be gone: a `Job` goes on a little whenever it is polled, in Slicer
+from a timer, elsewhere in a loop.
+
+    worker = Worker()
+    job = worker.start([JobImage(array, ijk_to_ras, "Cine SAX")], "heart")
+    while not job.finished:
+        job.poll()
+        time.sleep(0.05)
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from dinsegment.errors import Cancelled, DINSegmentError, InputError, ModelError, OutputError, WorkerError
+from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.running.interpreter import python_executable
+from dinsegment_slicer.running.process import (
+    WorkerProcess,
+    exchange_error,
+    memory_error,
+    new_folder,
+    remove_folder,
+    remove_leftovers,
+    unexpected_error,
+)
+from dinsegment_slicer.running.segment_part import JobImage, SegmentPart
+
+logger = logging.getLogger(__name__)
+
+WRITING_S = 0.01
+"""How long one poll writes images, plus a block."""
+
+LONGEST_STEP_S = 1.0
+"""What one step between polls counts at most: a laptop that slept for hours has not waited for hours."""
+
+LOADED = 0.05
+"""Fraction of a run at which the model is there and the computation begins."""
+
+ERRORS = {error.__name__: error for error in (InputError, ModelError, OutputError)}
+"""Errors whose sentence the worker passes on, and after which it works on."""
+
+
+class Part(Protocol):
+    """What a job asks the worker for at once: an image to segment, or a segmentation to export."""
+
+    def check(self) -> None:
+        """Raises a DINSegmentError for what cannot be done, before a process is started for it."""
+
+    def write(self, folder: Path) -> Iterator[None]:
+        """Writes what the worker reads, a little at each step."""
+
+    def request(self) -> dict[str, Any]:
+        """What the worker is told, once all is written; its ID and folder are added."""
+
+    def result(self, folder: Path, event: dict[str, Any]) -> Any:
+        """What comes of it, from the worker's `done`; a KeyError, TypeError or ValueError if that is not as agreed."""
+
+    def close(self) -> None:
+        """Removes what is elsewhere than in the job's folder; called when the job gives up its results."""
+
+
+class Worker:
+    """The process that segments: started at first use, or by `warm_up` before, and kept warm between jobs.
+
+    What was started is ended when Python exits, at the latest; should this process be killed, it ends itself.
+
+    Args:
+        command: Program and arguments; by default `dinsegment.worker` in Slicer's Python.
+        environment: Variables set on top of this process's own.
+
+    Attributes:
+        environment: As given; may be changed, which restarts the process before the next job.
+    """
+
+    START_LIMIT_S = 180.0
+    """How long the process may take to load: PyTorch on a cold network disk is slow."""
+
+    SILENCE_LIMIT_S = 120.0
+    """How long a computation may show no sign of life."""
+
+    def __init__(self, command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> None:
+        self.environment = dict(environment or {})
+        self._command = tuple(command or ())
+        self._started_with: dict[str, str] = {}
+        self._process: WorkerProcess | None = None
+        self._job: Job | None = None
+        self._folders: set[Path] = set()  # Of all jobs that are not closed.
+        self._in_use: set[Path] = set()  # Those that could not be removed when their job was closed.
+        self._ids = itertools.count(1)
+        self._used = False
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process; None while there is none."""
+        return self._process.pid if self._process is not None and self._process.running else None
+
+    def start(self, images: Sequence[JobImage], task: str, model: str | None = None, device: str = "auto") -> Job:
+        """Begins to segment images, the phases of one heart, say; they are read while the job is polled.
+
+        Args:
+            images: At least one.
+            task: Name of a task, as in `dinsegment.tasks.TASKS`.
+            model: Name of a model in weights.json; by default the first one for the task.
+            device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+
+        Raises:
+            WorkerError: Another job is running.
+        """
+        return self.begin([SegmentPart(image, task, model, device) for image in images])
+
+    def begin(self, parts: Sequence[Part]) -> Job:
+        """Begins to do what the parts ask for, one after the other.
+
+        Raises:
+            WorkerError: Another job is running.
+        """
+        if self._job is not None and not self._job.finished:
+            raise WorkerError(_("A segmentation or an export is running: wait for it, or cancel it."))
+        _workers.add(self)
+        for folder in tuple(self._in_use):
+            self._release(folder)
+        self._job = Job(self, parts)
+        return self._job
+
+    def warm_up(self) -> None:
+        """Starts the process, unless it is there, so that it loads before the first job; what fails, that job tells."""
+        if self._job is not None and not self._job.finished:
+            return
+        _workers.add(self)
+        with suppress(WorkerError):
+            self._warm_process()
+
+    def close(self) -> None:
+        """Ends the process and what it started, and removes all files; a second time does nothing."""
+        if self._job is not None:
+            self._job.close()
+            self._job = None
+        self._end_process()
+        for folder in tuple(self._folders):
+            self._release(folder)
+        _workers.discard(self)
+
+    def _warm_process(self) -> WorkerProcess:
+        """The process that is there, if it still serves, or a new one."""
+        if not self._used:
+            remove_leftovers()
+            self._used = True
+        process = self._process
+        if process is None or not process.running or process.worn or self._started_with != self.environment:
+            self._end_process()
+            self._started_with = dict(self.environment)
+            command = self._command or (python_executable(), "-m", "dinsegment.worker")
+            self._process = WorkerProcess(command, self._started_with)
+        return self._process
+
+    def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
+
+    def _new_folder(self) -> Path:
+        folder = new_folder()
+        self._folders.add(folder)
+        return folder
+
+    def _release(self, folder: Path) -> None:
+        if remove_folder(folder):
+            self._folders.discard(folder)
+            self._in_use.discard(folder)
+        else:
+            self._in_use.add(folder)
+
+
+class Job:
+    """Parts being worked on; made by `Worker.begin`.
+
+    Attributes:
+        finished: Whether it is over: done, failed or cancelled.
+        cancelled: Whether `cancel` ended it.
+        error: Why it failed; None if it did not.
+        results: Once it is done, one for each part, in their order. Arrays in them are memory-mapped files, which
+            `close` gives up.
+        fraction: How much is done, 0..1, of all parts.
+        text: What is being done.
+    """
+
+    def __init__(self, worker: Worker, parts: Sequence[Part]) -> None:
+        self.finished = False
+        self.cancelled = False
+        self.error: DINSegmentError | None = None
+        self.results: tuple[Any, ...] = ()
+        self.fraction = 0.0
+        self.text = _("Starting")
+        self._worker = worker
+        self._parts = tuple(parts)
+        self._writing = self._write()
+        self._written = 0
+        self._folder: Path | None = None
+        self._process: WorkerProcess | None = None
+        self._request: int | None = None  # The ID of the one that the worker is at.
+        self._done: list[Any] = []
+        self._clock = _Clock()
+        self._last_sign = 0.0
+        self._pace = _Pace()
+
+    @property
+    def secondsLeft(self) -> float | None:
+        """How long the rest takes, as far as the pace so far tells; None until it does."""
+        return None if self.finished else self._pace.seconds_left(self._clock.seconds)
+
+    def poll(self) -> bool:
+        """Goes on a little; to be called about every 50 ms, always from the same thread.
+
+        Returns:
+            Whether anything has changed that the user sees.
+        """
+        if self.finished:
+            return False
+        before = self.text, self.fraction
+        try:
+            self._step()
+        except DINSegmentError as error:
+            self._fail(error)
+        return self.finished or (self.text, self.fraction) != before
+
+    def cancel(self) -> None:
+        """Ends it at once, with its process, and leaves no file; a job that is finished stays as it is."""
+        if self.finished:
+            return
+        self.finished = self.cancelled = True
+        self._worker._end_process()
+        self._give_up_files()
+
+    def close(self) -> None:
+        """Gives up the results and their files; a job that runs is cancelled. A second time does nothing."""
+        self.cancel()
+        self._give_up_files()
+
+    def _step(self) -> None:
+        self._clock.tick()
+        if self._folder is None:
+            self._begin()
+        try:
+            self._write_a_while()
+        except OSError as error:
+            raise exchange_error(self._folder, error) from error
+        for event in self._process.events():
+            self._last_sign = self._clock.seconds
+            try:
+                self._take(event)
+            except DINSegmentError:
+                raise
+            except (KeyError, TypeError, ValueError) as error:
+                raise unexpected_error(event) from error
+            if self.finished:
+                return
+        self._process.check_running()
+        self._send_next()
+        self._check_signs_of_life()
+
+    def _begin(self) -> None:
+        if not self._parts:
+            raise InputError(_("No image is given: choose the image to segment."))
+        for part in self._parts:
+            part.check()
+        self._folder = self._worker._new_folder()
+        self._process = self._worker._warm_process()
+
+    def _write(self) -> Iterator[None]:
+        """Writes all parts, one block a step."""
+        for part in self._parts:
+            folder = self._part_folder(self._written)
+            folder.mkdir()
+            yield from part.write(folder)
+            self._written += 1
+
+    def _write_a_while(self) -> None:
+        end = time.perf_counter() + WRITING_S
+        while self._written < len(self._parts) and time.perf_counter() < end:
+            next(self._writing, None)
+
+    def _part_folder(self, index: int) -> Path:
+        return self._folder / f"phase {index + 1}"
+
+    def _send_next(self) -> None:
+        index = len(self._done)
+        if self._request is not None or not self._process.ready:
+            return
+        if index == self._written:
+            self.text = self._of_phase(_("Reading the image"))
+            return
+        self._request = next(self._worker._ids)
+        self._last_sign = self._clock.seconds
+        folder = str(self._part_folder(index))
+        self._process.send({"id": self._request, "folder": folder, **self._parts[index].request()})
+
+    def _take(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "ready" and not self._process.ready:
+            self._process.ready = True
+        elif self._request is None or event["id"] != self._request:
+            raise unexpected_error(event)
+        elif kind == "progress":
+            self._show(float(event["fraction"]), str(event["text"]))
+        elif kind == "done":
+            self._accept(event)
+        elif kind == "error":
+            self._explain(event)
+        elif kind != "alive":
+            raise unexpected_error(event)
+
+    def _show(self, fraction: float, text: str) -> None:
+        self.text = self._of_phase(text)
+        self.fraction = max(self.fraction, min((len(self._done) + fraction) / len(self._parts), 1.0))
+        if fraction >= LOADED or self._done:  # What a download takes says nothing of the rest.
+            self._pace.update(self.fraction, self._clock.seconds)
+
+    def _of_phase(self, text: str) -> str:
+        if len(self._parts) == 1:
+            return text
+        number, count = len(self._done) + 1, len(self._parts)
+        return _("Phase {number} of {count}: {text}").format(number=number, count=count, text=text)
+
+    def _accept(self, event: dict[str, Any]) -> None:
+        index = len(self._done)
+        try:
+            result = self._parts[index].result(self._part_folder(index), event)
+        except ValueError as error:
+            raise unexpected_error(error) from error
+        self._done.append(result)
+        self._request = None
+        if len(self._done) == len(self._parts):
+            self.results = tuple(self._done)
+            self.fraction, self.text = 1.0, _("Done")
+            self.finished = True
+
+    def _explain(self, event: dict[str, Any]) -> None:
+        kind, message = str(event["type"]), str(event["message"])
+        if kind in ERRORS or kind == Cancelled.__name__:
+            self._request = None
+            raise ERRORS[kind](message) if kind in ERRORS else Cancelled
+        logger.error("The segmentation process failed.\n%s", event.get("traceback", f"{kind}: {message}"))
+        if kind == MemoryError.__name__:
+            raise memory_error()
+        last = f"{kind}: {message}".strip().splitlines()[-1]
+        raise WorkerError(
+            _("The segmentation failed with an error that was not expected ({error}): the error log has the details.")
+            .format(error=last)
+        )  # fmt: skip
+
+    def _check_signs_of_life(self) -> None:
+        waited = self._clock.seconds - self._last_sign
+        if not self._process.ready and waited > self._worker.START_LIMIT_S:
+            said = self._process.said()
+            logger.error("The segmentation process did not get ready.\n%s", said)
+            raise WorkerError(
+                _("The segmentation process did not get ready within {seconds} s: segment again.")
+                .format(seconds=round(self._worker.START_LIMIT_S))
+            )  # fmt: skip
+        if self._request is not None and waited > self._worker.SILENCE_LIMIT_S:
+            logger.error("The segmentation process hangs.\n%s", self._process.said())
+            raise WorkerError(
+                _(
+                    "The segmentation process hangs, it has shown no sign of life for {seconds} s: segment again, on "
+                    "another device if it hangs again."
+                ).format(seconds=round(self._worker.SILENCE_LIMIT_S))
+            )
+
+    def _fail(self, error: DINSegmentError) -> None:
+        self.finished = True
+        self.error = error
+        # An idle process that has kept to the protocol may go on; one that computes would do so for nothing.
+        if isinstance(error, WorkerError) or self._request is not None:
+            self._worker._end_process()
+        self._give_up_files()
+
+    def _give_up_files(self) -> None:
+        self._writing.close()
+        self.results = ()
+        self._done.clear()
+        for part in self._parts:
+            part.close()
+        self._process = None
+        if self._folder is not None:
+            self._worker._release(self._folder)
+            self._folder = None
+
+
+class _Clock:
+    """Seconds that were spent, by the steps between polls."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._last = time.monotonic()
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        self.seconds += min(now - self._last, LONGEST_STEP_S)
+        self._last = now
+
+
+class _Pace:
+    """Tells from fractions and when they were reached how long the rest takes."""
+
+    LEAST_S, LEAST_FRACTION = 2.0, 0.03
+    """Before so much has been seen nothing is told."""
+
+    WEIGHT = 0.3
+    """Of a new estimate of when it ends, beside the last ones."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None
+        self._end: float | None = None
+
+    def update(self, fraction: float, now: float) -> None:
+        if self._first is None:
+            self._first = fraction, now
+        done, seconds = fraction - self._first[0], now - self._first[1]
+        if done < self.LEAST_FRACTION or seconds < self.LEAST_S:
+            return
+        end = now + seconds / done * (1.0 - fraction)
+        self._end = end if self._end is None else self._end + self.WEIGHT * (end - self._end)
+
+    def seconds_left(self, now: float) -> float | None:
+        return None if self._end is None else max(self._end - now, 0.0)
+
+
+_workers: set[Worker] = set()
+"""Those that may have a process or files."""
+
+
+@atexit.register
+def _close_workers() -> None:
+    for worker in tuple(_workers):
+        worker.close()
