@@ -146,6 +146,7 @@ class InProcessJob:
         self.finished = self.cancelled = self.closed = False
         self.error, self.results, self.fraction, self.text, self.secondsLeft = None, (), 0.0, "Starting", None
         self._todo = [Volume(image.array, image.ijk_to_ras, image.name, image.modality) for image in images]
+        self.model = model
         self._run = lambda volume: segmenter(volume, task, model=model, device=device)
 
     def poll(self):

@@ -372,3 +372,48 @@ def test_findings_of_a_phase_are_those_of_the_phase_in_view(host, panel, monkeyp
         browser.SetSelectedItemNumber(phase)
         lines.append(rows(panel.ui.findingsTable))
     assert lines[0] != lines[1] and shown(panel.ui.findingsSection)
+
+
+class TestTasks:
+    """Nothing in the panel knows the tasks that ship: a third one is a JSON file."""
+
+    @pytest.fixture
+    def third(self, tmp_path, monkeypatch):
+        import json
+
+        from test_third_task import BLOOD
+
+        (tmp_path / "tasks").mkdir()
+        (tmp_path / "tasks" / "blood.json").write_text(json.dumps({**BLOOD, "key": "b"}), encoding="utf-8")
+        monkeypatch.setenv("DINSEGMENT_TASKS", str(tmp_path / "tasks"))
+
+    def test_each_has_its_button(self, third, host, panel):
+        titles = [button.text.replace("&", "") for button in panel.taskButtons.values()]
+        assert titles == ["Segment heart", "Segment abdomen", "Segment blood pools"]
+        assert panel.ui.segmentBloodButton.text == "Segment &blood pools"
+        assert all(not button.icon.isNull() for button in panel.taskButtons.values())
+        titles = [action.text for action in panel.structures._menu.actions()]
+        assert {"Right cavity", "Left cavity"} <= set(titles)
+
+    def test_the_third_runs_with_a_model_from_a_folder(self, third, host, panel, tmp_path):
+        import json
+
+        from dinsegment.models.entries import read_entries
+
+        entry = {**vars(read_entries()[0]), "name": "mine", "task": "blood", "scores": {}}
+        run = tmp_path / "run"
+        run.mkdir()
+        choose(panel, add_heart_phantom(slicer.mrmlScene))
+        assert not panel.ui.segmentBloodButton.enabled
+        assert "blood pools: there is no model for it yet" in panel.ui.reasonLabel.text
+        host.answer(str(run))
+        panel.ui.modelFolderButton.click()
+        assert "holds no model" in plain(panel.ui.messageLabel.text)
+        (run / "weights.json").write_text(json.dumps({"models": [entry]}, default=str), encoding="utf-8")
+        host.answer(str(run))
+        panel.ui.modelFolderButton.click()
+        assert panel.parameters.model == str(run) and panel.ui.modelComboBox.currentText == "mine"
+        assert panel.ui.segmentBloodButton.enabled and "mine" not in panel.ui.reasonLabel.text
+        segment(host, panel, "segmentBloodButton")
+        assert [name for name, _ml in rows(panel.ui.volumeTable)] == ["Right cavity", "Left cavity"]
+        assert panel.logic.worker.jobs[-1].model == str(run)

@@ -147,6 +147,7 @@ class Task:
         phantom: Generated images that show it; None where none do.
         icon: Name of its icon in Resources/Icons, without the suffix; empty for none.
         order: Its place among the tasks, smallest first.
+        key: The letter of its title that starts it from the keyboard, with Alt; empty for none.
     """
 
     name: str
@@ -167,6 +168,7 @@ class Task:
     phantom: PhantomOptions | None = None
     icon: str = ""
     order: int = 100
+    key: str = ""
 
     def __post_init__(self) -> None:
         """Raises ValueError if an entry has no such value."""

@@ -11,7 +11,7 @@ import qt
 import slicer
 
 from dinsegment.errors import DINSegmentError
-from dinsegment.models.entries import ModelEntry, read_entries
+from dinsegment.models.entries import LIST, ModelEntry, find_entry, read_entries
 from dinsegment.models.settings import (
     CACHE_VARIABLE,
     HUB_VARIABLE,
@@ -52,6 +52,7 @@ class ModelSection:
         ui.modelComboBox.currentTextChanged.connect(self._onModelChanged)
         ui.deviceComboBox.currentTextChanged.connect(self._onDeviceChanged)
         ui.importWeightsButton.clicked.connect(self._onImport)
+        ui.modelFolderButton.clicked.connect(self._onFolder)
         ui.mirrorEdit.editingFinished.connect(self._save_settings)
         ui.cacheEdit.currentPathChanged.connect(self._save_settings)
         ui.offlineEdit.currentPathChanged.connect(self._save_settings)
@@ -68,14 +69,16 @@ class ModelSection:
         if self._parameters is None:
             return
         combo = self.ui.modelComboBox
+        if self._parameters.model and combo.findData(self._parameters.model) < 0 and self._chosen() is not None:
+            combo.addItem(self._chosen().name, self._parameters.model)  # A folder, from a scene that was saved with it.
         combo.setCurrentIndex(max(0, combo.findData(self._parameters.model)))
         self.ui.deviceComboBox.setCurrentIndex(max(0, self.ui.deviceComboBox.findData(self._parameters.device)))
         self._show_card()
 
     def modelFor(self, task: Task) -> str | None:
         """The model that the user chose, if it is one for this task; else None, the task's first."""
-        chosen = self._parameters.model if self._parameters else ""
-        return next((e.name for e in self._entries if e.name == chosen and e.task == task.name), None)
+        entry = self._chosen()
+        return self._parameters.model if entry is not None and entry.task == task.name else None
 
     def environment(self) -> dict[str, str]:
         """What the worker is told by environment variables; a setting that is empty says nothing."""
@@ -108,9 +111,19 @@ class ModelSection:
         combo.blockSignals(blocked)
 
     def _show_card(self) -> None:
-        chosen = self._parameters.model if self._parameters else ""
-        cards = [e for e in self._entries if e.name == chosen] or self._firsts()
+        chosen = self._chosen()
+        cards = [chosen] if chosen is not None else self._firsts()
         self.ui.modelCard.setText("".join(model_card(entry, self._settings()) for entry in cards))
+
+    def _chosen(self) -> ModelEntry | None:
+        """The model that the parameter node names, by its name or by the folder of a training run; None for neither."""
+        name = self._parameters.model if self._parameters is not None else ""
+        if not name:
+            return None
+        try:
+            return find_entry(name, None)
+        except DINSegmentError:
+            return None
 
     def _firsts(self) -> list[ModelEntry]:
         """The first model of each task, which is what the task takes by itself."""
@@ -126,6 +139,24 @@ class ModelSection:
     def _onDeviceChanged(self, _text: str) -> None:
         if self._parameters is not None:
             self._parameters.device = self.ui.deviceComboBox.itemData(self.ui.deviceComboBox.currentIndex) or "auto"
+
+    def _onFolder(self, _checked: bool = False) -> None:
+        title = _("Folder of a training run")
+        chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, "")
+        if not chosen or self._parameters is None:
+            return
+        if not (Path(chosen) / LIST).is_file():
+            text = _("'{folder}' holds no model: choose a folder that dinsegment train has written.")
+            self.message.emit(text.format(folder=chosen), True)
+            return
+        try:
+            entry = find_entry(chosen, None)
+        except DINSegmentError as error:
+            self.message.emit(str(error), True)
+            return
+        if self.ui.modelComboBox.findData(chosen) < 0:
+            self.ui.modelComboBox.addItem(entry.name, chosen)
+        self._parameters.model = chosen
 
     def _onImport(self, _checked: bool = False) -> None:
         chosen = qt.QFileDialog.getOpenFileName(

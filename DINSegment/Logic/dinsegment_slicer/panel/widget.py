@@ -27,6 +27,7 @@ from dinsegment_slicer.panel.result import Measurement, ResultNodes
 from dinsegment_slicer.panel.result_section import ResultSection
 from dinsegment_slicer.panel.sample_section import SampleSection
 from dinsegment_slicer.panel.structures_section import StructuresSection
+from dinsegment_slicer.panel.task_buttons import add_task_buttons
 from dinsegment_slicer.panel.texts import breakable
 from dinsegment_slicer.running.controller import Controller, ExportRequest, Message, Request, Severity
 from dinsegment_slicer.running.states import State
@@ -91,7 +92,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.structures = StructuresSection(self.ui)
         self.samples = SampleSection(self.ui)
         self.views = SideBySide(slicer.mrmlScene, slicer.app.applicationLogic(), _later, self.annotations.write)
-        self.result = ResultSection(self.ui, lambda name: self.resourcePath(f"Icons/{name}"))
+        self.result = ResultSection(self.ui, self._icon)
         self.log = LogSection(self.ui)
         self.model = ModelSection(self.ui)
         self.enhancement = EnhancementSection(self.ui, self._enhancedImages, self._currentSlice)
@@ -99,8 +100,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._measureTimer = _timer(MEASURE_DELAY_MS, self._measure, once=True)
         self._warmUpTimer = _timer(WARM_UP_DELAY_MS, self._warmUp, once=True)
 
-        self.taskButtons = {"heart": self.ui.segmentHeartButton, "abdomen": self.ui.segmentAbdomenButton}
-        self._set_icons()
+        self.taskButtons = add_task_buttons(self.ui, self._icon, self._onSegment)
         self._connect()
         self._showParameterNode(parameters_of_scene())
 
@@ -143,8 +143,6 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.result.findingChosen.connect(self._onFinding)
         self.result.visibilityToggled.connect(self._onSegmentVisibility)
         self.result.segmentChosen.connect(self._onSegmentChosen)
-        for name, button in self.taskButtons.items():
-            button.clicked.connect(lambda _checked=False, name=name: self._onSegment(TASKS[name]))
         self.ui.cancelButton.clicked.connect(lambda _checked=False: self.controller.cancel())
         self.ui.messageCloseButton.clicked.connect(lambda _checked=False: self.controller.tell(None))
         self.ui.wholeSequenceButton.clicked.connect(self._onWholeSequence)
@@ -628,9 +626,8 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _onModelMessage(self, text: str, isError: bool) -> None:
         self.controller.tell(Message(Severity.ERROR if isError else Severity.INFORMATION, text))
 
-    def _set_icons(self) -> None:
-        for name, button in self.taskButtons.items():
-            button.setIcon(qt.QIcon(self.resourcePath(f"Icons/{name}.png")))
+    def _icon(self, name: str) -> str:
+        return self.resourcePath(f"Icons/{name}")
 
 
 def _is_image(node: slicer.vtkMRMLNode | None) -> bool:

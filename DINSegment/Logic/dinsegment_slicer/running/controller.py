@@ -250,7 +250,7 @@ class Controller:
             "Segmenting '%s' (%s, %d images) with %s on device '%s'; DINSegment %s.",
             *(request.inputNode.GetName(), request.task.name, len(images), entry.name, request.device, __version__),
         )
-        return self.logic.start(images, request.task, entry.name, request.device)
+        return self.logic.start(images, request.task, request.model or entry.name, request.device)
 
     def _prepare_export(self, request: ExportRequest) -> Job | None:
         try:
