@@ -51,16 +51,26 @@ class qMRMLSliceControllerWidget(QWidget):
         self.mrmlSliceNode().SetSliceVisible(visible)
 
 
+class RenderWindow:
+    """What a view draws into: it has a renderer, as VTK's has, and needs no display."""
+
+    def __init__(self) -> None:
+        self._renderers = vtk.vtkRendererCollection()
+        self._renderers.AddItem(vtk.vtkRenderer())
+
+    def GetRenderers(self) -> vtk.vtkRendererCollection:
+        return self._renderers
+
+
 class qMRMLSliceView(QWidget):
     """Where a slice would be rendered: its window has a renderer, but is never drawn."""
 
     def __init__(self, logic: slicer.vtkMRMLSliceLogic, parent: QWidget) -> None:
         super().__init__(parent)
         self._logic = logic
-        self._window = vtk.vtkRenderWindow()
-        self._window.AddRenderer(vtk.vtkRenderer())
+        self._window = RenderWindow()
 
-    def renderWindow(self) -> vtk.vtkRenderWindow:
+    def renderWindow(self) -> RenderWindow:
         return self._window
 
     def mrmlSliceNode(self) -> slicer.vtkMRMLSliceNode:
