@@ -12,6 +12,7 @@ from dinsegment.files import atomic_path
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.slices import SliceStack
 from dinsegment.measurements.volumes import segment_volumes
+from dinsegment.tasks import Segment, Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,8 +27,6 @@ COMPRESSION = 3
 """Of the PNG, 0 to 9: half the time of the usual 6, a twelfth more bytes."""
 
 BACKGROUND, TEXT = "#16181c", "#e8eaed"
-OUTLINES = ("#ffb000", "#40e0d0", "#ff4f6d", "#7c9cff", "#9be564", "#ff8ad8", "#ffffff", "#c792ea")
-"""Colours of the outlines, told apart on grey also by the colour-blind; Slicer's own are all the reds of flesh."""
 
 
 def _choose_slices(labels: np.ndarray) -> np.ndarray:
@@ -50,13 +49,20 @@ def crop_around(labels: np.ndarray, spacing: tuple[float, float]) -> tuple[slice
     return crops[0], crops[1]
 
 
-def _show(axes: Axes, image: np.ndarray, window: tuple[float, float], labels: np.ndarray, aspect: float) -> None:
+def _show(
+    axes: Axes, image: np.ndarray, window: tuple[float, float], labels: np.ndarray, task: Task, aspect: float
+) -> None:
     axes.imshow(image, cmap="gray", vmin=window[0], vmax=window[1], aspect=aspect, interpolation="bilinear")
-    axes.add_collection(_outlines(labels), autolim=False)
+    axes.add_collection(_outlines(labels, task), autolim=False)
     axes.set_axis_off()
 
 
-def _outlines(labels: np.ndarray) -> LineCollection:
+def _color(segment: Segment) -> tuple[float, ...]:
+    """The segment's own, as matplotlib takes it."""
+    return tuple(channel / 255 for channel in segment.color)
+
+
+def _outlines(labels: np.ndarray, task: Task) -> LineCollection:
     """The outlines of all segments in a slice (y, x); contours of the whole slice for each would take seconds."""
     from contourpy import contour_generator
     from matplotlib.collections import LineCollection
@@ -69,7 +75,7 @@ def _outlines(labels: np.ndarray) -> LineCollection:
         rows, columns = (slice(part.start - 1, part.stop + 1) for part in box)
         found = contour_generator(z=(padded[rows, columns] == label).astype(float)).lines(0.5)
         lines += [line + np.array((columns.start - 1, rows.start - 1)) for line in found]
-        colors += [OUTLINES[(label - 1) % len(OUTLINES)]] * len(found)
+        colors += [_color(task.segments[label - 1])] * len(found)
     return LineCollection(lines, colors=colors, linewidths=1.1)
 
 
@@ -111,7 +117,7 @@ def write_overview(segmentation: Segmentation, path: Path) -> None:
             ((original[n], f"Slice {stack.number(k)}"), (enhanced[k, rows, columns], "Enhanced"))
         ):
             axes = figure.add_subplot(cell[column])
-            _show(axes, image, windows[column], labels[k, rows, columns], aspect)
+            _show(axes, image, windows[column], labels[k, rows, columns], segmentation.task, aspect)
             # Matplotlib measures all ticks, hidden as they are, for a title that has no place.
             axes.set_title(title, color=TEXT, fontsize=6.5, pad=2, loc="left", y=1.0)
 
@@ -133,7 +139,7 @@ def write_overview(segmentation: Segmentation, path: Path) -> None:
             Line2D(
                 [],
                 [],
-                color=OUTLINES[(s.label - 1) % len(OUTLINES)],
+                color=_color(s),
                 linewidth=2.5,
                 label=f"{s.name}  {v.volume_ml:.1f} ml",
             )
