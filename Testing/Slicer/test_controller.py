@@ -72,7 +72,7 @@ class Panel:
 def panel(worker):
     panel = Panel(worker)
     yield panel
-    panel.controller._drop_job()
+    panel.controller._dropJob()
 
 
 def computing(controller):
