@@ -88,7 +88,7 @@ def image(volume, **changes):
     return JobImage(**(fields | changes))
 
 
-def until(job, condition, limit=120.0):
+def until(job, condition, limit=600.0):
     end = time.monotonic() + limit
     while not condition(job):
         assert time.monotonic() < end, f"still at '{job.text}', {job.error}"
