@@ -37,8 +37,8 @@ class DINSegment(ScriptedLoadableModule):
             "Network, which looks at the image and at its fuzzy-enhanced version at once, shows both side by side, and "
             "measures volumes and, of the heart, ejection fraction and myocardial mass.</p>"
             "<p><b>This is a research tool, not a medical device: do not use it for diagnosis or treatment.</b></p>"
-            '<p>See <a href="https://github.com/DINSegment/SlicerDINSegment">how to use it, and how well it works</a>.'
-            "</p>"
+            "<p>How to use it, and how well it works, stands on its website: click on DINSegment in the Extensions "
+            "Manager.</p>"
         )
         parent.acknowledgementText = _(
             "<p>If you publish results of it, please cite:</p><ul>"

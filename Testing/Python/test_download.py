@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hub_server import Hub, forget_settings
+from hub_server import PIECE, Hub, forget_settings
 from huggingface_hub import close_session
 
 import dinsegment
@@ -246,7 +246,7 @@ def test_cancelling_keeps_what_has_arrived(hub, entry):
 @pytest.mark.parametrize("stall_after", [0, FIRST])
 def test_cancelling_does_not_wait_for_a_server_that_does_not_answer(stall_after, hub, entry, monkeypatch):
     """The user cancels once nothing comes any more. Who waited for the server would be told that it gave up instead."""
-    monkeypatch.setenv(STALL_VARIABLE, "20")
+    monkeypatch.setenv(STALL_VARIABLE, "60")
     hub.stall_after = stall_after
     asked = []
 
@@ -372,10 +372,10 @@ def test_a_server_that_answers_with_an_error(status, words, hub, entry):
 
 @pytest.mark.parametrize("stall_after", [0, FIRST])
 def test_a_server_that_stalls_is_given_up(stall_after, hub, entry, monkeypatch):
-    monkeypatch.setenv(STALL_VARIABLE, "0.5")
+    monkeypatch.setenv(STALL_VARIABLE, "1.5")
     hub.stall_after = stall_after
     text = failed_download(entry)
-    assert "sent nothing for 0.5 seconds" in text and STALL_VARIABLE in text
+    assert "sent nothing for 1.5 seconds" in text and STALL_VARIABLE in text
     assert partial(entry).read_bytes() == CONTENT[:stall_after]
     hub.stall_after = None
     assert provide_weights(entry).read_bytes() == CONTENT
@@ -383,11 +383,11 @@ def test_a_server_that_stalls_is_given_up(stall_after, hub, entry, monkeypatch):
 
 
 def test_a_server_that_is_slow_as_a_whole_is_not_given_up(hub, entry, monkeypatch):
-    monkeypatch.setenv(STALL_VARIABLE, "0.4")
-    hub.pause = 0.008
-    started = time.monotonic()
+    """Its pauses are longer than the limit when they are added up, and each is far below it."""
+    monkeypatch.setenv(STALL_VARIABLE, "2")
+    hub.pause = 0.012
+    assert hub.pause * len(CONTENT) / PIECE > 2
     assert provide_weights(entry).read_bytes() == CONTENT
-    assert time.monotonic() - started > 0.8
 
 
 def test_a_server_that_is_not_there(entry, monkeypatch):
@@ -529,7 +529,6 @@ def test_an_import_that_is_cancelled_leaves_nothing(tmp_path):
 
 DOWNLOAD = """
 from dinsegment.errors import ModelError
-from dinsegment.models.download import address, is_the_hub
 from dinsegment.models.entries import find_entry
 from dinsegment.models.weights import import_weights, provide_weights
 import sys
@@ -546,7 +545,7 @@ def start_download(*arguments, **options):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, **options)
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=120):
     stop = time.monotonic() + seconds
     while True:
         try:
@@ -561,7 +560,7 @@ def wait_until(condition, seconds=20):
 def test_two_processes_at_once_download_once(hub, entry, tmp_path):
     hub.pause = 0.01
     processes = [start_download() for _ in range(2)]
-    printed = [p.communicate(timeout=60)[0].strip() for p in processes]
+    printed = [p.communicate(timeout=300)[0].strip() for p in processes]
     assert printed == [str(cached(entry))] * 2
     assert cached(entry).read_bytes() == CONTENT
     assert hub.sent == len(CONTENT) and len(hub.of_bytes()) == 1
@@ -615,7 +614,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_under_the_final_name(way, hub, e
         resource.setrlimit(resource.RLIMIT_FSIZE, (FIRST, FIRST))
 
     process = start_download(*([tmp_path / FILE] if way == "import" else []), preexec_fn=limit)
-    printed = process.communicate(timeout=60)[0]
+    printed = process.communicate(timeout=300)[0]
     assert printed.startswith("ModelError: ") and len(printed.splitlines()) == 1
     assert f"cannot be kept in '{tmp_path / 'cache'}' (file too large)" in printed and CACHE_VARIABLE in printed
     assert not is_available(entry)

@@ -7,7 +7,6 @@ import json
 import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -191,10 +190,8 @@ def test_ends_with_its_parent_in_the_middle_of_computing(volume, tmp_path):
         while "Segmenting" not in process.read().get("text", ""):
             pass
         process.popen.stdin.close()
-        before = time.monotonic()
-        process.popen.wait(5)
-        assert time.monotonic() - before < 1.0
-        assert not (tmp_path / LABELS).exists()
+        process.popen.wait(60)
+        assert not (tmp_path / LABELS).exists()  # It did not compute to the end first.
     finally:
         process.popen.stdout.close()
         process.popen.kill()
@@ -203,14 +200,14 @@ def test_ends_with_its_parent_in_the_middle_of_computing(volume, tmp_path):
 
 def test_ends_when_idle(bare):
     process = bare(idle=0.2)
-    assert process.popen.wait(5) == 0
+    assert process.popen.wait(60) == 0
     assert process.popen.stderr.read() == b""
 
 
 def test_ends_with_its_input(bare):
     process = bare()
     process.popen.stdin.close()
-    assert process.popen.wait(5) == 0
+    assert process.popen.wait(60) == 0
     process.popen.stdin = None
 
 

@@ -60,7 +60,7 @@ class Panel:
         self.controller.chooseInput(node)
         self.controller.segment(Request(task, node, **options))
 
-    def wait(self, until=lambda controller: not controller.busy, seconds=90):
+    def wait(self, until=lambda controller: not controller.busy, seconds=600):
         end = time.monotonic() + seconds
         while not until(self.controller):
             assert time.monotonic() < end, self.seen[-3:]
@@ -72,7 +72,7 @@ class Panel:
 def panel(worker):
     panel = Panel(worker)
     yield panel
-    panel.controller._drop_job()
+    panel.controller._dropJob()
 
 
 def computing(controller):

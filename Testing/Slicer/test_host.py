@@ -873,7 +873,7 @@ def test_a_blocked_window_is_noticed(host):
 
     with host.responsiveness() as free:
         host.pump(0.2)
-    assert free.longest < 0.1
+    assert free.longest < free.total / 2
     with host.responsiveness() as blocked:
         qt.QTimer.singleShot(20, lambda: time.sleep(0.15))
         host.pump(0.3)

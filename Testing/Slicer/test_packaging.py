@@ -156,9 +156,11 @@ Dependencies().missing()
 
 class TestExtensionsIndex:
     def test_where_it_is_published_stands_in_one_place(self):
-        name = PUBLISHED.rpartition("github.com/")[2]
+        name = PUBLISHED.rpartition("/")[2]
         assert re.fullmatch(r"https://github\.com/[\w-]+/SlicerDINSegment", PUBLISHED)
-        assert name not in (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+        files = [path for path in ROOT.iterdir() if path.is_file() and path.name != "DINSegment.json"]
+        files += [path for folder in ("DINSegment", "docs") for path in (ROOT / folder).rglob("*") if path.is_file()]
+        assert [path for path in files if f"/{name}".encode() in path.read_bytes()] == []
 
     def test_the_entry_is_one_that_the_index_takes(self):
         entry = json.loads((ROOT / "DINSegment.json").read_text(encoding="utf-8"))

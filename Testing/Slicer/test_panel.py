@@ -295,7 +295,8 @@ class TestHeart:
         segment(host, panel)
         with host.responsiveness() as probe:
             segment(host, panel)
-        assert probe.longest < 1.0  # Measured in Testing/Benchmarks/panel.py; here only that nothing blocks.
+        # Seconds are measured in Testing/Benchmarks/panel.py; here only that nothing waits for the run.
+        assert probe.longest < probe.total / 3
 
 
 CORONAL = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])

@@ -94,7 +94,7 @@ class Models:
         self._loaded: dict[tuple[str | None, str], Model] = {}
 
     def load(self, name: str | None, task: Task, **options: Any) -> Model:
-        """As `load_model`, but a second time at once."""
+        """The model `load_model` gives; one that was loaded before is returned again without being read."""
         key = name, task.name
         if key not in self._loaded:
             self._loaded[key] = load_model(name, task, **options)
@@ -109,7 +109,15 @@ class Sources:
         self._instances: Instances | None = None
 
     def open(self, run: str, paths: list[str], alive: Callable[[], object]) -> Instances:
-        """As `Instances`, but at once for the same files in the same run, in which they stay as they are."""
+        """The instances in DICOM files; those of the last call are returned again without being read.
+
+        That is right because files do not change within a run, in which each phase of a cine asks for the same ones.
+
+        Args:
+            run: ID of the run.
+            paths: The files.
+            alive: Called between files.
+        """
         from dinsegment.dicom.read.match import Instances
 
         if self._instances is None or (run, *paths) != self._key:

@@ -219,7 +219,7 @@ class DINSegmentLogic:
         wanted: Collection[str] | None = None,
         into: Output | None = None,
     ) -> Steps[Result]:
-        """As `addToScene`, bit by bit: a generator that returns the result, and may be given up before.
+        """The steps of `addToScene`, a generator that returns the result and may be given up before.
 
         The scene changes in the last few steps; those before make what the nodes will hold. Where it is given up or
         fails, what it has added is taken away; what the user does between two steps stays.

@@ -77,9 +77,9 @@ class SelfTest(ScriptedLoadableModuleTest):
         role = p.segmentationNode.GetReferenceImageGeometryReferenceRole()
         self.assertEqual(p.segmentationNode.GetNodeReference(role), volumeNode)
         self.assertEqual(_geometry(p.enhancedNode), _geometry(volumeNode))
-        self._check_dice(heart_truth())
+        self._checkDice(heart_truth())
         self.assertIn(slicer.app.layoutManager().layout, LAYOUTS)
-        self._check_slices_in_view(volumeNode)
+        self._checkSlicesInView(volumeNode)
 
     def test_cine(self) -> None:
         """The sample of the heart, generated in its own process as a click does it, with fewer phases."""
@@ -128,7 +128,7 @@ class SelfTest(ScriptedLoadableModuleTest):
             sources = {str(instance.ReferencedSOPInstanceUID) for instance in referenced.ReferencedInstanceSequence}
             self.assertTrue(sources and sources <= set(instances), sources)
             self.assertTrue(slicer.dicomDatabase.fileForInstance(str(seg.SOPInstanceUID)))
-            self._check_dice(_turned(heart_truth(), before, volumeNode))
+            self._checkDice(_turned(heart_truth(), before, volumeNode))
             slicer.mrmlScene.Clear(False)  # Before its files go.
             turn(0.2)
 
@@ -156,7 +156,7 @@ class SelfTest(ScriptedLoadableModuleTest):
         expected = _turned(voxels, before, p.inputNode)
         self.assertTrue(np.array_equal(found, expected), f"{found.sum()} voxels of the chamber, not {voxels.sum()}")
         self.assertEqual(slicer.app.layoutManager().layout, layout)
-        self._check_slices_in_view(p.inputNode)
+        self._checkSlicesInView(p.inputNode)
 
     def test_width(self) -> None:
         """Neither sections nor results make the panel or the main window wider."""
@@ -166,15 +166,15 @@ class SelfTest(ScriptedLoadableModuleTest):
             window.resize(*NARROW)
             self.panel.ui.inputSelector.setCurrentNode(_phantom())
             turn(SETTLE_S)
-            self._segment_within(self._beside_views())
+            self._segmentWithin(self._besideViews())
             # From here on the views are there, and need what the bars over them need.
-            widths = window.width, *self._beside_views()
+            widths = window.width, *self._besideViews()
             for section in self._sections():
                 section.collapsed = False
                 turn(0.2)
-                self._assert_no_wider((window.width, *self._beside_views()), widths, f"'{section.text}' was opened")
-            self._segment_within(self._beside_views())
-            self._assert_no_wider((window.width, *self._beside_views()), widths, "the second result")
+                self._assertNoWider((window.width, *self._besideViews()), widths, f"'{section.text}' was opened")
+            self._segmentWithin(self._besideViews())
+            self._assertNoWider((window.width, *self._besideViews()), widths, "the second result")
         finally:
             window.resize(before)
             turn(0.2)
@@ -209,13 +209,13 @@ class SelfTest(ScriptedLoadableModuleTest):
         message = self.panel.controller.message
         return message.text if message is not None else "The panel says nothing."
 
-    def _check_dice(self, truth: np.ndarray) -> None:
+    def _checkDice(self, truth: np.ndarray) -> None:
         p = self.panel.parameters
         found, label = _voxels(p.segmentationNode, _chamber().name, p.inputNode), truth == _chamber().label
         dice = 2 * (found & label).sum() / (found.sum() + label.sum())
         self.assertGreater(dice, 0.8, f"Dice of the {_chamber().name.lower()}")
 
-    def _check_slices_in_view(self, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
+    def _checkSlicesInView(self, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
         """Both views show a slice from the middle of the image, neither the lowest nor one beside it."""
         for name in (ORIGINAL_VIEW, ENHANCED_VIEW):
             sliceNode = slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode()
@@ -231,15 +231,15 @@ class SelfTest(ScriptedLoadableModuleTest):
             if name.endswith("Section") and hasattr(widget, "collapsed") and widget.visible
         ]
 
-    def _segment_within(self, widths: tuple[int, ...]) -> None:
+    def _segmentWithin(self, widths: tuple[int, ...]) -> None:
         self._segment()
-        self._assert_no_wider(self._beside_views(), widths, "a result")
+        self._assertNoWider(self._besideViews(), widths, "a result")
 
-    def _assert_no_wider(self, now: tuple[int, ...], before: tuple[int, ...], what: str) -> None:
+    def _assertNoWider(self, now: tuple[int, ...], before: tuple[int, ...], what: str) -> None:
         # A scroll bar may make the panel narrower.
         self.assertTrue(all(a <= b for a, b in zip(now, before, strict=True)), f"{before} became {now} after {what}.")
 
-    def _beside_views(self) -> tuple[int, int]:
+    def _besideViews(self) -> tuple[int, int]:
         """Pixels of the main window beside the views, and of the panel."""
         window = slicer.util.mainWindow()
         views = window.centralWidget()

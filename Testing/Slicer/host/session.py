@@ -340,10 +340,15 @@ class Host:
 
 
 class Responsiveness:
-    """The longest time between two turns of the event loop, in seconds: how long a click may have to wait."""
+    """How long a click may have to wait.
+
+    Attributes:
+        longest: The longest time between two turns of the event loop, in seconds.
+        total: How long the event loop ran, in seconds.
+    """
 
     def __init__(self) -> None:
-        self.longest = 0.0
+        self.longest = self.total = 0.0
         self._last: float | None = None
         self._timer = QTimer()
         self._timer.setTimerType(Qt.PreciseTimer)
@@ -364,6 +369,7 @@ class Responsiveness:
     def _turn(self) -> None:
         now = time.perf_counter()
         self.longest = max(self.longest, now - self._last)
+        self.total += now - self._last
         self._last = now
 
 

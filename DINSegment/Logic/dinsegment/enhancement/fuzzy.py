@@ -62,7 +62,10 @@ def fuzzy_enhance(v: Array, m: int = 2, n: int = 2, gamma: float = 1.0, floor: f
     Returns:
         Enhanced slices of the same shape, type and device, in (-1, 1).
     """
-    xp = np if isinstance(v, np.ndarray) else __import__("torch")
+    if isinstance(v, np.ndarray):
+        xp: Any = np
+    else:
+        import torch as xp  # only here: an array of numpy is enhanced without PyTorch
 
     def matrix(size: int, degree: int) -> Array:
         weights = memberships(size, degree, gamma)

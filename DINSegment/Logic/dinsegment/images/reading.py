@@ -68,10 +68,14 @@ def _read_dicom(path: Path, series_uid: str | None) -> list[Volume]:
 
 
 def read_volume(path: str | os.PathLike[str], series_uid: str | None = None) -> Volume:
-    """As `read_volumes`, of an image with one phase.
+    """Reads an image with one phase: a NIfTI, NRRD or MetaImage file, a DICOM file, or a folder with a DICOM series.
+
+    Args:
+        path: The file or folder.
+        series_uid: SeriesInstanceUID, where a folder holds several series.
 
     Raises:
-        InputError: As `read_volumes`, and if the image has several phases.
+        InputError: It cannot be read, as `read_volumes` says, or has several phases.
     """
     volumes = read_volumes(path, series_uid)
     if len(volumes) > 1:

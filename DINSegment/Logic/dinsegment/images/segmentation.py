@@ -65,7 +65,12 @@ class Finding:
     short: str = ""
 
     def to_dict(self, volume: Volume, plane: Plane) -> dict[str, Any]:
-        """As JSON takes it: text, short, slice (`slice_number`), ras and segment; `volume` is what it is about."""
+        """A dictionary for JSON with text, short, slice, ras and segment.
+
+        Args:
+            volume: The image that the finding is about.
+            plane: The plane that its slices are numbered in, see `slice_number`.
+        """
         return {
             "text": self.text,
             "short": self.short,

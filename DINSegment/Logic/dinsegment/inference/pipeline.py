@@ -36,16 +36,16 @@ class Prediction:
 
 
 def predict(runner: Runner, preprocessing: Preprocessing, volume: Volume, task: Task) -> np.ndarray:
-    """Labels (k, j, i) uint8 on the Volume's grid, before the user sees anything else of the result.
-
-    The box around the anatomy is segmented in every slice; the probabilities are brought back to the Volume's grid and
-    only there decided, batch after batch, so that those of a whole CT are never held.
-    """
+    """The labels of `predict_with_confidence` alone: (k, j, i) uint8 on the Volume's grid."""
     return predict_with_confidence(runner, preprocessing, volume, task).labels
 
 
 def predict_with_confidence(runner: Runner, preprocessing: Preprocessing, volume: Volume, task: Task) -> Prediction:
-    """As `predict`, with what the same probabilities say of how sure the network is."""
+    """Labels on the Volume's grid, and how sure the network is of them, both from the same probabilities.
+
+    The box around the anatomy is segmented in every slice; the probabilities are brought back to the Volume's grid and
+    only there decided, batch after batch, so that those of a whole CT are never held.
+    """
     stack = preprocessing.stack(volume)
     box = find_box(runner, preprocessing, stack)
     if box is None:

@@ -147,7 +147,7 @@ class Preprocessing:
         return cls(**options)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it, without what is the task's."""
+        """A dictionary for JSON, without the plane and the window, which are the task's."""
         own = {k: v for k, v in asdict(self).items() if k not in ("plane", "grey_window")}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}
 
@@ -202,7 +202,7 @@ class Preprocessing:
         return float(low), float(max(high, low + 1e-6 * max(abs(low), 1.0)))
 
     def window_in(self, stack: SliceStack, view: View) -> tuple[float, float]:
-        """As `window`, of all slices in a view."""
+        """The grey values (low, high) that become -1 and 1 in all slices of a view."""
         return self.grey_window or self.window(*self.sample(stack, view))
 
     def slices(

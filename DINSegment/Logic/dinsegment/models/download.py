@@ -1,4 +1,8 @@
-"""A model's weights from the hub or a mirror of it: resumed where they stopped, checked before they get their name."""
+"""A model's weights from the hub or a mirror of it: resumed where they stopped, checked before they get their name.
+
+The hub's client gives the address, the headers, the connection with its proxies and certificates, and the lock. The
+transfer itself is done here, since `hf_hub_download` begins anew each time and cannot be cancelled.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,6 @@ import hashlib
 import os
 import re
 import shutil
-import socket
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -15,14 +17,14 @@ from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from dinsegment.errors import Cancelled, ModelError, OutputError
+from dinsegment.models.download_errors import DownloadErrors, megabytes
+from dinsegment.models.settings import CACHE_VARIABLE, HUB_VARIABLE, WeightsSettings
 
 if TYPE_CHECKING:
     from dinsegment.models.entries import ModelEntry
     from dinsegment.progress import Progress
-from dinsegment.models.settings import CACHE_VARIABLE, HUB_VARIABLE, OFFLINE_VARIABLE, STALL_VARIABLE, WeightsSettings
 
 POLL_SECONDS = 0.1
 """How often somebody who waits is asked whether to go on."""
@@ -93,7 +95,7 @@ def fetch(
     """
     download = _Download(entry, settings, progress or (lambda _fraction, _text: None), cancelled or (lambda: False))
     if settings.offline:
-        raise download.offline()
+        raise download.errors.offline()
     target = settings.cached(entry)
     with keeping(settings.cache):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -164,9 +166,10 @@ class _Download:
         self, entry: ModelEntry, settings: WeightsSettings, progress: Progress, cancelled: Callable[[], bool]
     ) -> None:
         self.size: int = entry.weights["size"]
+        self._url = address(entry, settings)
+        self.errors = DownloadErrors(entry, settings, self._url)
         self._entry = entry
         self._settings = settings
-        self._url = address(entry, settings)
         self._progress = progress
         self._cancelled = cancelled
         self._shown: tuple[int, str] | None = None
@@ -204,10 +207,10 @@ class _Download:
                 file.flush()
                 os.fsync(file.fileno())
         except _Broken as broken:
-            raise self._failure(broken.__cause__, done) from broken.__cause__
+            raise self.errors.network(broken.__cause__, done) from broken.__cause__
         if done != self.size:  # the answer did not say how long it is, and is longer or shorter
             partial.unlink(missing_ok=True)
-            raise self._other_file(_host(self._url))
+            raise self.errors.other_file()
 
     def _prepare(self, partial: Path) -> int:
         """Makes sure that there is a partial file and room for the rest; returns the bytes that it has."""
@@ -218,7 +221,7 @@ class _Download:
             done = partial.stat().st_size
             free = shutil.disk_usage(partial.parent).free
         if free < self.size - done:
-            reason = f"{_mb(self.size - done)} MB are needed and {_mb(free)} MB are free"
+            reason = f"{megabytes(self.size - done)} MB are needed and {megabytes(free)} MB are free"
             raise _no_room(self._settings.cache, reason)
         return done
 
@@ -234,24 +237,12 @@ class _Download:
             if found and int(found[1]) == done and found[2] in (str(self.size), "*"):
                 return done
         if status in (200, 206, 416):
-            raise self._other_file(host)
-        file = self._entry.weights["file"]
-        if status in (404, 410):
-            raise self._error(f"The server {host} has no file '{file}' (error {status})", self._check_mirror())
-        if status in (401, 403):
-            raise self._error(
-                f"The server {host} refuses to give '{file}' (error {status})", "ask your IT department to allow it"
-            )
-        if status == 407:
-            raise self._error(
-                f"The proxy {_proxy(self._url) or 'on the way'} asks for a password (error 407)",
-                "add it to HTTPS_PROXY as https://USER:PASSWORD@PROXY:PORT",
-            )
-        raise self._error(f"The server {host} could not give '{file}' (error {status})", "try again later")
+            raise self.errors.other_file(host)
+        raise self.errors.status(status, host)
 
     def _report(self, done: int) -> None:
         """Tells how far it is, when that reads differently from the last time."""
-        text = f"Downloading {self._entry.name}: {_mb(done)} of {_mb(self.size)} MB"
+        text = f"Downloading {self._entry.name}: {megabytes(done)} of {megabytes(self.size)} MB"
         shown = (100 * done // self.size, text)
         if shown != self._shown:
             self._shown = shown
@@ -263,75 +254,8 @@ class _Download:
         with keeping(self._settings.cache):
             if sha256_of(path, self._cancelled) != self._entry.weights["sha256"]:
                 path.unlink()
-                raise self._error(
-                    f"What was downloaded from {_host(self._url)} for '{self._entry.name}' has a wrong SHA-256 "
-                    "and was removed",
-                    "try again",
-                )
+                raise self.errors.wrong_checksum()
         self._progress(1.0, f"Downloaded {self._entry.name}")
-
-    def offline(self) -> ModelError:
-        """The error for weights that are not here while going online is forbidden."""
-        return self._error(
-            f"The weights of '{self._entry.name}' are not on this machine, and {OFFLINE_VARIABLE} or HF_HUB_OFFLINE "
-            "forbids to download them",
-            "allow it",
-        )
-
-    def _failure(self, error: BaseException | None, done: int) -> ModelError:
-        """The error for what the network did."""
-        chain = [error]
-        while chain[-1] is not None:
-            chain.append(chain[-1].__cause__ or chain[-1].__context__)
-        # By their names: the hub's HTTP library was httpx and is httpx2, with the same names in both.
-        names = {base.__name__ for base in type(error).__mro__}
-        host, proxy = _host(self._url, error), _proxy(self._url, error)
-        if "OfflineModeIsEnabled" in names:
-            return self.offline()
-        if "TimeoutException" in names:
-            seconds = f"{self._settings.stall_seconds:g} seconds"
-            return self._error(
-                f"The server {host} sent nothing for {seconds}", f"try again later or set {STALL_VARIABLE} higher"
-            )
-        if any(isinstance(e, ssl.SSLError) for e in chain):
-            return self._error(
-                f"The connection to {host} is not trusted: {error}",
-                "name your hospital's certificate file with SSL_CERT_FILE",
-            )
-        if "ProxyError" in names or ("ConnectError" in names and proxy):
-            return self._error(
-                f"The proxy {proxy} refused the connection to {host} ({error})",
-                "correct HTTPS_PROXY or ask your IT department to allow it",
-            )
-        if any(isinstance(e, socket.gaierror) for e in chain):
-            return self._error(f"No server named {host} was found", f"check the network, {self._check_mirror()}")
-        if "ConnectError" in names:
-            return self._error(
-                f"The server {host} cannot be reached ({error})", f"check the network, {self._check_mirror()}"
-            )
-        if names & {"NetworkError", "ProtocolError"}:
-            return self._error(
-                f"The download of '{self._entry.name}' was cut off after {_mb(done)} of {_mb(self.size)} MB",
-                "try again, it goes on from there",
-            )
-        return self._error(f"'{self._entry.weights['file']}' could not be downloaded ({error})", "check the network")
-
-    def _other_file(self, host: str) -> ModelError:
-        return self._error(
-            f"What {host} sent is not '{self._entry.weights['file']}', it has another size",
-            f"log in where a proxy asks for it, {self._check_mirror()}",
-        )
-
-    def _check_mirror(self) -> str:
-        return f"check the mirror that {HUB_VARIABLE} names" if self._settings.hub else "try again later"
-
-    def _error(self, wrong: str, advice: str) -> ModelError:
-        """One sentence: what is wrong, what to do, and the way that always works."""
-        file = self._entry.weights["file"]
-        return ModelError(
-            f"{wrong}: {advice}, or download '{file}' from {_without_password(self._url)} on another machine and "
-            f'import it (in the panel "Import weights…", or `dinsegment models --import {file}`).'
-        )
 
 
 def _read(
@@ -381,32 +305,3 @@ def _read(
             yield item
     finally:
         stop.set()
-
-
-def _failed_url(url: str, error: BaseException | None) -> str:
-    """The address that failed: after a redirection it is another one than that which was asked for."""
-    try:
-        return str(error.request.url)
-    except (AttributeError, RuntimeError):  # no request belongs to it
-        return url
-
-
-def _host(url: str, error: BaseException | None = None) -> str:
-    return urlsplit(_failed_url(url, error)).hostname or url
-
-
-def _proxy(url: str, error: BaseException | None = None) -> str | None:
-    """The system's proxy for an address, without its password, or None."""
-    parts = urlsplit(_failed_url(url, error))
-    proxies = getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    return _without_password(proxy) if proxy and not proxy_bypass(parts.hostname or "") else None
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
-def _mb(size: int) -> str:
-    return f"{size / 1e6:.0f}"

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal
 from dinsegment.errors import ModelError
 from dinsegment.files import atomic_path
 from dinsegment.models.download import fetch, keeping, sha256_of
+from dinsegment.models.entries import ModelEntry, models_folder, read_entries
 from dinsegment.models.settings import WeightsSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from dinsegment.progress import Progress
-from dinsegment.models.entries import ModelEntry, models_folder, read_entries
 
 Place = Literal["shipped", "offline folder", "cached"]
 """Where weights are found, in the order in which they are looked for."""

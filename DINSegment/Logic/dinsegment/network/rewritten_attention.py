@@ -36,7 +36,7 @@ class RewrittenAttention(nn.Module):
         self.ways = nn.ModuleList(WindowAttention(*way, plain.heads, plain.qkv_i) for way in ways)
 
     def forward(self, f_i: Tensor, f_e: Tensor) -> tuple[Tensor, ...]:
-        """As `DualCrossAttention`."""
+        """The two feature maps, each after attention to the other, as `DualCrossAttention.forward` gives them."""
         grid = WindowGrid(f_i.shape[0], *f_i.shape[-2:], self.window)
         mask = grid.mask(f_i.device)
         i, e = grid.split(f_i), grid.split(f_e)

@@ -66,12 +66,12 @@ class Shape:
 
     @property
     def name(self) -> str:
-        """As in the middle of a sentence."""
+        """The segment's name as it stands in the middle of a sentence: its first letter is small."""
         return self.segment.name[0].lower() + self.segment.name[1:]
 
     @property
     def ml(self) -> float:
-        """Its volume."""
+        """The volume in millilitres."""
         return float(self.profiles[0].sum() * self.volume.voxel_volume_ml)
 
     @property

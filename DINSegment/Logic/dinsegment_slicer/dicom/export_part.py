@@ -45,7 +45,7 @@ class ExportSegment:
     algorithm_version: str | None
 
     def described(self) -> dict[str, Any]:
-        """As the worker takes it."""
+        """A dictionary of what is said of the segment, in the form in which the worker takes it."""
         values = {key: value for key, value in asdict(self).items() if key != "id"}
         codes = ("category", "type", "modifier", "region", "region_modifier")
         return values | {key: list(values[key].values()) for key in codes if values[key] is not None}

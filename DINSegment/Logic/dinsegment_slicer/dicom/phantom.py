@@ -60,5 +60,5 @@ def write_mr_series(folder: Path, volumeNode: slicer.vtkMRMLScalarVolumeNode) ->
 
 
 def _decimal(value: float) -> str:
-    """As DICOM's DS, at most 16 characters."""
+    """A number as a decimal string (DS) of DICOM, which has at most 16 characters."""
     return f"{value:.10g}"[:16]

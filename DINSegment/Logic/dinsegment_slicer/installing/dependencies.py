@@ -81,7 +81,7 @@ class Missing:
 
     @property
     def name(self) -> str:
-        """As in requirements.txt."""
+        """The package's name as it stands in requirements.txt."""
         return self.requirement.name
 
 

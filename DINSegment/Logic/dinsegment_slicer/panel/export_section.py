@@ -24,7 +24,7 @@ class DicomSection:
     def __init__(self, ui: Any) -> None:
         self.ui = ui
         ui.exportFolderEdit.setCurrentPath(slicer.util.settingsValue(FOLDER_SETTING, ""))
-        ui.exportFolderEdit.currentPathChanged.connect(self._save_folder)
+        ui.exportFolderEdit.currentPathChanged.connect(self._saveFolder)
 
     def folder(self) -> Path | None:
         """Where to write; None while none is chosen."""
@@ -45,6 +45,6 @@ class DicomSection:
         chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, "")
         return Path(chosen) if chosen else None
 
-    def _save_folder(self, path: str) -> None:
+    def _saveFolder(self, path: str) -> None:
         settings = qt.QSettings()
         settings.setValue(FOLDER_SETTING, path)

@@ -47,21 +47,21 @@ class ModelSection:
         self.message = Signal()
         self._parameters: DINSegmentParameters | None = None
         self._entries: list[ModelEntry] = []
-        self._fill_devices()
-        self._load_settings()
+        self._fillDevices()
+        self._loadSettings()
         ui.modelComboBox.currentTextChanged.connect(self._onModelChanged)
         ui.deviceComboBox.currentTextChanged.connect(self._onDeviceChanged)
         ui.importWeightsButton.clicked.connect(self._onImport)
         ui.modelFolderButton.clicked.connect(self._onFolder)
-        ui.mirrorEdit.editingFinished.connect(self._save_settings)
-        ui.cacheEdit.currentPathChanged.connect(self._save_settings)
-        ui.offlineEdit.currentPathChanged.connect(self._save_settings)
-        ui.offlineCheckBox.toggled.connect(self._save_settings)
+        ui.mirrorEdit.editingFinished.connect(self._saveSettings)
+        ui.cacheEdit.currentPathChanged.connect(self._saveSettings)
+        ui.offlineEdit.currentPathChanged.connect(self._saveSettings)
+        ui.offlineCheckBox.toggled.connect(self._saveSettings)
 
     def setParameters(self, parameters: DINSegmentParameters | None) -> None:
         """Follows another parameter node from now on, or none."""
         self._parameters = parameters
-        self._read_models()
+        self._readModels()
         self.update()
 
     def update(self) -> None:
@@ -73,7 +73,7 @@ class ModelSection:
             combo.addItem(self._chosen().name, self._parameters.model)  # A folder, from a scene that was saved with it.
         combo.setCurrentIndex(max(0, combo.findData(self._parameters.model)))
         self.ui.deviceComboBox.setCurrentIndex(max(0, self.ui.deviceComboBox.findData(self._parameters.device)))
-        self._show_card()
+        self._showCard()
 
     def modelFor(self, task: Task) -> str | None:
         """The model that the user chose, if it is one for this task; else None, the task's first."""
@@ -90,13 +90,13 @@ class ModelSection:
     def _settings(self) -> WeightsSettings:
         return WeightsSettings.from_environment({**os.environ, **self.environment()})
 
-    def _fill_devices(self) -> None:
+    def _fillDevices(self) -> None:
         apple = sys.platform == "darwin"
         graphics = ("mps", _("Apple graphics (MPS)")) if apple else ("cuda", _("NVIDIA graphics card (CUDA)"))
         for device, title in (("auto", _("Automatic")), ("cpu", _("Processor (CPU)")), graphics):
             self.ui.deviceComboBox.addItem(title, device)
 
-    def _read_models(self) -> None:
+    def _readModels(self) -> None:
         try:
             self._entries = read_entries()
         except DINSegmentError as error:
@@ -110,7 +110,7 @@ class ModelSection:
             combo.addItem(entry.name, entry.name)
         combo.blockSignals(blocked)
 
-    def _show_card(self) -> None:
+    def _showCard(self) -> None:
         chosen = self._chosen()
         cards = [chosen] if chosen is not None else self._firsts()
         self.ui.modelCard.setText("".join(model_card(entry, self._settings()) for entry in cards))
@@ -172,24 +172,24 @@ class ModelSection:
             self.message.emit(str(error), True)
             return
         self.message.emit(_("The weights of '{name}' were imported.").format(name=entry.name), False)
-        self._show_card()
+        self._showCard()
 
     def _setting(self, key: str) -> Any:
-        return slicer.util.settingsValue(key, "") if key != "DINSegment/NeverDownload" else self._never_download()
+        return slicer.util.settingsValue(key, "") if key != "DINSegment/NeverDownload" else self._neverDownload()
 
-    def _never_download(self) -> bool:
+    def _neverDownload(self) -> bool:
         return slicer.util.settingsValue("DINSegment/NeverDownload", False, converter=slicer.util.toBool)
 
-    def _load_settings(self) -> None:
+    def _loadSettings(self) -> None:
         self.ui.mirrorEdit.setText(self._setting("DINSegment/Mirror"))
         self.ui.cacheEdit.setCurrentPath(self._setting("DINSegment/CacheFolder"))
         self.ui.offlineEdit.setCurrentPath(self._setting("DINSegment/OfflineFolder"))
-        self.ui.offlineCheckBox.setChecked(self._never_download())
+        self.ui.offlineCheckBox.setChecked(self._neverDownload())
 
-    def _save_settings(self, _value: Any = None) -> None:
+    def _saveSettings(self, _value: Any = None) -> None:
         settings = qt.QSettings()
         settings.setValue("DINSegment/Mirror", self.ui.mirrorEdit.text.strip())
         settings.setValue("DINSegment/CacheFolder", self.ui.cacheEdit.currentPath)
         settings.setValue("DINSegment/OfflineFolder", self.ui.offlineEdit.currentPath)
         settings.setValue("DINSegment/NeverDownload", self.ui.offlineCheckBox.checked)
-        self._show_card()  # Weights may be at hand now, or not any more.
+        self._showCard()  # Weights may be at hand now, or not any more.

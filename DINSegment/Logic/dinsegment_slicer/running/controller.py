@@ -151,19 +151,19 @@ class Controller:
     def chooseInput(self, node: slicer.vtkMRMLNode | None) -> None:
         """The user chose an image, or none, which ends a run."""
         if node is None:
-            self._drop_job()
+            self._dropJob()
         self._handle(Event.INPUT_CHOSEN if node is not None else Event.INPUT_REMOVED)
 
     def segment(self, request: Request) -> None:
         """Begins to segment; does nothing while a run goes on."""
-        self._begin(request, self._prepare_segmentation)
+        self._begin(request, self._prepareSegmentation)
 
     def export(self, request: ExportRequest) -> None:
         """Begins to write DICOM SEG; does nothing while a run goes on.
 
         What is missing is said, all of it at once, before anything is written.
         """
-        self._begin(request, self._prepare_export)
+        self._begin(request, self._prepareExport)
 
     def tick(self) -> None:
         """Goes on with the run; to be called about every 50 ms while `busy`."""
@@ -171,7 +171,7 @@ class Controller:
             return
         try:
             if self.state is State.ADDING:
-                self._go_on_adding()
+                self._goOnAdding()
                 return
             changed = self._job.poll()
             if self._job.error is not None:
@@ -187,7 +187,7 @@ class Controller:
         """Ends the run; the scene stays as it was."""
         if next_state(self.state, Event.CANCEL) is None:
             return
-        self._drop_job()
+        self._dropJob()
         logger.info("Cancelled.")
         self.message = Message(Severity.INFORMATION, _("Cancelled; nothing was changed."))
         self._handle(Event.CANCEL)
@@ -196,7 +196,7 @@ class Controller:
         """A node leaves the scene: the run ends if it is what is being segmented or exported."""
         if not self.busy or node not in _nodes(self.request):
             return
-        self._drop_job()
+        self._dropJob()
         name = node.GetName() or _("The image")
         if isinstance(self.request, ExportRequest):
             text = _("'{name}' was removed while it was exported: nothing was saved.").format(name=name)
@@ -209,7 +209,7 @@ class Controller:
 
     def sceneClosed(self) -> None:
         """The scene is closed: a run ends, and what was said is forgotten."""
-        self._drop_job()
+        self._dropJob()
         self.request = None
         self.message = None
         self._handle(Event.SCENE_CLOSED)
@@ -221,7 +221,7 @@ class Controller:
 
     def close(self) -> None:
         """Ends a run and the worker."""
-        self._drop_job()
+        self._dropJob()
         self.logic.close()
 
     def _begin(self, request: RequestType, prepare: Callable[[RequestType], Job | None]) -> None:
@@ -240,11 +240,11 @@ class Controller:
         else:
             self._handle(Event.PREPARED)
 
-    def _prepare_segmentation(self, request: Request) -> Job | None:
+    def _prepareSegmentation(self, request: Request) -> Job | None:
         entry = find_entry(request.model, request.task)
         wanted_segments(request.task, request.wanted)
         images = self.logic.images(request.inputNode, request.secondNode)
-        if not self._provide_dependencies() or self.state is not State.PREPARING:
+        if not self._provideDependencies() or self.state is not State.PREPARING:
             return None
         logger.info(
             "Segmenting '%s' (%s, %d images) with %s on device '%s'; DINSegment %s.",
@@ -252,7 +252,7 @@ class Controller:
         )
         return self.logic.start(images, request.task, request.model or entry.name, request.device)
 
-    def _prepare_export(self, request: ExportRequest) -> Job | None:
+    def _prepareExport(self, request: ExportRequest) -> Job | None:
         try:
             exports = self.logic.exports(request.segmentationNodes, request.folder)
         except SourceUnknown as error:
@@ -262,11 +262,11 @@ class Controller:
             if sourceFolder is None:
                 raise
             exports = self.logic.exports(request.segmentationNodes, request.folder, sourceFolder)
-        if not self._provide_dependencies() or self.state is not State.PREPARING:
+        if not self._provideDependencies() or self.state is not State.PREPARING:
             return None
         return self.logic.startExport(exports)
 
-    def _provide_dependencies(self) -> bool:
+    def _provideDependencies(self) -> bool:
         missing = self.dependencies.missing()
         if not missing:
             return True
@@ -288,15 +288,15 @@ class Controller:
         if isinstance(request, ExportRequest):
             self.logic.placeExports(job.results)
             self.message = self._deliver(job.results, request)
-            self._drop_job()
+            self._dropJob()
             self._handle(Event.ADDED)
         else:
             self._adding = self.logic.adding(
                 request.inputNode, job.results, request.secondNode, request.wanted, request.into
             )
-            self._go_on_adding()
+            self._goOnAdding()
 
-    def _go_on_adding(self) -> None:
+    def _goOnAdding(self) -> None:
         """Adds the result bit by bit: a large CT's takes longer than a click may have to wait."""
         request, adding = self.request, self._adding
         assert isinstance(request, Request) and adding is not None
@@ -312,7 +312,7 @@ class Controller:
         logger.info("Done in %.1f s on %s.", result.seconds, result.device)
         for text in dict.fromkeys([*result.warnings, *(f.text for found in result.findings for f in found)]):
             logger.info("%s", text)
-        self._drop_job()
+        self._dropJob()
         self.finished.emit(request, result)
         self._handle(Event.ADDED)
 
@@ -332,7 +332,7 @@ class Controller:
         return Message(Severity.INFORMATION, text + " " + _("Slicer's DICOM database has a copy."))
 
     def _fail(self, error: Exception) -> None:
-        self._drop_job()
+        self._dropJob()
         if isinstance(error, DINSegmentError):
             text = str(error)
             logger.warning("%s", text)
@@ -346,7 +346,7 @@ class Controller:
         if not self._handle(Event.FAILED):
             self.changed.emit()
 
-    def _drop_job(self) -> None:
+    def _dropJob(self) -> None:
         job, self._job = self._job, None
         adding, self._adding = self._adding, None
         if adding is not None:

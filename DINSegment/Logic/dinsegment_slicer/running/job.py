@@ -74,6 +74,9 @@ class Worker:
 
     What was started is ended when Python exits, at the latest; should this process be killed, it ends itself.
 
+    Who segments calls `start` or `begin`, `warm_up` and `close`. A job uses the rest: the process, its own folder, and
+    an ID for each request.
+
     Args:
         command: Program and arguments; by default `dinsegment.worker` in Slicer's Python.
         environment: Variables set on top of this process's own.
@@ -101,7 +104,7 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        """Of the process; None while there is none."""
+        """The number of the process; None while there is none."""
         return self._process.pid if self._process is not None and self._process.running else None
 
     def start(self, images: Sequence[JobImage], task: str, model: str | None = None, device: str = "auto") -> Job:
@@ -128,7 +131,7 @@ class Worker:
             raise WorkerError(_("A segmentation or an export is running: wait for it, or cancel it."))
         _workers.add(self)
         for folder in tuple(self._in_use):
-            self._release(folder)
+            self.give_back(folder)
         self._job = Job(self, parts)
         return self._job
 
@@ -138,42 +141,57 @@ class Worker:
             return
         _workers.add(self)
         with suppress(WorkerError):
-            self._warm_process()
+            self.process()
 
     def close(self) -> None:
         """Ends the process and what it started, and removes all files; a second time does nothing."""
         if self._job is not None:
             self._job.close()
             self._job = None
-        self._end_process()
+        self.end_process()
         for folder in tuple(self._folders):
-            self._release(folder)
+            self.give_back(folder)
         _workers.discard(self)
 
-    def _warm_process(self) -> WorkerProcess:
-        """The process that is there, if it still serves, or a new one."""
+    def process(self) -> WorkerProcess:
+        """The process that is there, if it still serves, or a new one.
+
+        Raises:
+            WorkerError: It cannot be started.
+        """
         if not self._used:
             remove_leftovers()
             self._used = True
         process = self._process
         if process is None or not process.running or process.worn or self._started_with != self.environment:
-            self._end_process()
+            self.end_process()
             self._started_with = dict(self.environment)
             command = self._command or (python_executable(), "-m", "dinsegment.worker")
             self._process = WorkerProcess(command, self._started_with)
         return self._process
 
-    def _end_process(self) -> None:
+    def end_process(self) -> None:
+        """Kills the process and what it started, whatever it is at; the next job gets a new one."""
         process, self._process = self._process, None
         if process is not None:
             process.close()
 
-    def _new_folder(self) -> Path:
+    def next_request(self) -> int:
+        """An ID that no request to any of the worker's processes has had."""
+        return next(self._ids)
+
+    def new_folder(self) -> Path:
+        """A temporary folder, which the worker removes when it is given back or the worker is closed.
+
+        Raises:
+            WorkerError: There is no place for it.
+        """
         folder = new_folder()
         self._folders.add(folder)
         return folder
 
-    def _release(self, folder: Path) -> None:
+    def give_back(self, folder: Path) -> None:
+        """Removes a folder of `new_folder`; if files in it are in use, as Windows has it, before the next job."""
         if remove_folder(folder):
             self._folders.discard(folder)
             self._in_use.discard(folder)
@@ -238,7 +256,7 @@ class Job:
         if self.finished:
             return
         self.finished = self.cancelled = True
-        self._worker._end_process()
+        self._worker.end_process()
         self._give_up_files()
 
     def close(self) -> None:
@@ -273,8 +291,8 @@ class Job:
             raise InputError(_("No image is given: choose the image to segment."))
         for part in self._parts:
             part.check()
-        self._folder = self._worker._new_folder()
-        self._process = self._worker._warm_process()
+        self._folder = self._worker.new_folder()
+        self._process = self._worker.process()
 
     def _write(self) -> Iterator[None]:
         """Writes all parts, one block a step."""
@@ -299,7 +317,7 @@ class Job:
         if index == self._written:
             self.text = self._of_phase(_("Reading the image"))
             return
-        self._request = next(self._worker._ids)
+        self._request = self._worker.next_request()
         self._last_sign = self._clock.seconds
         folder = str(self._part_folder(index))
         self._process.send({"id": self._request, "folder": folder, **self._parts[index].request()})
@@ -381,7 +399,7 @@ class Job:
         self.error = error
         # An idle process that has kept to the protocol may go on; one that computes would do so for nothing.
         if isinstance(error, WorkerError) or self._request is not None:
-            self._worker._end_process()
+            self._worker.end_process()
         self._give_up_files()
 
     def _give_up_files(self) -> None:
@@ -392,7 +410,7 @@ class Job:
             part.close()
         self._process = None
         if self._folder is not None:
-            self._worker._release(self._folder)
+            self._worker.give_back(self._folder)
             self._folder = None
 
 

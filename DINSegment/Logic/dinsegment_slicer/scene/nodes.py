@@ -65,7 +65,7 @@ def image_of(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> JobImage:
 
 
 def volume_from_node(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> Volume:
-    """As `image_of`, as a copy: voxels (k, j, i), float32."""
+    """A copy of a volume node as a Volume: voxels (k, j, i), float32, in the world's coordinates."""
     image = image_of(volumeNode)
     # Always a copy: the node's array is live.
     return Volume(image.array.astype(np.float32), image.ijk_to_ras, name=image.name, modality=image.modality)
@@ -102,7 +102,7 @@ def enhanced_node(
 def adding_enhanced(
     segmentation: Segmentation, volumeNode: slicer.vtkMRMLScalarVolumeNode, image: vtk.vtkImageData
 ) -> Steps[slicer.vtkMRMLScalarVolumeNode]:
-    """As `enhanced_node`, step by step, with what `dinsegment_slicer.scene.content.grey_image` made."""
+    """The steps of `enhanced_node`; `image` is what `grey_image` made of the enhanced slices."""
     check_same_grid(segmentation, volumeNode)
     node = _add_volume(volumeNode)
     yield
@@ -120,7 +120,9 @@ def adding_enhanced(
 def plain_enhanced_node(
     volumeNode: slicer.vtkMRMLScalarVolumeNode, window: tuple[float, float] | None = None
 ) -> slicer.vtkMRMLScalarVolumeNode:
-    """As `enhanced_node`, but with the voxels of the original, float32, which are still to be enhanced.
+    """A new volume node with the voxels of the original, float32, which are still to be enhanced.
+
+    It lies and is shown like that of `enhanced_node`.
 
     Args:
         volumeNode: The image.
@@ -179,7 +181,7 @@ def adding_segmentation(
     segments: Sequence[Segment],
     content: LabelContent,
 ) -> Steps[slicer.vtkMRMLSegmentationNode]:
-    """As `segmentation_node`, step by step, with what `dinsegment_slicer.scene.content.label_content` made."""
+    """The steps of `segmentation_node`; `content` is what `label_content` made of the labels."""
     check_same_grid(segmentation, volumeNode)
     scene = volumeNode.GetScene()
     node = new_node(scene, "vtkMRMLSegmentationNode", "")

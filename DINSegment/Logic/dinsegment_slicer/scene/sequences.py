@@ -224,7 +224,7 @@ def adding_sequences(
     segmentations: Sequence[Segmentation],
     wanted: Collection[str] | None = None,
 ) -> Steps[SequenceResult]:
-    """As `add_sequences_to_scene`, bit by bit; the scene changes in the last few steps alone."""
+    """The steps of `add_sequences_to_scene`; the scene changes in the last few of them alone."""
     volumeNodes = _checked_phases(sequenceNode, segmentations)
     scene, task = sequenceNode.GetScene(), segmentations[0].task
     segments = wanted_segments(task, wanted)

@@ -85,16 +85,16 @@ class SideBySide:
         `plot` says whether there will be one.
         """
         grid = Grid.of(volumeNode, plane)
-        with self._rendering_paused():
+        with self._renderingPaused():
             self._arrange(layouts.layout_id(threeD=threeD, plot=plot))
             self._volumeID = volumeNode.GetID()
             for sliceNode, node in zip(self._sliceNodes(), (volumeNode, None), strict=True):
                 self._fill(sliceNode, node)
-            if not self._is_placed(_key(grid, volumeNode)):
+            if not self._isPlaced(_key(grid, volumeNode)):
                 self._place(grid, PREPARED + _key(grid, volumeNode), grid.middle)
             self._grid = grid
-            self._observe_views()
-            self._keep_fit()
+            self._observeViews()
+            self._keepFit()
 
     def show(
         self,
@@ -126,33 +126,33 @@ class SideBySide:
         """
         grid = Grid.of(volumeNode, plane)
         segmentationNodes = tuple(segmentationNodes)
-        with self._rendering_paused():
+        with self._renderingPaused():
             self._arrange(layouts.layout_id(threeD=threeD, plot=plotChartNode is not None))
             self._volumeID = volumeNode.GetID()
             for sliceNode, node in zip(self._sliceNodes(), (volumeNode, enhancedNode), strict=True):
                 self._fill(sliceNode, node)
-            if not self._is_placed(_key(grid, volumeNode)):
+            if not self._isPlaced(_key(grid, volumeNode)):
                 k = central_slice(grid, segmentationNodes)
                 self._place(grid, _key(grid, volumeNode), grid.middle if k is None else k)
             self._grid = grid
             if threeD:
-                self._look_at(grid, volumeNode, segmentationNodes)
+                self._lookAt(grid, volumeNode, segmentationNodes)
             if plotChartNode is not None:
                 plotViewNode = self._view("vtkMRMLPlotViewNode", layouts.PLOT_VIEW)
                 plotViewNode.SetDoPropagatePlotChartSelection(False)
                 plotViewNode.SetPlotChartNodeID(plotChartNode.GetID())
             for segmentationNode in segmentationNodes:
                 self._unrestrict(segmentationNode, threeD)
-            self._observe_views()
-            self._keep_fit()  # The views may have changed size while they were not observed.
+            self._observeViews()
+            self._keepFit()  # The views may have changed size while they were not observed.
 
     def hide(self) -> None:
         """Gives the user's own layout back; one that the user chose meanwhile stays."""
-        self._unobserve_views()
+        self._unobserveViews()
         self._volumeID = self._grid = None
         self._settlingTurns = 0
         if self.visible:
-            self._set_arrangement(self._previous())
+            self._setArrangement(self._previous())
             self._layoutNode.RemoveAttribute(layouts.PREVIOUS_ATTRIBUTE)
 
     def currentSlice(self, volumeNode: slicer.vtkMRMLScalarVolumeNode, plane: Plane = "acquired") -> int:
@@ -167,7 +167,7 @@ class SideBySide:
         sliceNode = self._view("vtkMRMLSliceNode", layouts.ORIGINAL_VIEW)
         if sliceNode is None:
             return grid.middle
-        return self._slice_in_view(sliceNode, grid)
+        return self._sliceInView(sliceNode, grid)
 
     def jumpTo(self, place: tuple[float, float, float]) -> None:
         """Brings a place (mm RAS) into every slice view, these and the user's own, which keep zoom and orientation.
@@ -216,9 +216,9 @@ class SideBySide:
         layouts.register(self._layoutNode)  # A scene that was cleared altogether has a new layout node.
         if not self.visible:
             self._layoutNode.SetAttribute(layouts.PREVIOUS_ATTRIBUTE, str(self._layoutNode.GetViewArrangement()))
-        self._set_arrangement(layout)
+        self._setArrangement(layout)
 
-    def _set_arrangement(self, layout: int) -> None:
+    def _setArrangement(self, layout: int) -> None:
         if self._layoutNode.GetViewArrangement() != layout:
             # Slicer would show a maximized view in place of any layout.
             self._layoutNode.RemoveAllMaximizedViewNodes()
@@ -248,7 +248,7 @@ class SideBySide:
         node.SetLayoutName(tag)
         return self._scene.AddNode(node)
 
-    def _is_placed(self, key: str) -> bool:
+    def _isPlaced(self, key: str) -> bool:
         return all(node.GetAttribute(PLACED_ATTRIBUTE) == key for node in self._sliceNodes())
 
     def _place(self, grid: Grid, key: str, k: int) -> None:
@@ -282,7 +282,7 @@ class SideBySide:
         if self._settlingTurns:
             self._later(_weakly(self._settle))
 
-    def _look_at(
+    def _lookAt(
         self,
         grid: Grid,
         volumeNode: slicer.vtkMRMLScalarVolumeNode,
@@ -325,47 +325,47 @@ class SideBySide:
         for viewNode in viewNodes:
             displayNode.AddViewNodeID(viewNode.GetID())
 
-    def _observe_views(self) -> None:
-        self._unobserve_views()
+    def _observeViews(self) -> None:
+        self._unobserveViews()
         for node in self._sliceNodes():
             tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, _weakly(self._onViewModified))
             self._viewObservations.append((node, tag))
-        self._number_slices()
+        self._numberSlices()
 
-    def _unobserve_views(self) -> None:
+    def _unobserveViews(self) -> None:
         while self._viewObservations:
             node, tag = self._viewObservations.pop()
             node.RemoveObserver(tag)
             self._annotate(node.GetLayoutName(), "")
 
-    def _number_slices(self) -> None:
+    def _numberSlices(self) -> None:
         """Writes into both views which image and slice they show, counted from 1 as findings count them."""
         titles = layouts.view_titles()
         for node in self._sliceNodes():
-            number = self._slice_in_view(node, self._grid) + 1
+            number = self._sliceInView(node, self._grid) + 1
             name = node.GetLayoutName()
             text = _("{view}, slice {number} of {count}")
             self._annotate(name, text.format(view=titles[name], number=number, count=self._grid.count))
 
     @staticmethod
-    def _slice_in_view(sliceNode: slicer.vtkMRMLSliceNode, grid: Grid) -> int:
+    def _sliceInView(sliceNode: slicer.vtkMRMLSliceNode, grid: Grid) -> int:
         """Index of the slice in the middle of a view."""
         width, height, _depth = sliceNode.GetDimensions()
         return grid.nearest_slice(sliceNode.GetXYToRAS().MultiplyPoint((width / 2, height / 2, 0, 1))[:3])
 
     def _onViewModified(self, *_event: object) -> None:
         if self._grid is not None:
-            self._number_slices()
+            self._numberSlices()
         if self._fit is not None and not self._fit.holds() and not self._fitsLater:
             self._fitsLater = True
-            self._later(_weakly(self._fit_now))
+            self._later(_weakly(self._fitNow))
 
-    def _fit_now(self) -> None:
+    def _fitNow(self) -> None:
         self._fitsLater = False
         if self._viewObservations:  # Else it was hidden meanwhile.
-            self._keep_fit()
+            self._keepFit()
 
-    def _keep_fit(self) -> None:
+    def _keepFit(self) -> None:
         """A view gets its size after the layout, and another one with every window: what fitted shall fit again."""
         if self._fit is None or self._fit.holds():
             return
@@ -381,7 +381,7 @@ class SideBySide:
             self.hide()
 
     @contextmanager
-    def _rendering_paused(self) -> Iterator[None]:
+    def _renderingPaused(self) -> Iterator[None]:
         """No half-filled view is drawn."""
         self._applicationLogic.PauseRender()
         try:

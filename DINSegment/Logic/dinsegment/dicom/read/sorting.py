@@ -197,9 +197,10 @@ def order_phases(path: Path, slices: list[list[Frame]]) -> list[list[Frame]]:
     if counts == [1]:
         return [[images[0] for images in slices]]
     for keyword, what in _KINDS.items():
-        found = next((values for images in slices if len(values := {kind_of(f, keyword) for f in images}) > 1), None)
-        if found:
-            listed = ", ".join(sorted(value or "none" for value in found))
+        kinds = [{kind_of(image, keyword) for image in images} for images in slices]
+        differing = [values for values in kinds if len(values) > 1]
+        if differing:
+            listed = ", ".join(sorted(value or "none" for value in differing[0]))
             raise InputError(
                 f"'{path}' has several images of each slice that differ in their {what} ({listed}), so they are no "
                 "phases of a movement: give a folder with images of one kind."

@@ -69,7 +69,8 @@ class SegSegment:
     algorithm_family: Code | None = ARTIFICIAL_INTELLIGENCE
 
     def __post_init__(self) -> None:
-        if self.algorithm_type not in (known := [one.value for one in SegmentAlgorithmTypeValues]):
+        known = [one.value for one in SegmentAlgorithmTypeValues]
+        if self.algorithm_type not in known:
             raise InputError(f"'{self.algorithm_type}' is no algorithm type: give {', '.join(known)}.")
         if self.algorithm_type != "MANUAL" and not self.algorithm_name:
             raise InputError(f"The segment '{self.name}' needs the name of the algorithm that made it.")

@@ -261,6 +261,7 @@ def _all_valid(element: DataElement) -> bool:
 
 
 def _is_valid(vr: str, value: Any) -> bool:
+    dates = {"DA": DA, "DT": DT, "TM": TM}
     as_text = vr in ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UI", "UR")
     try:
         if as_text:
@@ -268,7 +269,7 @@ def _is_valid(vr: str, value: Any) -> bool:
             if vr != "PN" and any(ord(character) < 32 and character not in "\t\n\f\r" for character in value):
                 return False
         validate_value(vr, value, RAISE)
-        if vr in (dates := {"DA": DA, "DT": DT, "TM": TM}):
+        if vr in dates:
             dates[vr](value)
     except ValueError:
         return False
