@@ -72,6 +72,26 @@ def check_memory(name: object, needed: float, free: int | None = None) -> None:
         )
 
 
+PYTORCH_BYTES = 0.7e9
+"""Of main memory that importing PyTorch takes."""
+
+PYTORCH_ADDRESSES = 3.6e9
+"""Bytes of address space that it takes; with less some libraries wait for ever instead of failing."""
+
+
+def check_import() -> None:
+    """Raises InputError if there is too little memory to import PyTorch."""
+    addresses, needed = _free_of_limit(), PYTORCH_BYTES
+    free = min(free_memory(), addresses)
+    if addresses < PYTORCH_ADDRESSES:
+        needed, free = PYTORCH_ADDRESSES, addresses
+    if free < needed:
+        raise InputError(
+            f"PyTorch needs about {needed / 1e9:.2g} GB of memory, but only {max(free, 0) / 1e9:.2g} GB are free: "
+            "close other programs or use a larger machine."
+        )
+
+
 @contextmanager
 def enough_memory(name: object) -> Iterator[None]:
     """Turns what Python, ITK and PyTorch raise where memory runs out into an InputError that names the image."""

@@ -253,14 +253,16 @@ def check_vtk(path: Path) -> Grid:
     """
     with _reading(path):
         with path.open("rb") as file:
-            words = file.read(2000).decode("latin-1").upper().split()
+            header = file.read(2000).decode("latin-1").upper()
+        words = header.split()
         if "SPACING" not in words and "ASPECT_RATIO" not in words:
             check_spacing(path, [math.nan])
         place = words.index("DIMENSIONS")
         voxels = math.prod(int(word) for word in words[place + 1 : place + 4])
         kind = words[words.index("SCALARS") + 2] if "SCALARS" in words else "CHAR"
         size = _VTK_BYTES.get(kind.removeprefix("UNSIGNED_"), 1) if "BINARY" in words else 2
-        if path.stat().st_size < voxels * size:
+        start = max((found.end() for found in re.finditer(r"(?m)^(SCALARS|LOOKUP_TABLE) .*\n", header)), default=0)
+        if path.stat().st_size < start + voxels * size:
             raise damaged(path)
     return Grid()
 
