@@ -23,6 +23,7 @@ import SimpleITK as sitk
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume, read_volumes
 from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
 from dinsegment.inference import load_model, segment
 from dinsegment.tasks import TASKS
@@ -109,8 +110,9 @@ def segmented(models):
     known: dict[tuple, Segmentation] = {}
 
     def segmented(volume: Volume, task: str) -> tuple[np.ndarray, tuple[str, ...]]:
-        grid = np.round(volume.ijk_to_ras, 5).tobytes()
-        key = (task, hashlib.sha256(volume.array.tobytes()).digest(), volume.array.dtype, grid, volume.slice_axis)
+        grid = (np.round(volume.ijk_to_ras, 4) + 0.0).tobytes()  # one of both zeros
+        axis = SliceStack.in_plane(volume, TASKS[task].plane).axis
+        key = (task, hashlib.sha256(volume.array.tobytes()).digest(), volume.array.dtype, grid, axis)
         if key not in known:
             known[key] = segment(volume, task, models[task], "cpu")
         # What reading said is the volume's own.
