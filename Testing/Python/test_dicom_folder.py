@@ -254,6 +254,46 @@ class TestOrder:
         assert read_volume(".").name == tmp_path.name
 
 
+class TestAccepted:
+    """What is off by less than a digit or a tenth, or there twice, is read, with a word where it may matter."""
+
+    def test_uneven_gaps_of_less_than_a_tenth_are_said(self, tmp_path):
+        for k, z in enumerate((0, 8, 16.5, 24)):
+            write_image(tmp_path / f"{k}.dcm", pixels(k), (0, 0, z))
+        volume = read_volume(tmp_path)
+        assert volume.spacing[0] == 8 and np.array_equal(volume.array, [pixels(k) for k in range(4)])
+        assert len(volume.warnings) == 1 and "7.5 to 8.5 mm apart" in volume.warnings[0]
+
+    def test_positions_with_one_decimal(self, tmp_path):
+        turned = np.array([[0.8, 0.6, 0.0], [-0.36, 0.48, 0.8], [0.48, -0.64, 0.6]])
+        for k in range(20):
+            write_image(tmp_path / f"{k:02d}.dcm", pixels(k), np.round(1.25 * k * turned[2], 1), turned)
+        volume = read_volume(tmp_path)
+        assert volume.warnings == () and volume.spacing[0] == pytest.approx(1.25, abs=0.01)
+        normal = volume.ijk_to_ras[:3, 2] / volume.spacing[0]
+        assert abs(normal @ (turned[2] * (-1, -1, 1))) > np.cos(np.radians(0.1))
+
+    @pytest.mark.parametrize(("off", "accepted"), [(0.0003, True), (0.02, False)])
+    def test_directions_with_few_digits(self, tmp_path, off, accepted):
+        write_stack(tmp_path)
+        write_image(tmp_path / "2.dcm", pixels(2), (10, 20, 46), AXIAL + off * (np.eye(3, k=1) - np.eye(3, k=-1)))
+        if accepted:
+            assert np.array_equal(read_volume(tmp_path).array, [pixels(k) for k in range(4)])
+        else:
+            fails(tmp_path, "mixes orientations")
+
+    @pytest.mark.parametrize("copies", [1, 4])
+    def test_the_same_file_under_two_names(self, tmp_path, copies):
+        write_stack(tmp_path)
+        (tmp_path / "copies").mkdir()
+        for k in range(copies):
+            shutil.copy(tmp_path / f"{k}.dcm", tmp_path / "copies" / f"{k} (1).dcm")
+        volume = read_volume(tmp_path)
+        assert np.array_equal(volume.array, [pixels(k) for k in range(4)])
+        assert len(volume.warnings) == 1 and "0 (1).dcm" in volume.warnings[0] and "same file" in volume.warnings[0]
+        assert ("3 more" in volume.warnings[0]) == (copies == 4)
+
+
 class TestRefused:
     def test_several_series(self, tmp_path):
         write_stack(tmp_path, 3, _0020000e="1.2.3.1", _0008103e="SAX")
@@ -273,9 +313,16 @@ class TestRefused:
         fails(tmp_path, "8 to 16 mm apart", "missing")
 
     def test_uneven_slices(self, tmp_path):
-        for k, z in enumerate((0, 8, 16.5, 24)):
+        for k, z in enumerate((0, 8, 17, 24)):
             write_image(tmp_path / f"{k}.dcm", pixels(k), (0, 0, z))
-        fails(tmp_path, "7.5 to 8.5 mm apart")
+        fails(tmp_path, "7 to 9 mm apart")
+
+    def test_half_a_stack_with_other_gaps(self, tmp_path):
+        """Each gap is within a tenth of the mean, but in the middle the slices would be off by a third of one."""
+        heights = np.cumsum([0, *[7.3] * 6, *[8.7] * 6])
+        for k, z in enumerate(heights):
+            write_image(tmp_path / f"{k:02d}.dcm", pixels(k), (0, 0, z))
+        fails(tmp_path, "7.3 to 8.7 mm apart")
 
     def test_slices_shifted_sideways(self, tmp_path):
         for k, x in enumerate((0, 3, 0, 0)):
@@ -294,14 +341,20 @@ class TestRefused:
 
     def test_a_double_slice(self, tmp_path):
         write_stack(tmp_path)
-        shutil.copy(tmp_path / "2.dcm", tmp_path / "copy.dcm")
+        write_image(tmp_path / "again.dcm", pixels(7), (10, 20, 46))
         fails(tmp_path, "from 1 to 2 images per slice", "double")
 
     def test_all_slices_double(self, tmp_path):
         write_stack(tmp_path)
         for k in range(4):
-            shutil.copy(tmp_path / f"{k}.dcm", tmp_path / f"copy{k}.dcm")
+            write_image(tmp_path / f"again{k}.dcm", pixels(k + 7), (10, 20, 30 + 8 * k))
         fails(tmp_path, "every slice 2 times", "duplicates")
+
+    def test_the_same_uid_with_other_pixels_is_no_copy(self, tmp_path):
+        write_stack(tmp_path, _00080018="1.2.3.9")  # as some anonymisers leave it, on all images
+        assert read_volume(tmp_path).shape == (4, 6, 5)
+        write_image(tmp_path / "again.dcm", pixels(7), (10, 20, 46), _00080018="1.2.3.9")
+        fails(tmp_path, "from 1 to 2 images per slice")
 
     def test_mixed_orientations(self, tmp_path):
         write_stack(tmp_path)

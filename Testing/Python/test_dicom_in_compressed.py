@@ -190,11 +190,23 @@ def test_a_compression_that_cannot_be_read(uid, tmp_path):
 
 
 def test_pixels_that_are_fewer_or_more_than_the_header_says(tmp_path):
-    for length in (-2, 2, 1000):
+    for behind in (None, b"\1" * 1000):
         made = images()
-        made[1].PixelData = (made[1].PixelData + bytes(1000))[: len(made[1].PixelData) + length]
+        made[1].PixelData = made[1].PixelData[:-2] if behind is None else made[1].PixelData + behind
         write(tmp_path, made)
         says(tmp_path, "1.dcm", "damaged")
+
+
+@pytest.mark.parametrize("behind", [b"\1\2", bytes(1000)])
+def test_padding_behind_the_pixels(behind, tmp_path):
+    made = images()
+    for name in ("as it was", "padded"):
+        (tmp_path / name).mkdir()
+    write(tmp_path / "as it was", made)
+    for image in made:
+        image.PixelData += behind
+    write(tmp_path / "padded", made)
+    assert np.array_equal(read_volume(tmp_path / "padded").array, read_volume(tmp_path / "as it was").array)
 
 
 def test_frames_that_are_missing_from_compressed_data(tmp_path):

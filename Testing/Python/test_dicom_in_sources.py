@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
+import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -87,9 +91,72 @@ class TestFolders:
         volume = read_volume(tree)
         assert is_series(volume, OBLIQUE) and volume.name == "EXPORT"
 
-    def test_images_in_the_folder_itself_count_alone(self, folder):
-        write_series(folder / "other", SERIES["CT"])
+    def test_images_at_all_levels_count_together(self, folder):
+        files = sorted(folder.iterdir())
+        (folder / "more/below").mkdir(parents=True)
+        (folder / ".hidden").mkdir()
+        for file, place in zip(files, ("more", "more/below", ".hidden"), strict=False):
+            file.rename(folder / place / file.name)
         assert is_series(read_volume(folder), OBLIQUE)
+        write_series(folder / "other", SERIES["CT"])
+        fails(folder, "2 DICOM series", "--series")
+
+    def test_images_behind_a_link_count(self, folder, tmp_path):
+        (tmp_path / "elsewhere").mkdir()
+        first, second, *_ = sorted(folder.iterdir())
+        first.rename(tmp_path / "elsewhere" / first.name)
+        (folder / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+        assert is_series(read_volume(folder), OBLIQUE)
+        second.rename(tmp_path / "away")
+        second.symlink_to(tmp_path / "away")
+        assert is_series(read_volume(folder), OBLIQUE)
+        (tmp_path / "away").unlink()
+        fails(folder, second.name, "link to what is not there")
+
+    def test_what_was_thrown_away_does_not_count(self, folder):
+        write_series(folder / ".Trash-1000/files", SERIES["CT"])
+        assert is_series(read_volume(folder), OBLIQUE)
+
+    @pytest.mark.parametrize("name", ["folder", "file"])
+    def test_what_cannot_be_opened_is_named(self, name, folder, monkeypatch):
+        file = sorted(folder.iterdir())[1]
+        bad = folder / "locked" if name == "folder" else file
+        if name == "folder":
+            bad.mkdir()
+            file.rename(bad / file.name)
+        real_scan, real_open = os.scandir, Path.open
+
+        def refuse(error_path):  # root, as tests often run, may read everything
+            raise PermissionError(errno.EACCES, "Permission denied", str(error_path))
+
+        monkeypatch.setattr(os, "scandir", lambda at: refuse(at) if Path(at) == bad else real_scan(at))
+        monkeypatch.setattr(Path, "open", lambda at, *a, **k: refuse(at) if at == bad else real_open(at, *a, **k))
+        assert "damaged" not in fails(folder, bad.name, "may read it")
+
+    @pytest.mark.parametrize("kind", ["zip", "gz", "tar", "tar.gz"])
+    def test_images_that_are_packed_beside_others_are_said(self, kind, folder, tmp_path):
+        last = sorted(folder.iterdir())[-1]
+        packed = folder / f"rest.{kind}"
+        if kind == "zip":
+            with zipfile.ZipFile(packed, "w") as archive:
+                archive.write(last, last.name)
+        elif kind == "gz":
+            packed.write_bytes(gzip.compress(last.read_bytes()))
+        else:
+            with tarfile.open(packed, "w:gz" if kind == "tar.gz" else "w") as archive:
+                archive.add(last, last.name)
+        (folder / "labels.nii.gz").write_bytes(gzip.compress(bytes(500)))
+        volume = read_volume(folder)
+        assert is_series(volume, OBLIQUE)
+        assert [packed.name in warning and "packed" in warning for warning in volume.warnings] == [True]
+
+    def test_one_file_of_a_series_says_that_there_are_others(self, folder):
+        first, *others = sorted(folder.iterdir())
+        (warning,) = read_volume(first).warnings
+        assert others[0].name in warning and "give the folder" in warning
+        for other in others:
+            other.unlink()
+        assert read_volume(first).warnings == ()
 
     @pytest.mark.parametrize("kind", SOP_CLASSES)
     def test_what_is_no_image_is_passed_over(self, kind, folder):
@@ -108,7 +175,6 @@ class TestFolders:
 
     def test_too_many_files_are_refused_before_they_are_read(self, folder, tmp_path, monkeypatch):
         monkeypatch.setattr(dicom_files, "MAX_FILES", 3)
-        assert is_series(read_volume(folder), OBLIQUE)
         fails(tmp_path, "more than 3 files")
 
     def test_a_file_as_it_was_before_files_had_preambles(self, tmp_path):
@@ -117,6 +183,14 @@ class TestFolders:
             with (tmp_path / "image").open("wb") as file:
                 Dataset(image).save_as(file, implicit_vr=syntax[0], little_endian=syntax[1])
             assert np.array_equal(read_volume(tmp_path / "image").array, pixels(Series(shape=(1, 12, 10))))
+
+    def test_a_meta_header_without_a_preamble(self, folder):
+        for file in folder.iterdir():
+            file.write_bytes(file.read_bytes()[132:])
+            file.rename(file.with_suffix(""))
+        assert is_series(read_volume(folder), OBLIQUE)
+        first = min(folder.iterdir())
+        assert read_volume(first).shape == (1, *OBLIQUE.shape[1:])
 
     def test_an_implicit_file_among_explicit_ones(self, folder):
         image = headers(OBLIQUE)[1]

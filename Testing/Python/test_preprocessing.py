@@ -126,7 +126,9 @@ def test_slices_lie_across_the_largest_spacing_whatever_the_axis_order(order):
     [
         ((1, 1, 1), 0),
         ((1, 1.005, 1), 0),  # a header's rounding makes no slice axis
-        ((1, 1.1, 1), 1),
+        ((1, 1.1, 1), 0),  # oblong pixels are no slices
+        ((2, 1.2, 3), 0),
+        ((1.25, 2, 1.25), 1),
         ((0.5, 1, 1), 0),  # two axes are equally coarse: k
         ((1, 1, 3), 2),
         ((5, 1, 1), 0),

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from dinsegment.errors import Cancelled, DINSegmentError, InputError
+from dinsegment.memory import is_out_of_memory
 from dinsegment.tasks import Task, get_task
 
 if TYPE_CHECKING:
@@ -533,6 +534,11 @@ def main() -> None:
         sys.exit(2)
     except DINSegmentError as error:
         err.print(f"Error: {error}", soft_wrap=True, markup=False)
+        sys.exit(2)
+    except (MemoryError, ImportError, OSError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        err.print("Error: There is too little memory: close other programs or use a larger machine.", soft_wrap=True)
         sys.exit(2)
 
 

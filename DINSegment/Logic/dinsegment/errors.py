@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 
@@ -32,6 +33,27 @@ class Cancelled(DINSegmentError):
         super().__init__("Cancelled.")
 
 
+_NOT_OPENED = (
+    *(errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT, errno.EBUSY, errno.ENXIO),
+)
+"""What the system says where a file cannot be opened or read, whatever is in it."""
+
+
 def damaged(path: Path) -> InputError:
     """The error for an image that cannot be read to its end."""
     return InputError(f"'{path}' is damaged or incomplete and cannot be read: copy or export it again.")
+
+
+def unreadable(path: Path, error: BaseException) -> InputError:
+    """The error for an image whose reading has failed: damaged, unless the system or the memory is the reason."""
+    if isinstance(error, InputError):
+        return error
+    if isinstance(error, MemoryError):
+        return InputError(f"'{path}' needs more memory than is free: close other programs or use a larger machine.")
+    if isinstance(error, OSError) and error.errno in _NOT_OPENED:
+        reason = (error.strerror or str(error)).lower()
+        other = error.filename is not None and str(error.filename) != str(path)
+        what = f"cannot be read because '{error.filename}' cannot be opened" if other else "cannot be opened"
+        return InputError(f"'{path}' {what} ({reason}): check that it is there and that you may read it.")
+    return damaged(path)

@@ -11,6 +11,9 @@ from dinsegment.errors import InputError
 
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
+LEAN_DEGREES = 0.1
+"""Axes that are closer than this to a right angle, or to parallel, are: directions are written with few digits."""
+
 
 def check_spacing(path: Path, spacing: tuple[float, ...] | list[float]) -> None:
     """Raises InputError unless every spacing (mm) is a number above zero."""

@@ -1,26 +1,84 @@
-"""What ITK passes over in silence: spacing that it replaces by another, and voxels missing or damaged."""
+"""What ITK passes over in silence: spacing and units that it replaces by others, and voxels missing or damaged."""
 
 from __future__ import annotations
 
 import gzip
 import math
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from dinsegment.errors import InputError, damaged
+import numpy as np
+
+from dinsegment.errors import InputError, damaged, unreadable
 from dinsegment.geometry import check_spacing
 
 _CHUNK = 1 << 20
 
 
-def check_nifti(path: Path) -> None:
+@dataclass(frozen=True)
+class Grid:
+    """What a header says of the voxels' place beside what ITK makes of it.
+
+    Attributes:
+        to_mm: What lengths have to be multiplied by.
+        spacing: In mm, along (i, j, k), instead of ITK's; None to keep that.
+        leans: Degrees by which the axes of a NIfTI file are not perpendicular.
+        warnings: Sentences for the user.
+    """
+
+    to_mm: float = 1.0
+    spacing: tuple[float, ...] | None = None
+    leans: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+
+_MM = ("", "???", "mm", "millimeter", "millimeters", "millimetre", "millimetres")
+_MICROMETRES = (
+    "um",
+    "\u00b5m",
+    "\u03bcm",
+    "micron",
+    "microns",
+    "micrometer",
+    "micrometers",
+    "micrometre",
+    "micrometres",
+)
+_METRES = ("m", "meter", "meters", "metre", "metres")
+_UNITS = {
+    **dict.fromkeys(_MM, 1.0),
+    **dict.fromkeys(_MICROMETRES, 1e-3),
+    **dict.fromkeys(_METRES, 1e3),
+    **{"cm": 10.0, "nm": 1e-6},
+}
+"""Millimetres in a unit, by the names that it has in headers."""
+
+_NIFTI_UNITS = {1: 1e3, 3: 1e-3}
+_NIFTI_UNREADABLE = {1: "single bits", 1536: "128-bit numbers", 2048: "complex numbers"}
+
+_SAME = 0.01
+"""Spacings that differ by less in a header are the same."""
+
+_ELEMENT_BYTES = {
+    **dict.fromkeys(("MET_CHAR", "MET_UCHAR", "MET_ASCII_CHAR"), 1),
+    **dict.fromkeys(("MET_SHORT", "MET_USHORT"), 2),
+    **dict.fromkeys(("MET_INT", "MET_UINT", "MET_LONG", "MET_ULONG", "MET_FLOAT"), 4),
+    **dict.fromkeys(("MET_DOUBLE", "MET_LONG_LONG", "MET_ULONG_LONG"), 8),
+}
+"""As MetaIO has them on every machine."""
+
+
+def check_nifti(path: Path) -> Grid:
     """Checks a NIfTI-1, NIfTI-2 or Analyze file.
 
-    ITK reads a zero spacing as 1 mm, a negative one as positive, and missing voxels as zeros.
+    ITK reads a zero spacing as 1 mm, a negative one as positive, and missing voxels as zeros. It takes the spacing from
+    pixdim, whatever the sform says; where pixdim is just 1, nobody has set it.
 
     Raises:
         InputError: The spacing is not above zero, or the file is shorter than its header says or damaged.
@@ -33,62 +91,211 @@ def check_nifti(path: Path) -> None:
         if struct.unpack_from(f"{order}i", header)[0] == 540:  # NIfTI-2
             magic = header[4:7]
             dimensions = struct.unpack_from(f"{order}8q", header, 16)
-            bits = struct.unpack_from(f"{order}h", header, 14)[0]
+            code, bits = struct.unpack_from(f"{order}2h", header, 12)
             spacing = struct.unpack_from(f"{order}3d", header, 112)
             offset = struct.unpack_from(f"{order}q", header, 168)[0]
+            sform_code = struct.unpack_from(f"{order}i", header, 348)[0]
+            sform = struct.unpack_from(f"{order}12d", header, 400)
+            units = struct.unpack_from(f"{order}i", header, 500)[0]
         else:
             magic = header[344:347]
             dimensions = struct.unpack_from(f"{order}8h", header, 40)
-            bits = struct.unpack_from(f"{order}h", header, 72)[0]
+            code, bits = struct.unpack_from(f"{order}2h", header, 70)
             spacing = struct.unpack_from(f"{order}3f", header, 80)
             offset = int(struct.unpack_from(f"{order}f", header, 108)[0])
+            sform_code = struct.unpack_from(f"{order}h", header, 254)[0]
+            sform = struct.unpack_from(f"{order}12f", header, 280)
+            units = header[123]
+        if code in _NIFTI_UNREADABLE:
+            raise _unsupported(path, f"as {_NIFTI_UNREADABLE[code]}")
         check_spacing(path, spacing[: dimensions[0]])
         voxel_path = header_path if magic in (b"n+1", b"n+2") else header_path.with_suffix(".img")
         with open_maybe_gzipped(voxel_path) as file:
             size = _drain(file)
         if size < offset + math.prod(dimensions[1 : dimensions[0] + 1]) * bits // 8:
             raise damaged(path)
+        if magic not in (b"n+1", b"n+2", b"ni1", b"ni2") or sform_code <= 0:
+            return Grid()
+        return _grid_of_sform(path, spacing, np.reshape(sform, (3, 4))[:, :3], _NIFTI_UNITS.get(units & 7, 1.0))
 
 
-def check_nrrd(path: Path) -> None:
+def _grid_of_sform(path: Path, pixdim: tuple[float, ...], columns: np.ndarray, to_mm: float) -> Grid:
+    """Compares the spacing of pixdim with the lengths of the sform's columns, and these with each other."""
+    lengths = np.linalg.norm(columns, axis=0)
+    if not np.isfinite(lengths).all() or lengths.min() <= 0:
+        return Grid()
+    cosines = (columns / lengths).T @ (columns / lengths)
+    leans = float(np.degrees(np.arcsin(np.clip(np.abs(cosines - np.diag(np.diag(cosines))).max(), 0, 1))))
+    if np.allclose(lengths, pixdim, rtol=_SAME, atol=0):
+        return Grid(leans=leans)
+    unset = np.allclose(pixdim, 1, rtol=1e-6, atol=0)
+    used, other = (lengths, pixdim) if unset else (pixdim, lengths)
+    said = [" x ".join(f"{value * to_mm:.4g}" for value in values) for values in (used, other)]
+    warning = (
+        f"'{path}' contradicts itself: its voxels measure {said[0]} mm by its {'sform' if unset else 'pixdim'}, which "
+        f"was used, and {said[1]} mm by its {'pixdim' if unset else 'sform'}. Check the volumes."
+    )
+    return Grid(spacing=tuple(lengths * to_mm) if unset else None, leans=leans, warnings=(warning,))
+
+
+def check_nrrd(path: Path) -> Grid:
     """Checks a NRRD file.
 
-    ITK takes a spacing that is missing or NaN for 1 mm, and does not look at the checksum of packed voxels.
+    ITK takes a spacing that is missing or NaN for 1 mm and every unit for mm, and does not look at the checksum of
+    packed voxels.
 
     Raises:
-        InputError: The spacing of a 3D or 4D image is not above zero or given for fewer than three axes, or
-            the voxels are damaged.
+        InputError: The spacing of a 3D or 4D image is not above zero or given for fewer than three axes, its unit is
+            unknown, the voxels are stored in a way that ITK cannot read, or they are damaged.
     """
     with path.open("rb") as file, _reading(path):
-        fields = _header(file, ":", lambda line: not line.strip())
+        fields = _header(file, ":", lambda line: not line.strip() or _NRRD_LIST.match(line) is not None)
         # With directions, ITK reports lengths of zero itself. NaN says that an axis is none of space.
+        units = _quoted(fields.get("space units", ""))
         if "space directions" not in fields and _number(fields.get("dimension", "")) >= 3:
             spacing = [_number(word) for word in fields.get("spacings", "").split()]
             known = [value for value in spacing if not math.isnan(value)]
             check_spacing(path, known if len(known) >= 3 else [math.nan] * 3)
-        if fields.get("encoding", "").lower() in ("gzip", "gz"):
-            name = fields.get("data file") or fields.get("datafile")
-            with _voxels(file, path, name) as voxels:
-                _drain(gzip.GzipFile(fileobj=voxels))
+            units = _quoted(fields.get("units", ""))[:3] or units
+        _check_axes(path, fields)
+        encoding = fields.get("encoding", "").lower()
+        if encoding not in ("", "raw", "txt", "text", "ascii", "hex", "gzip", "gz"):
+            raise _unsupported(path, f"in the encoding '{encoding}'")
+        for voxels in _nrrd_voxels(file, path, fields):
+            with voxels as stream:
+                if encoding in ("gzip", "gz"):
+                    for _ in range(int(fields.get("line skip") or fields.get("lineskip") or 0)):
+                        stream.readline()
+                    _drain(gzip.GzipFile(fileobj=stream))
+        return Grid(_to_mm(path, units))
 
 
-def check_metaimage(path: Path) -> None:
-    """Checks the compressed voxels of a MetaImage; ITK takes those before the damage and makes up the rest.
+def _check_axes(path: Path, fields: dict[str, str]) -> None:
+    """Raises InputError for a fourth axis that ITK takes neither for time nor for values of a voxel."""
+    directions = re.findall(r"none|\([^)]*\)", fields.get("space directions", ""))
+    kinds = fields.get("kinds", "").split()
+    for n in [n for n, one in enumerate(directions) if one == "none"] if len(directions) > 3 else []:
+        kind = kinds[n].lower() if n < len(kinds) else "none"
+        if kind in ("none", "time", "???", "domain", "space"):
+            raise InputError(
+                f"'{path}' has an axis of kind '{kind}' that lies nowhere in space, which cannot be read: save each "
+                "phase as a 3D image, or all of them as 4D NIfTI."
+            )
+
+
+_NRRD_LIST = re.compile(r"data ?file:\s*LIST\b", re.IGNORECASE)
+
+
+def _nrrd_voxels(header: BinaryIO, path: Path, fields: dict[str, str]) -> Iterator[AbstractContextManager[BinaryIO]]:
+    """Where the voxels are: behind the header, in the file that it names, or in several."""
+    name = fields.get("data file") or fields.get("datafile")
+    if name and name.split()[0] == "LIST":
+        names = [line.decode("utf-8", "surrogateescape").strip() for line in header]
+    elif name and re.search(r"%\d*d", name) and len(words := name.split()) >= 4:
+        first, last, step = (int(word) for word in words[1:4])
+        if not step:
+            raise ValueError("A step of 0.")
+        names = [words[0] % number for number in range(first, last + (1 if step > 0 else -1), step)]
+    else:
+        yield _voxels(header, path, name)
+        return
+    yield from (_voxels(header, path, one) for one in names if one)
+
+
+def check_metaimage(path: Path) -> Grid:
+    """Checks a MetaImage.
+
+    ITK takes a spacing that is missing for 1 mm and every unit for mm. Of compressed voxels it takes those before a
+    damage, or as many as the header says, and leaves the rest of the memory as it was.
 
     Raises:
-        InputError: They are damaged.
+        InputError: The spacing is missing or not above zero, its unit is unknown, or the voxels are damaged.
     """
     with path.open("rb") as file, _reading(path):
         fields = _header(file, "=", lambda line: line.lower().startswith("elementdatafile"))
-        if fields.get("compresseddata", "").lower() == "true":
-            name = fields.get("elementdatafile", "")
+        if _number(fields.get("ndims", "")) >= 3:
+            spacing = [
+                _number(word) for word in (fields.get("elementspacing") or fields.get("elementsize", "")).split()
+            ]
+            check_spacing(path, spacing[:3] if len(spacing) >= 3 else [math.nan] * 3)
+        name = fields.get("elementdatafile", "")
+        several = name.split()[:1] == ["LIST"] or "%" in name
+        if fields.get("compresseddata", "").lower() in ("true", "t", "1"):
+            if "compresseddatasize" not in fields or several:
+                raise _unsupported(path, "compressed without CompressedDataSize")
+            sizes = [int(word) for word in fields["dimsize"].split()]
+            element = _ELEMENT_BYTES[fields["elementtype"].upper()] * int(fields.get("elementnumberofchannels", 1))
             with _voxels(file, path, None if name.upper() == "LOCAL" else name) as voxels:
-                unpacker = zlib.decompressobj()
-                while not unpacker.eof:
-                    chunk = unpacker.unconsumed_tail or voxels.read(_CHUNK)
-                    if not chunk:
-                        raise damaged(path)
-                    unpacker.decompress(chunk, _CHUNK)
+                _check_zlib(path, voxels, int(fields["compresseddatasize"]), math.prod(sizes) * element)
+        return Grid(_to_mm(path, [fields.get("distanceunits", "")]))
+
+
+def _check_zlib(path: Path, voxels: BinaryIO, packed: int, unpacked: int) -> None:
+    """Raises InputError unless so many packed bytes are whole and become at least so many."""
+    unpacker, found = zlib.decompressobj(zlib.MAX_WBITS | 32), 0
+    while not unpacker.eof:
+        chunk = unpacker.unconsumed_tail
+        if not chunk:
+            chunk = voxels.read(min(_CHUNK, packed))
+            packed -= len(chunk)
+        if not chunk:
+            raise damaged(path)
+        found += len(unpacker.decompress(chunk, _CHUNK))
+    if found < unpacked:
+        raise damaged(path)
+
+
+def check_vtk(path: Path) -> Grid:
+    """Checks a legacy VTK file. ITK takes a spacing that is missing for 1 mm, and makes up voxels that are missing.
+
+    Raises:
+        InputError: There is no spacing, or the file is shorter than its header says.
+    """
+    with _reading(path):
+        with path.open("rb") as file:
+            header = file.read(2000).decode("latin-1").upper()
+        words = header.split()
+        if "SPACING" not in words and "ASPECT_RATIO" not in words:
+            check_spacing(path, [math.nan])
+        place = words.index("DIMENSIONS")
+        voxels = math.prod(int(word) for word in words[place + 1 : place + 4])
+        kind = words[words.index("SCALARS") + 2] if "SCALARS" in words else "CHAR"
+        size = _VTK_BYTES.get(kind.removeprefix("UNSIGNED_"), 1) if "BINARY" in words else 2
+        start = max((found.end() for found in re.finditer(r"(?m)^(SCALARS|LOOKUP_TABLE) .*\n", header)), default=0)
+        if path.stat().st_size < start + voxels * size:
+            raise damaged(path)
+    return Grid()
+
+
+_VTK_BYTES = {"SHORT": 2, "INT": 4, "FLOAT": 4, "LONG": 8, "DOUBLE": 8}
+
+
+def check_tiff(path: Path) -> Grid:
+    """Refuses a TIFF file, which does not say how far apart its slices are."""
+    raise InputError(f"'{path}' is in a format that does not say how far apart slices are: give NIfTI, NRRD or DICOM.")
+
+
+def _quoted(text: str) -> list[str]:
+    return re.findall(r'"([^"]*)"', text) or text.split()
+
+
+def _to_mm(path: Path, units: list[str]) -> float:
+    """Millimetres in the unit of a header; 1 where it does not say one."""
+    factors = set()
+    for unit in units:
+        name = unit.strip().lower()
+        with suppress(UnicodeError):  # headers are read as Latin-1
+            name = unit.encode("latin-1").decode("utf-8").strip().lower()
+        if name not in _UNITS:
+            raise InputError(f"'{path}' has lengths in units of '{unit}', which are not known: save it in mm.")
+        factors.add(_UNITS[name])
+    if len(factors) > 1:
+        raise InputError(f"'{path}' has lengths in different units along its axes: save it in mm.")
+    return factors.pop() if factors else 1.0
+
+
+def _unsupported(path: Path, how: str) -> InputError:
+    return InputError(f"'{path}' has its voxels stored {how}, which cannot be read: save it again in another way.")
 
 
 @contextmanager
@@ -98,8 +305,8 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, EOFError, ValueError, OverflowError, struct.error, zlib.error) as error:
-        raise damaged(path) from error
+    except (OSError, EOFError, ValueError, LookupError, OverflowError, struct.error, zlib.error) as error:
+        raise unreadable(path, error) from error
 
 
 def open_maybe_gzipped(path: Path) -> BinaryIO:

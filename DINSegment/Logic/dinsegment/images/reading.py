@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +12,30 @@ import numpy as np
 import SimpleITK as sitk
 
 from dinsegment.dicom.read.files import is_dicom
-from dinsegment.errors import InputError, damaged
+from dinsegment.errors import InputError, damaged, unreadable
 from dinsegment.files import image_stem, phase_names
-from dinsegment.geometry import RAS_FROM_LPS, check_spacing
-from dinsegment.images.integrity import check_metaimage, check_nifti, check_nrrd
+from dinsegment.geometry import LEAN_DEGREES, RAS_FROM_LPS, check_spacing
+from dinsegment.images.integrity import Grid, check_metaimage, check_nifti, check_nrrd, check_tiff, check_vtk
 from dinsegment.images.volume import Volume
+from dinsegment.memory import check_memory, is_out_of_memory
 
-_CHECKS = {"NiftiImageIO": check_nifti, "NrrdImageIO": check_nrrd, "MetaImageIO": check_metaimage}
+_CHECKS = {
+    "NiftiImageIO": check_nifti,
+    "NrrdImageIO": check_nrrd,
+    "MetaImageIO": check_metaimage,
+    "VTKImageIO": check_vtk,
+    "TIFFImageIO": check_tiff,
+}
+_PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"
+"""Environment variable by which ITK takes the nearest perpendicular axes of a NIfTI file."""
+
+_BYTES = {
+    **dict.fromkeys((sitk.sitkUInt8, sitk.sitkInt8), 1),
+    **dict.fromkeys((sitk.sitkUInt16, sitk.sitkInt16), 2),
+    **dict.fromkeys((sitk.sitkUInt64, sitk.sitkInt64, sitk.sitkFloat64), 8),
+}
+"""Of a voxel by its type; 4 of the others."""
+
 _COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
 
 
@@ -62,7 +80,7 @@ def _read_dicom(path: Path, series_uid: str | None) -> list[Volume]:
     series = read_series(path, series_uid)
     names = phase_names(series_name(path), len(series.phases))
     return [
-        Volume(voxels, series.ijk_to_ras, name, series.modality, str(path), source)
+        Volume(voxels, series.ijk_to_ras, name, series.modality, str(path), source, 0, series.warnings)
         for voxels, name, source in zip(series.phases, names, series.sources, strict=True)
     ]
 
@@ -84,33 +102,68 @@ def read_volume(path: str | os.PathLike[str], series_uid: str | None = None) -> 
 
 
 def read_image(path: Path, image_io: str) -> sitk.Image:
-    """A grey 3D or 4D image as ITK has it, after what ITK passes over has been checked."""
-    if image_io in _CHECKS:
-        _CHECKS[image_io](path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    """A grey 3D or 4D image in mm, after what ITK passes over has been checked."""
+    return _read_checked(path, _CHECKS[image_io](path) if image_io in _CHECKS else Grid())
+
+
+def _read_checked(path: Path, grid: Grid) -> sitk.Image:
+    """The image on the grid that the header means."""
     try:
-        reader.ReadImageInformation()
-        _check_kind(path, reader)
-        return reader.Execute()
+        image = _read(path)
     except RuntimeError as error:
-        if "orthonormal" in str(error):
+        if "orthonormal" in str(error) and 0 < grid.leans <= LEAN_DEGREES:
+            with _nearest_perpendicular():
+                image = _read(path)
+        elif "orthonormal" in str(error):
             raise InputError(
                 f"'{path}' has axes that are not perpendicular, which NIfTI readers do not support: "
                 "resample the image or convert it to NRRD."
             ) from error
-        raise damaged(path) from error
+        elif is_out_of_memory(error):
+            raise unreadable(path, MemoryError()) from error
+        else:
+            raise damaged(path) from error
+    space = slice(0, 3)
+    for get, put in ((image.GetSpacing, image.SetSpacing), (image.GetOrigin, image.SetOrigin)):
+        values = np.array(get())
+        values[space] *= grid.to_mm
+        put(values.tolist())
+    if grid.spacing is not None:
+        image.SetSpacing([*(float(value) for value in grid.spacing), *image.GetSpacing()[3:]])
+    return image
+
+
+def _read(path: Path) -> sitk.Image:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    _check_kind(path, reader)
+    return reader.Execute()
+
+
+@contextmanager
+def _nearest_perpendicular() -> Iterator[None]:
+    before = os.environ.get(_PERMISSIVE)
+    os.environ[_PERMISSIVE] = "ON"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_PERMISSIVE]
+        else:
+            os.environ[_PERMISSIVE] = before
 
 
 def _read_file(path: Path, image_io: str) -> list[Volume]:
-    image = read_image(path, image_io)
+    grid = _CHECKS[image_io](path) if image_io in _CHECKS else Grid()
+    image = _read_checked(path, grid)
     ijk_to_ras = ijk_to_ras_of(path, image)
     voxels = sitk.GetArrayViewFromImage(image)
     # astype copies: the view ends with the image.
     voxels = voxels.astype(np.int16 if voxels.dtype == np.int16 else np.float32)
     phases = voxels.reshape(-1, *image.GetSize()[2::-1])
     return [
-        Volume(phase, ijk_to_ras, name=name, source=str(path))
+        Volume(phase, ijk_to_ras, name=name, source=str(path), warnings=grid.warnings)
         for name, phase in zip(phase_names(image_stem(path), len(phases)), phases, strict=True)
     ]
 
@@ -129,6 +182,8 @@ def _check_kind(path: Path, reader: sitk.ImageFileReader) -> None:
             f"'{path}' has {reader.GetDimension()} dimensions: give a 3D image, or a 4D one whose last axis is time."
         )
     check_spacing(path, reader.GetSpacing()[:3])
+    # Those of the file, and the same as float32.
+    check_memory(path, math.prod(reader.GetSize()) * (4 + _BYTES.get(reader.GetPixelID(), 4)))
 
 
 def ijk_to_ras_of(path: Path, image: sitk.Image) -> np.ndarray:
@@ -147,7 +202,7 @@ def _check_readable(path: Path) -> None:
         with path.open("rb"):
             pass
     except OSError as error:
-        raise InputError(f"'{path}' cannot be opened: check that you may read it.") from error
+        raise unreadable(path, error) from error
 
 
 @contextmanager

@@ -15,6 +15,22 @@ Plane = Literal["acquired", "axial"]
 """The slices that an image is looked at in: as it was acquired, or axial ones of the patient."""
 
 
+_THICKER = ((1.2, 1.1), (2.5, 1.5))
+"""So many times as far apart as the larger side of a pixel are slices whose pixels are at most so oblong."""
+
+
+def plain_slice_axis(spacing: np.ndarray) -> int | None:
+    """The axis across which slices plainly lie, as they are farther apart than pixels; None if no axis is such.
+
+    Args:
+        spacing: In mm, along (k, j, i).
+    """
+    axis = int(np.argmax(spacing))
+    pixel = np.delete(spacing, axis)
+    ratio, oblong = spacing[axis] / pixel.max(), pixel.max() / pixel.min()
+    return axis if any(ratio >= thicker and oblong <= most for thicker, most in _THICKER) else None
+
+
 @dataclass(frozen=True, eq=False)
 class SliceStack:
     """A Volume seen as parallel slices.
@@ -42,20 +58,22 @@ class SliceStack:
 
     @classmethod
     def of(cls, volume: Volume) -> SliceStack:
-        """The stack of a Volume as it was acquired."""
-        return cls.across(volume.array, volume.spacing)
+        """The stack of a Volume as it was acquired: across the axis that its source tells, else as `across`."""
+        return cls.across(volume.array, volume.spacing, volume.slice_axis)
 
     @classmethod
-    def across(cls, array: np.ndarray, spacing: np.ndarray) -> SliceStack:
+    def across(cls, array: np.ndarray, spacing: np.ndarray, axis: int | None = None) -> SliceStack:
         """The stack of an array (k, j, i) as it was acquired, without copying it.
 
-        Slices lie across the axis of the largest spacing, k if there is none; a single slice lies across its axis.
+        Slices lie across the axis that is given; else across the one that `plain_slice_axis` finds, k if there is none.
+        A single slice lies across its axis.
 
         Args:
             array: Voxels of any type.
             spacing: In mm, along (k, j, i).
+            axis: Across which the slices lie, 0 (k) to 2 (i), where that is known.
         """
-        axis = int(np.argmax(spacing)) if np.max(spacing) > 1.01 * np.median(spacing) else 0
+        axis = (plain_slice_axis(spacing) or 0) if axis is None else axis
         if array.shape[axis] > 1 and 1 in array.shape:
             axis = array.shape.index(1)
         in_plane = np.delete(spacing, axis)

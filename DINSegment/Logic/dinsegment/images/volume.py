@@ -25,6 +25,8 @@ class Volume:
         modality: DICOM modality (`MR`, `CT`) where the source tells, else None.
         source: Where it was read, for messages.
         dicom: The DICOM instances it was read from, one slice after the other; None for other files.
+        slice_axis: Axis of `array` across which it was acquired, where the source tells: 0 for DICOM. None if not.
+        warnings: Sentences for the user about how it was read: what was left out or had to be decided.
     """
 
     array: np.ndarray
@@ -33,6 +35,8 @@ class Volume:
     modality: str | None = None
     source: str | None = field(default=None, repr=False)
     dicom: DicomSource | None = field(default=None, repr=False)
+    slice_axis: int | None = field(default=None, repr=False)
+    warnings: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         dtype = np.int16 if np.asarray(self.array).dtype == np.int16 else np.float32

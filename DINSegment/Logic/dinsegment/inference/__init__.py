@@ -11,7 +11,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
+
+from dinsegment.memory import check_import
+
+if "torch" not in sys.modules:
+    check_import()
 
 __all__ = ["load_model", "segment"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from weakref import WeakKeyDictionary
 
-import psutil
 import torch
 from torch import Tensor, nn
 
+from dinsegment import memory
 from dinsegment.errors import InputError
 
 MATRIX_PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
@@ -51,17 +51,12 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reusable
-    return psutil.virtual_memory().available
+    return memory.free_memory()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return (
-        isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        or "out of memory" in text
-        or "can't allocate memory" in text
-        or "not enough memory" in text
-    )
+    """Whether an error says that a device has too little memory."""
+    return isinstance(error, torch.OutOfMemoryError) or memory.is_out_of_memory(error)
 
 
 _LOWERED: WeakKeyDictionary[nn.Module, dict[tuple[torch.device, torch.dtype | None], nn.Module]] = WeakKeyDictionary()

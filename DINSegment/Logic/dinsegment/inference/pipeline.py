@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from dinsegment.inference.anatomy import find_box
 from dinsegment.inference.confidence import Evidence
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.model import Model, load_model
+from dinsegment.inference.plausible import axis_warning, check_size
 from dinsegment.inference.postprocessing import postprocess
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.runner import Runner
+from dinsegment.inference.view import View
+from dinsegment.memory import check_memory, enough_memory
 from dinsegment.progress import Progress
 from dinsegment.quality.findings import findings
 from dinsegment.quality.unsure import Confidence
@@ -47,10 +51,13 @@ def predict_with_confidence(runner: Runner, preprocessing: Preprocessing, volume
     only there decided, batch after batch, so that those of a whole CT are never held.
     """
     stack = preprocessing.stack(volume)
+    check_size(volume, stack, task)
     box = find_box(runner, preprocessing, stack)
     if box is None:
         return Prediction(np.zeros(volume.shape, np.uint8))
-    count, window = box.slices(stack), preprocessing.window_in(stack, box)
+    count = box.slices(stack)
+    check_memory(volume.name, _bytes_beside_network(volume, box, min(count, PREPARED)))
+    window = preprocessing.window_in(stack, box)
     channels = runner.network.config.in_channels
     blocks = (
         preprocessing.slices(stack, box, channels, np.arange(first, min(first + PREPARED, count)), window)
@@ -68,6 +75,11 @@ def predict_with_confidence(runner: Runner, preprocessing: Preprocessing, volume
     labels = postprocess(labels, task, stack)
     runner.check_cancelled()
     return Prediction(stack.to_volume_axes(labels), evidence.confidence(labels))
+
+
+def _bytes_beside_network(volume: Volume, box: View, slices: int) -> int:
+    """Memory of what is made of a volume: labels and their correction, the enhanced image, slices for the network."""
+    return volume.array.size * (2 + 8) + slices * math.prod(box.size) * 4 * 6
 
 
 def segment(
@@ -100,6 +112,19 @@ def segment(
         ModelError: The model is unknown, missing or damaged, or made for another task.
         Cancelled: `cancelled` said so.
     """
+    with enough_memory(volume.name):
+        return _segment(volume, task, model, device, progress, cancelled, load)
+
+
+def _segment(
+    volume: Volume,
+    task: Task | str,
+    model: str | Model | None,
+    device: str,
+    progress: Progress | None,
+    cancelled: Callable[[], bool] | None,
+    load: Callable[..., Model] | None,
+) -> Segmentation:
     started = time.perf_counter()
     task = get_task(task) if isinstance(task, str) else task
     check_voxels(volume)
@@ -120,6 +145,7 @@ def segment(
     )
     runner.report(0.98, "Looking for what may be wrong")
     found = findings(volume, prediction.labels, task, prediction.confidence)
+    doubt = axis_warning(volume, task)
     runner.report(1.0, "Done")
     return Segmentation(
         volume=volume,
@@ -129,6 +155,11 @@ def segment(
         enhanced=enhanced,
         device=str(runner.device),
         seconds=time.perf_counter() - started,
-        warnings=(*(finding.text for finding in found), *runner.warnings),
+        warnings=(
+            *(finding.text for finding in found),
+            *volume.warnings,
+            *((doubt,) if doubt else ()),
+            *runner.warnings,
+        ),
         findings=found,
     )

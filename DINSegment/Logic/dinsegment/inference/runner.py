@@ -92,7 +92,10 @@ class Runner:
         waiting: Tensor | None = None
         before, images = 0, 2 if mirror else 1
         for slices in blocks:
-            done, fit = 0, int(0.5 * free_memory(self.device) / bytes_per_slice(self.network, slices.view))
+            one, free = bytes_per_slice(self.network, slices.view), free_memory(self.device)
+            if self.device.type == "cpu" and one > free:
+                raise _too_little(one, free)
+            done, fit = 0, int(0.5 * free / one)
             batch = evenly(len(slices), max(1, min(self._batch, fit) // images))
             while done < len(slices):
                 number = before + done
@@ -143,11 +146,18 @@ class Runner:
             )
             self._use(torch.device("cpu"))
         else:
-            raise InputError("There is too little memory for a single slice; close other programs and try again.")
+            raise InputError("There is too little memory for a single slice: close other programs and try again.")
         return self._batch
 
     def _warn(self, text: str) -> None:
         self.warnings = [w for w in self.warnings if w.split(";")[0] != text.split(";")[0]] + [text]
+
+
+def _too_little(needed: int, free: int) -> InputError:
+    return InputError(
+        f"A single slice needs about {needed / 1e9:.2g} GB of memory, but only {free / 1e9:.2g} GB are free: close "
+        "other programs or use a larger machine."
+    )
 
 
 def evenly(count: int, most: int) -> int:

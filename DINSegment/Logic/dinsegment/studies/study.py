@@ -61,8 +61,8 @@ class StudyResult:
 
     @property
     def warnings(self) -> list[str]:
-        """The sentences about all phases."""
-        return [warning for phase in self.phases for warning in phase["warnings"]]
+        """The sentences about all phases, each once."""
+        return list(dict.fromkeys(warning for phase in self.phases for warning in phase["warnings"]))
 
     @property
     def volumes_ml(self) -> dict[str, float]:
@@ -165,7 +165,7 @@ def segment_study(
 
 def failure(study: Study, error: Exception, seconds: float = 0.0) -> StudyResult:
     """What became of a study that ended with an error; the error itself, which holds arrays, may then go."""
-    from dinsegment.inference.devices import is_out_of_memory
+    from dinsegment.memory import is_out_of_memory
 
     message, trace = str(error), ""
     if not isinstance(error, DINSegmentError):

@@ -106,7 +106,7 @@ def read_split(path: Path) -> list[str]:
         InputError: It cannot be read, names nobody, or somebody twice.
     """
     try:
-        names = path.read_text(encoding="utf-8").split()
+        names = path.read_text(encoding="utf-8-sig").split()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"The split '{path}' cannot be read: it is a text file with one patient a line.") from error
     if not names:
@@ -183,7 +183,7 @@ def _phases(info: Path) -> dict[str, str]:
     if not info.exists():
         return {}
     try:
-        lines = info.read_text(encoding="utf-8").splitlines()
+        lines = info.read_text(encoding="utf-8-sig").splitlines()
         pairs = (line.partition(":") for line in lines)
         entries = {key.strip(): value.strip() for key, _, value in pairs}
         return {str(int(entries[phase])): phase for phase in ("ED", "ES") if phase in entries}

@@ -29,7 +29,7 @@ def read_description(path: Path) -> dict[str, Any]:
         InputError: The file cannot be read or is no JSON object.
     """
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InputError(f"'{path}' cannot be read as JSON: correct it or copy it again.") from error
     if not isinstance(description, dict):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+import gzip
+import itertools
 import os
+import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
-from dinsegment.errors import InputError, damaged
+from dinsegment.errors import InputError, unreadable
 
 MAX_FILES = 200_000
 """More than any study has; a whole disk, given by mistake, is refused before hours have passed."""
@@ -21,6 +24,12 @@ MAX_UNPACKED_BYTES = 64 << 30
 
 _BOMB_BYTES, _BOMB_RATIO = 1 << 30, 100
 """A packed file that is larger than this when unpacked, and by such a factor, is no image."""
+
+_PEEKED = 50
+"""Files of an archive whose beginning is looked at."""
+
+_THROWN_AWAY = (".trash", "$recycle.bin", ".dinsegment-")
+"""Folders of deleted files, and of results that are being written."""
 
 _SUFFIXES = (".dcm", ".dicom", ".ima")
 _RECORDS = 0x00041220  # Directory Record Sequence
@@ -48,7 +57,13 @@ def is_dicom(path: Path) -> bool:
     if is_image_name(path) or path.name.upper() == "DICOMDIR" or _is_zip(path):
         return True
     with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+        head = file.read(132)
+    return head[128:] == b"DICM" or begins_with_meta_header(head)
+
+
+def begins_with_meta_header(head: bytes) -> bool:
+    """Whether a file begins with the meta information, without the preamble that belongs before it."""
+    return head.startswith(b"\x02\0\0\0UL")
 
 
 def is_image_name(path: Path) -> bool:
@@ -62,60 +77,116 @@ def _is_zip(path: Path) -> bool:
 
 
 @contextmanager
-def open_files(path: Path) -> Iterator[Iterator[list[DicomFile]]]:
-    """Yields lists of files, the first of which that has images is to be read.
+def open_files(path: Path) -> Iterator[list[DicomFile]]:
+    """Yields all files that are to be looked at.
 
     Of a folder these are the files in it, then those in its folders at any depth, as an export of whole studies has
-    them. Hidden files are left out. A zip archive is read where it is: nothing of it is written to the disk.
+    them. Hidden ones count where they are DICOM; what was thrown away does not. A zip archive is read where it is:
+    nothing of it is written to the disk.
 
     Raises:
-        InputError: The archive is damaged, locked or larger than any study, a file that a DICOMDIR names is missing, or
-            the folder has more files than a study.
+        InputError: The archive is damaged, locked or larger than any study, a file that a DICOMDIR names is missing, a
+            folder cannot be looked through or has more files than a study, or a link in it leads nowhere.
     """
     if path.is_dir():
-        yield _folder(path)
+        yield list(_folder(path))
     elif _is_zip(path):
         with _reading_zip(path), zipfile.ZipFile(path) as archive:
-            files = list(_zip_files(path, archive))
-            yield iter([files])
+            yield list(_zip_files(path, archive))
     elif path.name.upper() == "DICOMDIR":
-        yield iter([_directory_files(path)])
+        yield _directory_files(path)
     else:
-        yield iter([[_on_disk(path)]])
+        yield [_on_disk(path)]
 
 
 def _on_disk(path: Path) -> DicomFile:
     return DicomFile(path, functools.partial(path.open, "rb"))
 
 
-def _folder(path: Path) -> Iterator[list[DicomFile]]:
+def _folder(path: Path) -> Iterator[DicomFile]:
+    count = 0
     try:
-        paths = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-        yield [_on_disk(file) for file in paths]
-        yield [_on_disk(file) for file in _deeper(path)]
+        for file in _walk(path):
+            count += 1
+            if count > MAX_FILES:
+                raise InputError(f"'{path}' holds more than {MAX_FILES} files: give the folder of one study.")
+            hidden = _is_hidden(file.relative_to(path).parts)
+            if file.is_file():
+                found = _on_disk(file)
+                if not hidden or has_preamble(found):
+                    yield found
+            elif file.is_symlink() and not hidden:
+                raise InputError(f"'{file}' is a link to what is not there: copy the complete folder.")
     except OSError as error:
-        raise InputError(f"'{path}' cannot be looked through: check that you may read it.") from error
+        raise InputError(f"'{error.filename or path}' cannot be looked through: check that you may read it.") from error
 
 
-def _deeper(path: Path) -> list[Path]:
-    """The files in the folders of a folder; links to folders are not followed, they may lead in circles."""
-    found: list[Path] = []
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if Path(folder) != path:
-            files = (Path(folder, name) for name in sorted(names) if not name.startswith("."))
-            found += [file for file in files if file.is_file()]
-        if len(found) > MAX_FILES:
-            raise InputError(f"'{path}' holds more than {MAX_FILES} files: give the folder of one study.")
-    return found
+def _walk(path: Path) -> Iterator[Path]:
+    """The files of a folder, then those in its folders at any depth, also behind links, once each."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, names in os.walk(path, onerror=refuse, followlinks=True):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.lower().startswith(_THROWN_AWAY))
+        yield from (Path(folder, name) for name in sorted(names))
+
+
+def _is_hidden(parts: Sequence[str]) -> bool:
+    """Whether a file is hidden or in a hidden folder; macOS adds such a one to each file of an archive or disc."""
+    return any(part.startswith((".", "__MACOSX")) for part in parts)
+
+
+def has_preamble(file: DicomFile) -> bool:
+    """Whether it begins as DICOM PS3.10 section 7.1 says; False for what cannot be opened."""
+    try:
+        with file.open() as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def is_packed(file: DicomFile) -> bool:
+    """Whether it is a packed file or an archive that has DICOM in it."""
+    try:
+        with file.open() as stream:
+            head = stream.read(262)
+            stream.seek(0)
+            if head.startswith(b"PK\x03\x04"):
+                with zipfile.ZipFile(stream) as archive:
+                    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+                    return any(_begins_as_dicom(archive.open(entry)) for entry in entries[:_PEEKED])
+            if head.startswith(b"\x1f\x8b") and _begins_as_dicom(gzip.GzipFile(fileobj=stream)):
+                return True
+            stream.seek(0)
+            if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")) or head[257:] == b"ustar":
+                with tarfile.open(fileobj=stream) as archive:
+                    files = (archive.extractfile(one) for one in itertools.islice(archive, _PEEKED) if one.isfile())
+                    return any(_begins_as_dicom(one) for one in files if one is not None)
+    except Exception:  # the unpackers raise whatever they stumble upon
+        return False
+    return False
+
+
+def _begins_as_dicom(stream: IO[bytes]) -> bool:
+    with stream:
+        return stream.read(132)[128:] == b"DICM"
 
 
 @contextmanager
 def _reading_zip(path: Path) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError) as error:
-        raise damaged(path) from error
+    except NotImplementedError as error:
+        raise InputError(f"'{path}' is packed in a way that cannot be read: unpack it and give the folder.") from error
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise unreadable(path, error) from error
 
 
 def _zip_files(path: Path, archive: zipfile.ZipFile) -> Iterator[DicomFile]:
@@ -128,9 +199,9 @@ def _zip_files(path: Path, archive: zipfile.ZipFile) -> Iterator[DicomFile]:
             raise InputError(f"'{path}' is locked by a password: unpack it and give the folder.")
         if entry.file_size > max(_BOMB_BYTES, _BOMB_RATIO * entry.compress_size):
             raise InputError(f"'{path}' holds '{inside}', which unpacks to more than an image has: leave it out.")
-        # macOS adds a hidden file to each file.
-        if not any(part.startswith((".", "__MACOSX")) for part in inside.parts):
-            yield DicomFile(path / inside, functools.partial(archive.open, entry))
+        found = DicomFile(path / inside, functools.partial(archive.open, entry))
+        if not _is_hidden(inside.parts) or has_preamble(found):
+            yield found
 
 
 def _directory_files(path: Path) -> list[DicomFile]:
@@ -154,7 +225,7 @@ def _directory_files(path: Path) -> list[DicomFile]:
                 file_id = record.ReferencedFileID
                 files.append(_referenced(path, [file_id] if isinstance(file_id, str) else list(file_id)))
     except Exception as error:  # pydicom raises whatever it stumbles upon
-        raise damaged(path) from error
+        raise unreadable(path, error) from error
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise InputError(

@@ -6,6 +6,7 @@ functional groups: those that all frames share and those of each frame.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydicom import Dataset
 from dinsegment.dicom.read.header import Header, items, numbers, text
 from dinsegment.dicom.source import DicomSource
 from dinsegment.errors import InputError, damaged
-from dinsegment.geometry import check_spacing
+from dinsegment.geometry import LEAN_DEGREES, check_spacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,11 @@ class Frame:
         return bool(self.text("RescaleSlope")), bool(self.text("RescaleIntercept"))
 
     @property
+    def is_inverted(self) -> bool:
+        """Whether what is large is dark; numbers of a CT mean the same however they are shown."""
+        return self.header.text("PhotometricInterpretation") == "MONOCHROME1" and self.header.text("Modality") != "CT"
+
+    @property
     def label(self) -> str:
         """What messages call it beside the input's name."""
         return self.path.name if self.number is None else f"frame {self.number} of {self.path.name}"
@@ -83,6 +89,11 @@ def frames_of(header: Header) -> list[Frame]:
     samples = header.integer("SamplesPerPixel")
     if (samples is not None and samples > 1) or header.text("PhotometricInterpretation") == "PALETTE COLOR":
         raise InputError(f"'{path}' is a colour image: give a grey image.")
+    if "MOSAIC" in header.text("ImageType").split("\\"):
+        raise InputError(
+            f"'{path}' is a mosaic, many slices as tiles of one image: convert it to NIfTI or enhanced DICOM, "
+            "which have the slices one by one."
+        )
     groups = _functional_groups(header)
     # A file with the groups of a single frame is read as any image of one frame.
     frames = [_frame(header, n if len(groups) > 1 else None, places) for n, places in enumerate(groups, 1)]
@@ -143,7 +154,7 @@ def _frame(header: Header, number: int | None, places: tuple[Dataset, ...]) -> F
     check_spacing(path, spacing)
     row, column = np.reshape(axes, (2, 3))
     lengths = np.linalg.norm([row, column], axis=1)
-    if np.abs(lengths - 1).max() > 1e-2 or abs(row @ column) > 1e-3:
+    if np.abs(lengths - 1).max() > 1e-2 or abs(row @ column) > math.sin(math.radians(LEAN_DEGREES)):
         raise InputError(f"'{path}' has an orientation that is none: its rows and columns are not perpendicular.")
     slope, intercept = _rescaling(path, places)
     unit = np.array([row, column]) / lengths[:, None]

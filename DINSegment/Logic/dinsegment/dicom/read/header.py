@@ -27,11 +27,11 @@ from pydicom.uid import (
     UID_dictionary,
 )
 
-from dinsegment.dicom.read.files import DicomFile, is_image_name
-from dinsegment.errors import damaged
+from dinsegment.dicom.read.files import DicomFile, begins_with_meta_header, is_image_name
+from dinsegment.errors import InputError, unreadable
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
-_PIXEL_DATA = 0x7FE00010
+_PIXEL_DATA, _FLOAT_PIXEL_DATA = 0x7FE00010, (0x7FE00008, 0x7FE00009)
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 
 
@@ -79,7 +79,7 @@ def read_header(file: DicomFile) -> Header | None:
         with file.open() as stream:
             return _read(file, stream)
     except Exception as error:  # pydicom raises whatever it stumbles upon
-        raise damaged(file.path) from error
+        raise unreadable(file.path, error) from error
 
 
 def _read(file: DicomFile, stream: BinaryIO) -> Header | None:
@@ -91,16 +91,24 @@ def _read(file: DicomFile, stream: BinaryIO) -> Header | None:
             raise ValueError("No DICOM.")
         return None
     pixels: list[tuple[str | None, int]] = []
+    found_floats: list[BaseTag] = []
 
     def at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
         if tag == _PIXEL_DATA:
             pixels.append((vr, length))
-        return tag == _PIXEL_DATA
+        found_floats.extend([tag] * (tag in _FLOAT_PIXEL_DATA))
+        return tag == _PIXEL_DATA or bool(found_floats)
 
     dataset = read_partial(stream, stop_when=at_pixels, force=bare)
     dataset.buffer = None  # else every header would keep its file
     if _is_no_image(dataset, bool(pixels)):
         return None
+    if found_floats:
+        raise InputError(
+            f"'{file.path}' has pixels of floating-point numbers, as no MR or CT image has: export it again."
+        )
+    if not pixels and text([dataset], "PixelDataProviderURL"):
+        raise InputError(f"'{file.path}' has its pixels on a server, not in the file: export it with its pixels.")
     if not pixels:
         raise ValueError("It ends before its pixel data.")
     vr, length = pixels[0]
@@ -118,8 +126,8 @@ def _identify(dataset: Dataset) -> None:
 
 
 def _is_bare(head: bytes) -> bool:
-    """Whether a data set begins right away, as before DICOM PS3.10 had files: with one of the first elements."""
-    return head[:2] == b"\x08\0" and head[3:4] == b"\0" and head[2] <= 0x18
+    """Whether it begins without a preamble, as before DICOM PS3.10 had files: with one of the first elements."""
+    return begins_with_meta_header(head) or (head[:2] == b"\x08\0" and head[3:4] == b"\0" and head[2] <= 0x18)
 
 
 def _guess_syntax(dataset: Dataset) -> str:
@@ -178,6 +186,20 @@ def numbers(places: Sequence[Dataset], keyword: str, count: int) -> list[float] 
             else:
                 values = [float(word) for word in value.decode("ascii").replace("\0", " ").split("\\")]
     return values if len(values) == count and all(map(math.isfinite, values)) else None
+
+
+def stored_value(dataset: Dataset, keyword: str) -> int | None:
+    """A value of the pixels' own type, which is signed or not as they are; None where there is none.
+
+    Its VR is US or SS by Pixel Representation, and in files often the wrong one of both.
+    """
+    for _, value, little in _find([dataset], keyword):
+        with suppress(ValueError, TypeError, OverflowError, struct.error):
+            raw = value if isinstance(value, bytes) else int(value).to_bytes(2, "little", signed=int(value) < 0)
+            order = "<" if little or not isinstance(value, bytes) else ">"
+            signed = numbers([dataset], "PixelRepresentation", 1) == [1.0]
+            return struct.unpack(f"{order}{'h' if signed else 'H'}", raw)[0]
+    return None
 
 
 def items(dataset: Dataset, keyword: str | BaseTag) -> list[Dataset]:

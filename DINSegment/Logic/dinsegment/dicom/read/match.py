@@ -93,7 +93,7 @@ class Instances:
         likely = there[min(phase, len(there) - 1)]
         if voxels is not None:
             for frame in (likely, *(one for one in there if one is not likely)):
-                if np.allclose(read_pixels([[frame]])[0][0], voxels[k], rtol=1e-5, atol=1e-3):
+                if np.allclose(read_pixels([[frame]], as_stored=True)[0][0], voxels[k], rtol=1e-5, atol=1e-3):
                     return frame
         raise InputError(
             f"Of slice {k + 1} of {grid.shape[0]} of '{grid.name}' there are {len(there)} DICOM images in the same "
@@ -116,8 +116,8 @@ def _files(paths: Sequence[Path]) -> Iterator[tuple[DicomFile, bool]]:
     for path in paths:
         if not path.exists():
             raise InputError(f"There is no '{path}' any more: import the DICOM series again.")
-        with open_files(path) as lists:
-            yield from ((file, path.is_file()) for files in lists for file in files)
+        with open_files(path) as files:
+            yield from ((file, path.is_file()) for file in files)
 
 
 def _frames(file: DicomFile, chosen: bool) -> list[Frame]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -15,34 +16,82 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEG2000TransferSyn
 
 from dinsegment.dicom.read import jpeg
 from dinsegment.dicom.read.frames import Frame
-from dinsegment.dicom.read.header import UNDEFINED_LENGTH, Header
-from dinsegment.errors import InputError, damaged
+from dinsegment.dicom.read.header import UNDEFINED_LENGTH, Header, stored_value
+from dinsegment.errors import InputError, damaged, unreadable
+from dinsegment.memory import check_memory
 
 _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 _STARTS_OF_FRAME = {0xFFF7, *range(0xFFC0, 0xFFD0)} - {0xFFC4, 0xFFC8, 0xFFCC}
 
 
-def read_pixels(phases: Sequence[Sequence[Frame]]) -> list[np.ndarray]:
+def read_pixels(phases: Sequence[Sequence[Frame]], as_stored: bool = False) -> list[np.ndarray]:
     """The voxels of each phase: (k, rows, columns), after the rescale slope and intercept of each frame.
 
     They are int16 where slopes and intercepts are whole numbers and all values fit, as in CT, and float32 otherwise.
+    What is large is bright in all of them, and padding (Pixel Padding Value and Range Limit, DICOM PS3.3 C.7.5.1.1.2)
+    is dark.
+
+    Args:
+        phases: The slices of each phase.
+        as_stored: Leaves padding and images in which what is large is dark (MONOCHROME1) as they are, as most other
+            programs do.
 
     Raises:
         InputError: A file is damaged, incomplete, or compressed in a way that cannot be read.
     """
+    check_memory(phases[0][0].path, 6 * math.prod((len(phases), len(phases[0]), *phases[0][0].size)))  # float32, int16
     arrays = [np.empty((len(phase), *phase[0].size), np.float32) for phase in phases]
-    wanted: dict[Header, list[tuple[Frame, np.ndarray]]] = {}
-    for phase, array in zip(phases, arrays, strict=True):
-        for frame, plane in zip(phase, array, strict=True):
-            wanted.setdefault(frame.header, []).append((frame, plane))
+    paddings = [[_padding_of(frame, as_stored) for frame in phase] for phase in phases]
+    outside = [
+        np.zeros(array.shape, bool) if any(padding) else None for array, padding in zip(arrays, paddings, strict=True)
+    ]
+    wanted: dict[Header, list[tuple[Frame, np.ndarray, np.ndarray | None]]] = {}
+    for phase, array, padded in zip(phases, arrays, outside, strict=True):
+        for k, (frame, plane) in enumerate(zip(phase, array, strict=True)):
+            wanted.setdefault(frame.header, []).append((frame, plane, None if padded is None else padded[k]))
     # The decoders of compressed images let other threads work.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for _ in pool.map(_fill, wanted, wanted.values()):
             pass
+    if not as_stored:
+        _make_sense(arrays, outside, phases[0][0].is_inverted)
     for number, phase in enumerate(phases):
         if all(frame.slope % 1 == frame.intercept % 1 == 0 for frame in phase):
             arrays[number] = _as_int16(arrays[number])
     return arrays
+
+
+def _padding_of(frame: Frame, as_stored: bool) -> tuple[int, int] | None:
+    """Stored values from the first to the last that mean that there is no image; None where all are image."""
+    value = None if as_stored else stored_value(frame.header.dataset, "PixelPaddingValue")
+    if value is None:
+        return None
+    limit = stored_value(frame.header.dataset, "PixelPaddingRangeLimit")
+    limit = value if limit is None else limit
+    return min(value, limit), max(value, limit)
+
+
+def _make_sense(arrays: list[np.ndarray], outside: list[np.ndarray | None], inverted: bool) -> None:
+    """Makes, in place, what is large bright, and padding as dark as the darkest of the image.
+
+    Padding that is darker than that, but not by more than the image's own range, is dark as it is.
+    """
+    if not inverted and not any(padded is not None and padded.any() for padded in outside):
+        return
+    lows, highs = [], []
+    for array, padded in zip(arrays, outside, strict=True):
+        image = array if padded is None else array[~padded]
+        if image.size:
+            lows.append(float(image.min()))
+            highs.append(float(image.max()))
+    if not lows:  # there is nothing but padding
+        return
+    low, high = min(lows), max(highs)
+    for array, padded in zip(arrays, outside, strict=True):
+        if inverted:
+            np.subtract(low + high, array, out=array)
+        if padded is not None:
+            array[padded & ((array > low) | (array < low - (high - low)))] = low
 
 
 def _as_int16(array: np.ndarray) -> np.ndarray:
@@ -66,10 +115,14 @@ def check_pixels(header: Header) -> None:
     decoder = _decoder(header)
     if decoder.is_encapsulated != (header.length == UNDEFINED_LENGTH):
         raise damaged(path)
-    if decoder.is_native:
-        size = options["rows"] * options["columns"] * options["number_of_frames"] * bits // 8
-        if header.length not in (size, size + size % 2):
-            raise damaged(path)
+    if decoder.is_native and header.length < _native_size(header):
+        raise damaged(path)
+
+
+def _native_size(header: Header) -> int:
+    """Bytes of uncompressed pixels; what lies behind them is padding, which readers have to accept."""
+    options = _options(header)
+    return math.prod((options["rows"], options["columns"], options["number_of_frames"], options["bits_allocated"] // 8))
 
 
 def _options(header: Header) -> dict[str, int | str | None]:
@@ -106,16 +159,19 @@ def _unreadable(header: Header, uid: UID) -> InputError:
     )
 
 
-def _fill(header: Header, wanted: list[tuple[Frame, np.ndarray]]) -> None:
-    """Decodes the frames of a file, each into its plane (rows, columns)."""
-    planes = {(frame.number or 1): (frame, plane) for frame, plane in wanted}
+def _fill(header: Header, wanted: list[tuple[Frame, np.ndarray, np.ndarray | None]]) -> None:
+    """Decodes the frames of a file, each into its plane (rows, columns), and marks where there is none."""
+    planes = {(frame.number or 1): (frame, plane, padded) for frame, plane, padded in wanted}
     decoder = _decoder(header)
     try:
         decoded = 0
         for stored in _decode(header, decoder):
             decoded += 1
             if decoded in planes:
-                frame, plane = planes[decoded]
+                frame, plane, padded = planes[decoded]
+                padding = None if padded is None else _padding_of(frame, as_stored=False)
+                if padding is not None:
+                    padded[:] = (stored >= padding[0]) & (stored <= padding[1])
                 # In double precision, since stored values may have 32 bits.
                 plane[:] = (
                     stored if (frame.slope, frame.intercept) == (1, 0) else stored * frame.slope + frame.intercept
@@ -123,7 +179,7 @@ def _fill(header: Header, wanted: list[tuple[Frame, np.ndarray]]) -> None:
         if decoded != (header.integer("NumberOfFrames") or 1):
             raise ValueError("Frames are missing.")
     except Exception as error:  # pydicom and the decoders raise whatever they stumble upon
-        raise damaged(header.file.path) from error
+        raise unreadable(header.file.path, error) from error
 
 
 def _decode(header: Header, decoder: Decoder) -> Iterator[np.ndarray]:
@@ -139,7 +195,12 @@ def _decode(header: Header, decoder: Decoder) -> Iterator[np.ndarray]:
     elif len(data) < header.length:
         raise ValueError("It ends within its pixel data.")
     else:
-        data = data[: header.length]
+        size = _native_size(header)
+        behind = data[size : header.length]
+        # Less than a row is padding, whatever it is; more of another content belongs to an image of another size.
+        if len(behind) >= size // (header.integer("Rows") or 1) and any(behind):
+            raise ValueError("It has more pixels than its header says.")
+        data = data[:size]
     for array, _ in decoder.iter_array(data, decoding_plugin=_plugin(decoder.UID), **_options(header)):
         yield array
 

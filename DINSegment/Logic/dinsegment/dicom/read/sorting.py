@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -13,15 +12,19 @@ import numpy as np
 from dinsegment.dicom.read.frames import Frame, complex_component, kind_of, time_of
 from dinsegment.dicom.read.header import Header
 from dinsegment.errors import InputError
-from dinsegment.geometry import RAS_FROM_LPS, check_spacing
-
-_log = logging.getLogger(__name__)
+from dinsegment.geometry import LEAN_DEGREES, RAS_FROM_LPS, check_spacing
 
 SAME_POSITION_MM = 0.01
 """Images closer than this along the slice normal show the same slice."""
 
-TILT_DEGREES = 0.1
-"""A stack that leans by less leans because directions are written with few digits."""
+PLACE_ROUNDING_MM = 0.1
+"""Positions that are written with one decimal are off by less."""
+
+SAME_DIRECTION = 1e-3
+"""Direction cosines that differ by less are written with few digits."""
+
+UNEVEN = 0.1
+"""Share of the distance between slices by which they may be off: no slice is missing there."""
 
 PHASE_TIMES = (
     "TriggerTime",
@@ -82,7 +85,7 @@ def _description(header: Header) -> str:
     return " ".join((text or header.text("SeriesDescription")).split()) or "no description"
 
 
-def choose_component(path: Path, frames: list[Frame]) -> list[Frame]:
+def choose_component(path: Path, frames: list[Frame], warn: Callable[[str], None]) -> list[Frame]:
     """The magnitude images where a series has them beside the others, which show no movement of their own.
 
     Raises:
@@ -95,7 +98,7 @@ def choose_component(path: Path, frames: list[Frame]) -> list[Frame]:
     names = " and ".join(sorted(name or "other" for name in counts))
     if "magnitude" not in counts or len(set(counts.values())) > 1:
         raise InputError(f"'{path}' mixes {names} images in one series: give a folder with the magnitude images alone.")
-    _log.warning("'%s' mixes %s images in one series; only the magnitude images are read.", path, names)
+    warn(f"'{path}' mixes {names} images in one series; only the magnitude images are read.")
     return [frame for frame, component in zip(frames, components, strict=True) if component == "magnitude"]
 
 
@@ -103,10 +106,11 @@ def check_alike(path: Path, frames: list[Frame]) -> None:
     """Raises InputError unless all images are parallel, of one size and one pixel spacing."""
     first = frames[0]
     checks: dict[str, Callable[[Frame], bool]] = {
-        "orientations": lambda one: bool(np.abs(one.axes - first.axes).max() < 1e-4),
+        "orientations": lambda one: bool(np.abs(one.axes - first.axes).max() < SAME_DIRECTION),
         "image sizes": lambda one: one.size == first.size,
         "pixel spacings": lambda one: np.allclose(one.pixel_spacing, first.pixel_spacing, rtol=1e-4, atol=0),
         "rescaled and raw pixels": lambda one: one.rescaling == first.rescaling,
+        "bright and dark as what is large": lambda one: one.is_inverted == first.is_inverted,
     }
     for what, alike in checks.items():
         different = sum(not alike(one) for one in frames)
@@ -126,7 +130,7 @@ def group_slices(frames: list[Frame]) -> list[list[Frame]]:
     return [[frames[n] for n in group] for group in np.split(order, starts)]
 
 
-def grid(path: Path, slices: list[list[Frame]]) -> np.ndarray:
+def grid(path: Path, slices: list[list[Frame]], warn: Callable[[str], None]) -> np.ndarray:
     """IJK-to-RAS of the slices: i grows along a row, j along a column, k from slice to slice.
 
     The distance between slices comes from their positions; only of a single slice the header says how thick it is.
@@ -139,12 +143,12 @@ def grid(path: Path, slices: list[list[Frame]]) -> np.ndarray:
     ijk_to_lps = np.eye(4)
     ijk_to_lps[:3, 0] = first.axes[0] * between_columns
     ijk_to_lps[:3, 1] = first.axes[1] * between_rows
-    ijk_to_lps[:3, 2] = _slice_step(path, slices)
+    ijk_to_lps[:3, 2] = _slice_step(path, slices, warn)
     ijk_to_lps[:3, 3] = first.position
     return RAS_FROM_LPS @ ijk_to_lps
 
 
-def _slice_step(path: Path, slices: list[list[Frame]]) -> np.ndarray:
+def _slice_step(path: Path, slices: list[list[Frame]], warn: Callable[[str], None]) -> np.ndarray:
     """From a slice to the next, millimetres in LPS."""
     first = slices[0][0]
     normal = np.cross(*first.axes)
@@ -157,19 +161,41 @@ def _slice_step(path: Path, slices: list[list[Frame]]) -> np.ndarray:
     tolerance = max(SAME_POSITION_MM, 0.01 * float(normal @ step))
     upright = normal * (normal @ step)
     lean = float(np.linalg.norm(step - upright))
-    if lean * (len(slices) - 1) <= tolerance:
-        step = upright  # the rest is rounding
+    tilt = math.degrees(math.atan2(lean, float(normal @ step)))
+    rounding = PLACE_ROUNDING_MM if tilt > LEAN_DEGREES else 0.0
+    if lean * (len(slices) - 1) <= max(tolerance, rounding):
+        step, tilt = upright, 0.0  # the rest is rounding
     for number, images in enumerate(slices):
         for image in images:
-            if np.linalg.norm(image.position - first.position - number * step) > tolerance:
+            off = image.position - first.position - number * step
+            along = float(normal @ off)
+            sideways = float(np.linalg.norm(off - along * normal))
+            if abs(along) > max(tolerance, UNEVEN * float(normal @ step)) or sideways > max(
+                tolerance, PLACE_ROUNDING_MM
+            ):
                 raise _uneven(path, slices, normal)
-    tilt = math.degrees(math.atan2(lean, float(normal @ step)))
-    if tilt > TILT_DEGREES:
+    if len(slices) > 1:
+        _check_gaps(path, slices, normal, tolerance, warn)
+    if tilt > LEAN_DEGREES:
         raise InputError(
             f"'{path}' was scanned with a tilted gantry, its slices lean by {tilt:.1f} degrees: load it in 3D Slicer, "
             "which straightens such scans, and save the volume as NRRD."
         )
     return step
+
+
+def _check_gaps(
+    path: Path, slices: list[list[Frame]], normal: np.ndarray, tolerance: float, warn: Callable[[str], None]
+) -> None:
+    gaps = np.diff([normal @ images[0].position for images in slices])
+    mean = float(gaps.mean())
+    if np.abs(gaps - mean).max() > max(tolerance, PLACE_ROUNDING_MM, UNEVEN * mean):
+        raise _uneven(path, slices, normal)
+    if gaps.max() - gaps.min() > max(2 * tolerance, 2 * PLACE_ROUNDING_MM):
+        warn(
+            f"'{path}' has slices {gaps.min():.4g} to {gaps.max():.4g} mm apart, a gap that differs from the others: "
+            f"they are taken as {mean:.4g} mm apart."
+        )
 
 
 def _uneven(path: Path, slices: list[list[Frame]], normal: np.ndarray) -> InputError:

@@ -1,0 +1,72 @@
+"""Whether an image can be what the task is made for: its size, and along which axis its slices lie."""
+
+from __future__ import annotations
+
+import statistics
+
+import numpy as np
+
+from dinsegment.errors import InputError
+from dinsegment.images.slices import SliceStack, plain_slice_axis
+from dinsegment.images.volume import Volume
+from dinsegment.tasks import Task
+
+WIDEST_MM = 1000.0
+"""No scanner's field of view is wider."""
+
+LONGEST_MM = 2500.0
+"""No stack of slices is longer than a patient."""
+
+
+def narrowest_mm(task: Task) -> float:
+    """Side of a field of view that the task's anatomy needs; 0 where nothing is known.
+
+    It is that of a cube as large as the smallest amount of it that was seen: of one organ all segments, else, since an
+    image may be cropped to one of several organs, the segment in the middle.
+    """
+    seen = [segment.seen_ml[0] for segment in task.segments if segment.seen_ml is not None]
+    if not seen:
+        return 0.0
+    return 10 * (sum(seen) if task.one_organ else statistics.median(seen)) ** (1 / 3)
+
+
+def check_size(volume: Volume, stack: SliceStack, task: Task) -> None:
+    """Raises InputError if the image is larger than any, or smaller than what is looked for, so its spacing is wrong.
+
+    Args:
+        volume: The image.
+        stack: Its slices, as they are looked at.
+        task: What is looked for.
+    """
+    extent, length = stack.extent_mm, len(stack.array) * stack.slice_spacing
+    least = narrowest_mm(task)
+    if extent.max() <= WIDEST_MM and length <= LONGEST_MM and extent.min() >= least:
+        return
+    height, width = extent
+    spacing = " x ".join(f"{value:.4g}" for value in volume.spacing[::-1])
+    reason = (
+        "which is smaller than what is to be segmented"
+        if extent.max() <= WIDEST_MM and length <= LONGEST_MM
+        else "which is larger than any patient"
+    )
+    raise InputError(
+        f"'{volume.name}' has a field of view of {width:.4g} x {height:.4g} mm over {length:.4g} mm, {reason}: correct "
+        f"the spacing in its header, {spacing} mm."
+    )
+
+
+def axis_warning(volume: Volume, task: Task) -> str | None:
+    """A sentence for the user if the voxels do not tell across which axis the image's slices lie."""
+    if (
+        task.plane != "acquired"
+        or volume.slice_axis is not None
+        or 1 in volume.shape
+        or plain_slice_axis(volume.spacing) is not None
+    ):
+        return None
+    spacing = " x ".join(f"{value:.4g}" for value in volume.spacing[::-1])
+    plane = " x ".join(f"{value:.4g}" for value in np.flip(volume.spacing[1:]))
+    return (
+        f"The voxels of '{volume.name}', {spacing} mm, do not tell across which axis its slices lie: the last one was "
+        f"taken, so that pixels are {plane} mm. Check that it is {task.images} in these slices."
+    )
