@@ -25,6 +25,7 @@ from dinsegment.phantom.heart import cine_phantom
 from dinsegment.worker import IMAGE
 from dinsegment_slicer import job as job_module
 from dinsegment_slicer.job import JobImage, Worker
+from dinsegment_slicer.process import host_name
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -656,12 +657,19 @@ class TestProcess:
 
     def test_folders_of_dead_processes_are_removed_at_the_first_start(self, child, exchange):
         dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-        names = [f"DINSegment-{int(dead.stdout)}-abc", f"DINSegment-{os.getpid()}-abc", "DINSegment-notes-1"]
+        gone, here = int(dead.stdout), host_name()
+        names = [
+            f"DINSegment-{gone}-{here}-abc",
+            f"DINSegment-{os.getpid()}-{here}-abc",
+            f"DINSegment-{gone}-other-abc",  # a live job of another machine, for all that is known here
+            f"DINSegment-{gone}-notes",
+            "DINSegment-notes-1",
+        ]
         for name in names:
             (exchange / name).mkdir()
             (exchange / name / IMAGE).touch()
         assert finish(child(servant()).start([image_of_zeros()], "heart")).error is None
-        assert [(exchange / name).exists() for name in names] == [False, True, True]
+        assert [(exchange / name).exists() for name in names] == [False, True, True, True, True]
         for name in names[1:]:
             (exchange / name / IMAGE).unlink()
             (exchange / name).rmdir()

@@ -15,9 +15,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from dinsegment.errors import InputError, WorkerError
+from dinsegment.manifest import remove_staging
+from dinsegment.models.entries import MODELS_VARIABLE
+from dinsegment.models.settings import CACHE_VARIABLE, OFFLINE_FOLDER_VARIABLE
 from dinsegment.studies.ledger import Ledger
-from dinsegment.studies.study import Study, StudyResult, failure, remove_leftovers, segment_study
-from dinsegment.tasks import Task, get_task
+from dinsegment.studies.study import Study, StudyResult, failure, segment_study
+from dinsegment.tasks import TASKS_VARIABLE, Task, get_task
 
 if TYPE_CHECKING:
     from dinsegment.inference.model import Model
@@ -53,11 +56,17 @@ class StudyWorker:
         """Segments a study; what goes wrong with it is in the result."""
         from dinsegment.inference.model import load_model
 
-        remove_leftovers(study.folder)  # of the worker that began it, if that died
+        remove_staging(study.folder)  # of the worker that began it, if that died
         try:
             self._model = self._model or load_model(self._name, self._task)
             return segment_study(
-                study.input, study.folder, self._task, self._model, self._device, series_uid=study.series_uid
+                study.input,
+                study.folder,
+                self._task,
+                self._model,
+                self._device,
+                series_uid=study.series_uid,
+                overwrite=study.overwrite,
             )
         except Exception as error:
             return failure(study, error)
@@ -121,7 +130,7 @@ def segment_on_cluster(
             if skipped := ledger.claim(study):
                 end(skipped)
                 continue
-            there = Study(study.input.absolute(), study.folder.absolute(), study.series_uid)
+            there = replace(study, input=study.input.absolute(), folder=study.folder.absolute())
             actor = idle.popleft()
             running[actor.segment.remote(there)] = actor, study
 
@@ -171,7 +180,7 @@ def _connected(ray: ModuleType, address: str) -> Iterator[None]:
     try:
         _check_answers(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (Exception, SystemExit) as error:  # with which Ray ends programs when its own time-outs are over
         raise WorkerError(
             f"No Ray cluster answers at '{address}': start one with 'ray start --head' or give 'local'."
         ) from error
@@ -209,11 +218,14 @@ def _start_workers(ray: ModuleType, task: Task, model: str, device: str, workers
 
 
 def _environment() -> dict[str, str]:
-    """This package and its models for the workers, wherever they were started."""
+    """This package and its models for the workers, which run in another folder."""
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     own = {key: value for key, value in os.environ.items() if key.startswith("DINSEGMENT_")}
-    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), **own}
+    for key in (MODELS_VARIABLE, TASKS_VARIABLE, CACHE_VARIABLE, OFFLINE_FOLDER_VARIABLE):
+        if own.get(key):
+            own[key] = str(Path(own[key]).absolute())
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(str(Path(path).absolute()) for path in paths)), **own}
 
 
 def _check_shared(ray: ModuleType, ref: Any, output: Path) -> None:
