@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import tempfile
 from collections import deque
@@ -33,6 +34,9 @@ RETRIES = 2
 """So many times a study is begun again after its worker died; what kills three workers is the study's own fault."""
 
 CONNECT_TIMEOUT_S = 10.0
+
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""With which HTTP/2, and so gRPC, begins, and empty settings; the other side answers with its own (RFC 9113, 3.4)."""
 
 LOCAL_OBJECT_STORE = 100 * 2**20
 """Bytes of Ray's shared memory where Ray is started here: images go through files, only short results through it."""
@@ -180,21 +184,34 @@ def _connected(ray: ModuleType, address: str) -> Iterator[None]:
     try:
         _check_answers(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (Exception, SystemExit) as error:  # with which Ray ends programs when its own time-outs are over
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code == signal.SIGTERM:  # from without
+            raise
         raise WorkerError(
             f"No Ray cluster answers at '{address}': start one with 'ray start --head' or give 'local'."
         ) from error
     try:
         yield
+    except (SystemExit, ray.exceptions.RayError) as error:  # Ray ends programs when its own time-outs are over
+        if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
+            raise
+        raise WorkerError(
+            f"The Ray cluster at '{address}' no longer answers: look at it and start again, finished inputs are kept."
+        ) from error
     finally:
         ray.shutdown()
 
 
 def _check_answers(address: str) -> None:
-    """Raises OSError if nothing listens at `host:port`: Ray itself would try for a minute and print warnings."""
+    """Raises OSError if nothing answers at `host:port`: Ray itself would try for 14 minutes and print warnings."""
     host, _, port = address.rpartition(":")
     if host and "/" not in address and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        with socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S) as connection:
+            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+                return
+            connection.sendall(GREETING)
+            if not connection.recv(1):
+                raise ConnectionError(f"What listens at '{address}' is no Ray cluster.")
 
 
 def _start_workers(ray: ModuleType, task: Task, model: str, device: str, workers: int | None) -> list[Any]:
