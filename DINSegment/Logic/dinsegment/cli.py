@@ -187,7 +187,7 @@ def _segment_many(
         results[result.folder] = result
         if result.status == "failed":
             err.print(f"Error: {printable(result.message)}", soft_wrap=True, markup=False)
-        elif result.status == "done":
+        elif result.status == "done" or not result.phases:
             _print_warnings(result)
 
     stopped = False

@@ -55,7 +55,8 @@ def fingerprint(path: Path, output: Path) -> dict[str, Any]:
         files = [file for file in folder.rglob("*") if file.is_file()]
         own = {file.parent / name for file in files if file.name == MANIFEST for name in written(file.parent, KIND)}
         own |= {results / name for name in (INDEX, TABLE, ERRORS)}
-        files = [file for file in files if file not in own and file.name != MANIFEST and STAGING not in str(file)]
+        files = [file for file in files if file not in own and file.name != MANIFEST]
+        files = [file for file in files if not any(p.startswith(STAGING) for p in file.relative_to(folder).parts)]
     stats = [file.stat() for file in files]
     return {
         "path": _absolute(path),
@@ -169,6 +170,10 @@ class Ledger:
             return StudyResult(
                 str(study.input), str(study.folder), "skipped", message="Another process is segmenting it."
             )
+        except (OSError, NotImplementedError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            message = f"'{path}' could not be created ({reason.lower()}): choose another output folder."
+            return StudyResult(str(study.input), str(study.folder), "failed", message=message)
         self._claimed[study.folder] = lock, {}
         try:
             made_of = fingerprint(study.input, self.output)
@@ -280,6 +285,8 @@ class Ledger:
             )
 
     def _release(self, study: Study) -> None:
+        if study.folder not in self._claimed:
+            return
         lock, _ = self._claimed.pop(study.folder)
         # While it is held: who waits for it sees that the file is gone and makes a new one. Windows removes it later.
         with suppress(OSError):
