@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -728,3 +729,40 @@ class TestHost:
         assert parent.returncode == 0
         assert not alive(worker)
         assert set(exchange.iterdir()) == before
+
+    def test_two_machines_with_one_temporary_folder_both_finish(self, exchange, child, tmp_path):
+        """The other one is a process with another host name and numbers of processes of its own."""
+        own = ["unshare", "--pid", "--uts", "--fork", "--mount-proc", "sh", "-c"]
+        if shutil.which("unshare") is None or subprocess.run([*own, "true"], capture_output=True).returncode:
+            pytest.skip("A machine of its own cannot be had here: unshare is missing, or not allowed.")
+        go = tmp_path / "go"
+        waiting = servant(f"[time.sleep(0.01) for _ in iter(lambda: __import__('os').path.exists({str(go)!r}), True)]")
+        ours = child(waiting)
+        here = until(ours.start([image_of_zeros()], "heart"), lambda job: job._request)  # it has written its image
+        program = HOST.format(
+            command=json.dumps([sys.executable, "-c", textwrap.dedent(waiting)]),
+            condition="job._request",
+            then="""
+while not job.finished:
+    job.poll()
+    time.sleep(0.02)
+print(job.error or "finished", flush=True)
+job.close()
+worker.close()
+""",
+        )
+        # A number that no process has here, as most of those of another machine.
+        number = next(n for n in range(400_000, 500_000) if not psutil.pid_exists(n))
+        script = f"hostname elsewhere; echo {number - 1} > /proc/sys/kernel/ns_last_pid; \"$@\"; true"
+        command = [*own, script, "sh", sys.executable, "-c", program, str(exchange)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as there:
+            assert there.stdout.readline().strip().isdigit()  # it has begun, and removed what it took for leftovers
+            names = {folder.name for folder in exchange.iterdir()}
+            assert any(name.startswith(f"DINSegment-{number}-elsewhere-") for name in names)
+            third = child(servant())
+            finish(third.start([image_of_zeros()], "heart")).close()  # begins by removing what it takes for leftovers
+            assert names <= {folder.name for folder in exchange.iterdir()}
+            go.touch()
+            assert there.stdout.readline().strip() == "finished"
+        assert finish(here).error is None
+        here.close()
