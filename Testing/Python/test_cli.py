@@ -21,7 +21,7 @@ from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
 from dinsegment.training.metrics import dice
 
-FILES = ["enhanced.nrrd", "measurements.json", "overview.png", "segmentation.seg.nrrd"]
+FILES = ["dinsegment.json", "enhanced.nrrd", "measurements.json", "overview.png", "segmentation.seg.nrrd"]
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,9 @@ def test_every_phase_of_a_4d_file(run, phantoms, tmp_path):
     code, printed, _ = run("segment", tmp_path / "cine.nii.gz", "--task", "heart", "--output", tmp_path / "OUT")
     assert code == 0
     assert "ejection fraction" in printed
-    assert files(tmp_path / "OUT") == ["measurements.json", *(f"phase{n:02d}/{f}" for n in (1, 2) for f in FILES)]
+    assert files(tmp_path / "OUT") == [
+        "dinsegment.json", "measurements.json", *(f"phase{n:02d}/{f}" for n in (1, 2) for f in FILES[1:])
+    ]  # fmt: skip
     function = json.loads((tmp_path / "OUT" / "measurements.json").read_text())["function"]
     truth = [(p.labels == 3).sum() for p in phantoms]
     assert (function["end_diastole"], function["end_systole"]) == (0, 1)
@@ -111,7 +113,7 @@ def test_phantom_when_no_image_is_given(run, tmp_path):
     code, printed, _ = run("segment", "--task", "heart", "--output", tmp_path / "OUT")
     assert code == 0
     assert "phantom" in printed
-    assert len(files(tmp_path / "OUT")) == 9
+    assert len(files(tmp_path / "OUT")) == 10
     scores = [float(part.split()[-1]) for part in printed.rpartition("truth: ")[2].split(",")]
     assert min(scores) > 0.7
 

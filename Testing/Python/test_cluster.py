@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +17,7 @@ from dinsegment.errors import InputError, WorkerError
 from dinsegment.images import read_volume, write_volume
 from dinsegment.inference.model import load_model
 from dinsegment.models.entries import find_entry
+from dinsegment.models.weights import locate
 from dinsegment.phantom.heart import heart_phantom
 from dinsegment.studies import cluster
 from dinsegment.studies.cluster import segment_on_cluster
@@ -114,6 +117,10 @@ def test_more_workers_than_the_cluster_has_room_for_are_refused(ray, images, tmp
     assert list((tmp_path / "OUT").iterdir()) == []
 
 
+def test_a_cluster_is_known_by_its_answer(ray):
+    cluster._check_answers(ray.get_runtime_context().gcs_address)
+
+
 def test_a_machine_that_does_not_share_the_output_folder_is_named(ray, tmp_path):
     seen = cluster.StudyWorker("heart", "heart-din-small", "cpu").sees(tmp_path / "only there")
     with pytest.raises(InputError, match=r"does not see .*OUT.* file system that all machines share"):
@@ -133,3 +140,54 @@ def test_an_address_where_no_cluster_answers_gets_one_sentence(tmp_path):
         ray.shutdown()
     with pytest.raises(WorkerError, match=r"No Ray cluster answers at '127\.0\.0\.1:1'"):
         segment_on_cluster([], HEART, "", "cpu", ledger_of(tmp_path), print, address="127.0.0.1:1")
+
+
+@pytest.mark.parametrize("ending", [SystemExit(1), ConnectionError("gone"), Exception("timed out during startup")])
+def test_however_ray_gives_up_there_is_one_sentence(ending, tmp_path, monkeypatch):
+    """With SystemExit, Ray would end this program without a word."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'dinsegment[cluster]'.")
+    if ray.is_initialized():
+        ray.shutdown()
+
+    def init(**_options: object) -> None:
+        raise ending
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(WorkerError, match="No Ray cluster answers at 'auto'"):
+        segment_on_cluster([], HEART, "", "cpu", ledger_of(tmp_path), print, address="auto")
+
+
+def test_what_listens_and_says_nothing_is_no_cluster(tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'dinsegment[cluster]'.")
+    if ray.is_initialized():
+        ray.shutdown()
+    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(WorkerError, match=f"No Ray cluster answers at '{address}'"):
+            segment_on_cluster([], HEART, "", "cpu", ledger_of(tmp_path), print, address=address)
+
+
+def test_a_model_folder_that_is_named_from_here_is_found_by_the_workers(run, images, tmp_path, monkeypatch):
+    """The command runs in a process of its own, since workers inherit the folder in which a cluster was started."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'dinsegment[cluster]'.")
+    entry = find_entry(None, HEART)
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    weights = locate(entry)
+    (Path("mine") / weights.name).write_bytes(weights.read_bytes())
+    listing = {"models": [{**vars(entry), "name": "mine-1"}]}
+    (Path("mine") / "weights.json").write_text(json.dumps(listing))
+    program = (
+        "import os, ray; from dinsegment.cli import main; here = os.getcwd(); os.chdir('/'); "
+        "ray.init(num_cpus=2, object_store_memory=80 * 2**20, include_dashboard=False, log_to_driver=False); "
+        "os.chdir(here); main()"
+    )
+    arguments = ["segment", str(images[1]), "--task", "heart", "--model", "./mine", "-o", "OUT", "--cluster", "local"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RAY_USAGE_STATS_ENABLED": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments, "--device", "cpu"], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (folder,) = (path for path in Path("OUT").iterdir() if path.is_dir())
+    assert json.loads((folder / "measurements.json").read_text())["model"] == "mine-1"

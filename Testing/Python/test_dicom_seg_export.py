@@ -17,6 +17,7 @@ from dinsegment.images import read_volume, read_volumes, write_segmentation, wri
 from dinsegment.images.fingerprint import fingerprints
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.volume import Volume
+from dinsegment.manifest import MANIFEST
 from dinsegment.models.entries import find_entry
 from dinsegment.studies.ledger import Ledger
 from dinsegment.studies.results import RESULT_FILES, write_results
@@ -262,7 +263,7 @@ class TestResults:
     def test_of_one_volume(self, study):
         folder, volume, segmentation = study
         assert write_results([segmentation], folder / "OUT") == [segmentation]
-        assert sorted(p.name for p in (folder / "OUT").iterdir()) == sorted(RESULT_FILES)
+        assert sorted(p.name for p in (folder / "OUT").iterdir()) == sorted([*RESULT_FILES, MANIFEST])
         assert same(folder / "OUT" / "segmentation.dcm", volume, segmentation)
         report, seg = (dcmread(folder / "OUT" / name) for name in BOTH)
         assert report.Modality == "SR" and seg.Modality == "SEG"
@@ -303,7 +304,7 @@ class TestResults:
     def test_of_an_image_that_is_not_dicom(self, tmp_path):
         volume = Volume(np.random.default_rng(0).random((3, 8, 8)), np.eye(4))
         write_results([segmentation_of(volume)], tmp_path)
-        assert sorted(p.name for p in tmp_path.iterdir()) == sorted(set(RESULT_FILES) - set(BOTH))
+        assert sorted(p.name for p in tmp_path.iterdir()) == sorted({*RESULT_FILES, MANIFEST} - set(BOTH))
 
     def test_images_that_no_dicom_can_refer_to_are_segmented_all_the_same(self, tmp_path):
         write_series(tmp_path / "images", SAX)
@@ -313,7 +314,7 @@ class TestResults:
         other.save_as(file)
         phases = [segmentation_of(read_volume(tmp_path / "images"))]
         result = write_study(Study(tmp_path / "images", tmp_path / "OUT"), phases)
-        assert sorted(p.name for p in (tmp_path / "OUT").iterdir()) == sorted(set(RESULT_FILES) - set(BOTH))
+        assert sorted(p.name for p in (tmp_path / "OUT").iterdir()) == sorted({*RESULT_FILES, MANIFEST} - set(BOTH))
         (warning,) = result.warnings
         assert "No DICOM result" in warning and "several studies" in warning
         assert json.loads((tmp_path / "OUT" / "measurements.json").read_text())["warnings"] == [warning]

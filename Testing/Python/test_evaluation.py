@@ -273,7 +273,9 @@ def test_the_table_of_patients_has_every_number_in_full(evaluation, output):
 
 def test_equal_evaluations_give_equal_files(evaluation, output, tmp_path):
     write_evaluation(evaluation, tmp_path, "split-phantoms.txt", COMMAND)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["cases.csv", "metrics.json", "patients.csv", "report.html"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "cases.csv", "dinsegment.json", "metrics.json", "patients.csv", "report.html"
+    ]  # fmt: skip
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (output / path.name).read_bytes()
 

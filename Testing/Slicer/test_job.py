@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from dinsegment.phantom.heart import cine_phantom
 from dinsegment.worker import IMAGE
 from dinsegment_slicer.running import job as job_module
 from dinsegment_slicer.running.job import JobImage, Worker
+from dinsegment_slicer.running.process import host_name
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -656,12 +658,19 @@ class TestProcess:
 
     def test_folders_of_dead_processes_are_removed_at_the_first_start(self, child, exchange):
         dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-        names = [f"DINSegment-{int(dead.stdout)}-abc", f"DINSegment-{os.getpid()}-abc", "DINSegment-notes-1"]
+        gone, here = int(dead.stdout), host_name()
+        names = [
+            f"DINSegment-{gone}-{here}-abc",
+            f"DINSegment-{os.getpid()}-{here}-abc",
+            f"DINSegment-{gone}-other-abc",  # a live job of another machine, for all that is known here
+            f"DINSegment-{gone}-notes",
+            "DINSegment-notes-1",
+        ]
         for name in names:
             (exchange / name).mkdir()
             (exchange / name / IMAGE).touch()
         assert finish(child(servant()).start([image_of_zeros()], "heart")).error is None
-        assert [(exchange / name).exists() for name in names] == [False, True, True]
+        assert [(exchange / name).exists() for name in names] == [False, True, True, True, True]
         for name in names[1:]:
             (exchange / name / IMAGE).unlink()
             (exchange / name).rmdir()
@@ -720,3 +729,40 @@ class TestHost:
         assert parent.returncode == 0
         assert not alive(worker)
         assert set(exchange.iterdir()) == before
+
+    def test_two_machines_with_one_temporary_folder_both_finish(self, exchange, child, tmp_path):
+        """The other one is a process with another host name and numbers of processes of its own."""
+        own = ["unshare", "--pid", "--uts", "--fork", "--mount-proc", "sh", "-c"]
+        if shutil.which("unshare") is None or subprocess.run([*own, "true"], capture_output=True).returncode:
+            pytest.skip("A machine of its own cannot be had here: unshare is missing, or not allowed.")
+        go = tmp_path / "go"
+        waiting = servant(f"[time.sleep(0.01) for _ in iter(lambda: __import__('os').path.exists({str(go)!r}), True)]")
+        ours = child(waiting)
+        here = until(ours.start([image_of_zeros()], "heart"), lambda job: job._request)  # it has written its image
+        program = HOST.format(
+            command=json.dumps([sys.executable, "-c", textwrap.dedent(waiting)]),
+            condition="job._request",
+            then="""
+while not job.finished:
+    job.poll()
+    time.sleep(0.02)
+print(job.error or "finished", flush=True)
+job.close()
+worker.close()
+""",
+        )
+        # A number that no process has here, as most of those of another machine.
+        number = next(n for n in range(400_000, 500_000) if not psutil.pid_exists(n))
+        script = f"hostname elsewhere; echo {number - 1} > /proc/sys/kernel/ns_last_pid; \"$@\"; true"
+        command = [*own, script, "sh", sys.executable, "-c", program, str(exchange)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as there:
+            assert there.stdout.readline().strip().isdigit()  # it has begun, and removed what it took for leftovers
+            names = {folder.name for folder in exchange.iterdir()}
+            assert any(name.startswith(f"DINSegment-{number}-elsewhere-") for name in names)
+            third = child(servant())
+            finish(third.start([image_of_zeros()], "heart")).close()  # begins by removing what it takes for leftovers
+            assert names <= {folder.name for folder in exchange.iterdir()}
+            go.touch()
+            assert there.stdout.readline().strip() == "finished"
+        assert finish(here).error is None
+        here.close()

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from dinsegment.errors import Cancelled, DINSegmentError, InputError
+from dinsegment.errors import Cancelled, DINSegmentError, InputError, OutputError, printable
 from dinsegment.memory import is_out_of_memory
 from dinsegment.tasks import Task, get_task
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from dinsegment.inference.model import Model
     from dinsegment.phantom.generators import Generated
     from dinsegment.studies.study import StudyResult
+    from dinsegment.training.cases import Case
+    from dinsegment.training.failed import FailedCase
 
 NOTE = "Research tool, not a medical device."
 
@@ -46,12 +48,19 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")
 DataFolder = Annotated[Path, typer.Option("--data", help="Labelled cases: as ACDC, BTCV or nnU-Net have them.")]
 LabelNames = Annotated[Path | None, typer.Option("--labels", help="JSON that names the data set's labels.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results; created if missing.")]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace results that were changed since they were made, and say which."),
+]
+LeaveOut = Annotated[
+    bool, typer.Option("--leave-out-failed", help="Go on without cases that cannot be read or segmented.")
+]
 
 
 def _progress() -> Progress:
     """A bar on stderr while that is a terminal; elsewhere nothing, not even the empty line that a bar leaves."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # names of files may have brackets
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
@@ -82,6 +91,7 @@ def segment(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Of several inputs, skip those whose results are complete.")
     ] = True,
+    overwrite: Overwrite = False,
     cluster: Annotated[
         str | None,
         typer.Option(
@@ -95,7 +105,8 @@ def segment(
     """Segment images: segmentation.seg.nrrd, enhanced.nrrd, overview.png and measurements.json each.
 
     DICOM images also get segmentation.dcm (DICOM SEG) and measurements.dcm (DICOM SR).
-    Several get a folder each, and a table of all of them, studies.csv.
+    Several get a folder each, and a table of all of them, studies.csv. Results that are there are replaced, unless
+    somebody has changed them; files of others never are.
     """
     from dinsegment.files import ensure_writable_folder
 
@@ -108,9 +119,11 @@ def segment(
     ensure_writable_folder(output)
     try:
         if cluster is not None or len(inputs or []) > 1:
-            code = _segment_many(inputs or [], chosen, output, model, device, resume, cluster, workers, series)
+            code = _segment_many(
+                inputs or [], chosen, output, model, device, resume, cluster, workers, series, overwrite
+            )
         else:
-            code = _segment_one(inputs, chosen, output, model, device, series)
+            code = _segment_one(inputs, chosen, output, model, device, series, overwrite)
     finally:
         if created and not any(output.iterdir()):
             output.rmdir()
@@ -119,7 +132,13 @@ def segment(
 
 
 def _segment_one(
-    inputs: list[Path] | None, task: Task, output: Path, model: str | None, device: str, series: str | None
+    inputs: list[Path] | None,
+    task: Task,
+    output: Path,
+    model: str | None,
+    device: str,
+    series: str | None,
+    overwrite: bool,
 ) -> int:
     from dinsegment.studies.study import segment_study
 
@@ -131,10 +150,12 @@ def _segment_one(
     with _progress() as bar:
         loaded = _load(model, task, bar)
         if not inputs:
-            _segment_phantom(phantoms, loaded, task, output, device, bar)
+            _segment_phantom(phantoms, loaded, task, output, device, bar, overwrite)
             return 0
-        line = bar.add_task(inputs[0].name, total=1.0)
-        result = segment_study(inputs[0], output, task, loaded, device, _updater(bar, line), series_uid=series)
+        line = bar.add_task(printable(inputs[0].name), total=1.0)
+        result = segment_study(
+            inputs[0], output, task, loaded, device, _updater(bar, line), series_uid=series, overwrite=overwrite
+        )
     _print_result(result)
     return 0
 
@@ -149,37 +170,38 @@ def _segment_many(
     cluster: str | None,
     workers: int | None,
     series: str | None,
+    overwrite: bool,
 ) -> int:
     """Segments inputs, each on its own; a bad one is reported and the others go on. Returns the exit code."""
-    from dinsegment.models.entries import find_entry
+    from dinsegment.models.entries import choose_folder, find_entry
     from dinsegment.studies.cluster import segment_on_cluster
     from dinsegment.studies.ledger import Ledger, plan_studies
     from dinsegment.studies.many import segment_studies
-    from dinsegment.studies.table import TABLE, write_table
 
     if not inputs:
         raise InputError("Give images to segment on the cluster.")
     entry = find_entry(model, task)
-    studies, results = plan_studies(inputs, output, series), {}
+    ledger = Ledger(output, task, entry, resume, overwrite)
+    studies, results = plan_studies(inputs, output, series, overwrite), {}
 
     def finished(result: StudyResult) -> None:
         results[result.folder] = result
         if result.status == "failed":
-            err.print(f"Error: {result.message}", soft_wrap=True, markup=False)
-        elif result.status == "done":
+            err.print(f"Error: {printable(result.message)}", soft_wrap=True, markup=False)
+        elif result.status == "done" or not result.phases:
             _print_warnings(result)
 
     stopped = False
     with _progress() as bar:
         loaded = None if cluster else _load(model, task, bar)
-        ledger = Ledger(output, task, entry, resume)
         update = _updater(bar, bar.add_task("Segmenting", total=1.0))
         try:
             if loaded is None:
+                folder = choose_folder(model, None)[1]
                 segment_on_cluster(
                     studies,
                     task,
-                    model or entry.name,
+                    entry.name if folder is None else str(folder.absolute()),  # workers run in another folder
                     device,
                     ledger,
                     finished,
@@ -194,7 +216,7 @@ def _segment_many(
         finally:
             ordered = [results[str(study.folder)] for study in studies if str(study.folder) in results]
             if ordered:
-                write_table(ordered, task, output / TABLE)
+                ledger.write_table(ordered)
     _print_table(ordered, task)
     out.print(f"Written to {output}. {NOTE}", soft_wrap=True, markup=False)
     if stopped:
@@ -221,8 +243,8 @@ def _updater(bar: Progress, line: int) -> Callable[[float, str], None]:
 
 
 def _print_warnings(result: StudyResult) -> None:
-    for warning in result.warnings:
-        err.print(f"Warning: {warning}", soft_wrap=True, markup=False)
+    for warning in (*result.warnings, *filter(None, [result.message])):
+        err.print(f"Warning: {printable(warning)}", soft_wrap=True, markup=False)
 
 
 def _print_result(result: StudyResult) -> None:
@@ -258,16 +280,25 @@ def _print_table(results: list[StudyResult], task: Task) -> None:
 
 
 def _segment_phantom(
-    phantoms: Sequence[Generated], model: Model, task: Task, output: Path, device: str, bar: Progress
+    phantoms: Sequence[Generated],
+    model: Model,
+    task: Task,
+    output: Path,
+    device: str,
+    bar: Progress,
+    overwrite: bool,
 ) -> None:
     """Segments the task's phantom and compares with the truth, which is known."""
+    from dinsegment.studies.results import check_results
     from dinsegment.studies.study import Study, compute_study, write_study
     from dinsegment.training.metrics import dice
 
     out.print(f"No image given: segmenting a generated {task.phantom.description}.", soft_wrap=True)
+    study = Study(Path("phantom"), output, overwrite=overwrite)
+    check_results([p.volume for p in phantoms], output, study.input, overwrite)
     line = bar.add_task("Phantom", total=1.0)
     results = compute_study([p.volume for p in phantoms], task, model, device, _updater(bar, line))
-    _print_result(write_study(Study(Path("phantom"), output), results))
+    _print_result(write_study(study, results))
     scores = {
         s.abbreviation: fmean(dice(r.labels, p.labels, s.label) for r, p in zip(results, phantoms, strict=True))
         for s in task.segments
@@ -295,6 +326,7 @@ def export(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same input gives the same file, with the images' dates.")
     ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a DICOM file of DINSegment.")] = False,
 ) -> None:
     """Write a segmentation as DICOM SEG, for archives and viewers, with references to the images it was made from."""
     from dinsegment.dicom.write.export import export_dicom_seg
@@ -305,9 +337,27 @@ def export(
         uid_root=uid_root, deterministic_uids=deterministic,
     )  # fmt: skip
     chosen = get_task(task) if task is not None else None
+    replaced = _check_export(output, overwrite)
     written = export_dicom_seg(segmentation, source, output, options, series, phase, chosen, model)
     names = ", ".join(segment.name for segment in written)
+    if replaced:
+        err.print(f"Warning: Overwritten: {output}.", soft_wrap=True, markup=False)
     out.print(f"Written to {output}: {names}. {NOTE}", soft_wrap=True, markup=False)
+
+
+def _check_export(output: Path, overwrite: bool) -> bool:
+    """Whether a file is replaced; refuses one of others, and any if that was not asked for."""
+    import os
+
+    if not os.path.lexists(output):
+        return False
+    from dinsegment.dicom.write.save import is_ours
+
+    if output.is_symlink() or not output.is_file() or not is_ours(output):
+        raise OutputError(f"'{output}' is there and was not made by DINSegment: choose another name.")
+    if not overwrite:
+        raise OutputError(f"'{output}' is there: choose another name; --overwrite replaces it.")
+    return True
 
 
 @app.command()
@@ -349,31 +399,45 @@ def evaluate(
     model: ModelName = None,
     device: Device = "auto",
     labels: LabelNames = None,
+    leave_out_failed: LeaveOut = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compare a model with expert labels: report.html, metrics.json, cases.csv and patients.csv."""
     from dinsegment.files import ensure_writable_folder
     from dinsegment.training.cases import find_cases, read_split
     from dinsegment.training.evaluation import evaluate as run
-    from dinsegment.training.report import write_evaluation
+    from dinsegment.training.report import check_output, write_evaluation
 
     chosen = get_task(task)
     cases = find_cases(data, read_split(split), chosen, labels)
     created = not output.exists()
     ensure_writable_folder(output)
     try:
+        check_output(output, overwrite)
         with _progress() as bar:
             loaded = _load(model, chosen, bar)
             line = bar.add_task("Evaluating", total=len(cases))
             evaluation = run(
                 loaded, chosen, cases, device,
-                lambda n, case: bar.update(line, completed=n, description=case.name),
+                lambda n, case: bar.update(line, completed=n, description=case.name), on_failed=_print_failed,
             )  # fmt: skip
-        write_evaluation(evaluation, output, split.name, "dinsegment " + shlex.join(sys.argv[1:]))
+        whole = bool(evaluation.cases) and (leave_out_failed or not evaluation.failed)
+        command = printable("dinsegment " + shlex.join(sys.argv[1:]))
+        write_evaluation(evaluation, output, printable(split.name), command, overwrite, whole)
     finally:
         if created and output.exists() and not any(output.iterdir()):
             output.rmdir()
+    if not whole:
+        raise InputError(
+            f"{len(evaluation.failed)} of {len(cases)} cases failed, so that there are no scores, only "
+            f"'{output / 'cases.csv'}': correct the cases, or give --leave-out-failed to score the others."
+        )
     _print_scores(evaluation.summary(), split.name)
     out.print(f"Written to {output}: open report.html. {NOTE}", soft_wrap=True, markup=False)
+
+
+def _print_failed(failed: FailedCase) -> None:
+    err.print(f"Error: {printable(failed.message)}", soft_wrap=True, markup=False)
 
 
 def _print_scores(scores: dict, split: str) -> None:
@@ -443,6 +507,7 @@ def train(
     checkpoint_minutes: Annotated[
         float | None, typer.Option("--checkpoint-minutes", help="Save so often, beside every epoch.")
     ] = None,
+    leave_out_failed: LeaveOut = False,
 ) -> None:
     """Train a network: best.safetensors, checkpoint.pt, log.csv, curves.png and logs for TensorBoard."""
     from dinsegment.training.cases import find_cases, read_split
@@ -457,19 +522,51 @@ def train(
         if data is None or train_split is None or validation_split is None:
             raise InputError("Give --data, --train and --validation, or a --pack that exists.")
         paths = (train_split, validation_split)
-        cases = [find_cases(data, read_split(path), chosen.task, labels) for path in paths]
+        found = [find_cases(data, read_split(path), chosen.task, labels) for path in paths]
+        _check_run(output, resume)
+        cases = _usable(found, chosen.task, pack is not None, leave_out_failed)
         if pack is not None:
             write_pack(*cases, chosen.task, chosen.preprocessing, pack)
     if pack is not None:
         packed = read_pack(pack)
         packed.check(chosen.task, chosen.preprocessing)
         cases = [packed.train, packed.validation]
+    _check_run(output, resume)
     options = RunOptions(device, devices, compile, pretrained, checkpoint_minutes, minutes, start)
     state = run(chosen, cases[0], cases[1], output, options, resume)
     if not state.finished:
         out.print("Stopped at the time limit; --resume goes on.")
         return
     out.print(f"Best validation Dice {state.best:.4f}; weights in {output / 'best.safetensors'}.", soft_wrap=True)
+
+
+def _check_run(output: Path, resume: bool) -> None:
+    """Refuses to train over another run, whose weights have taken hours."""
+    from dinsegment.training.trainer import RUN_FILES
+
+    taken = [output / name for name in RUN_FILES if (output / name).exists()]
+    if taken and not (resume and (output / "checkpoint.pt").exists()):
+        raise OutputError(f"'{taken[0]}' is of another training: give --resume to go on with it, or another folder.")
+
+
+def _usable(found: Sequence[list[Case]], task: Task, packed: bool, leave_out_failed: bool) -> list[list[Case]]:
+    """The training and the validation cases, each read once; what is wrong with one is said before anything begins."""
+    from dinsegment.training.failed import usable_cases
+
+    count = sum(map(len, found))
+    cases, failed = [], []
+    with _progress() as bar:
+        line = bar.add_task("Reading", total=count)
+        for n, part in enumerate(found):
+            usable, bad = usable_cases(part, task, n == 0 or packed, lambda _n, case: bar.update(line, advance=1))
+            cases.append(usable)
+            failed += bad
+    for case in failed:
+        _print_failed(case)
+    if failed and not (leave_out_failed and all(cases)):
+        what = "correct them" + ("" if leave_out_failed else ", or give --leave-out-failed to train without them")
+        raise InputError(f"{len(failed)} of {count} cases cannot be used: {what}.")
+    return cases
 
 
 @app.command()
@@ -528,12 +625,15 @@ def _import_weights(file: Path) -> None:
 
 def main() -> None:
     """The program: exit code 0, or 2 with one clear line."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names of files may be such that the terminal cannot show them
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except Cancelled:
         sys.exit(2)
     except DINSegmentError as error:
-        err.print(f"Error: {error}", soft_wrap=True, markup=False)
+        err.print(f"Error: {printable(error)}", soft_wrap=True, markup=False)
         sys.exit(2)
     except (MemoryError, ImportError, OSError, RuntimeError) as error:
         if not is_out_of_memory(error):

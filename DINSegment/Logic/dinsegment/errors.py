@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import unicodedata
 from pathlib import Path
 
 
@@ -38,6 +39,19 @@ _NOT_OPENED = (
     *(errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT, errno.EBUSY, errno.ENXIO),
 )
 """What the system says where a file cannot be opened or read, whatever is in it."""
+
+
+def printable(text: object) -> str:
+    """The text with `\\xNN` for what cannot be shown or stored: control characters, and bytes that are not UTF-8.
+
+    Such bytes are in names of files as Python gives them on Linux (PEP 383).
+    """
+    return "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cs") else c for c in str(text))
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else ascii(character)[1:-1]
 
 
 def damaged(path: Path) -> InputError:

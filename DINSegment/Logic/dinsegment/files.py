@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import secrets
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from dinsegment.errors import DINSegmentError, OutputError
+from dinsegment.errors import Cancelled, DINSegmentError, InputError, OutputError, printable
+
+CHUNK = 1 << 20
+"""Bytes that are read at a time."""
+
+LONGEST_SUFFIX = 16
+"""Characters of what names a format."""
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -25,6 +30,7 @@ _REASONS = {
     errno.ENOENT: "the folder does not exist",
     errno.ENOTDIR: "a file stands where a folder should be",
     errno.EISDIR: "a folder has that name",
+    errno.ENAMETOOLONG: "the name is longer than the system allows",
 }
 
 
@@ -38,8 +44,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         OutputError: The file could not be written: no such folder, not writable, disk full.
     """
     path = Path(path)
-    # Only the last two suffixes choose the format (.nii.gz, .seg.nrrd); a UID as a name has many more dots.
-    temporary = path.with_name(f".{secrets.token_hex(8)}{''.join(path.suffixes[-2:])}")
+    # Only the last two suffixes choose the format (.nii.gz, .seg.nrrd); a UID as a name has many more dots. What is
+    # longer is none, and would make the name too long.
+    suffixes = "".join(suffix for suffix in path.suffixes[-2:] if len(suffix) <= LONGEST_SUFFIX)
+    temporary = path.with_name(f".{secrets.token_hex(8)}{suffixes}")
     try:
         # Fails here with the system's reason, which image writers do not pass on. The writer creates the file
         # anew, so that it gets the user's usual permissions.
@@ -68,6 +76,10 @@ def ensure_writable_folder(path: str | os.PathLike[str]) -> Path:
     """
     path = Path(path)
     created: list[Path] = []
+    try:
+        check_name(path)
+    except InputError as error:
+        raise OutputError(f"The results cannot be written there: {error}") from error
     try:
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         for folder in reversed(missing):
@@ -110,28 +122,40 @@ def _reason(error: OSError) -> str:
 
 def write_json(content: Any, path: Path) -> None:
     """Writes JSON that people read, too."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_bytes(json_bytes(content, indent=2))
 
 
-@contextmanager
-def staged(output: Path) -> Iterator[Path]:
-    """A folder beside its place whose content replaces what has the same name in `output` once all is written."""
-    existed = output.exists()
-    ensure_writable_folder(output)
-    staging = Path(tempfile.mkdtemp(prefix=".dinsegment-", dir=output))
+def json_bytes(content: Any, indent: int | None = None) -> bytes:
+    """JSON with a line end, in UTF-8; bytes of a name that is not UTF-8 become escapes, which are read as they were."""
+    return json.dumps(content, indent=indent, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def sha256_of(path: Path, cancelled: Callable[[], bool] | None = None) -> str:
+    """SHA-256 of a file, read in pieces.
+
+    Raises:
+        Cancelled: `cancelled` said so.
+        OSError: The file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for chunk in iter(lambda: file.read(CHUNK), b""):
+            if cancelled and cancelled():
+                raise Cancelled
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def check_name(path: Path) -> None:
+    """Refuses names that are not UTF-8, for which the image libraries end the whole process.
+
+    Raises:
+        InputError: The name of the file, or of a folder above it, is not UTF-8.
+    """
     try:
-        yield staging
-        for item in sorted(staging.iterdir()):
-            target = output / item.name
-            if target.is_dir() and not target.is_symlink():
-                shutil.rmtree(target)
-            item.replace(target)
-    except BaseException as error:
-        shutil.rmtree(staging, ignore_errors=True)
-        if not existed:
-            shutil.rmtree(output, ignore_errors=True)
-        if isinstance(error, OSError) and not isinstance(error, OutputError):
-            reason = (error.strerror or str(error)).lower()
-            raise OutputError(f"The results could not be written to '{output}': {reason}.") from error
-        raise
-    shutil.rmtree(staging, ignore_errors=True)
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"'{printable(path)}' has a name that is not UTF-8, which image libraries cannot open: rename it, or the "
+            "folder that it is in."
+        ) from error

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from dinsegment.dicom.read.files import is_dicom
 from dinsegment.errors import InputError, damaged, unreadable
-from dinsegment.files import image_stem, phase_names
+from dinsegment.files import check_name, image_stem, phase_names
 from dinsegment.geometry import LEAN_DEGREES, RAS_FROM_LPS, check_spacing
 from dinsegment.images.integrity import Grid, check_metaimage, check_nifti, check_nrrd, check_tiff, check_vtk
 from dinsegment.images.volume import Volume
@@ -56,12 +56,18 @@ def read_volumes(path: str | os.PathLike[str], series_uid: str | None = None) ->
         InputError: It does not exist, is damaged, is no 3D or 4D grey image, or its header cannot be right.
     """
     path = Path(path)
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"'{path}' cannot be opened ({reason}): check the path and that you may read it.") from error
+    if not there:
         raise InputError(f"There is no file or folder '{path}': check the path.")
     if not path.is_dir():
         _check_readable(path)
     if path.is_dir() or is_dicom(path):
         return _read_dicom(path, series_uid)
+    check_name(path)
     with itk_warnings_off():
         image_io = sitk.ImageFileReader.GetImageIOFromFileName(str(path))
         if image_io == "GDCMImageIO":  # one without a preamble

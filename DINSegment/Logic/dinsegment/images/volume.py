@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dinsegment.errors import InputError
+from dinsegment.errors import InputError, printable
 
 if TYPE_CHECKING:  # It takes pydicom, which other images do without.
     from dinsegment.dicom.source import DicomSource
@@ -41,6 +41,7 @@ class Volume:
     def __post_init__(self) -> None:
         dtype = np.int16 if np.asarray(self.array).dtype == np.int16 else np.float32
         object.__setattr__(self, "array", np.ascontiguousarray(self.array, dtype=dtype))
+        object.__setattr__(self, "name", printable(self.name))
         object.__setattr__(self, "ijk_to_ras", np.array(self.ijk_to_ras, dtype=np.float64))
         check_grid(self)
 

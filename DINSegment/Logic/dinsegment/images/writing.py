@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from numpy.typing import DTypeLike
 
 from dinsegment.errors import InputError, OutputError
-from dinsegment.files import atomic_path
+from dinsegment.files import atomic_path, check_name
 from dinsegment.geometry import RAS_FROM_LPS
 from dinsegment.images.fingerprint import FINGERPRINT_TAG, VERSION_TAG, fingerprints
 from dinsegment.images.reading import ijk_to_ras_of, itk_warnings_off, read_image
@@ -94,6 +94,10 @@ def _write(grid: Volume, array: np.ndarray, path: Path, dtype: np.dtype, fields:
     """Writes an array (k, j, i) on the grid of a volume."""
     if not path.name.endswith(WRITABLE):
         raise OutputError(f"'{path}' is in no format that can be written: let it end in {', '.join(WRITABLE)}.")
+    try:
+        check_name(path)
+    except InputError as error:
+        raise OutputError(str(error)) from error
     array = _as_type(array, grid.name, path, dtype)
     ijk_to_lps = RAS_FROM_LPS @ grid.ijk_to_ras
     spacing = np.linalg.norm(ijk_to_lps[:3, :3], axis=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from weakref import WeakKeyDictionary
 
 import torch
@@ -24,13 +25,14 @@ def choose_device(device: str) -> torch.device:
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if device == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    kind, _, index = device.partition(":")
-    there = {"cpu": True, "cuda": cuda and int(index or 0) < torch.cuda.device_count(), "mps": mps}
-    if kind not in there or (index and not index.isdigit()):
-        raise InputError(f"There is no device '{device}'; choose auto, cpu, cuda or mps.")
-    if not there[kind]:
+    match = re.fullmatch(r"(cpu|cuda|mps)(?::([0-9]{1,4}))?", device)
+    if match is None:
+        raise InputError(f"There is no device '{device}'; choose auto, cpu, cuda, cuda:0, cuda:1, ... or mps.")
+    kind, index = match[1], None if match[2] is None else int(match[2])
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count() if cuda else 0, "mps": int(mps)}
+    if (index or 0) >= counts[kind]:
         raise InputError(f"This machine has no device '{device}' that PyTorch can use; choose 'auto' or 'cpu'.")
-    return torch.device(device)
+    return torch.device(kind) if index is None else torch.device(kind, index)
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:

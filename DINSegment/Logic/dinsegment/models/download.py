@@ -6,7 +6,6 @@ transfer itself is done here, since `hf_hub_download` begins anew each time and 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dinsegment.errors import Cancelled, ModelError, OutputError
+from dinsegment.files import sha256_of
 from dinsegment.models.download_errors import DownloadErrors, megabytes
 from dinsegment.models.settings import CACHE_VARIABLE, HUB_VARIABLE, WeightsSettings
 
@@ -28,26 +28,6 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.1
 """How often somebody who waits is asked whether to go on."""
-
-CHUNK = 1 << 20
-"""Bytes that are read from a file at once."""
-
-
-def sha256_of(path: Path, cancelled: Callable[[], bool] | None = None) -> str:
-    """SHA-256 of a file, read in pieces.
-
-    Raises:
-        Cancelled: `cancelled` said so.
-        OSError: The file cannot be read.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for chunk in iter(lambda: file.read(CHUNK), b""):
-            if cancelled and cancelled():
-                raise Cancelled
-            digest.update(chunk)
-    return digest.hexdigest()
-
 
 def address(entry: ModelEntry, settings: WeightsSettings) -> str:
     """Where the weights of a model can be downloaded, with a browser too.

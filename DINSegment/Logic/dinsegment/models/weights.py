@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dinsegment.errors import ModelError
-from dinsegment.files import atomic_path
-from dinsegment.models.download import fetch, keeping, sha256_of
+from dinsegment.files import atomic_path, sha256_of
+from dinsegment.models.download import fetch, keeping
 from dinsegment.models.entries import ModelEntry, models_folder, read_entries
 from dinsegment.models.settings import WeightsSettings
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import tempfile
 from collections import deque
@@ -15,9 +16,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from dinsegment.errors import InputError, WorkerError
+from dinsegment.manifest import remove_staging
+from dinsegment.models.entries import MODELS_VARIABLE
+from dinsegment.models.settings import CACHE_VARIABLE, OFFLINE_FOLDER_VARIABLE
 from dinsegment.studies.ledger import Ledger
-from dinsegment.studies.study import Study, StudyResult, failure, remove_leftovers, segment_study
-from dinsegment.tasks import Task, get_task
+from dinsegment.studies.study import Study, StudyResult, failure, segment_study
+from dinsegment.tasks import TASKS_VARIABLE, Task, get_task
 
 if TYPE_CHECKING:
     from dinsegment.inference.model import Model
@@ -30,6 +34,9 @@ RETRIES = 2
 """So many times a study is begun again after its worker died; what kills three workers is the study's own fault."""
 
 CONNECT_TIMEOUT_S = 10.0
+
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""With which HTTP/2, and so gRPC, begins, and empty settings; the other side answers with its own (RFC 9113, 3.4)."""
 
 LOCAL_OBJECT_STORE = 100 * 2**20
 """Bytes of Ray's shared memory where Ray is started here: images go through files, only short results through it."""
@@ -53,11 +60,17 @@ class StudyWorker:
         """Segments a study; what goes wrong with it is in the result."""
         from dinsegment.inference.model import load_model
 
-        remove_leftovers(study.folder)  # of the worker that began it, if that died
+        remove_staging(study.folder)  # of the worker that began it, if that died
         try:
             self._model = self._model or load_model(self._name, self._task)
             return segment_study(
-                study.input, study.folder, self._task, self._model, self._device, series_uid=study.series_uid
+                study.input,
+                study.folder,
+                self._task,
+                self._model,
+                self._device,
+                series_uid=study.series_uid,
+                overwrite=study.overwrite,
             )
         except Exception as error:
             return failure(study, error)
@@ -121,7 +134,7 @@ def segment_on_cluster(
             if skipped := ledger.claim(study):
                 end(skipped)
                 continue
-            there = Study(study.input.absolute(), study.folder.absolute(), study.series_uid)
+            there = replace(study, input=study.input.absolute(), folder=study.folder.absolute())
             actor = idle.popleft()
             running[actor.segment.remote(there)] = actor, study
 
@@ -171,21 +184,34 @@ def _connected(ray: ModuleType, address: str) -> Iterator[None]:
     try:
         _check_answers(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code == signal.SIGTERM:  # from without
+            raise
         raise WorkerError(
             f"No Ray cluster answers at '{address}': start one with 'ray start --head' or give 'local'."
         ) from error
     try:
         yield
+    except (SystemExit, ray.exceptions.RayError) as error:  # Ray ends programs when its own time-outs are over
+        if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
+            raise
+        raise WorkerError(
+            f"The Ray cluster at '{address}' no longer answers: look at it and start again, finished inputs are kept."
+        ) from error
     finally:
         ray.shutdown()
 
 
 def _check_answers(address: str) -> None:
-    """Raises OSError if nothing listens at `host:port`: Ray itself would try for a minute and print warnings."""
+    """Raises OSError if nothing answers at `host:port`: Ray itself would try for 14 minutes and print warnings."""
     host, _, port = address.rpartition(":")
     if host and "/" not in address and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        with socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S) as connection:
+            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+                return
+            connection.sendall(GREETING)
+            if not connection.recv(1):
+                raise ConnectionError(f"What listens at '{address}' is no Ray cluster.")
 
 
 def _start_workers(ray: ModuleType, task: Task, model: str, device: str, workers: int | None) -> list[Any]:
@@ -209,11 +235,14 @@ def _start_workers(ray: ModuleType, task: Task, model: str, device: str, workers
 
 
 def _environment() -> dict[str, str]:
-    """This package and its models for the workers, wherever they were started."""
+    """This package and its models for the workers, which run in another folder."""
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     own = {key: value for key, value in os.environ.items() if key.startswith("DINSEGMENT_")}
-    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), **own}
+    for key in (MODELS_VARIABLE, TASKS_VARIABLE, CACHE_VARIABLE, OFFLINE_FOLDER_VARIABLE):
+        if own.get(key):
+            own[key] = str(Path(own[key]).absolute())
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(str(Path(path).absolute()) for path in paths)), **own}
 
 
 def _check_shared(ray: ModuleType, ref: Any, output: Path) -> None:

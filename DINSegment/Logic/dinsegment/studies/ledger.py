@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinsegment.errors import OutputError
-from dinsegment.files import image_stem
+from dinsegment.files import image_stem, json_bytes, sha256_of
+from dinsegment.manifest import MANIFEST, PROGRAM, STAGING, changed, remove_staging, written
 from dinsegment.tasks import Task
 from dinsegment.version import __version__
 
@@ -21,16 +23,27 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
     from dinsegment.models.entries import ModelEntry
-from dinsegment.studies.study import ERRORS, Study, StudyResult, remove_leftovers
+from dinsegment.studies.results import KIND
+from dinsegment.studies.study import ERRORS, Study, StudyResult
+from dinsegment.studies.table import TABLE, table_bytes, write_table
 
 INDEX = "studies.jsonl"
 """One line for each finished input: what it was made from and which files it has; only appended to."""
+
+INDEX_BEGIN = b'{"folder": '
+"""By which an index is known as one."""
+
+ERRORS_BEGIN = f"Unexpected errors of {PROGRAM}\n\n"
+"""By which a log is known as one."""
+
+LONGEST_STEM = 200
+"""Bytes of a name of a results folder: file systems take 255."""
 
 
 def fingerprint(path: Path, output: Path) -> dict[str, Any]:
     """What tells whether an input is still the same: path, files, bytes and time of the last change.
 
-    Of a folder all files in it count, at any depth, as a DICOM export has them, but not those of an output folder
+    Of a folder all files in it count, at any depth, as a DICOM export has them, but not what this program has written
     there. Voxels in a file beside their header (.nhdr, .mhd) are not looked at.
 
     Raises:
@@ -40,11 +53,13 @@ def fingerprint(path: Path, output: Path) -> dict[str, Any]:
     if path.is_dir():
         folder, results = path.resolve(), output.resolve()
         files = [file for file in folder.rglob("*") if file.is_file()]
-        if folder in results.parents:
-            files = [file for file in files if results not in file.parents]
+        own = {file.parent / name for file in files if file.name == MANIFEST for name in written(file.parent, KIND)}
+        own |= {results / name for name in (INDEX, TABLE, ERRORS)}
+        files = [file for file in files if file not in own and file.name != MANIFEST]
+        files = [file for file in files if not any(p.startswith(STAGING) for p in file.relative_to(folder).parts)]
     stats = [file.stat() for file in files]
     return {
-        "path": str(path.resolve()),
+        "path": _absolute(path),
         "files": len(files),
         "bytes": sum(stat.st_size for stat in stats),
         "modified_ns": max((stat.st_mtime_ns for stat in stats), default=0),
@@ -57,6 +72,7 @@ class Index:
     def __init__(self, output: Path) -> None:
         self._path = output / INDEX
         self._records: dict[str, dict[str, Any]] = {}
+        self._tables: set[str] = set()
         self._read = 0
         self._lock = threading.Lock()
 
@@ -71,9 +87,17 @@ class Index:
                 for line in lines.splitlines():
                     with suppress(ValueError, KeyError, TypeError):
                         record = json.loads(line)
+                        if "table" in record:
+                            self._tables.add(record["table"])
+                            continue
                         record["made_of"]["path"]
                         self._records[record["folder"]] = record
             return self._records
+
+    def tables(self) -> set[str]:
+        """SHA-256 of each studies.csv that was written."""
+        self.records()
+        return self._tables
 
     def append(self, record: dict[str, Any]) -> None:
         """Adds a record, which is on the disk when this returns.
@@ -81,7 +105,7 @@ class Index:
         Raises:
             OutputError: It could not be written.
         """
-        line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+        line = json_bytes(record)
         try:
             with self._lock, self._path.open("a+b", buffering=0) as file:
                 if file.seek(0, os.SEEK_END):
@@ -104,11 +128,20 @@ class Ledger:
         task: What is segmented.
         entry: The model that segments.
         resume: Whether inputs whose results are complete are skipped. Complete are results that were recorded, whose
-            files are all there with their sizes, and that came from the same input, task, weights and version.
+            files are all there, and that came from the same input, task, weights and version. Those that somebody has
+            changed since are skipped, too.
+        overwrite: Whether a table is replaced although somebody has changed it.
+
+    Raises:
+        OutputError: A file of the ledger's names is there that it has not written, or that was changed since.
     """
 
-    def __init__(self, output: Path, task: Task, entry: ModelEntry, resume: bool = True) -> None:
+    def __init__(
+        self, output: Path, task: Task, entry: ModelEntry, resume: bool = True, overwrite: bool = False
+    ) -> None:
         self.output = output
+        self._task = task
+        self._overwrite = overwrite
         self._made_by = {
             "task": task.name,
             "model": entry.name,
@@ -118,6 +151,7 @@ class Ledger:
         self._resume = resume
         self._index = Index(output)
         self._claimed: dict[Path, tuple[BaseFileLock, dict[str, Any]]] = {}
+        self._check_own()
 
     def claim(self, study: Study) -> StudyResult | None:
         """Takes a study; None if it is to be done now, otherwise why it is skipped.
@@ -126,8 +160,9 @@ class Ledger:
         """
         from filelock import FileLock
 
-        # Beside the results, since a folder that a failed study has created is removed again.
-        path = self.output / f".{study.folder.name}.lock"
+        # Beside the results, since a folder that a failed study has created is removed again. A hash, since the name
+        # of the folder may be as long as names can be.
+        path = self.output / f"{STAGING}{hashlib.sha256(study.folder.name.encode()).hexdigest()[:16]}.lock"
         lock = FileLock(path, thread_local=False, blocking=False)
         try:
             lock.acquire()
@@ -135,6 +170,10 @@ class Ledger:
             return StudyResult(
                 str(study.input), str(study.folder), "skipped", message="Another process is segmenting it."
             )
+        except (OSError, NotImplementedError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            message = f"'{path}' could not be created ({reason.lower()}): choose another output folder."
+            return StudyResult(str(study.input), str(study.folder), "failed", message=message)
         self._claimed[study.folder] = lock, {}
         try:
             made_of = fingerprint(study.input, self.output)
@@ -142,11 +181,15 @@ class Ledger:
                 made_of["series"] = study.series_uid
         except OSError:
             return None  # reading it will say what is wrong
+        if (known := self._index.records().get(self._key(study))) and known["made_of"]["path"] != made_of["path"]:
+            self._release(study)  # of another process, since this one has chosen its folders
+            message = f"'{study.folder}' has become the folder of '{known['made_of']['path']}': start again."
+            return StudyResult(str(study.input), str(study.folder), "failed", message=message)
         self._claimed[study.folder] = lock, made_of
         if self._resume and (result := self._complete(study, made_of)):
             self._release(study)
             return result
-        remove_leftovers(study.folder)
+        remove_staging(study.folder)
         return None
 
     def settle(self, study: Study, result: StudyResult) -> None:
@@ -157,11 +200,23 @@ class Ledger:
         """
         if result.status == "done":
             made_of = self._claimed[study.folder][1]
-            record = {"folder": self._key(study), "made_of": made_of, **self._made_by, "files": _sizes(study.folder)}
+            files = written(study.folder, KIND)
+            record = {"folder": self._key(study), "made_of": made_of, **self._made_by, "files": files}
             self._index.append({**record, "seconds": round(result.seconds, 3)})
         elif result.traceback:
             self._log(result)
         self._release(study)
+
+    def write_table(self, results: Sequence[StudyResult]) -> None:
+        """Writes studies.csv.
+
+        Raises:
+            OutputError: It could not be written, or somebody has changed it since the ledger was opened.
+        """
+        self._check_table()
+        # Known before it is there: a table that nobody knows would be somebody else's.
+        self._index.append({"folder": "", "table": hashlib.sha256(table_bytes(results, self._task)).hexdigest()})
+        write_table(results, self._task, self.output / TABLE)
 
     def close(self) -> None:
         """Ends all claims."""
@@ -177,8 +232,12 @@ class Ledger:
         if any(record.get(key) != value for key, value in expected.items()):
             return None
         try:
-            if any((study.folder / name).stat().st_size != size for name, size in record["files"].items()):
+            files = record["files"]
+            if files != written(study.folder, KIND) or not all((study.folder / name).is_file() for name in files):
                 return None
+            if found := changed(study.folder, KIND):
+                message = f"'{found[0]}' was changed since it was written: the results are kept as they are."
+                return StudyResult(str(study.input), str(study.folder), "skipped", message=message)
             content = json.loads((study.folder / "measurements.json").read_text(encoding="utf-8"))
             return StudyResult(
                 str(study.input),
@@ -194,13 +253,40 @@ class Ledger:
 
     def _log(self, result: StudyResult) -> None:
         try:
-            with (self.output / ERRORS).open("a", encoding="utf-8") as file:
+            with (self.output / ERRORS).open("a", encoding="utf-8", errors="backslashreplace") as file:
+                if not file.tell():
+                    file.write(ERRORS_BEGIN)
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {result.input}\n{result.traceback}\n")
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise OutputError(f"'{self.output / ERRORS}' could not be written ({reason}): make room there.") from error
 
+    def _check_own(self) -> None:
+        """Refuses files of the ledger's names that are not its own."""
+        for name, begin in ((INDEX, INDEX_BEGIN), (ERRORS, ERRORS_BEGIN.encode())):
+            path = self.output / name
+            if os.path.lexists(path) and not (path.is_file() and _begins_with(path, begin)):
+                raise _in_the_way(path)
+        self._check_table()
+
+    def _check_table(self) -> None:
+        path, known = self.output / TABLE, self._index.tables()
+        try:
+            if not os.path.lexists(path) or (path.is_file() and sha256_of(path) in known):
+                return
+        except OSError as error:
+            raise _in_the_way(path) from error
+        if not known or not path.is_file():
+            raise _in_the_way(path)
+        if not self._overwrite:
+            raise OutputError(
+                f"'{path}' was changed since {PROGRAM} wrote it and is kept: move or rename it; --overwrite replaces "
+                "it."
+            )
+
     def _release(self, study: Study) -> None:
+        if study.folder not in self._claimed:
+            return
         lock, _ = self._claimed.pop(study.folder)
         # While it is held: who waits for it sees that the file is gone and makes a new one. Windows removes it later.
         with suppress(OSError):
@@ -208,30 +294,76 @@ class Ledger:
         lock.release()
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    """Bytes of the result files of one study, which lie in its folder and in those of its phases."""
-    from dinsegment.studies.results import RESULT_FILES
+def _begins_with(path: Path, begin: bytes) -> bool:
+    """Whether a file begins so; one that a crash has left shorter has a part of it."""
+    try:
+        with path.open("rb") as file:
+            return begin.startswith(content) if len(content := file.read(len(begin))) < len(begin) else content == begin
+    except OSError:
+        return False
 
-    files = [file for pattern in ("*", "phase*/*") for file in folder.glob(pattern)]
-    return {f.relative_to(folder).as_posix(): f.stat().st_size for f in sorted(files) if f.name in RESULT_FILES}
+
+def _in_the_way(path: Path) -> OutputError:
+    return OutputError(
+        f"'{path}' is in the way and was not made by {PROGRAM}: choose another output folder, or move it."
+    )
 
 
-def plan_studies(inputs: Iterable[Path], output: Path, series_uid: str | None = None) -> list[Study]:
+def _absolute(path: Path) -> str:
+    """The path without links, by which an input is known; as it is where its links lead nowhere."""
+    try:
+        return str(path.resolve())
+    except (OSError, RuntimeError):
+        return str(path.absolute())
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether results can go there: there is nothing, or only results."""
+    try:
+        if not os.path.lexists(folder):
+            return True
+        if folder.is_symlink() or not folder.is_dir():
+            return False
+        names = [item.name for item in folder.iterdir() if not item.name.startswith(STAGING)]
+        return MANIFEST in names or not names
+    except OSError:
+        return False
+
+
+def plan_studies(
+    inputs: Iterable[Path], output: Path, series_uid: str | None = None, overwrite: bool = False
+) -> list[Study]:
     """A results folder for each input, named after it, with a number where names meet.
 
-    An input that the output folder knows keeps its folder, whatever else is segmented this time. `series_uid` is the
-    DICOM series to segment of inputs that have several.
+    An input that the output folder knows keeps its folder, whatever else is segmented this time. A folder in which
+    something else lies, such as an input, is left alone.
+
+    Args:
+        inputs: Image files, or DICOM folders, zip archives or DICOMDIRs.
+        output: Gets the folders.
+        series_uid: The DICOM series to segment of inputs that have several.
+        overwrite: As `Study` has it.
     """
     known: dict[str, str] = {r["made_of"]["path"]: folder for folder, r in Index(output).records().items()}
-    taken = set(known.values())
+    taken = {folder.casefold() for folder in known.values()}  # not every file system tells cases apart
     studies = []
     for path in inputs:
-        name = known.pop(str(path.resolve()), None)
+        name = known.pop(_absolute(path), None)
         if name is None:
-            stem = re.sub(r"[^\w.-]+", "_", path.name if path.is_dir() else image_stem(path)).strip(".") or "input"
+            stem = _folder_name(path)
             name, number = stem, 2
-            while name in taken:
+            while name.casefold() in taken or not _is_free(output / name):
                 name, number = f"{stem}_{number}", number + 1
-            taken.add(name)
-        studies.append(Study(path, output / name, series_uid))
+            taken.add(name.casefold())
+        studies.append(Study(path, output / name, series_uid, overwrite))
     return studies
+
+
+def _folder_name(path: Path) -> str:
+    """What results of an input are called."""
+    try:
+        name = path.name if path.is_dir() else image_stem(path)
+    except OSError:  # the name is longer than the system allows
+        name = path.name
+    stem = re.sub(r"[^\w.-]+", "_", name).strip(".")
+    return stem.encode()[:LONGEST_STEM].decode(errors="ignore") or "input"

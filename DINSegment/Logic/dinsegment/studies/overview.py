@@ -123,7 +123,13 @@ def write_overview(segmentation: Segmentation, path: Path) -> None:
 
     task = segmentation.task
     figure.text(
-        0.01, 1 - 0.12 / total, f"{segmentation.volume.name}  ·  {task.title}", color=TEXT, fontsize=11, va="top"
+        0.01,
+        1 - 0.12 / total,
+        f"{segmentation.volume.name}  ·  {task.title}",
+        color=TEXT,
+        fontsize=11,
+        va="top",
+        parse_math=False,  # names of files have dollar signs and backslashes, too
     )
     figure.text(
         0.01,
@@ -133,6 +139,7 @@ def write_overview(segmentation: Segmentation, path: Path) -> None:
         fontsize=7.5,
         va="top",
         alpha=0.8,
+        parse_math=False,
     )
     figure.legend(
         handles=[

@@ -1,4 +1,4 @@
-"""The files of a result, all or none."""
+"""The files of a result, all or none, in the place of those of the run before."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dinsegment.errors import InputError, OutputError
+from dinsegment.files import write_json
 from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.volume import Volume
 from dinsegment.images.writing import write_segmentation, write_volume
+from dinsegment.manifest import Kind, check_replaceable, staged, written
 from dinsegment.measurements.function import CardiacFunction, cardiac_function
 from dinsegment.measurements.report import report
 from dinsegment.studies.overview import write_overview
@@ -18,34 +21,64 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from dinsegment.dicom.write.seg import SegOptions
-from dinsegment.files import staged, write_json
 
 DICOM_FILES = ("segmentation.dcm", "measurements.dcm")
 """What there is only of images that came from DICOM, and where something was found."""
 
 RESULT_FILES = ("segmentation.seg.nrrd", "enhanced.nrrd", "overview.png", "measurements.json", *DICOM_FILES)
-"""What there may be in a folder with results."""
+"""What there may be in a folder with results, beside the list of them (`manifest.MANIFEST`)."""
+
+KIND: Kind = "segmentation"
+"""Of results, as the list of them says."""
 
 
-def write_results(phases: Sequence[Segmentation], output: Path) -> list[Segmentation]:
+def check_results(phases: Sequence[Volume], output: Path, source: Path, overwrite: bool = False) -> None:
+    """Refuses, before anything is computed, to write results where they would replace what is not the tool's.
+
+    Args:
+        phases: What is to be segmented.
+        output: Where `write_results` is to write.
+        source: The file or folder that the phases come from.
+        overwrite: As in `write_results`.
+
+    Raises:
+        OutputError: Names what is in the way.
+    """
+    names = [name for name in RESULT_FILES if name not in DICOM_FILES or any(phase.dicom for phase in phases)]
+    if len(phases) > 1:
+        names = [f"{folder}/{name}" for folder in phase_folders(len(phases)) for name in names]
+        names += ["measurements.json", *(DICOM_FILES if any(phase.dicom for phase in phases) else ())]
+    for path in (output / name for name in {*names, *written(output, KIND)}):
+        if path.exists() and source.exists() and path.samefile(source):
+            raise OutputError(f"'{path}' is the input and would be replaced by a result: choose another output folder.")
+    check_replaceable(output, KIND, names, overwrite)
+
+
+def phase_folders(count: int) -> list[str]:
+    """Names of the folders of that many phases."""
+    return [f"phase{number:02d}" for number in range(1, count + 1)]
+
+
+def write_results(phases: Sequence[Segmentation], output: Path, overwrite: bool = False) -> list[Segmentation]:
     """Writes segmentation.seg.nrrd, enhanced.nrrd, overview.png and measurements.json into `output`.
 
     For images that were read from DICOM, segmentation.dcm (a DICOM SEG) and measurements.dcm (a DICOM SR) are among
     them, as far as there is anything segmented. Several phases of one heart get a folder each, phase01, phase02, ...,
     and a measurements.json of their own with all phases and, where two or more show it, the heart's function. Their
-    DICOM SEGs are instances of one series.
+    DICOM SEGs are instances of one series. All that an earlier run has written there is removed, but for what was
+    changed since, which `overwrite` takes away, too.
 
     Returns:
         The phases; where no DICOM could be made of one, its warnings say why.
 
     Raises:
-        OutputError: Something could not be written; then nothing is left.
+        OutputError: Something could not be written, or is in the way, as in `check_results`; then all is as before.
     """
     function = cardiac_function(phases)
-    with staged(output) as folder:
+    with staged(output, KIND, overwrite) as folder:
         folders = [folder]
         if len(phases) > 1:
-            folders = [folder / f"phase{number:02d}" for number in range(1, len(phases) + 1)]
+            folders = [folder / name for name in phase_folders(len(phases))]
         for phase in folders:
             phase.mkdir(exist_ok=True)
         phases = _write_dicom(phases, folders, folder / "measurements.dcm", function)
@@ -57,21 +90,7 @@ def write_results(phases: Sequence[Segmentation], output: Path) -> list[Segmenta
                 "function": asdict(function) if function else None,
             }
             write_json(content, folder / "measurements.json")
-        written = {item.name for item in folder.iterdir()}
-    _remove_older(output, written)
     return list(phases)
-
-
-def _remove_older(output: Path, written: set[str]) -> None:
-    """Removes the DICOM of an earlier run, which is not of this segmentation; that of others stays."""
-    for path in [output / name for name in DICOM_FILES if name not in written and (output / name).is_file()]:
-        from dinsegment.dicom.write.save import is_ours
-
-        try:
-            if is_ours(path):
-                path.unlink()
-        except OSError as error:
-            raise OutputError(f"'{path}' is of an earlier run and could not be removed: remove it.") from error
 
 
 def _write_phase(segmentation: Segmentation, folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dinsegment.errors import DINSegmentError
+from dinsegment.errors import DINSegmentError, printable
 from dinsegment.tasks import Task, get_task
 
 if TYPE_CHECKING:
@@ -28,11 +27,19 @@ Status = Literal["done", "skipped", "failed"]
 
 @dataclass(frozen=True)
 class Study:
-    """An input and the folder that its results go to; `series_uid` tells which DICOM series of several is meant."""
+    """An input and the folder that its results go to.
+
+    Attributes:
+        input: An image file, or a DICOM folder, zip archive or DICOMDIR.
+        folder: Gets the results.
+        series_uid: Which DICOM series of several is meant.
+        overwrite: Whether results of an earlier run are replaced although somebody has changed them.
+    """
 
     input: Path
     folder: Path
     series_uid: str | None = None
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class StudyResult:
         phases: What measurements.json says of each phase; empty where there is no result.
         function: What the phases of a beating heart tell (`measurements.CardiacFunction`), or None.
         seconds: Time spent on reading, computing and writing; waiting for one another not included.
-        message: Why it failed or was skipped, one sentence for the user.
+        message: Why it failed or was skipped, or what was overwritten; one sentence for the user.
         traceback: Of an error that is none of the library's own.
     """
 
@@ -74,14 +81,18 @@ class StudyResult:
 
 
 def load_study(study: Study) -> list[Volume]:
-    """The phases of the input.
+    """The phases of the input, whose results can be written where they are to be.
 
     Raises:
         InputError: As `images.read_volumes`.
+        OutputError: As `results.check_results`.
     """
     from dinsegment.images.reading import read_volumes
+    from dinsegment.studies.results import check_results
 
-    return read_volumes(study.input, study.series_uid)
+    phases = read_volumes(study.input, study.series_uid)
+    check_results(phases, study.folder, study.input, study.overwrite)
+    return phases
 
 
 def compute_study(
@@ -114,12 +125,14 @@ def write_study(study: Study, phases: Sequence[Segmentation], seconds: float = 0
     Raises:
         OutputError: As `results.write_results`.
     """
+    from dinsegment.manifest import changed
     from dinsegment.measurements.function import cardiac_function
     from dinsegment.measurements.report import report
-    from dinsegment.studies.results import write_results
+    from dinsegment.studies.results import KIND, write_results
 
     started = time.perf_counter()
-    phases = write_results(phases, study.folder)
+    overwritten = changed(study.folder, KIND) if study.overwrite else []
+    phases = write_results(phases, study.folder, study.overwrite)
     function = cardiac_function(phases)
     return StudyResult(
         str(study.input),
@@ -128,6 +141,7 @@ def write_study(study: Study, phases: Sequence[Segmentation], seconds: float = 0
         tuple(report(segmentation) for segmentation in phases),
         asdict(function) if function else None,
         seconds + time.perf_counter() - started,
+        f"Overwritten, although changed since: {', '.join(map(str, overwritten))}." if overwritten else "",
     )
 
 
@@ -140,6 +154,7 @@ def segment_study(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
     series_uid: str | None = None,
+    overwrite: bool = False,
 ) -> StudyResult:
     """Segments one input from file to files.
 
@@ -152,12 +167,13 @@ def segment_study(
         progress: Called with the fraction done and what is being done.
         cancelled: Asked several times a second; True stops the run.
         series_uid: Series Instance UID of the DICOM series to segment where the input has several.
+        overwrite: Whether results that are there are replaced although somebody has changed them.
 
     Raises:
         DINSegmentError: The input cannot be used or the results cannot be written; nothing is left of them.
     """
     started = time.perf_counter()
-    study = Study(Path(input_path), Path(output_folder), series_uid)
+    study = Study(Path(input_path), Path(output_folder), series_uid, overwrite)
     task = get_task(task) if isinstance(task, str) else task
     segmentations = compute_study(load_study(study), task, model, device, progress, cancelled)
     return write_study(study, segmentations, time.perf_counter() - started)
@@ -174,10 +190,5 @@ def failure(study: Study, error: Exception, seconds: float = 0.0) -> StudyResult
         message = f"'{study.input}' could not be segmented because of an unexpected error, see {ERRORS} ({what})."
         if is_out_of_memory(error):
             message = f"'{study.input}' needs more memory than is free: close other programs or use a larger machine."
+    message = printable(message)
     return StudyResult(str(study.input), str(study.folder), "failed", seconds=seconds, message=message, traceback=trace)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Removes what a process that was killed while writing has left in a study's folder."""
-    for leftover in folder.glob(".dinsegment-*"):
-        shutil.rmtree(leftover, ignore_errors=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
+from io import StringIO
 from pathlib import Path
 
+from dinsegment.errors import printable
 from dinsegment.files import atomic_path
 from dinsegment.studies.study import StudyResult
 from dinsegment.tasks import Task
@@ -27,16 +29,24 @@ def table_row(result: StudyResult, task: Task) -> list[str]:
     row += [f"{volumes[s.name]:.2f}" if s.name in volumes else "" for s in task.segments]
     if task.chamber is not None:
         row.append(f"{result.function['ejection_fraction_percent']:.2f}" if result.function else "")
-    return [*row, f"{result.seconds:.1f}", str(len(result.warnings)) if result.phases else "", result.message]
+    row += [f"{result.seconds:.1f}", str(len(result.warnings)) if result.phases else "", result.message]
+    return [printable(cell) for cell in row]
 
 
 def write_table(results: Iterable[StudyResult], task: Task, path: Path) -> None:
-    """Writes studies.csv, a row for each result.
+    """Writes studies.csv, a row for each result, in the place of the one before.
 
     Raises:
         OutputError: It could not be written.
     """
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(table_header(task))
-        writer.writerows(table_row(result, task) for result in results)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(table_bytes(results, task))
+
+
+def table_bytes(results: Iterable[StudyResult], task: Task) -> bytes:
+    """The content of studies.csv."""
+    file = StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(table_header(task))
+    writer.writerows(table_row(result, task) for result in results)
+    return file.getvalue().encode()

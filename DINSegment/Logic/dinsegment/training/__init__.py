@@ -2,7 +2,7 @@
 
 `cases` finds images with expert labels, whose names `label_names` translates, and `dataset_check` looks for what is
 wrong with them. `dataset` brings them onto the network's grid, or `pack` into one file, and `augmentation` varies them.
-A `recipe` says what is trained; `trainer` does it, with `losses` and `curves`, from random, `pretrained` or other
-weights. `evaluation` compares a model with the experts (`metrics`, `statistics`), `report` and `figures` show it, and
-`publish` puts a model into weights.json.
+`failed` tells which cannot be used. A `recipe` says what is trained; `trainer` does it, with `losses` and `curves`,
+from random, `pretrained` or other weights. `evaluation` compares a model with the experts (`metrics`, `statistics`),
+`report` and `figures` show it, and `publish` puts a model into weights.json.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ import numpy as np
 
 import dinsegment
 from dinsegment.images.segmentation import Segmentation
+from dinsegment.inference.devices import choose_device
 from dinsegment.inference.model import Model
 from dinsegment.inference.pipeline import segment
 from dinsegment.measurements.function import MYOCARDIAL_DENSITY, CardiacFunction
 from dinsegment.tasks import Task
 from dinsegment.training.cases import Case
+from dinsegment.training.failed import FailedCase
 from dinsegment.training.figures import Picture, picture_of
 from dinsegment.training.metrics import dice, surface_distances
 from dinsegment.training.statistics import Agreement, PatientBootstrap, known_mean
@@ -103,6 +105,7 @@ class Evaluation:
         cases: In the order they were given.
         patients: Those with a case at end diastole and one at end systole; none where nothing beats.
         worst: Pictures of the cases of the lowest mean Dice, the worst first.
+        failed: Cases that could not be read or segmented; no number counts them.
     """
 
     model: str
@@ -112,6 +115,7 @@ class Evaluation:
     cases: tuple[CaseScores, ...]
     patients: tuple[PatientFunction, ...]
     worst: tuple[Picture, ...]
+    failed: tuple[FailedCase, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -166,6 +170,7 @@ class Evaluation:
             "versions": _versions(),
             "cases": [self._case(c) for c in self.cases],
             "patients": [self._patient(p) for p in self.patients],
+            "failed": [asdict(case) for case in self.failed],
         }
 
     def _means(self, values: np.ndarray, chosen: np.ndarray) -> tuple[dict[str, float], dict[str, list[float]]]:
@@ -245,6 +250,7 @@ def evaluate(
     device: str = "auto",
     progress: Callable[[int, Case], None] | None = None,
     on_case: Callable[[CaseScores], None] | None = None,
+    on_failed: Callable[[FailedCase], None] | None = None,
 ) -> Evaluation:
     """Segments every case as a user would and compares with the experts at the images' own resolution.
 
@@ -257,22 +263,34 @@ def evaluate(
         device: As `segment` takes it.
         progress: Called before each case with its number, counted from 0.
         on_case: Called with the scores of each case once they are known.
+        on_failed: Called with each case that cannot be read or segmented, which is then left out. Without it, the
+            first one ends the evaluation.
 
     Raises:
-        InputError: An image or labelmap cannot be used.
+        InputError: An image or labelmap cannot be used, or there is no such device.
         ModelError: The model was made for another task.
     """
     if not cases:
         raise ValueError("There is no case to evaluate.")
+    model.check_task(task)
+    choose_device(device)
     date = datetime.now().astimezone().isoformat(timespec="seconds")
     done: list[CaseScores] = []
     worst: list[tuple[float, int, Picture]] = []
+    failed: list[FailedCase] = []
     for number, case in enumerate(cases):
         if progress:
             progress(number, case)
-        volume, truth = case.read(task)
-        result = segment(volume, task, model, device)
-        scores = score(case, result, truth)
+        try:
+            volume, truth = case.read(task)
+            result = segment(volume, task, model, device)
+            scores = score(case, result, truth)
+        except Exception as error:
+            if on_failed is None:
+                raise
+            failed.append(FailedCase.of(case, error))
+            on_failed(failed[-1])
+            continue
         done.append(scores)
         if len(worst) < WORST or scores.dice < worst[-1][0]:
             worst = sorted([*worst, (scores.dice, number, picture_of(case.name, result, truth))], key=lambda w: w[:2])
@@ -287,6 +305,7 @@ def evaluate(
         cases=tuple(done),
         patients=tuple(heart_functions(done, task)),
         worst=tuple(picture for _, _, picture in worst),
+        failed=tuple(failed),
     )
 
 

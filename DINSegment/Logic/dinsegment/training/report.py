@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from dinsegment.files import staged, write_json
+from dinsegment.files import write_json
+from dinsegment.manifest import Kind, check_replaceable, staged
 from dinsegment.models.entries import read_entries
 from dinsegment.training.evaluation import FUNCTION, Evaluation
 from dinsegment.training.figures import DARK, EXPERT, LIGHT, MODEL, agreement_png, dice_png, picture_png
@@ -94,6 +95,10 @@ img { display: block; height: auto; max-width: 100%; }
 <dt>Versions</dt><dd>{% for k, v in m.versions.items() %}{{ k }} {{ v }}{{ ", " if not loop.last }}{% endfor %}</dd>
 </dl>
 
+{% if m.failed %}
+<p class="note">{{ m.failed | length }} cases failed and are not in any number:</p>
+<ul>{% for case in m.failed %}<li>{{ case.case }}: {{ case.message }}</li>{% endfor %}</ul>
+{% endif %}
 <h2>Scores</h2>
 <div class="wide"><table>
 <tr><th></th><th>Dice</th>{% if published %}<th>Dice, published</th>{% endif %}
@@ -170,23 +175,44 @@ in percentage points.</p>
 """
 
 
-def write_evaluation(evaluation: Evaluation, output: Path, split: str, command: str) -> None:
-    """Writes metrics.json, cases.csv, patients.csv and report.html into `output`.
+KIND: Kind = "evaluation"
+"""Of these files, as the list of them says (`manifest`)."""
+
+FILES = ("metrics.json", "cases.csv", "patients.csv", "report.html")
+
+
+def check_output(output: Path, overwrite: bool = False) -> None:
+    """Refuses, before anything is computed, to write an evaluation where it would replace what is not the tool's.
+
+    Raises:
+        OutputError: Names what is in the way.
+    """
+    check_replaceable(output, KIND, FILES, overwrite)
+
+
+def write_evaluation(
+    evaluation: Evaluation, output: Path, split: str, command: str, overwrite: bool = False, scores: bool = True
+) -> None:
+    """Writes metrics.json, cases.csv, patients.csv and report.html into `output`, in the place of those before.
 
     Args:
         evaluation: What to write.
         output: A folder; created if missing.
         split: Name of the split.
         command: The command that was given.
+        overwrite: Whether files of an evaluation before are replaced although somebody has changed them.
+        scores: False for cases.csv alone, where numbers over all cases would lack some.
 
     Raises:
-        OutputError: Something could not be written; then nothing is.
+        OutputError: Something could not be written, or is in the way; then all is as before.
     """
-    summary = {**evaluation.summary(), "split": split, "command": command}
-    page = html_report(evaluation, summary)
-    with staged(output) as folder:
-        write_json(_without_nan(summary), folder / "metrics.json")
+    with staged(output, KIND, overwrite) as folder:
         _write_cases(evaluation, folder / "cases.csv")
+        if not scores:
+            return
+        summary = {**evaluation.summary(), "split": split, "command": command}
+        page = html_report(evaluation, summary)
+        write_json(_without_nan(summary), folder / "metrics.json")
         _write_patients(evaluation, folder / "patients.csv")
         (folder / "report.html").write_text(page, encoding="utf-8")
 
@@ -228,15 +254,18 @@ def html_report(evaluation: Evaluation, summary: dict[str, Any]) -> str:
 
 
 def _write_cases(evaluation: Evaluation, path: Path) -> None:
-    """One row per case and segment."""
+    """One row per case and segment, and one per case that failed."""
     scores = ("dice", "hd95_mm", "asd_mm", "model_ml", "expert_ml", "difference_ml")
     _write_csv(
-        ("case", "patient", "phase", "segment", *scores, "seconds"),
-        (
-            (case.case, case.patient, case.phase, name, *(getattr(s, n) for n in scores), round(case.seconds, 3))
-            for case in evaluation.cases
-            for name, s in case.segments.items()
-        ),
+        ("case", "patient", "phase", "segment", *scores, "seconds", "message"),
+        [
+            *(
+                (c.case, c.patient, c.phase, name, *(getattr(s, n) for n in scores), round(c.seconds, 3), "")
+                for c in evaluation.cases
+                for name, s in c.segments.items()
+            ),
+            *((c.case, c.patient, c.phase, "", *[""] * len(scores), "", c.message) for c in evaluation.failed),
+        ],
         path,
     )
 
@@ -253,7 +282,7 @@ def _write_patients(evaluation: Evaluation, path: Path) -> None:
 
 def _write_csv(header: Sequence[str], rows: Iterable[Sequence[Any]], path: Path) -> None:
     """A number that is not defined is an empty field."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(["" if isinstance(v, float) and math.isnan(v) else v for v in row] for row in rows)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -41,14 +43,19 @@ LAUNCHER_REPORT = "exit abnormally"
 FOLDER_PREFIX = "DINSegment-"
 
 
+def host_name() -> str:
+    """This machine, as names of folders have it."""
+    return re.sub(r"[^A-Za-z0-9]+", "_", platform.node()) or "unknown"
+
+
 def new_folder() -> Path:
-    """A new temporary folder, whose name tells the process that it belongs to.
+    """A new temporary folder, whose name tells the process that it belongs to, and on which machine that runs.
 
     Raises:
         WorkerError: There is no place for it.
     """
     try:
-        return Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
+        return Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-{host_name()}-"))
     except OSError as error:
         raise exchange_error(Path(tempfile.gettempdir()), error) from error
 
@@ -60,7 +67,9 @@ def remove_folder(folder: Path) -> bool:
 
 
 def remove_leftovers() -> None:
-    """Removes the temporary folders of processes that are gone.
+    """Removes the temporary folders of this machine's processes that are gone.
+
+    Several machines may share the place of temporary files; which processes run on another one is not known here.
 
     Raises:
         WorkerError: What the worker needs is not installed.
@@ -69,9 +78,10 @@ def remove_leftovers() -> None:
         import psutil
     except ImportError as error:
         raise WorkerError(_("The packages that segmentation needs are not installed: install them first.")) from error
-    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
-        pid = folder.name[len(FOLDER_PREFIX) :].split("-")[0]
-        if pid.isdigit() and folder.is_dir() and not folder.is_symlink() and not psutil.pid_exists(int(pid)):
+    name = re.compile(rf"{FOLDER_PREFIX}([0-9]+)-{host_name()}-[a-z0-9_]+")
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        own = name.fullmatch(folder.name)
+        if own and folder.is_dir() and not folder.is_symlink() and not psutil.pid_exists(int(own[1])):
             remove_folder(folder)
 
 

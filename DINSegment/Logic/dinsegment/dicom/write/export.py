@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,14 @@ from dinsegment.dicom.write.grid import put_on_grid
 from dinsegment.dicom.write.save import save_dicom
 from dinsegment.dicom.write.seg import SegOptions, SegSegment, make_dicom_seg, task_segments
 from dinsegment.errors import InputError
+from dinsegment.files import check_name
 from dinsegment.images.fingerprint import FINGERPRINT_TAG, VERSION_TAG, fingerprints, same_voxels
 from dinsegment.images.reading import itk_warnings_off, read_volume, read_volumes
 from dinsegment.images.volume import Volume
 from dinsegment.tasks import Code, Task
+
+LARGEST_LABEL = 65535
+"""Labels are looked at as unsigned numbers of 16 bits."""
 
 
 def export_dicom_seg(
@@ -49,6 +54,7 @@ def export_dicom_seg(
         InputError: A file cannot be read, its labels or its grid do not fit, or as `make_dicom_seg`.
         OutputError: As `save_dicom`.
     """
+    check_name(path)
     _check_layers(path)
     labels = read_volume(path)
     described = _task_labels(task, model) if task else read_segments(path, labels)
@@ -88,12 +94,41 @@ def read_segments(path: Path, labels: Volume) -> dict[int, SegSegment]:
     number = 0
     while f"Segment{number}_ID" in fields:
         own = {key.partition("_")[2]: value for key, value in fields.items() if key.startswith(f"Segment{number}_")}
-        by_label[int(own.get("LabelValue", number + 1))] = own
+        label = _label(path, own, number)
+        if label in by_label:
+            raise InputError(f"'{path}' has two segments with the label {label}: save it again from 3D Slicer.")
+        by_label[label] = own
         number += 1
     if not by_label:
         raise InputError(f"'{path}' does not say what its labels mean: give the task, or a .seg.nrrd file.")
     present = fingerprints(labels.array.astype(np.uint16), by_label, labels.ijk_to_ras)
     return {label: _segment(path, own, present[label]) for label, own in by_label.items()}
+
+
+def _label(path: Path, fields: Mapping[str, str], number: int) -> int:
+    """The value that marks a segment's voxels; without one, Slicer counts from 1."""
+    text = fields.get("LabelValue", str(number + 1)).strip()
+    if not re.fullmatch(r"0*[1-9][0-9]{0,4}", text) or int(text) > LARGEST_LABEL:
+        raise InputError(
+            f"'{path}' marks the segment '{fields.get('Name') or fields['ID']}' with the label '{text}', which is none "
+            f"from 1 to {LARGEST_LABEL}: save it again from 3D Slicer."
+        )
+    return int(text)
+
+
+def _color(path: Path, name: str, fields: Mapping[str, str]) -> tuple[int, int, int]:
+    """Red, green and blue, 0 to 255; grey without a colour."""
+    text = fields.get("Color", "0.5 0.5 0.5")
+    try:
+        red, green, blue = (float(channel) for channel in text.split())
+        if not all(0 <= channel <= 1 for channel in (red, green, blue)):  # nor NaN
+            raise ValueError(text)
+    except ValueError as error:
+        raise InputError(
+            f"'{path}' gives '{name}' the colour '{text}', which is no three numbers from 0 to 1: save it again from "
+            "3D Slicer."
+        ) from error
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _header(path: Path) -> sitk.ImageFileReader:
@@ -125,7 +160,6 @@ def _segment(path: Path, fields: Mapping[str, str], fingerprint: str) -> SegSegm
     category, kind, modifier, region, region_modifier = (_code(parts[n]) for n in (1, 2, 3, 5, 6))
     if category is None or kind is None:
         raise InputError(f"'{path}' does not say what '{name}' is: choose its terminology in 3D Slicer.")
-    red, green, blue = (round(255 * float(channel)) for channel in fields.get("Color", "0.5 0.5 0.5").split())
     return SegSegment(
         name=name,
         category=category,
@@ -133,7 +167,7 @@ def _segment(path: Path, fields: Mapping[str, str], fingerprint: str) -> SegSegm
         modifier=modifier,
         region=region,
         region_modifier=region_modifier,
-        color=(red, green, blue),
+        color=_color(path, name, fields),
         algorithm_type=algorithm_type,
         algorithm_name=tags.get("DICOM.SegmentAlgorithmName"),
         algorithm_version=tags.get(VERSION_TAG),

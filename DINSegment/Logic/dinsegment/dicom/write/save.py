@@ -23,10 +23,10 @@ MANUFACTURER = "DINSegment"
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file is DICOM that this library made."""
+    """Whether a file is DICOM that this library made; not if it cannot be read."""
     try:
         header = dcmread(path, specific_tags=["Manufacturer"], stop_before_pixels=True)
-    except InvalidDicomError:
+    except (InvalidDicomError, OSError, EOFError, ValueError):
         return False
     return header.get("Manufacturer") == MANUFACTURER
 
