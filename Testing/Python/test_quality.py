@@ -13,7 +13,7 @@ import torch
 from scipy import ndimage
 
 from dinsegment.images import read_volume
-from dinsegment.images.segmentation import Finding, Segmentation
+from dinsegment.images.segmentation import OTHER_IMAGE, Finding, Segmentation
 from dinsegment.images.slices import SliceStack, slice_number
 from dinsegment.images.volume import Volume
 from dinsegment.inference import segment
@@ -23,9 +23,10 @@ from dinsegment.inference.view import View
 from dinsegment.measurements.report import report
 from dinsegment.phantom.heart import END_SYSTOLE_PHASE, heart_phantom
 from dinsegment.quality.findings import findings
+from dinsegment.quality.gather import CHECK, gathered, with_check
 from dinsegment.quality.image import image_findings
 from dinsegment.quality.unsure import Confidence
-from dinsegment.quality.words import slices_text
+from dinsegment.quality.words import phases_text, slices_text
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.training.cases import find_cases
 from dinsegment.worker import IMAGE, Channel, Models, run_segment
@@ -482,14 +483,75 @@ def test_slices_in_words():
     assert slices_text([3, 5, 4], 3) == "slices 3 to 5"
     assert slices_text([3, 4, 5, 8], 8) == "slices 3 to 5 and 8, most in slice 8"
     assert slices_text(range(1, 20, 2), 7) == "slices between 1 and 19, most in slice 7"
+    assert slices_text(range(1, 20, 2)) == "slices between 1 and 19"
+
+
+def test_phases_in_words():
+    assert phases_text([3], 20) == "phase 3"
+    assert phases_text(range(3, 10), 20) == "phases 3 to 9"
+    assert phases_text([1, 2], 20) == "phases 1 and 2"
+    assert phases_text(range(1, 21), 20) == "all 20 phases"
+
+
+def cine(heart, low: dict[int, list[tuple[int, int, float]]], count: int = 12) -> list[Segmentation]:
+    """Phases of a heart, numbered from 1, of which the network is unsure as `low` says; in all of them memory is short.
+
+    The images are named as those of a cine are.
+    """
+    volume, labels = heart
+    phases = []
+    for number in range(1, count + 1):
+        named = replace(volume, name=f"cine phase {number}")
+        found = findings(named, labels, HEART, sure(named, labels, HEART, low.get(number, ())))
+        warnings = (*with_check(found), "Memory was short.")
+        phases.append(Segmentation(named, labels, HEART, "model", named, "cpu", 1.0, warnings, found))
+    return phases
+
+
+def test_a_cines_warnings_are_gathered_and_name_their_phases(heart):
+    low = {n: [(3, RV, 0.3)] for n in range(3, 10)} | {10: [(4, RV, 0.3), (6, LV, 0.2)]}
+    assert gathered(cine(heart, low)) == (
+        "The network is unsure of the right ventricle in slices 4 and 5 in phases 3 to 10.",
+        "The network is unsure of the left ventricle in slice 7 in phase 10.",
+        CHECK,
+        "Memory was short.",
+    )
+    assert gathered(cine(heart, {})) == ("Memory was short.",)
+    one = cine(heart, {1: [(3, RV, 0.3)]}, count=1)
+    assert gathered(one) == one[0].warnings == (one[0].findings[0].text, CHECK, "Memory was short.")
+
+
+def test_what_is_wrong_with_all_images_of_a_cine_is_said_once(heart):
+    phases = []
+    for phase in cine(heart, {}, count=3):
+        volume = replace(phase.volume, modality="CT")
+        found = findings(volume, np.where(phase.labels == RV, 0, phase.labels).astype(np.uint8), HEART)
+        phases.append(replace(phase, volume=volume, findings=found, warnings=with_check(found)))
+    looks, missing = gathered(phases)
+    assert looks == (
+        "The image looks like CT, but the network is made for a short-axis cine MR of the heart in all 3 phases: do "
+        "not rely on the result."
+    )
+    assert missing == "No right ventricle was found in all 3 phases: check the slices."
+
+
+def test_what_to_do_stands_once_and_in_no_finding(heart):
+    volume, labels = heart
+    doubt = sure(volume, labels, HEART, [(3, RV, 0.3), (6, LV, 0.2), (5, MYO, 0.2)])
+    found = findings(volume, labels, HEART, doubt)
+    assert len(found) == 3
+    assert not any("Segment Editor" in f.text for f in found)
+    assert [text for text in with_check(found) if "Segment Editor" in text] == [CHECK] == list(with_check(found)[3:])
+    assert with_check(findings(replace(volume, modality="CT"), labels, HEART))[1:] == ()
 
 
 def test_findings_come_first_among_the_warnings_and_into_measurements_json(noisy):
     assert len(noisy.findings) > 1
     assert noisy.warnings[: len(noisy.findings)] == tuple(f.text for f in noisy.findings)
     content = json.loads(json.dumps(report(noisy)))["findings"]
-    assert [c["text"] for c in content] == list(noisy.warnings)
+    assert [c["text"] for c in content] == list(noisy.warnings[: len(noisy.findings)])
     assert content[0] == {
+        "kind": noisy.findings[0].kind,
         "text": noisy.warnings[0],
         "short": noisy.findings[0].short,
         "slice": None,
@@ -505,7 +567,8 @@ def test_the_worker_hands_findings_over(tmp_path):
     request = {"id": 1, "folder": str(tmp_path), "task": "heart", "model": None, "device": "cpu", "volume": grid}
     done = run_segment(request, Models(), Channel(io.BytesIO()))
     assert "'scan' looks like CT" in done["findings"][0]["text"]
-    assert [f["text"] for f in done["findings"]] == done["warnings"]
+    assert [f["text"] for f in done["findings"]] == [text for text in done["warnings"] if text != CHECK]
+    assert done["findings"][0]["kind"] == OTHER_IMAGE
     assert [f for f in done["findings"] if f["slice"] in (1, 2) and len(f["ras"]) == 3]
     json.dumps(done)
 
@@ -518,6 +581,7 @@ def test_a_finding_says_slice_and_place_in_json(heart):
     result = Segmentation(volume, gap, HEART, "model", volume, "cpu", 1.0, tuple(f.text for f in found), found)
     (content,) = json.loads(json.dumps(report(result)))["findings"]
     assert content == {
+        "kind": "gap",
         "text": found[0].text,
         "short": found[0].short,
         "slice": 6,

@@ -20,6 +20,7 @@ from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.runner import Runner
 from dinsegment.progress import Progress
 from dinsegment.quality.findings import findings
+from dinsegment.quality.gather import with_check
 from dinsegment.quality.unsure import Confidence
 from dinsegment.tasks import Task, get_task
 
@@ -129,6 +130,6 @@ def segment(
         enhanced=enhanced,
         device=str(runner.device),
         seconds=time.perf_counter() - started,
-        warnings=(*(finding.text for finding in found), *runner.warnings),
+        warnings=(*with_check(found), *runner.warnings),
         findings=found,
     )

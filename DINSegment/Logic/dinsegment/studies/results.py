@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from dinsegment.errors import InputError, OutputError
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.writing import write_segmentation, write_volume
-from dinsegment.measurements.function import CardiacFunction, cardiac_function
+from dinsegment.measurements.function import CardiacFunction, cardiac_function, no_function
 from dinsegment.measurements.report import report
+from dinsegment.quality.gather import gathered
 from dinsegment.studies.overview import write_overview
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def write_results(phases: Sequence[Segmentation], output: Path) -> list[Segmenta
 
     For images that were read from DICOM, segmentation.dcm (a DICOM SEG) and measurements.dcm (a DICOM SR) are among
     them, as far as there is anything segmented. Several phases of one heart get a folder each, phase01, phase02, ...,
-    and a measurements.json of their own with all phases and, where two or more show it, the heart's function. Their
-    DICOM SEGs are instances of one series.
+    and a measurements.json of their own with all phases and the heart's function, or why there is none, and what is to
+    be said of all phases. Their DICOM SEGs are instances of one series.
 
     Returns:
         The phases; where no DICOM could be made of one, its warnings say why.
@@ -41,20 +42,22 @@ def write_results(phases: Sequence[Segmentation], output: Path) -> list[Segmenta
     Raises:
         OutputError: Something could not be written; then nothing is left.
     """
-    function = cardiac_function(phases)
+    function, reason = cardiac_function(phases), no_function(phases)
     with staged(output) as folder:
         folders = [folder]
         if len(phases) > 1:
             folders = [folder / f"phase{number:02d}" for number in range(1, len(phases) + 1)]
         for phase in folders:
             phase.mkdir(exist_ok=True)
-        phases = _write_dicom(phases, folders, folder / "measurements.dcm", function)
+        phases = _write_dicom(phases, folders, folder / "measurements.dcm", function, reason)
         for segmentation, phase in zip(phases, folders, strict=True):
             _write_phase(segmentation, phase)
         if len(phases) > 1:
             content = {
                 "phases": [report(s) for s in phases],
                 "function": asdict(function) if function else None,
+                "no_function": reason,
+                "warnings": list(gathered(phases)),
             }
             write_json(content, folder / "measurements.json")
         written = {item.name for item in folder.iterdir()}
@@ -82,7 +85,11 @@ def _write_phase(segmentation: Segmentation, folder: Path) -> None:
 
 
 def _write_dicom(
-    phases: Sequence[Segmentation], folders: Sequence[Path], report_path: Path, function: CardiacFunction | None
+    phases: Sequence[Segmentation],
+    folders: Sequence[Path],
+    report_path: Path,
+    function: CardiacFunction | None,
+    reason: str,
 ) -> list[Segmentation]:
     """Writes the DICOM results of images that came from DICOM; the warnings say what could not be made, and why."""
     if not any(phase.volume.dicom and phase.labels.any() for phase in phases):
@@ -98,7 +105,7 @@ def _write_dicom(
         written.append(segmentation)
     if any(seg is not None for seg in segs):
         try:
-            write_dicom_sr(written, segs, function, report_path)
+            write_dicom_sr(written, segs, function, report_path, reason=reason)
         except InputError as error:
             written = [_warned(segmentation, error) for segmentation in written]
     return written

@@ -48,6 +48,8 @@ class StudyResult:
         seconds: Time spent on reading, computing and writing; waiting for one another not included.
         message: Why it failed or was skipped, one sentence for the user.
         traceback: Of an error that is none of the library's own.
+        no_function: Why the phases of a heart tell no function, a sentence; empty where they do or nobody expects it.
+        warnings: What is to be said of all phases, a sentence each.
     """
 
     input: str
@@ -58,11 +60,8 @@ class StudyResult:
     seconds: float = 0.0
     message: str = ""
     traceback: str = ""
-
-    @property
-    def warnings(self) -> list[str]:
-        """The sentences about all phases."""
-        return [warning for phase in self.phases for warning in phase["warnings"]]
+    no_function: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def volumes_ml(self) -> dict[str, float]:
@@ -98,14 +97,18 @@ def compute_study(
         DINSegmentError: As `inference.segment`.
     """
     from dinsegment.inference.pipeline import segment
+    from dinsegment.measurements.function import beat_of, outliers
+    from dinsegment.quality.beat import with_outliers
 
     def part(number: int, name: str) -> Progress | None:
         return progress and (lambda f, text: progress((number + f) / len(phases), f"{name}: {text}"))
 
-    return [
+    segmented = [
         segment(volume, task, model, device, part(number, volume.name), cancelled)
         for number, volume in enumerate(phases)
     ]
+    beat = beat_of(segmented)
+    return with_outliers(segmented, beat.chamber_ml, outliers(beat.chamber_ml)) if beat else segmented
 
 
 def write_study(study: Study, phases: Sequence[Segmentation], seconds: float = 0.0) -> StudyResult:
@@ -114,8 +117,9 @@ def write_study(study: Study, phases: Sequence[Segmentation], seconds: float = 0
     Raises:
         OutputError: As `results.write_results`.
     """
-    from dinsegment.measurements.function import cardiac_function
+    from dinsegment.measurements.function import cardiac_function, no_function
     from dinsegment.measurements.report import report
+    from dinsegment.quality.gather import gathered
     from dinsegment.studies.results import write_results
 
     started = time.perf_counter()
@@ -128,6 +132,8 @@ def write_study(study: Study, phases: Sequence[Segmentation], seconds: float = 0
         tuple(report(segmentation) for segmentation in phases),
         asdict(function) if function else None,
         seconds + time.perf_counter() - started,
+        no_function=no_function(phases),
+        warnings=gathered(phases),
     )
 
 
