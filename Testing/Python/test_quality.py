@@ -187,6 +187,29 @@ def test_windows_and_padding_of_a_ct_are_no_matter(belly):
     assert image_findings(replace(volume, array=around_liver), ABDOMEN) == []
 
 
+def test_an_mr_of_another_kind(heart):
+    """Each reason alone; what the network drew is that of a heart in all of them."""
+    volume, labels = heart
+    found = only(
+        findings(volume, labels, HEART, replace(sure(volume, labels, HEART), certainty=0.85)),
+        f"'{volume.name}' does not look like a short-axis cine MR of the heart (the network is unsure of most",
+        "do not rely on the result",
+    )
+    assert found.kind == OTHER_IMAGE
+    muscle = [(k, MYO, 0.5) for k in np.flatnonzero((labels == MYO).any((1, 2)))]
+    only(findings(volume, labels, HEART, sure(volume, labels, HEART, muscle)), "no heart muscle that the network is")
+    blood = np.median(volume.array[labels == LV])
+    bright = np.where(labels == MYO, 0.6 * volume.array + 0.6 * blood, volume.array)
+    only(findings(volume.with_array(bright), labels, HEART), "about as bright as blood")
+    noise = np.random.default_rng(0).normal(0, 0.15 * blood, volume.shape)
+    only(findings(volume.with_array(volume.array + noise), labels, HEART), "grainy")
+
+
+def test_late_enhancement_is_no_task_of_an_abdomen(belly):
+    volume, labels = belly
+    assert findings(volume, labels, ABDOMEN, replace(sure(volume, labels, ABDOMEN), certainty=0.5)) == ()
+
+
 # What is missing.
 
 
@@ -453,6 +476,7 @@ def test_confidence_is_the_dice_that_the_probabilities_promise(plane):
     np.testing.assert_allclose(found.overlap[filled, LV - 1], 2 * 0.6 / 1.6, atol=1e-5)
     np.testing.assert_allclose(found.overlap[:, RV - 1], 1)
     np.testing.assert_allclose(found.area_cm2[filled, LV - 1], mask[filled[0]].sum() / 100)
+    assert found.certainty == pytest.approx(0.6)
     center_ras = (matrix @ (9.5, 14.5, 4, 1))[:3]
     places = found.place[filled, LV - 1]
     np.testing.assert_allclose(places.mean(0), center_ras, atol=0.6)

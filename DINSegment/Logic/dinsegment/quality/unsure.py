@@ -24,11 +24,13 @@ class Confidence:
             and its mirror image disagree, the mean of both is low, and so is this.
         area_cm2: Area of the label, or that the probabilities add up to if it is larger, (slices, segments).
         place: Centre of what is doubtful, in mm in RAS, (slices, segments, 3).
+        certainty: Mean of the highest probability of a segment over all that was labelled before any correction.
     """
 
     overlap: np.ndarray
     area_cm2: np.ndarray
     place: np.ndarray
+    certainty: float = 1.0
 
 
 UNSURE = 3
