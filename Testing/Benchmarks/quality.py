@@ -40,23 +40,6 @@ from dinsegment.training.metrics import dice
 BAD = 0.7
 """Dice of a segment that is to be corrected."""
 
-RULES = {
-    "is unsure of": "unsure",
-    "also unsure of": "unsure",
-    "cut by": "cut",
-    "is missing in slice": "gap",
-    "much smaller in": "dip",
-    "in pieces": "pieces",
-    "than in any patient": "volume",
-    "left and right": "sides",
-    "was found": "missing",
-    "Not found": "missing",
-    "Hardly anything": "not the body part",
-    "looks like": "modality",
-    "no Hounsfield units": "grey values",
-}
-"""Words of a finding, and the rule that it comes from."""
-
 
 @dataclass
 class Table:
@@ -105,7 +88,7 @@ class Table:
 
 def rule_of(finding: Finding) -> str:
     """The rule that a finding comes from."""
-    return next((rule for words, rule in RULES.items() if words in finding.text), "nothing found")
+    return finding.kind
 
 
 def is_right(

@@ -23,7 +23,7 @@ from dinsegment.dicom.write.seg import SegOptions, make_dicom_seg, task_segments
 from dinsegment.dicom.write.sr import make_dicom_sr, write_dicom_sr
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Segmentation
-from dinsegment.measurements.function import cardiac_function
+from dinsegment.measurements.function import cardiac_function, no_function
 from dinsegment.measurements.volumes import segment_volumes
 from dinsegment.studies.results import write_results
 from dinsegment.tasks import ABDOMEN
@@ -70,7 +70,7 @@ def organs():
 
 
 def write_report(phases, segs, path, **options):
-    write_dicom_sr(phases, segs, cardiac_function(phases), path, SegOptions(**options))
+    write_dicom_sr(phases, segs, cardiac_function(phases), path, SegOptions(**options), no_function(phases))
     return srread(path)
 
 
@@ -176,9 +176,16 @@ class TestFunction:
         empty = [beat[0], replace(beat[1], labels=np.zeros_like(beat[1].labels))]
         report = write_report(empty, [segs[0], None], tmp_path / "empty.dcm")
         assert len(roi_groups(report)) == 3
-        read = function_group(report)
-        assert read["8823-7"].value == 0 and read["8823-7"].referenced_images == []
-        assert read["8811-2"].value == 100
+
+    def test_the_reason_stands_where_the_function_would(self, beat, segs, tmp_path):
+        empty = [beat[0], replace(beat[1], labels=np.zeros_like(beat[1].labels))]
+        report = write_report(empty, [segs[0], None], tmp_path / "empty.dcm")
+        (group,) = report.content.get_image_measurement_groups()
+        assert group.get_measurements() == []
+        assert items(group, "121106") == [no_function(empty)]
+        assert "no left ventricle was found in phase 2 of 2" in no_function(empty)
+        assert "Left ventricular ejection fraction" not in str(report)
+        assert "121106" not in str(write_report(beat, segs, tmp_path / "whole.dcm"))
 
 
 class TestDocument:

@@ -5,11 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.segmentation import OTHER_IMAGE, Finding, Segmentation
 from dinsegment.images.volume import Volume
-from dinsegment.measurements.function import cardiac_function, function_from_volumes
+from dinsegment.measurements.function import (
+    Beat,
+    beat_of,
+    cardiac_function,
+    function_from_volumes,
+    no_function,
+    outliers,
+)
 from dinsegment.measurements.report import report
 from dinsegment.measurements.volumes import segment_volumes
+from dinsegment.quality.beat import with_outliers
+from dinsegment.quality.gather import CHECK, gathered
 from dinsegment.tasks import HEART
 
 
@@ -19,10 +28,23 @@ def segmentation(labels: np.ndarray, spacing=(1.5, 1.25, 8.0), name: str = "pati
 
 
 def cavity(voxels: int) -> np.ndarray:
-    labels = np.zeros((4, 10, 10), np.uint8)
-    labels[0] = 2
-    labels.reshape(-1)[100 : 100 + voxels] = 3
+    """A cavity with a muscle of 100 voxels, in two of four slices and away from the edges."""
+    labels = np.zeros((4, 14, 14), np.uint8)
+    labels[1, 2:12, 2:12] = 2
+    inside = np.zeros((2, 10, 10), np.uint8)
+    inside.reshape(-1)[:voxels] = 3
+    labels[2:4, 2:12, 2:12] = inside
     return labels
+
+
+def ventricle(areas: list[int], **more) -> Segmentation:
+    """A segmentation with so many voxels of cavity in each slice, in a corner that lies away from the edges."""
+    labels = np.zeros((len(areas), 24, 24), np.uint8)
+    for k, voxels in enumerate(areas):
+        inside = np.full(324, 2, np.uint8)
+        inside[:voxels] = 3
+        labels[k, 3:21, 3:21] = inside.reshape(18, 18)
+    return segmentation(labels, **more)
 
 
 def test_volumes_in_millilitres():
@@ -85,6 +107,96 @@ def test_no_function_from_one_phase_or_empty_ones():
     assert function_from_volumes([], []) is None
     assert function_from_volumes([100.0], [80.0]) is None
     assert function_from_volumes([0.0, 0.0], [80.0, 80.0]) is None
+    assert Beat([100.0], [80.0]).reason == ""
+
+
+def test_a_ventricle_that_was_missed_in_a_phase_is_no_end_systole():
+    beat = Beat([120.0, 80.0, 0.0, 90.0], [80.0] * 4)
+    assert beat.function is None
+    assert beat.reason == ("No ejection fraction and no myocardial mass: no left ventricle was found in phase 3 of 4.")
+    assert "in phase 1 and 1 more of 3" in Beat([0.0, 50.0, 0.0], [80.0] * 3).reason
+    assert "no left ventricular myocardium was found in phase 2 of 2" in Beat([90.0, 50.0], [80.0, 0.0]).reason
+    assert Beat([120.0, 80.0, 40.0, 90.0], [80.0] * 4).function.ejection_fraction_percent == pytest.approx(200 / 3)
+
+
+def test_no_function_from_a_single_slice():
+    phases = [ventricle([n]) for n in (200, 90)]
+    assert cardiac_function(phases) is None
+    assert "a single slice does not show the whole left ventricle" in no_function(phases)
+    assert no_function(phases[:1]) == ""
+
+
+def test_no_function_from_a_ventricle_that_is_cut_at_more_than_its_base():
+    """Long-axis slices cut it at both ends, too; a base that the stack begins in is usual."""
+    base_only = [ventricle([n, n, n // 2, 0]) for n in (200, 90)]
+    assert cardiac_function(base_only).ejection_fraction_percent == pytest.approx(55.0)
+    assert no_function(base_only) == ""
+    small_apex = [ventricle([n, n, int(0.6 * n)]) for n in (200, 90)]
+    assert cardiac_function(small_apex) is not None
+    cut = [ventricle([n, n, int(0.8 * n)]) for n in (200, 90)]
+    assert cardiac_function(cut) is None
+    assert "cut by the first slice and the last one in phase 1" in no_function(cut)
+    turned = [replace(s, labels=np.ascontiguousarray(s.labels[::-1])) for s in cut]
+    assert no_function(turned) == no_function(cut)
+
+
+def test_no_function_from_a_ventricle_at_the_edge_of_the_field_of_view():
+    phases = [ventricle([0, n, n, 0]) for n in (200, 90)]
+    assert cardiac_function(phases) is not None
+    for axis in (1, 2):
+        cropped = [np.ascontiguousarray(np.take(s.labels, range(5, 24), axis)) for s in phases]
+        assert "the edge of the field of view in phase 1" in no_function([segmentation(one) for one in cropped])
+
+
+def test_the_stacks_axis_is_that_of_its_slices():
+    """Slices across i, in which k is not the axis with few voxels."""
+    phases = [ventricle([n, n, int(0.8 * n)]) for n in (200, 90)]
+    turned = []
+    for one in phases:
+        labels = np.ascontiguousarray(one.labels.transpose(1, 2, 0))
+        turned.append(segmentation(labels, spacing=(8.0, 1.5, 1.25)))
+    assert no_function(turned) == no_function(phases) != ""
+
+
+def test_no_function_of_an_image_of_another_kind():
+    phases = [ventricle([0, n, n, 0]) for n in (200, 90)]
+    strange = replace(phases[1], findings=(Finding("It does not look like a heart.", kind=OTHER_IMAGE),))
+    assert "does not look like what the network is made for" in no_function([phases[0], strange])
+    assert cardiac_function([phases[0], strange]) is None
+
+
+BEAT = [120.0, 118, 108, 92, 74, 60, 52, 50, 56, 68, 82, 94, 100, 103, 105, 108, 112, 117]
+
+
+@pytest.mark.parametrize(("phase", "ml"), [(6, 90.0), (7, 20.0), (2, 60.0), (14, 60.0), (0, 70.0), (12, 140.0)])
+def test_a_phase_that_does_not_go_with_its_neighbours(phase, ml):
+    wrong = [*BEAT[:phase], ml, *BEAT[phase + 1 :]]
+    assert outliers(wrong) == [phase]
+    assert (Beat(wrong, [80.0] * len(BEAT)).function is None) == (ml in (20.0, 140.0))
+
+
+def test_a_beat_as_it_is_has_no_outlier():
+    assert outliers(BEAT) == outliers(BEAT[::2]) == outliers(BEAT[1::2]) == outliers(BEAT[::3]) == []
+    assert outliers([120.0, 40.0, 110.0, 45.0]) == []
+    assert outliers([*BEAT[:5], 0.0, *BEAT[6:]]) == []
+    assert outliers([120.0, 95, 55, 30, 50, 85, 100, 112]) == []
+
+
+def test_an_outlier_is_a_finding_of_its_phase():
+    volumes = [200, 190, 150, 110, 95, 190, 120, 150, 180, 195]
+    phases = [replace(ventricle([0, n, n, 0]), warnings=("Memory was short.",)) for n in volumes]
+    beat = beat_of(phases)
+    assert outliers(beat.chamber_ml) == [5]
+    told = with_outliers(phases, beat.chamber_ml, outliers(beat.chamber_ml))
+    assert [len(phase.findings) for phase in told] == [0] * 5 + [1] + [0] * 4
+    (found,) = told[5].findings
+    assert found.text == (
+        "The volume of the left ventricle (6 ml) does not go with those of the phases before and after (3 and 4 ml) in "
+        "phase 6."
+    )
+    assert found.segment == 3
+    assert told[5].warnings == (found.text, "Memory was short.")
+    assert gathered(told) == (found.text, CHECK, "Memory was short.")
 
 
 def test_cavity_and_muscle_are_of_the_same_phases():

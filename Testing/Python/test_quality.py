@@ -13,7 +13,7 @@ import torch
 from scipy import ndimage
 
 from dinsegment.images import read_volume
-from dinsegment.images.segmentation import Finding, Segmentation
+from dinsegment.images.segmentation import OTHER_IMAGE, Finding, Segmentation
 from dinsegment.images.slices import SliceStack, slice_number
 from dinsegment.images.volume import Volume
 from dinsegment.inference import segment
@@ -23,9 +23,10 @@ from dinsegment.inference.view import View
 from dinsegment.measurements.report import report
 from dinsegment.phantom.heart import END_SYSTOLE_PHASE, heart_phantom
 from dinsegment.quality.findings import findings
+from dinsegment.quality.gather import CHECK, gathered, with_check
 from dinsegment.quality.image import image_findings
 from dinsegment.quality.unsure import Confidence
-from dinsegment.quality.words import slices_text
+from dinsegment.quality.words import phases_text, slices_text
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.training.cases import find_cases
 from dinsegment.worker import IMAGE, Channel, Models, run_segment
@@ -184,6 +185,29 @@ def test_windows_and_padding_of_a_ct_are_no_matter(belly):
         assert image_findings(volume.with_array(array), ABDOMEN) == []
     around_liver = volume.array[25:60, 20:75, 60:105]
     assert image_findings(replace(volume, array=around_liver), ABDOMEN) == []
+
+
+def test_an_mr_of_another_kind(heart):
+    """Each reason alone; what the network drew is that of a heart in all of them."""
+    volume, labels = heart
+    found = only(
+        findings(volume, labels, HEART, replace(sure(volume, labels, HEART), certainty=0.85)),
+        f"'{volume.name}' does not look like a short-axis cine MR of the heart (the network is unsure of most",
+        "do not rely on the result",
+    )
+    assert found.kind == OTHER_IMAGE
+    muscle = [(k, MYO, 0.5) for k in np.flatnonzero((labels == MYO).any((1, 2)))]
+    only(findings(volume, labels, HEART, sure(volume, labels, HEART, muscle)), "no heart muscle that the network is")
+    blood = np.median(volume.array[labels == LV])
+    bright = np.where(labels == MYO, 0.6 * volume.array + 0.6 * blood, volume.array)
+    only(findings(volume.with_array(bright), labels, HEART), "about as bright as blood")
+    noise = np.random.default_rng(0).normal(0, 0.15 * blood, volume.shape)
+    only(findings(volume.with_array(volume.array + noise), labels, HEART), "grainy")
+
+
+def test_late_enhancement_is_no_task_of_an_abdomen(belly):
+    volume, labels = belly
+    assert findings(volume, labels, ABDOMEN, replace(sure(volume, labels, ABDOMEN), certainty=0.5)) == ()
 
 
 # What is missing.
@@ -452,6 +476,7 @@ def test_confidence_is_the_dice_that_the_probabilities_promise(plane):
     np.testing.assert_allclose(found.overlap[filled, LV - 1], 2 * 0.6 / 1.6, atol=1e-5)
     np.testing.assert_allclose(found.overlap[:, RV - 1], 1)
     np.testing.assert_allclose(found.area_cm2[filled, LV - 1], mask[filled[0]].sum() / 100)
+    assert found.certainty == pytest.approx(0.6)
     center_ras = (matrix @ (9.5, 14.5, 4, 1))[:3]
     places = found.place[filled, LV - 1]
     np.testing.assert_allclose(places.mean(0), center_ras, atol=0.6)
@@ -482,14 +507,75 @@ def test_slices_in_words():
     assert slices_text([3, 5, 4], 3) == "slices 3 to 5"
     assert slices_text([3, 4, 5, 8], 8) == "slices 3 to 5 and 8, most in slice 8"
     assert slices_text(range(1, 20, 2), 7) == "slices between 1 and 19, most in slice 7"
+    assert slices_text(range(1, 20, 2)) == "slices between 1 and 19"
+
+
+def test_phases_in_words():
+    assert phases_text([3], 20) == "phase 3"
+    assert phases_text(range(3, 10), 20) == "phases 3 to 9"
+    assert phases_text([1, 2], 20) == "phases 1 and 2"
+    assert phases_text(range(1, 21), 20) == "all 20 phases"
+
+
+def cine(heart, low: dict[int, list[tuple[int, int, float]]], count: int = 12) -> list[Segmentation]:
+    """Phases of a heart, numbered from 1, of which the network is unsure as `low` says; in all of them memory is short.
+
+    The images are named as those of a cine are.
+    """
+    volume, labels = heart
+    phases = []
+    for number in range(1, count + 1):
+        named = replace(volume, name=f"cine phase {number}")
+        found = findings(named, labels, HEART, sure(named, labels, HEART, low.get(number, ())))
+        warnings = (*with_check(found), "Memory was short.")
+        phases.append(Segmentation(named, labels, HEART, "model", named, "cpu", 1.0, warnings, found))
+    return phases
+
+
+def test_a_cines_warnings_are_gathered_and_name_their_phases(heart):
+    low = {n: [(3, RV, 0.3)] for n in range(3, 10)} | {10: [(4, RV, 0.3), (6, LV, 0.2)]}
+    assert gathered(cine(heart, low)) == (
+        "The network is unsure of the right ventricle in slices 4 and 5 in phases 3 to 10.",
+        "The network is unsure of the left ventricle in slice 7 in phase 10.",
+        CHECK,
+        "Memory was short.",
+    )
+    assert gathered(cine(heart, {})) == ("Memory was short.",)
+    one = cine(heart, {1: [(3, RV, 0.3)]}, count=1)
+    assert gathered(one) == one[0].warnings == (one[0].findings[0].text, CHECK, "Memory was short.")
+
+
+def test_what_is_wrong_with_all_images_of_a_cine_is_said_once(heart):
+    phases = []
+    for phase in cine(heart, {}, count=3):
+        volume = replace(phase.volume, modality="CT")
+        found = findings(volume, np.where(phase.labels == RV, 0, phase.labels).astype(np.uint8), HEART)
+        phases.append(replace(phase, volume=volume, findings=found, warnings=with_check(found)))
+    looks, missing = gathered(phases)
+    assert looks == (
+        "The image looks like CT, but the network is made for a short-axis cine MR of the heart in all 3 phases: do "
+        "not rely on the result."
+    )
+    assert missing == "No right ventricle was found in all 3 phases: check the slices."
+
+
+def test_what_to_do_stands_once_and_in_no_finding(heart):
+    volume, labels = heart
+    doubt = sure(volume, labels, HEART, [(3, RV, 0.3), (6, LV, 0.2), (5, MYO, 0.2)])
+    found = findings(volume, labels, HEART, doubt)
+    assert len(found) == 3
+    assert not any("Segment Editor" in f.text for f in found)
+    assert [text for text in with_check(found) if "Segment Editor" in text] == [CHECK] == list(with_check(found)[3:])
+    assert with_check(findings(replace(volume, modality="CT"), labels, HEART))[1:] == ()
 
 
 def test_findings_come_first_among_the_warnings_and_into_measurements_json(noisy):
     assert len(noisy.findings) > 1
     assert noisy.warnings[: len(noisy.findings)] == tuple(f.text for f in noisy.findings)
     content = json.loads(json.dumps(report(noisy)))["findings"]
-    assert [c["text"] for c in content] == list(noisy.warnings)
+    assert [c["text"] for c in content] == list(noisy.warnings[: len(noisy.findings)])
     assert content[0] == {
+        "kind": noisy.findings[0].kind,
         "text": noisy.warnings[0],
         "short": noisy.findings[0].short,
         "slice": None,
@@ -505,7 +591,8 @@ def test_the_worker_hands_findings_over(tmp_path):
     request = {"id": 1, "folder": str(tmp_path), "task": "heart", "model": None, "device": "cpu", "volume": grid}
     done = run_segment(request, Models(), Channel(io.BytesIO()))
     assert "'scan' looks like CT" in done["findings"][0]["text"]
-    assert [f["text"] for f in done["findings"]] == done["warnings"]
+    assert [f["text"] for f in done["findings"]] == [text for text in done["warnings"] if text != CHECK]
+    assert done["findings"][0]["kind"] == OTHER_IMAGE
     assert [f for f in done["findings"] if f["slice"] in (1, 2) and len(f["ras"]) == 3]
     json.dumps(done)
 
@@ -518,6 +605,7 @@ def test_a_finding_says_slice_and_place_in_json(heart):
     result = Segmentation(volume, gap, HEART, "model", volume, "cpu", 1.0, tuple(f.text for f in found), found)
     (content,) = json.loads(json.dumps(report(result)))["findings"]
     assert content == {
+        "kind": "gap",
         "text": found[0].text,
         "short": found[0].short,
         "slice": 6,

@@ -13,13 +13,14 @@ import vtk
 
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Segmentation
-from dinsegment.measurements.function import cardiac_function
+from dinsegment.measurements.function import cardiac_function, no_function
 from dinsegment.measurements.volumes import segment_volumes
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
 from dinsegment_slicer.scene import measure as measure_module
 from dinsegment_slicer.scene.measure import (
     MeasuredSegment,
+    beat_of,
     function_of,
     measure,
     measure_phases,
@@ -262,6 +263,53 @@ class TestFunction:
         assert function_of(HEART, measured[:1]) is None
         assert function_of(HEART, []) is None
         assert function_of(replace(HEART, chamber=None), measured) is None
+
+    @pytest.mark.parametrize(
+        ("slices", "why"),
+        [
+            (slice(2, 3), "a single slice does not show the whole left ventricle"),
+            (slice(1, 3), "cut by the first slice and the last one in phase 1"),
+            (slice(0, 6), ""),
+        ],
+    )
+    def test_none_from_a_part_of_the_ventricle_and_why(self, scene, beat, slices, why):
+        phases = []
+        for phase in beat[:3]:
+            volume = replace(phase.volume, array=phase.volume.array[slices])
+            phases.append(replace(phase, volume=volume, enhanced=volume, labels=phase.labels[slices]))
+        nodes = [add_segmentation(scene, phase) for phase in phases]
+        told = beat_of(HEART, measure_phases(nodes), nodes)
+        assert why in told.reason and bool(why) == bool(told.reason)
+        assert told.reason == no_function(phases)
+        assert (told.function is None) == bool(why)
+        assert function_of(HEART, measure_phases(nodes), nodes) == told.function
+
+    def test_a_label_map_that_is_smaller_than_its_image(self, scene, beat):
+        """As the Segment Editor leaves it: around what is segmented alone."""
+        nodes = [add_segmentation(scene, phase) for phase in beat[:2]]
+        whole = beat_of(HEART, measure_phases(nodes), nodes).areas
+        for node in nodes:
+            node.GetSegmentation().CollapseBinaryLabelmaps(False)
+            for segment_id in node.GetSegmentation().GetSegmentIDs():
+                labelmap = node.GetBinaryLabelmapInternalRepresentation(segment_id)
+                extent = [0] * 6
+                slicer.vtkOrientedImageDataResample.CalculateEffectiveExtent(labelmap, extent)
+                slicer.vtkOrientedImageDataResample.PadImageToContainImage(labelmap, labelmap, labelmap)
+                cropped = slicer.vtkOrientedImageData()
+                slicer.vtkOrientedImageDataResample.CopyImage(labelmap, cropped, extent)
+                labelmap.DeepCopy(cropped)
+        parts = beat_of(HEART, measure_phases(nodes), nodes).areas
+        for one, other in zip(whole, parts, strict=True):
+            for a, b in zip(one, other, strict=True):
+                np.testing.assert_allclose(a, b)
+
+    def test_none_where_a_phase_was_missed_or_the_image_is_another(self, measured, beat):
+        chamber = HEART.segments[2].name
+        missed = [list(phase) for phase in measured]
+        missed[3] = [replace(s, volume_ml=0.0) if s.id == chamber else s for s in missed[3]]
+        assert "no left ventricle was found in phase 4 of 5" in beat_of(HEART, missed).reason
+        assert function_of(HEART, missed) is None
+        assert "does not look like" in beat_of(HEART, measured, other_image=True).reason
 
     def test_none_without_a_cavity(self, measured):
         assert function_of(HEART, [[replace(s, volume_ml=0.0) for s in phase] for phase in measured]) is None

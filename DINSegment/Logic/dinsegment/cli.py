@@ -261,6 +261,8 @@ def _print_result(result: StudyResult) -> None:
             f"{function['ejection_fraction_percent']:.1f} %, myocardial mass {function['myocardial_mass_g']:.1f} g",
             soft_wrap=True,
         )
+    elif result.no_function:
+        out.print(result.no_function, soft_wrap=True, markup=False)
     out.print(f"Written to {result.folder}. {NOTE}", soft_wrap=True, markup=False)
 
 

@@ -24,9 +24,9 @@ Events; all but the first carry the request's id:
     ready       everything is loaded; sent once, at the start
     alive       a sign of life of the computation, at most one a second
     progress    fraction 0..1, text
-    done        of `segment`: model, device, seconds, warnings, and findings, each with text, short, slice, ras and
-                segment; labels.npy (uint8) and enhanced.npy (of the type of image.npy) are in the folder; of `export`:
-                path, and uid, the SOP Instance UID
+    done        of `segment`: model, device, seconds, warnings, and findings, each with kind, text, short, slice, ras
+                and segment; labels.npy (uint8) and enhanced.npy (of the type of image.npy) are in the folder; of
+                `export`: path, and uid, the SOP Instance UID
     error       type and message of the exception, and its traceback where it is none of the library's own
 
 The files of a request are closed before its `done` or `error` is sent.

@@ -23,6 +23,12 @@ def pieces_of(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 CUT_AREA_CM2 = 1.0
 """A smaller cross-section at the edge is no matter."""
 
+CUT_SHARE = 0.1
+"""A segment is cut where its cross-section at the image's edge has this share of its largest one, or more."""
+
+CUT_BELOW_BASE = 0.7
+"""The same share where one end of the stack may cut (`Task.open_base`), at the other: 0.6 at most in training."""
+
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
     """The largest 26-connected component of a 3D mask (ties: the first); an empty mask stays empty."""

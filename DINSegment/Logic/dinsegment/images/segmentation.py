@@ -11,6 +11,9 @@ from dinsegment.images.slices import Plane, slice_number
 from dinsegment.images.volume import Volume
 from dinsegment.tasks import Task
 
+OTHER_IMAGE = "other image"
+"""Kind of the finding that an image is not of the kind that the network is made for."""
+
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
@@ -57,21 +60,30 @@ class Finding:
             about the whole image.
         segment: Label of what it is about, of the first where there are several; None if it is about the image.
         short: The same in a few words for a list, such as `Spleen, slices 23 to 29: unsure`; empty for none.
+        kind: Which rule it comes from, such as `unsure`.
+        topic: What is wrong, without slices and what to do, to say it of several phases at once; empty for the text.
+        slices: Slices that it is about, counted from 1.
+        advice: What to do, where it is not to correct a segment; words that end a sentence.
     """
 
     text: str
     place: tuple[float, float, float] | None = None
     segment: int | None = None
     short: str = ""
+    kind: str = ""
+    topic: str = ""
+    slices: tuple[int, ...] = ()
+    advice: str = ""
 
     def to_dict(self, volume: Volume, plane: Plane) -> dict[str, Any]:
-        """A dictionary for JSON with text, short, slice, ras and segment.
+        """A dictionary for JSON with kind, text, short, slice, ras and segment.
 
         Args:
             volume: The image that the finding is about.
             plane: The plane that its slices are numbered in, see `slice_number`.
         """
         return {
+            "kind": self.kind,
             "text": self.text,
             "short": self.short,
             "slice": None if self.place is None else slice_number(volume, self.place, plane),

@@ -100,7 +100,9 @@ class Evidence:
                     y, x = y / doubt, x / doubt
                     place = _volume_index(self._stack, (self._places[0][n], y, x))
                     doubtful[n, index] = ras_of(self._volume, place)
-        return Confidence(overlap, area, doubtful)
+        highest = [one.probabilities.max(0) for one in self._slices if one.where.size]
+        certainty = float(np.concatenate(highest).mean()) if highest else 1.0
+        return Confidence(overlap, area, doubtful, certainty)
 
     def _on_grid(self, labels: np.ndarray) -> np.ndarray:
         """A slice of labels (y, x) where the network looked: (rows, columns) of its grid, 0 outside of the image."""

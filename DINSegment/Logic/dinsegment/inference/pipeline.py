@@ -24,6 +24,7 @@ from dinsegment.inference.view import View
 from dinsegment.memory import check_memory, enough_memory
 from dinsegment.progress import Progress
 from dinsegment.quality.findings import findings
+from dinsegment.quality.gather import with_check
 from dinsegment.quality.unsure import Confidence
 from dinsegment.tasks import Task, get_task
 
@@ -156,7 +157,7 @@ def _segment(
         device=str(runner.device),
         seconds=time.perf_counter() - started,
         warnings=(
-            *(finding.text for finding in found),
+            *with_check(found),
             *volume.warnings,
             *((doubt,) if doubt else ()),
             *runner.warnings,

@@ -7,6 +7,7 @@ import numpy as np
 from dinsegment.images.segmentation import Finding
 from dinsegment.images.volume import Volume
 from dinsegment.quality.image import image_findings
+from dinsegment.quality.kind import kind_findings
 from dinsegment.quality.place import missing_findings, side_findings
 from dinsegment.quality.shape import cut_findings, piece_findings, shapes_of, volume_findings
 from dinsegment.quality.unsure import UNSURE, Confidence, unsure_findings
@@ -33,6 +34,8 @@ def findings(
     found = [*image_findings(volume, task), *missing]
     if any(f.segment is None for f in missing):  # Of an image of something else no more is to be said.
         return tuple(found)
+    if not any(f.segment is None for f in found) and (kind := kind_findings(volume, labels, task, confidence)):
+        return tuple(kind)
     whole = [s for label, s in shapes.items() if label not in cut]
     found += side_findings(volume, shapes, task, cut)
     found += cut_found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dinsegment.images.segmentation import Finding
+from dinsegment.images.segmentation import OTHER_IMAGE, Finding
 from dinsegment.images.volume import Volume
 from dinsegment.tasks import Task
 
@@ -52,6 +52,9 @@ def image_findings(volume: Volume, task: Task) -> list[Finding]:
                 f"'{volume.name}' looks like {modality}, but the network is made for {task.images}: do not rely on "
                 "the result.",
                 short=f"Looks like {modality}, not {task.modality}",
+                kind=OTHER_IMAGE,
+                topic=f"The image looks like {modality}, but the network is made for {task.images}",
+                advice="do not rely on the result",
             )
         ]
     reason = no_hounsfield_units(grey) if task.modality == "CT" else None
@@ -62,6 +65,7 @@ def image_findings(volume: Volume, task: Task) -> list[Finding]:
             f"The grey values of '{volume.name}' are no Hounsfield units ({reason}): do not rely on the result, "
             "load the original CT and segment that.",
             short="Grey values are no Hounsfield units",
+            kind="grey values",
         )
     ]
 

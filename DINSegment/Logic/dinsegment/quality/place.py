@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dinsegment.images.segmentation import Finding
+from dinsegment.images.segmentation import OTHER_IMAGE, Finding
 from dinsegment.images.slices import Plane, slice_number
 from dinsegment.images.volume import Volume
 from dinsegment.quality.shape import MARGIN, Shape
@@ -51,7 +51,7 @@ def missing_findings(volume: Volume, shapes: Mapping[int, Shape], task: Task, cu
     """
     if not shapes:
         text = f"Nothing was found in '{volume.name}': check that it is {task.images}."
-        return [Finding(text, short=f"Nothing found: is it {task.images}?")]
+        return [Finding(text, short=f"Nothing found: is it {task.images}?", kind="nothing", topic="Nothing was found")]
     absent = [s for s in task.segments if s.label not in shapes]
     wanted = {s.label: expected_place(s, shapes) for s in absent}
     missing = [s for s in absent if s.place is None or _in_image(volume, wanted[s.label])]
@@ -62,15 +62,22 @@ def missing_findings(volume: Volume, shapes: Mapping[int, Shape], task: Task, cu
             f"Hardly anything was found in '{volume.name}' (missing or much too small: {names}): check that it is "
             f"{task.images}, and do not rely on the result."
         )
-        return [Finding(text, short=f"Hardly anything found: is it {task.images}?")]
+        return [
+            Finding(
+                text,
+                short=f"Hardly anything found: is it {task.images}?",
+                kind=OTHER_IMAGE,
+                topic="Hardly anything was found",
+                advice=f"check that it is {task.images}, and do not rely on the result",
+            )
+        ]
     found = [_missing(volume, s, wanted[s.label], task.plane) for s in missing if s.place is not None]
     if everywhere := [s for s in missing if s.place is None]:
-        text = (
-            f"Not found in '{volume.name}': {listed([s.name.lower() for s in everywhere])}. Check whether the slices "
-            "show it, and draw it in the Segment Editor if so."
-        )
+        names = listed([s.name.lower() for s in everywhere])
+        text = f"Not found in '{volume.name}': {names}. Check whether the slices show it."
         short = f"{few([s.name for s in everywhere])}: not found"
-        found.append(Finding(text, None, everywhere[0].label, short))
+        topic = f"No {names} was found"
+        found.append(Finding(text, None, everywhere[0].label, short, "missing", topic, advice="check the slices"))
     return found
 
 
@@ -87,10 +94,10 @@ def _missing(volume: Volume, segment: Segment, place: tuple[float, float, float]
     why = f", as after {segment.absence}" if segment.absence else ""
     number = slice_number(volume, place, plane)
     text = (
-        f"No {segment.name.lower()} was found{why}; it is to be expected near slice {number}: "
-        "if it is there, draw it in the Segment Editor."
+        f"No {segment.name.lower()} was found{why}; it is to be expected near slice {number}: look whether it is there."
     )
-    return Finding(text, place, segment.label, f"{segment.name}: not found near slice {number}")
+    short, topic = f"{segment.name}: not found near slice {number}", f"No {segment.name.lower()} was found{why}"
+    return Finding(text, place, segment.label, short, "missing", topic)
 
 
 def side_findings(volume: Volume, shapes: Mapping[int, Shape], task: Task, cut: set[int]) -> list[Finding]:
@@ -112,5 +119,6 @@ def side_findings(volume: Volume, shapes: Mapping[int, Shape], task: Task, cut: 
         else:
             continue
         text += " (situs inversus); find out before you use the result."
-        return [Finding(text, first.in_slice(first.middle), left, "Left and right may be exchanged")]
+        place, short = first.in_slice(first.middle), "Left and right may be exchanged"
+        return [Finding(text, place, left, short, "sides", short, advice="find out before you use the result")]
     return []

@@ -9,19 +9,12 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
-from dinsegment.images.pieces import CUT_AREA_CM2, pieces_of
+from dinsegment.images.pieces import CUT_AREA_CM2, CUT_BELOW_BASE, CUT_SHARE, pieces_of
 from dinsegment.images.segmentation import Finding
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume, ras_of
 from dinsegment.quality.words import few, listed, slices_short, slices_text
 from dinsegment.tasks import Segment, Task
-
-CUT_SHARE = 0.1
-"""A segment is cut where its cross-section at the image's edge has this share of its largest one, or more."""
-
-
-CUT_BELOW_BASE = 0.7
-"""The same share where one end of the stack may cut (`Task.open_base`), at the other: 0.6 at most in training."""
 
 PIECE_SHARE = 0.08
 """A second piece counts from this share of the largest one's volume; 0.04 at most in training."""
@@ -36,8 +29,6 @@ DIP_CM2 = 2.0
 
 MARGIN = 1.25
 """A volume is outside of the range seen in training if it is by this factor."""
-
-CORRECT = "check and correct it in the Segment Editor"
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,12 +141,11 @@ def _cut(shapes: Sequence[Shape], axis: int, end: int) -> Finding:
     largest = max(shapes, key=lambda s: s.profiles[axis][end])
     number, place = _where_cut(largest, axis, end)
     edge = f"the {'last' if end else 'first'} slice" if axis == largest.axis else "the edge of the field of view"
-    text = (
-        f"{_the(shapes)} {'are' if len(shapes) > 1 else 'is'} cut by {edge} (slice {number + 1}): what lies beyond is "
-        "missing in the volume in ml, use images that show all of it."
-    )
+    topic = f"{_the(shapes)} {'are' if len(shapes) > 1 else 'is'} cut by {edge}"
+    advice = "what lies beyond is missing in the volume in ml, use images that show all of it"
+    text = f"{topic} (slice {number + 1}): {advice}."
     short = f"{few([s.segment.name for s in shapes])}: cut by the image's edge"
-    return Finding(text, place, largest.segment.label, short)
+    return Finding(text, place, largest.segment.label, short, "cut", topic, advice=advice)
 
 
 def _touches(shape: Shape, axis: int, end: int) -> bool:
@@ -184,12 +174,11 @@ def _gap(shape: Shape) -> Finding | None:
     if not gaps:
         return None
     where = slices_text([g + 1 for g in gaps], gaps[0] + 1)
-    text = (
-        f"The {shape.name} is missing in {where}, between slices that have it: in the Segment Editor, add it there or "
-        "remove what lies beyond."
-    )
-    short = slices_short(g + 1 for g in gaps)
-    return Finding(text, _beside(shape, gaps[0]), shape.segment.label, f"{shape.segment.name}, {short}: missing")
+    text = f"The {shape.name} is missing in {where}, between slices that have it."
+    numbers = tuple(g + 1 for g in gaps)
+    short = f"{shape.segment.name}, {slices_short(numbers)}: missing"
+    topic = f"Between slices that have it the {shape.name} is missing"
+    return Finding(text, _beside(shape, gaps[0]), shape.segment.label, short, "gap", topic, numbers)
 
 
 def _dip(shape: Shape) -> Finding | None:
@@ -200,9 +189,11 @@ def _dip(shape: Shape) -> Finding | None:
         return None
     dips = [shape.start[shape.axis] + 1 + int(k) for k in low]
     where = slices_text([d + 1 for d in dips], dips[0] + 1)
-    text = f"The {shape.name} is much smaller in {where} than in the slices beside: {CORRECT}."
-    short = f"{shape.segment.name}, {slices_short(d + 1 for d in dips)}: much smaller than beside"
-    return Finding(text, shape.in_slice(dips[0]), shape.segment.label, short)
+    text = f"The {shape.name} is much smaller in {where} than in the slices beside."
+    numbers = tuple(d + 1 for d in dips)
+    short = f"{shape.segment.name}, {slices_short(numbers)}: much smaller than beside"
+    topic = f"The {shape.name} is much smaller than in the slices beside"
+    return Finding(text, shape.in_slice(dips[0]), shape.segment.label, short, "dip", topic, numbers)
 
 
 def _piece(shape: Shape) -> Finding | None:
@@ -210,9 +201,10 @@ def _piece(shape: Shape) -> Finding | None:
     if second is None:
         return None
     number = shape.start[shape.axis] + int(second.sum(tuple(a for a in range(3) if a != shape.axis)).argmax())
-    text = f"The {shape.name} is in pieces that do not hang together, a smaller one in slice {number + 1}: {CORRECT}."
+    topic = f"The {shape.name} is in pieces that do not hang together, a smaller one"
     short = f"{shape.segment.name}, slice {number + 1}: in pieces"
-    return Finding(text, shape.center_of(second, number), shape.segment.label, short)
+    place = shape.center_of(second, number)
+    return Finding(f"{topic} in slice {number + 1}.", place, shape.segment.label, short, "pieces", topic, (number + 1,))
 
 
 def _beside(shape: Shape, gap: int) -> tuple[float, float, float]:
@@ -245,10 +237,11 @@ def volume_findings(shapes: Sequence[Shape]) -> list[Finding]:
         ml = f"{shape.ml:.0f}" if shape.ml >= 10 else f"{shape.ml:.1f}"
         text = (
             f"The {shape.name} has {ml} ml and is {size} ({low:.0f} to {high:.0f} ml); it is largest in "
-            f"slice {shape.middle + 1}: {CORRECT}."
+            f"slice {shape.middle + 1}."
         )
+        topic = f"The {shape.name} is {size} ({low:.0f} to {high:.0f} ml)"
         short = f"{shape.segment.name}: {'large' if shape.ml > high else 'small'}, {ml} ml"
-        found.append(Finding(text, shape.in_slice(shape.middle), shape.segment.label, short))
+        found.append(Finding(text, shape.in_slice(shape.middle), shape.segment.label, short, "volume", topic))
     return found
 
 

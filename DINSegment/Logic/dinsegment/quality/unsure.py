@@ -9,7 +9,7 @@ import numpy as np
 from dinsegment.images.segmentation import Finding
 from dinsegment.images.slices import slice_number
 from dinsegment.images.volume import Volume
-from dinsegment.quality.shape import CORRECT, Shape
+from dinsegment.quality.shape import Shape
 from dinsegment.quality.words import few, listed, slices_short, slices_text
 from dinsegment.tasks import Task
 
@@ -24,11 +24,13 @@ class Confidence:
             and its mirror image disagree, the mean of both is low, and so is this.
         area_cm2: Area of the label, or that the probabilities add up to if it is larger, (slices, segments).
         place: Centre of what is doubtful, in mm in RAS, (slices, segments, 3).
+        certainty: Mean of the highest probability of a segment over all that was labelled before any correction.
     """
 
     overlap: np.ndarray
     area_cm2: np.ndarray
     place: np.ndarray
+    certainty: float = 1.0
 
 
 UNSURE = 3
@@ -63,12 +65,14 @@ def unsure_findings(
     for _, shape, place, places in unsure[:own]:
         numbers = {slice_number(volume, p, task.plane) for p in places}
         where = slices_text(numbers, slice_number(volume, place, task.plane))
-        text = f"The network is unsure of the {shape.name} in {where}: {CORRECT}."
+        topic = f"The network is unsure of the {shape.name}"
         short = f"{shape.segment.name}, {slices_short(numbers)}: unsure"
-        found.append(Finding(text, place, shape.segment.label, short))
+        slices = tuple(sorted(numbers))
+        found.append(Finding(f"{topic} in {where}.", place, shape.segment.label, short, "unsure", topic, slices))
     if rest := unsure[own:]:
         names = [f"the {shape.name} (slice {slice_number(volume, place, task.plane)})" for _, shape, place, _ in rest]
-        text = f"The network is also unsure of {listed(names)}: {CORRECT}."
+        text = f"The network is also unsure of {listed(names)}."
         short = f"{few([shape.segment.name for _, shape, _, _ in rest])}: unsure, too"
-        found.append(Finding(text, rest[0][2], rest[0][1].segment.label, short))
+        topic = f"The network is also unsure of {listed([f'the {shape.name}' for _, shape, _, _ in rest])}"
+        found.append(Finding(text, rest[0][2], rest[0][1].segment.label, short, "unsure", topic))
     return found

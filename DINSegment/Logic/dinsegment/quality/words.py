@@ -8,8 +8,20 @@ RUNS = 3
 """Longer lists of slices nobody reads."""
 
 
-def slices_text(numbers: Iterable[int], worst: int) -> str:
+def slices_text(numbers: Iterable[int], worst: int | None = None) -> str:
     """Slice numbers in words: `slice 3`, `slices 3 and 4`, `slices 3 to 7 and 9`; of many, the one to look at."""
+    text = _numbered("slice", numbers)
+    many = len(set(numbers)) > RUNS
+    return f"{text}, most in slice {worst}" if many and worst is not None else text
+
+
+def phases_text(numbers: Iterable[int], count: int) -> str:
+    """Phase numbers in words: `phase 3`, `phases 3 to 9`, or `all 20 phases`."""
+    several = set(numbers)
+    return f"all {count} phases" if len(several) == count > 1 else _numbered("phase", several)
+
+
+def _numbered(what: str, numbers: Iterable[int]) -> str:
     runs: list[list[int]] = []
     for number in sorted(set(numbers)):
         if runs and number == runs[-1][-1] + 1:
@@ -17,13 +29,11 @@ def slices_text(numbers: Iterable[int], worst: int) -> str:
         else:
             runs.append([number])
     if len(runs) > RUNS:
-        return f"slices between {runs[0][0]} and {runs[-1][-1]}, most in slice {worst}"
+        return f"{what}s between {runs[0][0]} and {runs[-1][-1]}"
     parts = []
     for run in runs:
         parts += [f"{run[0]} to {run[-1]}"] if len(run) > 2 else [str(number) for number in run]
-    if len(runs) == len(runs[0]) == 1:
-        return f"slice {parts[0]}"
-    return f"slices {listed(parts)}" + (f", most in slice {worst}" if sum(map(len, runs)) > RUNS else "")
+    return f"{what} {parts[0]}" if len(runs) == len(runs[0]) == 1 else f"{what}s {listed(parts)}"
 
 
 def slices_short(numbers: Iterable[int]) -> str:

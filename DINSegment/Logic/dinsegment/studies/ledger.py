@@ -247,6 +247,8 @@ class Ledger:
                 content.get("function"),
                 float(record["seconds"]),
                 "Its results are complete.",
+                no_function=content.get("no_function", ""),
+                warnings=tuple(content.get("warnings", ())),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None

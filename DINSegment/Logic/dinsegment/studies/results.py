@@ -13,8 +13,9 @@ from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.volume import Volume
 from dinsegment.images.writing import write_segmentation, write_volume
 from dinsegment.manifest import Kind, check_replaceable, staged, written
-from dinsegment.measurements.function import CardiacFunction, cardiac_function
+from dinsegment.measurements.function import CardiacFunction, cardiac_function, no_function
 from dinsegment.measurements.report import report
+from dinsegment.quality.gather import gathered
 from dinsegment.studies.overview import write_overview
 
 if TYPE_CHECKING:
@@ -64,9 +65,9 @@ def write_results(phases: Sequence[Segmentation], output: Path, overwrite: bool 
 
     For images that were read from DICOM, segmentation.dcm (a DICOM SEG) and measurements.dcm (a DICOM SR) are among
     them, as far as there is anything segmented. Several phases of one heart get a folder each, phase01, phase02, ...,
-    and a measurements.json of their own with all phases and, where two or more show it, the heart's function. Their
-    DICOM SEGs are instances of one series. All that an earlier run has written there is removed, but for what was
-    changed since, which `overwrite` takes away, too.
+    and a measurements.json of their own with all phases and the heart's function, or why there is none, and what is to
+    be said of all phases. Their DICOM SEGs are instances of one series. All that an earlier run has written there is
+    removed, but for what was changed since, which `overwrite` takes away, too.
 
     Returns:
         The phases; where no DICOM could be made of one, its warnings say why.
@@ -74,20 +75,22 @@ def write_results(phases: Sequence[Segmentation], output: Path, overwrite: bool 
     Raises:
         OutputError: Something could not be written, or is in the way, as in `check_results`; then all is as before.
     """
-    function = cardiac_function(phases)
+    function, reason = cardiac_function(phases), no_function(phases)
     with staged(output, KIND, overwrite) as folder:
         folders = [folder]
         if len(phases) > 1:
             folders = [folder / name for name in phase_folders(len(phases))]
         for phase in folders:
             phase.mkdir(exist_ok=True)
-        phases = _write_dicom(phases, folders, folder / "measurements.dcm", function)
+        phases = _write_dicom(phases, folders, folder / "measurements.dcm", function, reason)
         for segmentation, phase in zip(phases, folders, strict=True):
             _write_phase(segmentation, phase)
         if len(phases) > 1:
             content = {
                 "phases": [report(s) for s in phases],
                 "function": asdict(function) if function else None,
+                "no_function": reason,
+                "warnings": list(gathered(phases)),
             }
             write_json(content, folder / "measurements.json")
     return list(phases)
@@ -101,7 +104,11 @@ def _write_phase(segmentation: Segmentation, folder: Path) -> None:
 
 
 def _write_dicom(
-    phases: Sequence[Segmentation], folders: Sequence[Path], report_path: Path, function: CardiacFunction | None
+    phases: Sequence[Segmentation],
+    folders: Sequence[Path],
+    report_path: Path,
+    function: CardiacFunction | None,
+    reason: str,
 ) -> list[Segmentation]:
     """Writes the DICOM results of images that came from DICOM; the warnings say what could not be made, and why."""
     if not any(phase.volume.dicom and phase.labels.any() for phase in phases):
@@ -117,7 +124,7 @@ def _write_dicom(
         written.append(segmentation)
     if any(seg is not None for seg in segs):
         try:
-            write_dicom_sr(written, segs, function, report_path)
+            write_dicom_sr(written, segs, function, report_path, reason=reason)
         except InputError as error:
             written = [_warned(segmentation, error) for segmentation in written]
     return written

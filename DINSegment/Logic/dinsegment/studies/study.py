@@ -55,6 +55,8 @@ class StudyResult:
         seconds: Time spent on reading, computing and writing; waiting for one another not included.
         message: Why it failed or was skipped, or what was overwritten; one sentence for the user.
         traceback: Of an error that is none of the library's own.
+        no_function: Why the phases of a heart tell no function, a sentence; empty where they do or nobody expects it.
+        warnings: What is to be said of all phases, a sentence each.
     """
 
     input: str
@@ -65,11 +67,8 @@ class StudyResult:
     seconds: float = 0.0
     message: str = ""
     traceback: str = ""
-
-    @property
-    def warnings(self) -> list[str]:
-        """The sentences about all phases, each once."""
-        return list(dict.fromkeys(warning for phase in self.phases for warning in phase["warnings"]))
+    no_function: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def volumes_ml(self) -> dict[str, float]:
@@ -109,14 +108,18 @@ def compute_study(
         DINSegmentError: As `inference.segment`.
     """
     from dinsegment.inference.pipeline import segment
+    from dinsegment.measurements.function import beat_of, outliers
+    from dinsegment.quality.beat import with_outliers
 
     def part(number: int, name: str) -> Progress | None:
         return progress and (lambda f, text: progress((number + f) / len(phases), f"{name}: {text}"))
 
-    return [
+    segmented = [
         segment(volume, task, model, device, part(number, volume.name), cancelled)
         for number, volume in enumerate(phases)
     ]
+    beat = beat_of(segmented)
+    return with_outliers(segmented, beat.chamber_ml, outliers(beat.chamber_ml)) if beat else segmented
 
 
 def write_study(study: Study, phases: Sequence[Segmentation], seconds: float = 0.0) -> StudyResult:
@@ -126,8 +129,9 @@ def write_study(study: Study, phases: Sequence[Segmentation], seconds: float = 0
         OutputError: As `results.write_results`.
     """
     from dinsegment.manifest import changed
-    from dinsegment.measurements.function import cardiac_function
+    from dinsegment.measurements.function import cardiac_function, no_function
     from dinsegment.measurements.report import report
+    from dinsegment.quality.gather import gathered
     from dinsegment.studies.results import KIND, write_results
 
     started = time.perf_counter()
@@ -142,6 +146,8 @@ def write_study(study: Study, phases: Sequence[Segmentation], seconds: float = 0
         asdict(function) if function else None,
         seconds + time.perf_counter() - started,
         f"Overwritten, although changed since: {', '.join(map(str, overwritten))}." if overwritten else "",
+        no_function=no_function(phases),
+        warnings=gathered(phases),
     )
 
 

@@ -18,7 +18,7 @@ TABLE = "studies.csv"
 def table_header(task: Task) -> list[str]:
     """The columns of studies.csv."""
     volumes = [f"{segment.name} (ml)" for segment in task.segments]
-    function = ["Ejection fraction (%)"] if task.chamber is not None else []
+    function = ["Ejection fraction (%)", "No ejection fraction"] if task.chamber is not None else []
     return ["Input", "Folder", "Status", "Phases", *volumes, *function, "Seconds", "Warnings", "Message"]
 
 
@@ -29,6 +29,7 @@ def table_row(result: StudyResult, task: Task) -> list[str]:
     row += [f"{volumes[s.name]:.2f}" if s.name in volumes else "" for s in task.segments]
     if task.chamber is not None:
         row.append(f"{result.function['ejection_fraction_percent']:.2f}" if result.function else "")
+        row.append(result.no_function)
     row += [f"{result.seconds:.1f}", str(len(result.warnings)) if result.phases else "", result.message]
     return [printable(cell) for cell in row]
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import slicer
 import vtk
 
 from dinsegment.errors import InputError
-from dinsegment.measurements.function import CardiacFunction
+from dinsegment.images.segmentation import OTHER_IMAGE
+from dinsegment.measurements.function import CardiacFunction, outliers
+from dinsegment.quality.beat import outlier_topic
 from dinsegment.tasks import TASKS, Task
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.logic import Output, Result
@@ -18,7 +20,7 @@ from dinsegment_slicer.scene.changes import remove_node
 from dinsegment_slicer.scene.findings import NotedFinding, findings_of, show_segment
 from dinsegment_slicer.scene.measure import (
     MeasuredSegment,
-    function_of,
+    beat_of,
     measure_phases,
     update_measurement_table,
     update_volume_plot,
@@ -73,14 +75,18 @@ class Measurement:
     Attributes:
         name: What it is of.
         phases: Segments of each phase.
-        function: Of the left ventricle; None for a single phase.
+        function: Of the left ventricle; None for a single phase, and where `no_function` says why.
         is_sequence: Whether the phases are those of a cine, of which one is in view.
+        no_function: Why there is no function, a sentence; empty where there is one, or nobody expects it.
+        outliers: What is wrong with phases that do not go with those before and after, by phase from 0.
     """
 
     name: str
     phases: Sequence[Sequence[MeasuredSegment]]
     function: CardiacFunction | None
     is_sequence: bool
+    no_function: str = ""
+    outliers: Mapping[int, str] = field(default_factory=dict)
 
     def view(self, selected: int) -> MeasurementView:
         """What is shown while that phase of a cine, counted from 0, is in view; quick, to follow one that plays."""
@@ -210,13 +216,20 @@ class ResultNodes:
             measured = measure_phases(self.all_segmentations(), p.segmentationNode)
         else:
             measured = measure_phases(self.segmentations())
-        function = function_of(task, measured)
+        nodes = self.all_segmentations()
+        other_image = any(noted.kind == OTHER_IMAGE for node in nodes for noted in findings_of(node))
+        beat = beat_of(task, measured, nodes, other_image)
+        function = beat.function if beat else None
         if sequenceNode is not None:
             p.plotChartNode = update_volume_plot(
                 self._scene, f"{name} volumes", measured, times_ms(sequenceNode), function, p.plotChartNode
             )
         p.tableNode = update_measurement_table(self._scene, f"{name} measurements", measured, function, p.tableNode)
-        return Measurement(name, measured, function, sequenceNode is not None)
+        if beat is None:
+            return Measurement(name, measured, None, sequenceNode is not None)
+        chamber = next(segment.name for segment in task.segments if segment.label == task.chamber)
+        wrong = {n: outlier_topic(chamber, beat.chamber_ml, n) for n in outliers(beat.chamber_ml)}
+        return Measurement(name, measured, function, sequenceNode is not None, beat.reason, wrong)
 
     def hidden_segments(self) -> set[str]:
         """IDs of the segments in view that the user does not see."""
@@ -263,12 +276,22 @@ class ResultNodes:
         volumeNode, _enhancedNode = self.shown()
         return reading_of(volumeNode) if volumeNode is not None else AS_ACQUIRED
 
-    def findings(self) -> list[NotedFinding]:
-        """What looks wrong with the segmentation in view, as the run said that made it."""
+    def findings(self, measurement: Measurement | None = None) -> list[NotedFinding]:
+        """What looks wrong with the segmentation in view.
+
+        That is what the run said that made it, and, of a cine, whether what was measured since goes with the phases
+        before and after.
+        """
         sequenceNode = self._parameters.segmentationSequenceNode
         if sequenceNode is None:
             return findings_of(self.segmentation_shown())
-        return findings_of(sequenceNode.GetNthDataNode(self.selected_phase()))
+        phase = self.selected_phase()
+        found = findings_of(sequenceNode.GetNthDataNode(phase))
+        if measurement is not None and phase in measurement.outliers:
+            short = _("Left ventricle: unlike before and after")
+            text = _("{topic} in phase {number}.").format(topic=measurement.outliers[phase], number=phase + 1)
+            found.append(NotedFinding(text, short=short, kind="outlier"))
+        return found
 
     def show_finding(self, finding: NotedFinding) -> tuple[float, float, float] | None:
         """Makes the segment visible that a finding is about.

@@ -59,6 +59,7 @@ class ResultSection:
         self._findings = tuple(findings)
         self.ui.findingsSection.setVisible(bool(findings))
         self.ui.findingsSection.text = _("To check ({count})").format(count=len(findings))
+        self.ui.findingsSection.toolTip = _("Check what is said of segments, and correct it in the Segment Editor.")
         table = self.ui.findingsTable
         table.setColumnCount(1)
         table.setRowCount(len(findings))
@@ -95,11 +96,12 @@ class ResultSection:
                 table.setItem(row, column, number_item(text))
         stretch_column(table, NAME)
 
-    def showFunction(self, function: CardiacFunction | None) -> None:
-        """The function of the left ventricle, or nothing."""
+    def showFunction(self, function: CardiacFunction | None, reason: str = "") -> None:
+        """The function of the left ventricle, or why there is none, or nothing."""
         table = self.ui.functionTable
-        table.setVisible(function is not None)
+        table.setVisible(function is not None or bool(reason))
         if function is None:
+            self._show_reason(reason)
             return
         rows = [
             (_("Ejection fraction"), _("{value:.0f} %").format(value=function.ejection_fraction_percent)),
@@ -114,6 +116,18 @@ class ResultSection:
         for row, (name, value) in enumerate(rows):
             table.setItem(row, 0, qt.QTableWidgetItem(name))
             table.setItem(row, 1, number_item(value))
+        stretch_column(table, 0)
+
+    def _show_reason(self, reason: str) -> None:
+        """A row that says why there is no function; the whole sentence is its tooltip."""
+        table = self.ui.functionTable
+        table.setColumnCount(1)
+        table.setRowCount(1 if reason else 0)
+        table.setHorizontalHeaderLabels([_("Left ventricle")])
+        if reason:
+            item = qt.QTableWidgetItem(reason)
+            item.setToolTip(reason)
+            table.setItem(0, 0, item)
         stretch_column(table, 0)
 
     def _eye(self, segment: MeasuredSegment, shown: bool) -> qt.QTableWidgetItem:

@@ -378,7 +378,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.resultSection.setVisible(measurement is not None)
         if measurement is None:
             return
-        self.result.showFunction(measurement.function)
+        self.result.showFunction(measurement.function, measurement.no_function)
         self.ui.phaseFrame.setVisible(measurement.function is not None)
         self.ui.plotCheckBox.setVisible(measurement.is_sequence)
         self._showMeasurement()
@@ -393,7 +393,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         view = self._measurement.view(nodes.selected_phase())
         self.result.showTitle(view.title)
         self.result.showSegments(view, nodes.hidden_segments())
-        self.result.showFindings(nodes.findings())
+        self.result.showFindings(nodes.findings(self._measurement))
 
     def _markEdited(self) -> None:
         """What was corrected is not the network's alone any more; Slicer's own DICOM export reads the mark, too."""

@@ -15,6 +15,7 @@ import slicer
 from dinsegment import __version__
 from dinsegment.errors import DINSegmentError
 from dinsegment.models.entries import find_entry
+from dinsegment.quality.gather import CHECK
 from dinsegment.tasks import Task
 from dinsegment_slicer.dicom.export import REFERENCE_ROLE
 from dinsegment_slicer.dicom.export_part import Exported
@@ -377,7 +378,7 @@ def _nodes(request: Request | ExportRequest | None) -> list[slicer.vtkMRMLNode |
 
 def _summary(result: Result) -> Message | None:
     """What the user should know about a result beside the findings, which the panel lists; None if all is well."""
-    texts = list(result.warnings)
+    texts = [text for text in result.warnings if text != CHECK]  # The list of findings says it.
     doubtful = sum(map(bool, result.findings))
     if doubtful and len(result.findings) > 1:
         text = _("Something looks wrong in {doubtful} of {count} phases: the result lists it for the phase in view.")

@@ -96,12 +96,14 @@ class SegmentPart:
         """All files are in the job's folder, which the job removes."""
 
 
-def _finding(text: str, short: str, slice: int | None, ras: list[float] | None, segment: int | None) -> Finding:
+def _finding(
+    text: str, short: str, slice: int | None, ras: list[float] | None, segment: int | None, kind: str = ""
+) -> Finding:
     """What the worker tells of a finding; the number of its slice is in its text, too."""
     if ras is None:
-        return Finding(str(text), None, segment, str(short))
+        return Finding(str(text), None, segment, str(short), str(kind))
     r, a, s = map(float, ras)
-    return Finding(str(text), (r, a, s), segment, str(short))
+    return Finding(str(text), (r, a, s), segment, str(short), str(kind))
 
 
 def write_blocks(path: Path, array: np.ndarray, dtype: type = np.float32) -> Iterator[None]:

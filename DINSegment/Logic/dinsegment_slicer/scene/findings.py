@@ -26,12 +26,14 @@ class NotedFinding:
             has no place.
         segment: ID of the segment that it is about; None for none.
         short: The same in a few words, for one line of a list; empty where there are none.
+        kind: Which rule it comes from.
     """
 
     text: str
     position: tuple[float, float, float] | None = None
     segment: str | None = None
     short: str = ""
+    kind: str = ""
 
     def place(self, to_world: np.ndarray) -> tuple[float, float, float] | None:
         """Where it lies in the world (mm RAS), with the 4x4 of the node's parent transforms; None without a place."""
@@ -62,7 +64,8 @@ def note_findings(
         if finding.place is not None:
             position = [round(float(x), 3) for x in (to_node @ (*finding.place, 1.0))[:3]]
         segment = ids.get(finding.segment)
-        noted.append({"text": finding.text, "position": position, "segment": segment, "short": finding.short})
+        about = {"segment": segment, "short": finding.short, "kind": finding.kind}
+        noted.append({"text": finding.text, "position": position} | about)
     if noted:
         segmentationNode.SetAttribute(FINDINGS_ATTRIBUTE, json.dumps(noted))
 
@@ -86,7 +89,9 @@ def show_segment(segmentationNode: slicer.vtkMRMLSegmentationNode, segment_id: s
         displayNode.SetSegmentVisibility(segment_id, True)
 
 
-def _read(text: str, position: list[float] | None = None, segment: str | None = None, short: str = "") -> NotedFinding:
+def _read(
+    text: str, position: list[float] | None = None, segment: str | None = None, short: str = "", kind: str = ""
+) -> NotedFinding:
     x, y, z = position or (0.0, 0.0, 0.0)
     place = None if position is None else (float(x), float(y), float(z))
-    return NotedFinding(str(text), place, None if segment is None else str(segment), str(short))
+    return NotedFinding(str(text), place, None if segment is None else str(segment), str(short), str(kind))

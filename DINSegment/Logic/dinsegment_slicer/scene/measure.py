@@ -12,7 +12,7 @@ from scipy import ndimage
 from vtk.util.numpy_support import vtk_to_numpy
 
 from dinsegment.errors import InputError
-from dinsegment.measurements.function import CardiacFunction, function_from_volumes
+from dinsegment.measurements.function import Areas, Beat, CardiacFunction, segment_areas
 from dinsegment.tasks import Code, Task
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.scene.changes import remove_node, restored_on_error
@@ -96,15 +96,25 @@ def measure_phases(
     return [measure(node, proxyNode) for node in segmentationNodes]
 
 
-def function_of(task: Task, phases: Sequence[Sequence[MeasuredSegment]]) -> CardiacFunction | None:
-    """Function of the left ventricle from the measured phases of one beat, two or more.
+def beat_of(
+    task: Task,
+    phases: Sequence[Sequence[MeasuredSegment]],
+    segmentationNodes: Sequence[slicer.vtkMRMLSegmentationNode] = (),
+    other_image: bool = False,
+) -> Beat | None:
+    """What the measured phases of one beat tell of the left ventricle.
 
     Chamber and muscle are found by what they are, the type in their terminology, else by the ID that the task's
     segments have when they are made; their names are the user's.
 
+    Args:
+        task: What was segmented.
+        phases: What `measure` said of each.
+        segmentationNodes: What was measured, to know where the image cuts the chamber.
+        other_image: Whether the run said that the image is of another kind than the task's.
+
     Returns:
-        None for a single phase, for a task in which nothing beats, where chamber or muscle was removed from a phase,
-        and where no phase has a cavity.
+        None for a task in which nothing beats, and where chamber or muscle was removed from a phase.
     """
     if task.chamber is None or task.muscle is None:
         return None
@@ -112,7 +122,20 @@ def function_of(task: Task, phases: Sequence[Sequence[MeasuredSegment]]) -> Card
     muscle = [_find(task, task.muscle, phase) for phase in phases]
     if None in chamber or None in muscle:
         return None
-    return function_from_volumes([s.volume_ml for s in chamber], [s.volume_ml for s in muscle])
+    areas = [
+        _areas(node, segment.id) for node, segment in zip(segmentationNodes, chamber, strict=bool(segmentationNodes))
+    ]
+    return Beat([s.volume_ml for s in chamber], [s.volume_ml for s in muscle], areas, other_image)
+
+
+def function_of(
+    task: Task,
+    phases: Sequence[Sequence[MeasuredSegment]],
+    segmentationNodes: Sequence[slicer.vtkMRMLSegmentationNode] = (),
+) -> CardiacFunction | None:
+    """Function of the left ventricle; None for a single phase, where `beat_of` has none, or a reason against one."""
+    beat = beat_of(task, phases, segmentationNodes)
+    return beat.function if beat else None
 
 
 def update_volume_plot(
@@ -240,10 +263,44 @@ def _voxels_per_label(image: slicer.vtkOrientedImageData) -> np.ndarray:
     return np.array([0, *counts], np.intp)
 
 
-def _voxel_volume(image: slicer.vtkOrientedImageData) -> float:
+def _areas(segmentationNode: slicer.vtkMRMLSegmentationNode, segment_id: str) -> Areas | None:
+    """Cross-sections of a segment in the image that it was made from, as the node remembers that image's grid.
+
+    None where they cannot be told: for a surface, and where label map and image have different grids.
+    """
+    segmentation = segmentationNode.GetSegmentation()
+    converter = slicer.vtkSegmentationConverter
+    segment = segmentation.GetSegment(segment_id)
+    labelmap = segment.GetRepresentation(converter.GetSegmentationBinaryLabelmapRepresentationName())
+    geometry = segmentation.GetConversionParameter(converter.GetReferenceImageGeometryParameterName())
+    grid = slicer.vtkOrientedImageData()
+    if labelmap is None or labelmap.IsEmpty() or not geometry:
+        return None
+    if not converter.DeserializeImageGeometry(geometry, grid, False):
+        return None
+    if not np.allclose(_matrix(labelmap), _matrix(grid), atol=1e-3):
+        return None
+    first, last = np.reshape(grid.GetExtent(), (3, 2)).T[:, ::-1]
+    inside = np.zeros(last - first + 1, bool)
+    begin, end = np.reshape(labelmap.GetExtent(), (3, 2)).T[:, ::-1]
+    low, high = np.maximum(first, begin), np.minimum(last, end)
+    if (low > high).any():
+        return None
+    labels = vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(labelmap.GetDimensions()[::-1])
+    there = tuple(slice(a, b + 1) for a, b in zip(low - begin, high - begin, strict=True))
+    here = tuple(slice(a, b + 1) for a, b in zip(low - first, high - first, strict=True))
+    inside[here] = labels[there] == segment.GetLabelValue()
+    return segment_areas(inside, np.array(grid.GetSpacing()[::-1]))
+
+
+def _matrix(image: slicer.vtkOrientedImageData) -> np.ndarray:
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
-    return abs(float(np.linalg.det(slicer.util.arrayFromVTKMatrix(matrix)[:3, :3])))
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def _voxel_volume(image: slicer.vtkOrientedImageData) -> float:
+    return abs(float(np.linalg.det(_matrix(image)[:3, :3])))
 
 
 def _enclosed_volume(surface: vtk.vtkPolyData) -> float:

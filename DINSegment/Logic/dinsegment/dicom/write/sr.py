@@ -29,8 +29,10 @@ from highdicom.sr import (
     ObserverContext,
     PersonObserverIdentifyingAttributes,
     ReferencedSegment,
+    RelationshipTypeValues,
     SourceImageForMeasurement,
     SourceSeriesForSegmentation,
+    TextContentItem,
     TimePointContext,
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
@@ -85,6 +87,7 @@ PROCEDURES = {
 IMAGING_PROCEDURE = Code("SCT", "363679005", "Imaging procedure")
 DEVICE = Code("DCM", "121007", "Device")
 PERSON = Code("DCM", "121006", "Person")
+COMMENT = Code("DCM", "121106", "Comment")
 
 FUNCTION = "Left ventricular function"
 DEFAULTS = SegOptions()
@@ -96,6 +99,7 @@ def make_dicom_sr(
     function: CardiacFunction | None,
     sources: Sequence[DicomSource],
     options: SegOptions = DEFAULTS,
+    reason: str = "",
 ) -> ComprehensiveSR:
     """Makes the measurement report of all phases of one study.
 
@@ -107,6 +111,7 @@ def make_dicom_sr(
         sources: The images that each DICOM SEG was made from.
         options: As for the DICOM SEG. The report is a series of its own, numbered one higher. A content creator other
             than DINSegment is named as the person who observes, beside the device.
+        reason: Why there is no function, where somebody may expect it: it is said in its place.
 
     Raises:
         InputError: There is nothing to report, as no phase has a segment with a voxel.
@@ -118,7 +123,7 @@ def make_dicom_sr(
         raise InputError("There is nothing to report: no segment has a voxel, so there is no DICOM SEG to refer to.")
     first = made_from[0]
     modality = str(sources[0].headers[0].get("Modality", ""))
-    uids = NewUids(options.uid_root, _digest(made_from, volumes, function, options))
+    uids = NewUids(options.uid_root, _digest(made_from, volumes, function or reason, options))
     made = source_datetime(sources[0]) if options.deterministic_uids else datetime.datetime.now()
     with warnings_off():
         groups = []
@@ -127,6 +132,8 @@ def make_dicom_sr(
                 groups += _segment_groups(seg, of_phase, source, _time_point(number, len(segs)), options)
         if function is not None:
             groups.append(_function_group(function, segs, modality, options))
+        elif reason:
+            groups.append(_no_function_group(reason, segs, options))
         content = MeasurementReport(
             observation_context=_observers(options),
             procedure_reported=to_concept(PROCEDURES.get(modality, IMAGING_PROCEDURE)),
@@ -166,6 +173,7 @@ def write_dicom_sr(
     function: CardiacFunction | None,
     path: Path,
     options: SegOptions = DEFAULTS,
+    reason: str = "",
 ) -> Dataset:
     """Writes the measurement report of volumes that were read from DICOM, and returns it.
 
@@ -175,6 +183,7 @@ def write_dicom_sr(
         function: As for `make_dicom_sr`.
         path: Is replaced if it exists.
         options: As for `make_dicom_sr`.
+        reason: As for `make_dicom_sr`.
 
     Raises:
         InputError: A volume was not read from DICOM, or as `make_dicom_sr`.
@@ -187,7 +196,7 @@ def write_dicom_sr(
                 f"'{phase.volume.name}' was not read from DICOM: a DICOM SR refers to the images that were measured."
             )
         sources.append(phase.volume.dicom)
-    report = make_dicom_sr(segs, [segment_volumes(phase) for phase in phases], function, sources, options)
+    report = make_dicom_sr(segs, [segment_volumes(phase) for phase in phases], function, sources, options, reason)
     save_dicom(report, path)
     return report
 
@@ -269,13 +278,10 @@ def _function_group(
         (ejection_fraction, function.ejection_fraction_percent, PERCENT, None, diastole + systole),
         (MYOCARDIAL_MASS, function.myocardial_mass_g, GRAM, None, diastole),
     )
-    study = next(str(seg.StudyInstanceUID) for seg in segs if seg is not None)
-    return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(derived_uid(options.uid_root, "tracking", study, FUNCTION), FUNCTION),
-        finding_type=to_concept(LEFT_VENTRICLE),
-        finding_sites=[FindingSite(to_concept(LEFT_VENTRICLE))],
-        algorithm_id=AlgorithmIdentification(MANUFACTURER, __version__),
-        measurements=[
+    return _ventricle_group(
+        segs,
+        options,
+        [
             Measurement(
                 name=to_concept(name),
                 value=value,
@@ -290,6 +296,29 @@ def _function_group(
             )
             for name, value, unit, method, phases in rows
         ],
+    )
+
+
+def _no_function_group(
+    reason: str, segs: Sequence[Dataset | None], options: SegOptions
+) -> MeasurementsAndQualitativeEvaluations:
+    """Why the phases tell nothing of the left ventricle, as a comment where its measurements would be."""
+    group = _ventricle_group(segs, options)
+    group[0].ContentSequence.append(TextContentItem(to_concept(COMMENT), reason, RelationshipTypeValues.CONTAINS))
+    return group
+
+
+def _ventricle_group(
+    segs: Sequence[Dataset | None], options: SegOptions, measurements: list[Measurement] | None = None
+) -> MeasurementsAndQualitativeEvaluations:
+    """A group about the left ventricle (TID 1501)."""
+    study = next(str(seg.StudyInstanceUID) for seg in segs if seg is not None)
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(derived_uid(options.uid_root, "tracking", study, FUNCTION), FUNCTION),
+        finding_type=to_concept(LEFT_VENTRICLE),
+        finding_sites=[FindingSite(to_concept(LEFT_VENTRICLE))],
+        algorithm_id=AlgorithmIdentification(MANUFACTURER, __version__),
+        measurements=measurements,
     )
 
 
@@ -324,7 +353,7 @@ def _series_description(source: DicomSource) -> str:
 def _digest(
     segs: Sequence[Dataset],
     volumes: Sequence[Sequence[SegmentVolume]],
-    function: CardiacFunction | None,
+    function: CardiacFunction | str,
     options: SegOptions,
 ) -> bytes | None:
     """What a deterministic report follows from; None if it need not be one."""
