@@ -133,8 +133,9 @@ def test_the_options_say_which_slices_are_looked_at():
     volume = stored(axial_volume(numbered()), (2, 1, 0), (False, False, False))  # sagittal, i along the body
     axial, acquired = (Preprocessing(plane=plane).stack(volume) for plane in ("axial", "acquired"))
     assert axial.array.shape == (4, 5, 6)
-    assert acquired.axis == 2 and acquired.array.shape == (4, 6, 5)  # across the largest spacing, as they are stored
-    assert acquired.slice_spacing == axial.slice_spacing == 5.0
+    # The voxels do not tell plainly across which axis the slices lie, so it is the last one, as DICOM has it.
+    assert acquired.axis == 0 and acquired.array.shape == volume.shape
+    assert axial.slice_spacing == 5.0
 
 
 # --- slices at one distance -----------------------------------------------------------------------

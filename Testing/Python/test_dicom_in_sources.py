@@ -23,7 +23,9 @@ from dinsegment.dicom.read import files as dicom_files
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume, read_volumes, write_volume
 from dinsegment.images.volume import Volume
+from dinsegment.manifest import staged
 from dinsegment.studies.ledger import fingerprint, plan_studies
+from dinsegment.studies.results import KIND
 from dinsegment.studies.study import Study, load_study
 
 OBLIQUE = SERIES["oblique"]
@@ -360,10 +362,12 @@ def test_an_input_is_another_one_when_a_file_deep_in_it_changes(tmp_path):
     tree, results = tmp_path / "tree", tmp_path / "tree/results"
     images = write_series(tree / "A/B", OBLIQUE)
     before = fingerprint(tree, results)
-    results.mkdir()
-    (results / "segmentation.seg.nrrd").write_text("ours")
+    with staged(results, KIND) as folder:
+        (folder / "segmentation.seg.nrrd").write_text("ours")
     assert fingerprint(tree, results) == before and before["files"] == len(images)
-    assert fingerprint(tree, tmp_path)["files"] == len(images) + 1
+    (results / "notes.txt").write_text("the user's")
+    assert fingerprint(tree, results)["files"] == len(images) + 1
+    (results / "notes.txt").unlink()
     (tree / "A/B/more.dcm").write_bytes(b"")
     assert fingerprint(tree, results) != before
 

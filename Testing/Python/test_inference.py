@@ -106,8 +106,12 @@ def test_single_slice(phantom, model):
 
 
 def test_tiny_image_works(phantom, model):
+    """Few pixels, that is; what has no room for a heart is refused."""
     tiny = replace(phantom.volume, array=phantom.volume.array[:2, :7, :5])
-    assert segment(tiny, HEART, model, "cpu").labels.shape == (2, 7, 5)
+    with pytest.raises(InputError, match="smaller than what is to be segmented"):
+        segment(tiny, HEART, model, "cpu")
+    coarse = replace(tiny, ijk_to_ras=tiny.ijk_to_ras @ np.diag([10.0, 10.0, 1.0, 1.0]))
+    assert segment(coarse, HEART, model, "cpu").labels.shape == (2, 7, 5)
 
 
 def test_nothing_found_is_said(model):

@@ -114,7 +114,7 @@ def test_a_study_goes_from_file_to_files(images, model, tmp_path):
 def test_results_come_in_order_and_bad_inputs_stop_none(run, images, tmp_path):
     (tmp_path / "notes.nii").write_text("no image")
     (tmp_path / "cut.nii.gz").write_bytes(images[1].read_bytes()[:5000])
-    phases = [sitk.GetImageFromArray(p.volume.array) for p in cine_phantom(2, **GRID)]
+    phases = [sitk.GetImageFromArray(p.volume.array) for p in cine_phantom(2, **{**GRID, "slices": 7})]
     for phase in phases:
         phase.SetSpacing(GRID["spacing"][::-1])
     sitk.WriteImage(sitk.JoinSeries(phases), str(tmp_path / "cine.nii.gz"))
@@ -154,7 +154,7 @@ def test_unexpected_errors_and_lack_of_memory_stop_none(run, images):
     results = run(*images[:3], progress=progress)
     assert statuses(results) == ["failed", "failed", "done"]
     assert "ZeroDivisionError: no such luck" in results[0].message and len(results[0].message.splitlines()) == 1
-    assert "more memory" in results[1].message and str(images[1]) in results[1].message
+    assert "more memory" in results[1].message and "'patient1'" in results[1].message
     log = (run.output / ERRORS).read_text()
     assert "Traceback" in log and "no such luck" in log and str(images[0]) in log
     assert files(run.output) == sorted([ERRORS, INDEX, *(f"patient2/{f}" for f in FILES)])

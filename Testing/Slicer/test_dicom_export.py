@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -466,11 +467,12 @@ class TestWhatIsMissingIsNamed:
 class TestAChosenFolder:
     def test_does_instead_of_the_database(self, logic, database, segmentationNode, volumeNode, series, out):
         database.isOpen = False
+        alone = shutil.copytree(series, out.parent / "alone")
         for name in ("other", "again"):
             write_series(series / name, SERIES["oblique"])  # Series in the same place; the voxels are the same, too.
         (series / "notes.txt").write_text("no DICOM")
         (path,) = logic.exportDicomSeg(segmentationNode, out, sourceFolder=series)
-        assert_same_place(path, series, segmentationNode, volumeNode)
+        assert_same_place(path, alone, segmentationNode, volumeNode)
 
     def test_of_images_without_uids_is_refused(self, scene, logic, out, totalsegmentator_folder):
         volumeNode = load(scene, totalsegmentator_folder)

@@ -618,7 +618,7 @@ class TestProcess:
         def model():
             return finish(worker.start([image_of_zeros()], "heart")).results[0].model
 
-        logic = str(Path(job_module.__file__).resolve().parents[1])
+        logic = str(Path(job_module.__file__).resolve().parents[2])
         assert model() == os.pathsep.join([f"first:{logic}", "before"])
         pid = worker.pid
         worker.environment["WHAT"] = "first"
@@ -676,7 +676,7 @@ class TestProcess:
             (exchange / name).rmdir()
 
     def test_host_imports_nothing_that_a_fresh_slicer_lacks(self):
-        code = "import sys, dinsegment_slicer.job; print(sorted({'torch', 'psutil', 'qt'} & set(sys.modules)))"
+        code = "import sys, dinsegment_slicer.running.job; print(sorted({'torch', 'psutil', 'qt'} & set(sys.modules)))"
         assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
     def test_without_psutil_it_says_what_to_do(self, child, monkeypatch, exchange):

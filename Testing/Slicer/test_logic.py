@@ -259,7 +259,7 @@ class TestLibrary:
             "from dinsegment_slicer.panel import result\n"
             "sys.exit('torch' in sys.modules)"
         )
-        subprocess.run([sys.executable, "-c", code], cwd=Path(nodes.__file__).parents[1], check=True)
+        subprocess.run([sys.executable, "-c", code], cwd=Path(nodes.__file__).parents[2], check=True)
 
     def test_an_unknown_task_is_an_input_error(self, scene, volumeNode, logic):
         before = mrml.scene_state(scene)

@@ -52,12 +52,12 @@ import numpy as np
 
 from dinsegment.errors import DINSegmentError, InputError, OutputError
 from dinsegment.images.volume import Volume
-from dinsegment.inference.model import Model, load_model
 from dinsegment.tasks import Code, Task
 
-if TYPE_CHECKING:  # DICOM only once it is asked for.
+if TYPE_CHECKING:  # DICOM only once it is asked for, and what computes only in the worker itself.
     from dinsegment.dicom.read.match import Instances
     from dinsegment.dicom.write.seg import SegSegment
+    from dinsegment.inference.model import Model
 
 IMAGE, LABELS, ENHANCED = "image.npy", "labels.npy", "enhanced.npy"
 MASK, SOURCES = "mask {}.npy", "sources.json"
@@ -97,6 +97,8 @@ class Models:
         """The model `load_model` gives; one that was loaded before is returned again without being read."""
         key = name, task.name
         if key not in self._loaded:
+            from dinsegment.inference.model import load_model
+
             self._loaded[key] = load_model(name, task, **options)
         return self._loaded[key]
 

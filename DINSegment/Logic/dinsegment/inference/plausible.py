@@ -39,14 +39,16 @@ def check_size(volume: Volume, stack: SliceStack, task: Task) -> None:
         task: What is looked for.
     """
     extent, length = stack.extent_mm, len(stack.array) * stack.slice_spacing
-    least = narrowest_mm(task)
-    if extent.max() <= WIDEST_MM and length <= LONGEST_MM and extent.min() >= least:
+    fits = extent.max() <= WIDEST_MM and length <= LONGEST_MM
+    # A single slice of any plane is thin along one axis, and so are few slices seen from another side.
+    narrow = np.sort(np.multiply(volume.shape, volume.spacing))[1]
+    if fits and narrow >= narrowest_mm(task):
         return
     height, width = extent
     spacing = " x ".join(f"{value:.4g}" for value in volume.spacing[::-1])
     reason = (
         "which is smaller than what is to be segmented"
-        if extent.max() <= WIDEST_MM and length <= LONGEST_MM
+        if fits
         else "which is larger than any patient"
     )
     raise InputError(
