@@ -23,7 +23,7 @@ def lint(folder: Path, logic: Path) -> subprocess.CompletedProcess[str]:
     program = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     environment = {**os.environ, "PYTHONPATH": str(logic)}
     command = [sys.executable, "-c", program, "--no-cache", "--config", str(folder / "pyproject.toml")]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8")
 
 
 def test_no_room_knows_one_above_it_and_there_are_no_circles():
@@ -81,5 +81,5 @@ def test_every_room_says_what_happens_in_it():
 def test_what_is_not_used_is_not_imported(code, absent):
     program = f"{code}; import sys; print(*({absent!r} & set(sys.modules)))"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "DINSegment" / "Logic")}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.split() == []
