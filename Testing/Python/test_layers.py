@@ -81,5 +81,7 @@ def test_every_room_says_what_happens_in_it():
 def test_what_is_not_used_is_not_imported(code, absent):
     program = f"{code}; import sys; print(*({absent!r} & set(sys.modules)))"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "DINSegment" / "Logic")}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, encoding="utf-8", check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, encoding="utf-8", check=True
+    )
     assert done.stdout.split() == []

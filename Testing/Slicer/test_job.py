@@ -753,7 +753,7 @@ worker.close()
         )
         # A number that no process has here, as most of those of another machine.
         number = next(n for n in range(400_000, 500_000) if not psutil.pid_exists(n))
-        script = f"hostname elsewhere; echo {number - 1} > /proc/sys/kernel/ns_last_pid; \"$@\"; true"
+        script = f'hostname elsewhere; echo {number - 1} > /proc/sys/kernel/ns_last_pid; "$@"; true'
         command = [*own, script, "sh", sys.executable, "-c", program, str(exchange)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as there:
             assert there.stdout.readline().strip().isdigit()  # it has begun, and removed what it took for leftovers

@@ -18,12 +18,11 @@ from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment_slicer import logic as logic_module
 from dinsegment_slicer.logic import DINSegmentLogic, Output
 from dinsegment_slicer.scene import sequences
-from dinsegment_slicer.scene.content import LabelContent
 from dinsegment_slicer.scene.edits import corrected_segments
 from dinsegment_slicer.scene.findings import findings_of
 from dinsegment_slicer.scene.measure import function_of, measure, measure_phases
 from dinsegment_slicer.scene.nodes import segmentation_node, volume_from_node
-from dinsegment_slicer.scene.segments import wanted_segments, with_segments
+from dinsegment_slicer.scene.segments import wanted_segments
 from dinsegment_slicer.scene.sequences import add_sequences_to_scene, select_phase
 
 RV, MYO, LV = (segment.name for segment in HEART.segments)
@@ -237,13 +236,6 @@ class TestInto:
         assert np.array_equal(mrml.exported_labels(node, volumeNode), segmentation.labels)
         assert findings_of(node) == findings and len(findings) == 3
         assert np.array_equal(slicer.util.arrayFromVolume(first.enhancedNode), segmentation.enhanced.array)
-
-    @pytest.mark.vtk_says("AddSegment")
-    def test_slicer_does_not_take_a_segment(self, scene):
-        with pytest.raises(DINSegmentError, match="Slicer did not take the segment 'Right ventricle'"):
-            with_segments(
-                slicer.vtkSegmentation(), HEART, HEART.segments, LabelContent(None, {1}, {1: "", 2: "", 3: ""}), "m"
-            )
 
 
 class TestIntoACine:
