@@ -19,6 +19,7 @@ import vtk
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
 
 from dinsegment.tasks import HEART, Segment
+from dinsegment_slicer.dicom.instances import application_database
 from dinsegment_slicer.dicom.phantom import write_mr_series
 from dinsegment_slicer.installing.dependencies import Dependencies
 from dinsegment_slicer.panel.result import ResultNodes
@@ -127,7 +128,7 @@ class SelfTest(ScriptedLoadableModuleTest):
             self.assertEqual(referenced.SeriesInstanceUID, series)
             sources = {str(instance.ReferencedSOPInstanceUID) for instance in referenced.ReferencedInstanceSequence}
             self.assertTrue(sources and sources <= set(instances), sources)
-            self.assertTrue(slicer.dicomDatabase.fileForInstance(str(seg.SOPInstanceUID)))
+            self.assertTrue(application_database().fileForInstance(str(seg.SOPInstanceUID)))
             self._checkDice(_turned(heart_truth(), before, volumeNode))
             slicer.mrmlScene.Clear(False)  # Before its files go.
             turn(0.2)
