@@ -53,6 +53,13 @@ def of_bright_voxels(volume, task, **options):
     return dataclasses.replace(made, labels=(volume.array > 0).astype(np.uint8), findings=(), warnings=())
 
 
+def whole_heart(volume, task, **options):
+    """A ventricle inside of the stack, which no edge cuts."""
+    labels = np.zeros(volume.shape, np.uint8)
+    labels[2:-2, 40:80, 40:80], labels[2:-2, 50:70, 50:70] = task.muscle, task.chamber
+    return dataclasses.replace(mrml.threshold(volume, task, **options), labels=labels, findings=(), warnings=())
+
+
 def refused(volume, task, **options):
     raise InputError(f"'{volume.name}' is constant: choose another.")
 
@@ -179,7 +186,8 @@ class TestTable:
         panel.ui.saveTableButton.click()
         assert "could not be written" in plain(panel.ui.messageLabel.text)
 
-    def test_a_cine_is_saved_with_all_phases(self, host, panel, tmp_path):
+    def test_a_cine_is_saved_with_all_phases(self, host, panel, tmp_path, monkeypatch):
+        monkeypatch.setattr(panel.logic, "worker", mrml.InProcess(whole_heart))
         choose(panel, add_cine_phantom(slicer.mrmlScene, phases=3).GetMasterSequenceNode())
         segment(host, panel)
         host.answer(str(tmp_path / "cine.csv"))
