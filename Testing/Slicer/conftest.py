@@ -16,6 +16,23 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "vtk_says(text): VTK reports this error; without the mark it reports none")
 
 
+def _own_modules():
+    packages = ("dinsegment", "dinsegment_slicer")
+    return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in packages}
+
+
+@pytest.fixture(autouse=True)
+def same_modules():
+    """A test that reloads the module leaves the packages as they were: others hold classes of them."""
+    before = _own_modules()
+    yield
+    after = _own_modules()
+    if any(after.get(name) is not module for name, module in before.items()):
+        for name in after:
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
 @pytest.fixture
 def scene(request):
     """A scene as the application starts with; a VTK error or warning that is not expected fails the test."""
