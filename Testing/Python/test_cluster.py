@@ -186,7 +186,10 @@ def test_a_model_folder_that_is_named_from_here_is_found_by_the_workers(run, ima
     arguments = ["segment", str(images[1]), "--task", "heart", "--model", "./mine", "-o", "OUT", "--cluster", "local"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RAY_USAGE_STATS_ENABLED": "0"}
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments, "--device", "cpu"], capture_output=True, encoding="utf-8", env=environment
+        [sys.executable, "-c", program, *arguments, "--device", "cpu"],
+        capture_output=True,
+        encoding="utf-8",
+        env=environment,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     (folder,) = (path for path in Path("OUT").iterdir() if path.is_dir())
