@@ -86,8 +86,19 @@ def _read_dicom(path: Path, series_uid: str | None) -> list[Volume]:
     series = read_series(path, series_uid)
     names = phase_names(series_name(path), len(series.phases))
     return [
-        Volume(voxels, series.ijk_to_ras, name, series.modality, str(path), source, 0, series.warnings)
-        for voxels, name, source in zip(series.phases, names, series.sources, strict=True)
+        Volume(
+            voxels,
+            series.ijk_to_ras,
+            name,
+            series.modality,
+            str(path),
+            source,
+            0,
+            series.warnings,
+            time,
+            series.patient,
+        )
+        for voxels, name, source, time in zip(series.phases, names, series.sources, series.times_ms, strict=True)
     ]
 
 

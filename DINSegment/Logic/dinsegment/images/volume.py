@@ -10,6 +10,7 @@ import numpy as np
 from dinsegment.errors import InputError, printable
 
 if TYPE_CHECKING:  # It takes pydicom, which other images do without.
+    from dinsegment.dicom.read.patient import Patient
     from dinsegment.dicom.source import DicomSource
 
 
@@ -27,6 +28,8 @@ class Volume:
         dicom: The DICOM instances it was read from, one slice after the other; None for other files.
         slice_axis: Axis of `array` across which it was acquired, where the source tells: 0 for DICOM. None if not.
         warnings: Sentences for the user about how it was read: what was left out or had to be decided.
+        time_ms: Of a phase of a beating heart, milliseconds after the R wave, where the source tells.
+        patient: What DICOM headers say of the patient and of the heartbeat; None for other files.
     """
 
     array: np.ndarray
@@ -37,6 +40,8 @@ class Volume:
     dicom: DicomSource | None = field(default=None, repr=False)
     slice_axis: int | None = field(default=None, repr=False)
     warnings: tuple[str, ...] = field(default=(), repr=False)
+    time_ms: float | None = field(default=None, repr=False)
+    patient: Patient | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         dtype = np.int16 if np.asarray(self.array).dtype == np.int16 else np.float32

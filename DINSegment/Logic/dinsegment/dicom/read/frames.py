@@ -10,11 +10,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from pydicom import Dataset
 
+from dinsegment.dicom.read import picture
 from dinsegment.dicom.read.header import Header, items, numbers, text
+from dinsegment.dicom.read.picture import HEART_TIMES, component_of
 from dinsegment.dicom.source import DicomSource
 from dinsegment.errors import InputError, damaged
 from dinsegment.geometry import LEAN_DEGREES, check_spacing
@@ -174,24 +177,9 @@ def _rescaling(path: Path, places: tuple[Dataset, ...]) -> tuple[float, float]:
     return values[0], values[1]
 
 
-_COMPONENTS = {
-    "M": "magnitude",
-    "P": "phase",
-    "R": "real",
-    "I": "imaginary",
-    "MAGNITUDE": "magnitude",
-    "PHASE": "phase",
-    "REAL": "real",
-    "IMAGINARY": "imaginary",
-}
-"""What the image types of several makers, and Complex Image Component (DICOM PS3.3 C.8.13.3), call parts."""
-
-
 def complex_component(frame: Frame) -> str:
     """Which part of the complex MR signal a frame shows: magnitude, phase, real, imaginary; "" if it does not say."""
-    values = [frame.text("ComplexImageComponent"), *_image_type(frame)[2:]]
-    found = [_COMPONENTS[value] for value in values if value in _COMPONENTS]
-    return found[0] if found else _ge_component(frame)
+    return component_of(frame.text("ComplexImageComponent"), _image_type(frame)) or _ge_component(frame)
 
 
 def _ge_component(frame: Frame) -> str:
@@ -217,13 +205,15 @@ def kind_of(frame: Frame, keyword: str) -> str:
 def time_of(frame: Frame, keyword: str) -> float | None:
     """A time, or what else counts images, as a number that grows with time; None where it is missing."""
     if keyword.endswith("DateTime"):
-        # YYYYMMDDHHMMSS.FFFFFF&ZZXX (DICOM PS3.5 6.2); the day only starts to count where a scan passes midnight.
-        value = frame.text(keyword).partition("+")[0].partition("-")[0]
-        try:
-            return float(value[8:]) if len(value) >= 14 else None
-        except ValueError:
-            return None
+        return picture.time_of(keyword, frame.text(keyword))
     return frame.number_of(keyword)
+
+
+def heart_time_of(frames: Sequence[Frame]) -> float | None:
+    """When the slices of a phase were taken, in milliseconds after the R wave, their median; None if none says."""
+    times = (next((t for name in HEART_TIMES if (t := frame.number_of(name)) is not None), None) for frame in frames)
+    known = [time for time in times if time is not None]
+    return median(known) if known else None
 
 
 def source_of(frames: Sequence[Frame]) -> DicomSource | None:

@@ -11,8 +11,8 @@ import numpy as np
 from dinsegment.dicom.read.files import DicomFile, open_files
 from dinsegment.dicom.read.frames import Frame, frames_of, source_of, time_of
 from dinsegment.dicom.read.header import Header, read_header
+from dinsegment.dicom.read.picture import TIMES
 from dinsegment.dicom.read.pixels import read_pixels
-from dinsegment.dicom.read.sorting import PHASE_TIMES
 from dinsegment.dicom.source import DicomSource
 from dinsegment.errors import InputError
 from dinsegment.geometry import RAS_FROM_LPS
@@ -142,4 +142,4 @@ def _corners(frame: Frame) -> np.ndarray:
 
 
 def _times(frame: Frame) -> tuple[float, ...]:
-    return tuple(time_of(frame, keyword) or 0.0 for keyword in PHASE_TIMES)
+    return tuple(time_of(frame, keyword) or 0.0 for keyword in TIMES)

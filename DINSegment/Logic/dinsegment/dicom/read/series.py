@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dinsegment.dicom.read.files import DicomFile, has_preamble, is_packed, open_files
-from dinsegment.dicom.read.frames import frames_of, source_of
+from dinsegment.dicom.read.frames import frames_of, heart_time_of, source_of
 from dinsegment.dicom.read.header import Header, read_header, text
+from dinsegment.dicom.read.patient import Patient, patient_of
 from dinsegment.dicom.read.pixels import check_pixels, read_pixels
 from dinsegment.dicom.read.sorting import check_alike, choose_component, choose_series, grid, group_slices, order_phases
 from dinsegment.dicom.source import DicomSource
@@ -41,6 +42,9 @@ class Series:
         sources: The instances that each phase was read from; None for one that takes its slices from several enhanced
             images.
         modality: DICOM modality (`MR`, `CT`), None where the images do not say.
+        times_ms: Of each phase, milliseconds after the R wave, the median over its slices; None where the images do not
+            say.
+        patient: What the images say of the patient and of the heartbeat.
         warnings: Sentences for the user: what was left out, or taken for something that it is not quite.
     """
 
@@ -48,6 +52,8 @@ class Series:
     ijk_to_ras: np.ndarray
     sources: list[DicomSource | None]
     modality: str | None
+    times_ms: list[float | None]
+    patient: Patient
     warnings: tuple[str, ...] = ()
 
 
@@ -102,7 +108,15 @@ def read_series(path: Path, series_uid: str | None = None) -> Series:
         _log.warning("The images in '%s' name different frames of reference; they are read as one volume.", path)
     complete_series([header.dataset for header in series], path)
     modality = series[0].text("Modality") or None
-    return Series(arrays, ijk_to_ras, [source_of(phase) for phase in phases], modality, tuple(said))
+    return Series(
+        arrays,
+        ijk_to_ras,
+        [source_of(phase) for phase in phases],
+        modality,
+        [heart_time_of(phase) for phase in phases],
+        patient_of([header.dataset for header in series]),
+        tuple(said),
+    )
 
 
 def series_name(path: Path) -> str:

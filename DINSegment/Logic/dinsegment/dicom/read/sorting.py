@@ -11,6 +11,7 @@ import numpy as np
 
 from dinsegment.dicom.read.frames import Frame, complex_component, kind_of, time_of
 from dinsegment.dicom.read.header import Header
+from dinsegment.dicom.read.picture import TIMES
 from dinsegment.errors import InputError
 from dinsegment.geometry import LEAN_DEGREES, RAS_FROM_LPS, check_spacing
 
@@ -25,20 +26,6 @@ SAME_DIRECTION = 1e-3
 
 UNEVEN = 0.1
 """Share of the distance between slices by which they may be off: no slice is missing there."""
-
-PHASE_TIMES = (
-    "TriggerTime",
-    "NominalCardiacTriggerDelayTime",
-    "TemporalPositionIdentifier",
-    "TemporalPositionTimeOffset",
-    "TemporalPositionIndex",
-    "FrameReferenceDateTime",
-    "FrameAcquisitionDateTime",
-    "FrameAcquisitionNumber",
-    "AcquisitionTime",
-    "InstanceNumber",
-)
-"""What tells the phases of a slice apart, best first, of classic and of enhanced images."""
 
 _KINDS = {
     "EchoTime": "echo times",
@@ -231,7 +218,7 @@ def order_phases(path: Path, slices: list[list[Frame]]) -> list[list[Frame]]:
                 f"'{path}' has several images of each slice that differ in their {what} ({listed}), so they are no "
                 "phases of a movement: give a folder with images of one kind."
             )
-    for keyword in PHASE_TIMES:
+    for keyword in TIMES:
         times = [[time_of(image, keyword) for image in images] for images in slices]
         if all(None not in row and len(set(row)) == len(row) for row in times):
             ranks = np.argsort(np.array(times, dtype=float), axis=1)
