@@ -13,6 +13,7 @@ import argparse
 
 from dinsegment.errors import DINSegmentError
 from dinsegment.images.reading import read_volumes
+from dinsegment.images.slices import slice_axis
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.model import load_model
 from dinsegment.inference.pipeline import predict_with_confidence
@@ -33,8 +34,9 @@ def told(path: str, runner: Runner, model) -> bool | None:
     if confidence is None or not prediction.labels.any():
         print(f"{path}: nothing found")
         return True
-    brightness, grain = brightness_and_grain(volume, prediction.labels, HEART) or (float("nan"), float("nan"))
-    found = kind_findings(volume, prediction.labels, HEART, confidence)
+    axis = slice_axis(volume, HEART.plane)
+    brightness, grain = brightness_and_grain(volume, prediction.labels, HEART, axis) or (float("nan"), float("nan"))
+    found = kind_findings(volume, prediction.labels, HEART, axis, confidence)
     print(
         f"{path}: certainty {confidence.certainty:.3f}, muscle {muscle_overlap(HEART, confidence):.3f}, "
         f"brightness {brightness:.3f}, grain {grain:.4f}{', TOLD' if found else ''}",

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from dinsegment.images.segmentation import Finding
-from dinsegment.images.slices import SliceStack, slice_number
+from dinsegment.images.slices import SliceStack, slice_axis, slice_number
 from dinsegment.images.volume import Volume
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.model import load_model
@@ -113,7 +113,7 @@ def is_right(
     if finding.place is None or rule_of(finding) == "cut":
         return False
     axis = SliceStack.in_plane(volume, task.plane).axis
-    k = slice_number(volume, finding.place, task.plane) - 1
+    k = slice_number(volume, finding.place, slice_axis(volume, task.plane)) - 1
     reach = 1 if rule_of(finding) in ("gap", "dip") else 0
     looked_at = range(max(0, k - reach), min(volume.shape[axis], k + reach + 1))
     return any(dice(labels.take(n, axis), truth.take(n, axis), finding.segment) < BAD for n in looked_at)

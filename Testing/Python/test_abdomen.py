@@ -16,8 +16,10 @@ from test_body import AIR, CT, ct
 
 from dinsegment.errors import Cancelled, InputError, ModelError
 from dinsegment.images import read_volume, write_volume
+from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
 from dinsegment.inference import segment
+from dinsegment.inference.body import box_around_body
 from dinsegment.inference.model import Model, load_model
 from dinsegment.inference.pipeline import predict
 from dinsegment.inference.postprocessing import postprocess
@@ -61,9 +63,9 @@ def untrained():
     """A model with random weights whose classes all come about equally often."""
     torch.manual_seed(0)
     network = DIN(TINY).eval()
-    stack = COARSE.stack(spotted())
+    stack = SliceStack.in_plane(spotted(), COARSE.plane)
     with torch.no_grad():
-        logits = network(*COARSE.slices(stack, COARSE.box_around_body(stack), 3).inputs(slice(None))).transpose(0, 1)
+        logits = network(*COARSE.slices(stack, box_around_body(COARSE, stack), 3).inputs(slice(None))).transpose(0, 1)
         mean, deviation = logits.flatten(1).mean(1), logits.flatten(1).std(1)
         last = network.decoder.classify
         last.weight /= deviation[:, None, None, None]
@@ -108,10 +110,10 @@ def test_labels_lie_where_the_network_saw_what_they_are_of(plain, untrained):
     """Brought back here by looking up the probabilities at the place of every voxel."""
     volume, labels = plain
     preprocessing = untrained.preprocessing
-    stack = preprocessing.stack(volume)
-    box = preprocessing.box_around_body(stack)
+    stack = SliceStack.in_plane(volume, preprocessing.plane)
+    box = box_around_body(preprocessing, stack)
     runner = Runner(untrained.network, torch.device("cpu"))
-    seen = runner.probabilities(preprocessing.slices(stack, box, 3), "", 0, 1).numpy()
+    seen = torch.cat(list(runner.look(preprocessing, stack, box, "", 0, 1))).numpy()
     middle = (np.array(volume.shape) - 1) / 2 * volume.spacing  # of the slices; of rows and columns the box says it
     centers = np.array((middle[0], *box.center))
     steps = np.array((box.slice_spacing, box.spacing, box.spacing))
@@ -278,7 +280,7 @@ PREPARED = replace(CT, spacing=4.5, box=(64, 80), slice_spacing=4.0)
 def crop_of_both(case, preprocessing):
     """Grey values and soft masks as prepared, and as inference samples them in the same rectangle."""
     volume, labels = case.read(ABDOMEN)
-    stack, prepared = preprocessing.stack(volume), prepare(case, ABDOMEN, preprocessing)
+    stack, prepared = SliceStack.in_plane(volume, preprocessing.plane), prepare(case, ABDOMEN, preprocessing)
     size = prepared.image.shape[1:]
     first = np.maximum(0, (np.array(size) - preprocessing.box) // 2)
     rows, columns = (slice(f, f + n) for f, n in zip(first, preprocessing.box, strict=True))
@@ -292,7 +294,7 @@ def crop_of_both(case, preprocessing):
     masks = prepared.masks[:, :, rows, columns].float() / 255
     truth = stack.like(labels)
     sampled = [view.sample(replace(truth, array=truth.array == s.label))[0] for s in ABDOMEN.segments]
-    return (grey, masks), (preprocessing.sample(stack, view)[0], torch.stack(sampled, 1))
+    return (grey, masks), (view.sample(stack, clip=preprocessing.grey_window)[0], torch.stack(sampled, 1))
 
 
 def test_training_sees_the_grey_values_that_inference_sees(case):
@@ -321,8 +323,8 @@ def test_training_looks_where_inference_looks(case):
     """Without augmentation: the same box around the body, and the same slices in it with their neighbours."""
     off = Augmentation(*[0.0] * 6, (0.0, 0.0), 0.0, 0.0, (0.0, 0.0), (0.0, 0.0), (0.0, 0.0), 0.0, 0.0, 0.0)
     volume, _ = case.read(ABDOMEN)
-    stack = PREPARED.stack(volume)
-    seen = PREPARED.slices(stack, PREPARED.box_around_body(stack), 3)
+    stack = SliceStack.in_plane(volume, PREPARED.plane)
+    seen = PREPARED.slices(stack, box_around_body(PREPARED, stack), 3)
     prepared = prepare(case, ABDOMEN, PREPARED)
     assert seen.view.size == PREPARED.box and len(prepared.image) == len(seen)
     for k in (0, 5, 11):
@@ -345,9 +347,10 @@ def test_a_packed_ct_is_a_volume_of_hounsfield_units(case, tmp_path):
     assert volume.array.min() == pytest.approx(-125, abs=3) and 250 < volume.array.max() < 278
     np.testing.assert_allclose(volume.array, stack.image.float() * 400 - 125, atol=400 * 1.6 / 255)
     # Its axial slices are those that were packed, and what is looked at stays the same.
-    seen = PREPARED.stack(volume)
+    seen = SliceStack.in_plane(volume, PREPARED.plane)
     np.testing.assert_array_equal(seen.array, volume.array)
-    box, original = PREPARED.box_around_body(seen), PREPARED.box_around_body(PREPARED.stack(case.read(ABDOMEN)[0]))
+    unpacked = SliceStack.in_plane(case.read(ABDOMEN)[0], PREPARED.plane)
+    box, original = (box_around_body(PREPARED, one) for one in (seen, unpacked))
     assert box.size == original.size and box.slices(seen) == len(volume.array)
     shift = np.subtract(box.center, original.center) - (np.array((80, 100)) * 4 - np.array(volume.shape[1:]) * 4.5) / 2
     assert np.abs(shift).max() < 8
@@ -414,8 +417,8 @@ def test_every_way_to_store_a_real_image_shows_the_network_the_same(model, real)
     few = replace(volume, array=volume.array[:4])
 
     def seen(volume):
-        stack = preprocessing.stack(volume)
-        return preprocessing.slices(stack, preprocessing.box_around_body(stack)).image
+        stack = SliceStack.in_plane(volume, preprocessing.plane)
+        return preprocessing.slices(stack, box_around_body(preprocessing, stack)).image
 
     expected = seen(few)
     assert expected.std() > 0.3

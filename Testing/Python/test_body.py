@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
-from dinsegment.inference.body import find_body
+from dinsegment.inference.body import box_around_body, find_body
 from dinsegment.inference.preprocessing import Preprocessing
 
 quick = settings(max_examples=20, deadline=None)
@@ -68,8 +68,8 @@ def ct(
 
 def box_of(volume, preprocessing=CT):
     """Centre (y, x) in mm from the middle of the field of view, and size in mm, of the box around the body."""
-    stack = preprocessing.stack(volume)
-    view = preprocessing.box_around_body(stack)
+    stack = SliceStack.in_plane(volume, preprocessing.plane)
+    view = box_around_body(preprocessing, stack)
     assert view.spacing == preprocessing.spacing and view.slice_spacing == preprocessing.slice_spacing
     assert all(n % 16 == 0 and n >= least for n, least in zip(view.size, preprocessing.box, strict=True))
     middle = (stack.extent_mm - stack.spacing) / 2
@@ -198,7 +198,7 @@ def test_grey_values_that_are_no_hounsfield_units_are_tissue_everywhere():
 
 def test_without_a_window_of_grey_values_there_is_no_body():
     with pytest.raises(ValueError, match="grey_window"):
-        Preprocessing().box_around_body(SliceStack.axial(ct()))
+        box_around_body(Preprocessing(), SliceStack.axial(ct()))
 
 
 @quick

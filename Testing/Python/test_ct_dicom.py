@@ -18,7 +18,9 @@ from totalsegmentator_reference import read_reference
 
 from dinsegment import cli
 from dinsegment.images import read_volume
+from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
+from dinsegment.inference.body import box_around_body
 from dinsegment.inference.model import Model
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.models.entries import ModelEntry, read_entries
@@ -58,9 +60,9 @@ def untrained(volume: Volume) -> Model:
     """A small network with random weights, whose classes are about equally frequent in a volume."""
     torch.manual_seed(0)
     network = DIN(TINY).eval()
-    stack = COARSE.stack(volume)
+    stack = SliceStack.in_plane(volume, COARSE.plane)
     with torch.no_grad():
-        seen = COARSE.slices(stack, COARSE.box_around_body(stack), TINY.in_channels)
+        seen = COARSE.slices(stack, box_around_body(COARSE, stack), TINY.in_channels)
         logits = network(*seen.inputs(slice(None))).transpose(0, 1).flatten(1)
         last = network.decoder.classify
         last.weight /= logits.std(1)[:, None, None, None]

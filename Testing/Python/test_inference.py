@@ -210,16 +210,20 @@ def slices(count: int) -> Slices:
     return Slices(image, image.tanh(), View((0.0, 0.0), (32, 32), 1.4), torch.arange(count)[:, None])
 
 
+def probabilities_of(runner: Runner, seen: Slices, mirror: bool = False) -> torch.Tensor:
+    return torch.cat(list(runner.batches([seen], len(seen), "Segmenting", 0, 1, mirror)))
+
+
 def test_out_of_memory_halves_the_batch_and_says_so():
     torch.manual_seed(0)
     network = Narrow(3)
     runner = Runner(network, torch.device("cpu"))
-    got = runner.probabilities(slices(8), "Segmenting", 0, 1)
+    got = probabilities_of(runner, slices(8))
     assert len(runner.warnings) == 1
     assert "ran out of memory" in runner.warnings[0]
     assert "2 at a time" in runner.warnings[0]
     network.fits = 100
-    alone = Runner(network, torch.device("cpu")).probabilities(slices(8), "Segmenting", 0, 1)
+    alone = probabilities_of(Runner(network, torch.device("cpu")), slices(8))
     torch.testing.assert_close(got, alone, atol=2e-2, rtol=0)
 
 
@@ -239,8 +243,9 @@ def test_other_errors_are_not_taken_for_memory():
     network = Narrow(100)
     with pytest.raises(RuntimeError, match=r"channels|expected"):
         broken = slices(1)
-        Runner(network, torch.device("cpu")).probabilities(
-            Slices(broken.image, broken.enhanced, broken.view, torch.zeros(1, 3, dtype=torch.long)), "Segmenting", 0, 1
+        probabilities_of(
+            Runner(network, torch.device("cpu")),
+            Slices(broken.image, broken.enhanced, broken.view, torch.zeros(1, 3, dtype=torch.long)),
         )
 
 
@@ -250,7 +255,7 @@ def test_batch_follows_free_memory(monkeypatch):
     network.register_forward_hook(lambda _m, inputs, _o: sizes.append(len(inputs[0])))
     view = slices(1).view
     monkeypatch.setattr(running, "free_memory", lambda _device: 5 * bytes_per_slice(network, view))
-    Runner(network, torch.device("cpu")).probabilities(slices(6), "Segmenting", 0, 1)
+    probabilities_of(Runner(network, torch.device("cpu")), slices(6))
     assert sizes == [2, 2, 2]
 
 
@@ -309,14 +314,15 @@ def test_heart_in_the_outer_slices_of_a_long_stack(phantom, model, result, end):
 @pytest.mark.parametrize("sure", [True, False])
 def test_only_where_the_first_slices_leave_doubt_are_others_looked_at(phantom, model, monkeypatch, sure):
     looked = []
-    original = Runner.probabilities
+    original = Runner.look
 
-    def note(self, slices, *arguments):
-        looked.append(len(slices))
-        out = original(self, slices, *arguments)
-        return out if sure else 0.6 * out + 0.4 / out.shape[1]
+    def note(self, preprocessing, stack, view, text, *arguments, **options):
+        batches = list(original(self, preprocessing, stack, view, text, *arguments, **options))
+        if text == "Finding the anatomy":
+            looked.append(sum(map(len, batches)))
+        return batches if sure else [0.6 * out + 0.4 / out.shape[1] for out in batches]
 
-    monkeypatch.setattr(Runner, "probabilities", note)
+    monkeypatch.setattr(Runner, "look", note)
     count = len(SliceStack.of(phantom.volume).array)
     assert segment(phantom.volume, HEART, model, "cpu").labels.any()
     assert looked == ([2] if sure else [2, count - 2])
@@ -331,8 +337,8 @@ def test_a_network_with_neighbours_sees_the_slices_beside_each_one():
     shown = torch.from_numpy(neighbourhoods(np.arange(5), 5, 3))
     given: list[torch.Tensor] = []
     network.register_forward_pre_hook(lambda _m, inputs: given.append(inputs[0][:, :, 0, 0]))
-    out = Runner(network, torch.device("cpu")).probabilities(
-        Slices(images, images, View((0.0, 0.0), (32, 32), 1.4), shown), "Segmenting", 0, 1
+    out = probabilities_of(
+        Runner(network, torch.device("cpu")), Slices(images, images, View((0.0, 0.0), (32, 32), 1.4), shown)
     )
     assert out.shape == (5, 4, 32, 32)
     padded = torch.cat((torch.tensor([-1.0]), greys, torch.tensor([-1.0])))
@@ -344,11 +350,11 @@ def test_mirrored_slices_get_the_mirrored_answer():
     runner = Runner(for_inference(DIN(DIN_SMALL)), torch.device("cpu"))
     seen = slices(3)
     turned = replace(seen, image=seen.image.flip(-1), enhanced=seen.enhanced.flip(-1))
-    alone, mirrored = (runner.probabilities(x, "Segmenting", 0, 1) for x in (seen, turned))
+    alone, mirrored = (probabilities_of(runner, x) for x in (seen, turned))
     assert (alone - mirrored.flip(-1)).abs().max() > 1e-3  # the network itself is not symmetric
-    both = runner.probabilities(seen, "Segmenting", 0, 1, mirror=True)
+    both = probabilities_of(runner, seen, mirror=True)
     torch.testing.assert_close(both, (alone + mirrored.flip(-1)) / 2)
-    again = runner.probabilities(turned, "Segmenting", 0, 1, mirror=True)
+    again = probabilities_of(runner, turned, mirror=True)
     torch.testing.assert_close(again.flip(-1), both, atol=1e-5, rtol=0)
 
 

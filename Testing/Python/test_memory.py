@@ -27,7 +27,7 @@ from dinsegment.images import read_volume, write_segmentation, write_volume
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume, ras_of
-from dinsegment.inference import pipeline as inference
+from dinsegment.inference import runner as running
 from dinsegment.inference.confidence import MIN_AREA_CM2, Evidence
 from dinsegment.inference.pipeline import predict_with_confidence
 from dinsegment.inference.preprocessing import Preprocessing
@@ -81,7 +81,7 @@ def network(one_thread):
 
 def test_probabilities_and_inputs_of_a_few_batches_are_held_however_many_slices_there_are(network, monkeypatch):
     monkeypatch.setitem(MAX_BATCH, "cpu", 2)
-    monkeypatch.setattr(inference, "PREPARED", 4)
+    monkeypatch.setattr(running, "PREPARED", 4)
     forward, slices = Runner._forward, Preprocessing.slices
     for count in (12, 24):
         batches, blocks = Held(), Held()
@@ -273,7 +273,7 @@ def test_confidence_of_corrected_labels_needs_no_probabilities_of_the_whole_volu
     stack = SliceStack.of(volume)
     view = View((45.0, 50.0), (32, 40), 2.5, distance)
     probabilities = probabilities_of(view, stack, 5, 3)
-    evidence = Evidence(view, stack, volume)
+    evidence = Evidence(view, stack)
     labels = np.zeros(volume.shape, np.uint8)
     for k, decided in enumerate(view.labels_back(evidence.see(probabilities[:, 1:]), stack)):
         labels[k] = decided
@@ -281,7 +281,7 @@ def test_confidence_of_corrected_labels_needs_no_probabilities_of_the_whole_volu
     assert len(np.unique(labels)) == 5
     labels[:, :15][labels[:, :15] == 2] = 0  # a piece is removed
     labels[:, :, 25:][labels[:, :, 25:] == 1] = 3  # and one turns out to be the other side's
-    found = evidence.confidence(labels)
+    found = evidence.confidence(labels, volume)
     overlap, area, place = direct_confidence(probabilities, labels, view, stack, volume)
     np.testing.assert_allclose(found.overlap, overlap, atol=1e-4)
     np.testing.assert_allclose(found.area_cm2, area, rtol=1e-4)

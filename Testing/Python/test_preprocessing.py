@@ -17,6 +17,7 @@ from dinsegment.enhancement.fuzzy import fuzzy
 from dinsegment.enhancement.methods import Enhancement
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
+from dinsegment.inference.body import box_around_body
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.view import View, decide, resampling_matrix
 from dinsegment.tasks import ABDOMEN, HEART
@@ -394,14 +395,14 @@ def hounsfield(seed=0):
 
 
 def ct_sees(volume):
-    stack = CT.stack(volume)
-    return CT.slices(stack, CT.box_around_body(stack), 3)
+    stack = SliceStack.in_plane(volume, CT.plane)
+    return CT.slices(stack, box_around_body(CT, stack), 3)
 
 
 def test_the_window_is_that_of_the_options_whatever_the_image_holds():
     for value, expected in ((-1000.0, -1.0), (-125.0, -1.0), (75.0, 0.0), (275.0, 1.0), (3000.0, 1.0)):
         volume = hounsfield()
-        stack = CT.stack(volume.with_array(np.full(volume.shape, value)))
+        stack = SliceStack.in_plane(volume.with_array(np.full(volume.shape, value)), CT.plane)
         view = CT.box_around((180.0, 220.0))
         image = CT.slices(stack, view).image
         torch.testing.assert_close(image, torch.full_like(image, expected), rtol=0, atol=1e-5)

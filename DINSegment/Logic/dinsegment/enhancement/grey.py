@@ -18,8 +18,9 @@ MOST_SAMPLES = 4_000_000
 
 
 def grey_window(array: np.ndarray, percentiles: tuple[float, float] = PERCENTILES) -> tuple[float, float]:
-    """Grey values (low, high) at the percentiles of all voxels; high is above low also in a constant image."""
-    low, high = np.percentile(array.reshape(-1)[:: 1 + array.size // MOST_SAMPLES], percentiles)
+    """Grey values (low, high) at the percentiles of all voxels; high is above low also in a constant or empty image."""
+    values = array.reshape(-1)[:: 1 + array.size // MOST_SAMPLES]
+    low, high = np.percentile(values, percentiles) if values.size else (0.0, 1.0)
     return float(low), float(max(high, low + 1e-6 * max(abs(low), 1.0)))
 
 

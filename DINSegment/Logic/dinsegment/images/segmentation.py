@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dinsegment.images.slices import Plane, slice_number
+from dinsegment.images.slices import Plane, slice_axis, slice_number
 from dinsegment.images.volume import Volume
 from dinsegment.tasks import Task
 
@@ -80,13 +80,13 @@ class Finding:
 
         Args:
             volume: The image that the finding is about.
-            plane: The plane that its slices are numbered in, see `slice_number`.
+            plane: The plane that its slices are numbered in.
         """
         return {
             "kind": self.kind,
             "text": self.text,
             "short": self.short,
-            "slice": None if self.place is None else slice_number(volume, self.place, plane),
+            "slice": None if self.place is None else slice_number(volume, self.place, slice_axis(volume, plane)),
             "ras": None if self.place is None else list(self.place),
             "segment": self.segment,
         }

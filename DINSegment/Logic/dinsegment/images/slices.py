@@ -111,6 +111,15 @@ class SliceStack:
         back = back.swapaxes(1, 2) if self.transposed else back
         return np.ascontiguousarray(np.moveaxis(back, 0, self.axis))
 
+    def volume_index(self, index: tuple[float, float, float]) -> np.ndarray:
+        """A place on the stack (slice, y, x) in the axes (k, j, i) of the Volume's array."""
+        on_axes = [n - 1 - i if f else i for i, n, f in zip(index, self.array.shape, self.flipped, strict=True)]
+        if self.transposed:
+            on_axes[1], on_axes[2] = on_axes[2], on_axes[1]
+        across = on_axes.pop(0)
+        on_axes.insert(self.axis, across)
+        return np.array(on_axes)
+
     def number(self, k: int) -> int:
         """What the user calls slice k of the stack: its number in the order in which the image has them, from 1."""
         return len(self.array) - k if self.flipped[0] else k + 1
@@ -120,9 +129,19 @@ class SliceStack:
         """Field of view (y, x) in mm."""
         return np.array(self.array.shape[1:]) * self.spacing
 
+    @property
+    def middle_mm(self) -> tuple[float, float]:
+        """Middle (y, x) of the field of view in mm from the first pixel's centre."""
+        y, x = (self.extent_mm - self.spacing) / 2
+        return float(y), float(x)
 
-def slice_number(volume: Volume, place: tuple[float, float, float], plane: Plane) -> int:
-    """The number, counted from 1 in the image's order, of the slice of that plane in which a place lies."""
-    axis = SliceStack.in_plane(volume, plane).axis
+
+def slice_axis(volume: Volume, plane: Plane) -> int:
+    """The axis of a Volume's array, 0 (k) to 2 (i), across which the slices of that plane lie."""
+    return SliceStack.in_plane(volume, plane).axis
+
+
+def slice_number(volume: Volume, place: tuple[float, float, float], axis: int) -> int:
+    """The number, counted from 1 in the image's order, of the slice across an axis (k, j, i) in which a place lies."""
     index = np.linalg.solve(volume.ijk_to_ras, (*place, 1.0))[2 - axis]
     return int(np.clip(round(float(index)), 0, volume.shape[axis] - 1)) + 1

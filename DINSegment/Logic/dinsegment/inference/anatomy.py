@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dinsegment.images.pieces import largest_component
 from dinsegment.images.slices import SliceStack
+from dinsegment.inference.body import box_around_body
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.view import View
 
@@ -62,7 +63,7 @@ def find_box(runner: Runner, preprocessing: Preprocessing, stack: SliceStack) ->
     """
     if preprocessing.locate == "body":
         runner.report(0.05, "Finding the body")
-        return preprocessing.box_around_body(stack)
+        return box_around_body(preprocessing, stack)
     overview = preprocessing.overview(stack)
     count = overview.slices(stack)
     few = np.unique(np.linspace(0, count - 1, OVERVIEW_SLICES + 2).round().astype(int))
@@ -70,8 +71,8 @@ def find_box(runner: Runner, preprocessing: Preprocessing, stack: SliceStack) ->
     rest = np.setdiff1d(np.arange(count), few)
 
     def look(chosen: np.ndarray, start: float, stop: float) -> Tensor:
-        seen = preprocessing.slices(stack, overview, runner.network.config.in_channels, chosen)
-        return runner.probabilities(seen, "Finding the anatomy", start, stop)
+        text = "Finding the anatomy"
+        return torch.cat(list(runner.look(preprocessing, stack, overview, text, start, stop, chosen)))
 
     shown = look(few, 0.05, 0.15)
     anatomy = find_anatomy(shown, overview)

@@ -25,23 +25,12 @@ class Evidence:
     labels may still be corrected afterwards, but nothing labelled where nothing was.
 
     Args:
-        view: Where the network looked.
-        stack: What it looked at.
-        volume: The image that the stack is of.
+        view: The grid that the network looked at.
+        stack: The slices that it is a grid of.
     """
 
-    def __init__(self, view: View, stack: SliceStack, volume: Volume) -> None:
-        self._view, self._stack, self._volume = view, stack, volume
-        count, (rows, columns) = view.slices(stack), view.size
-        step = view.slice_spacing or stack.slice_spacing
-        # The grid's slices lie evenly about the middle of the stack.
-        first = 0.5 * ((len(stack.array) - 1) * stack.slice_spacing - (count - 1) * step)
-        starts, steps = (first, *view.first), (step, view.spacing, view.spacing)
-        spacings = (stack.slice_spacing, *stack.spacing)
-        self._places = [
-            (start + np.arange(n) * step) / spacing
-            for start, n, step, spacing in zip(starts, (count, rows, columns), steps, spacings, strict=True)
-        ]
+    def __init__(self, view: View, stack: SliceStack) -> None:
+        self._view, self._stack, self._places = view, stack, view.places(stack)
         shape = stack.array.shape
         self._nearest = [np.clip(np.round(p).astype(int), 0, n - 1) for p, n in zip(self._places, shape, strict=True)]
         inside = [(p > -0.5) & (p < n - 0.5) for p, n in zip(self._places[1:], shape[1:], strict=True)]
@@ -75,8 +64,13 @@ class Evidence:
             kept = probabilities.reshape(len(probabilities), -1)[:, where]
             self._slices.append(_SliceEvidence(sums, where, kept))
 
-    def confidence(self, labels: np.ndarray) -> Confidence:
-        """How sure the network is of the labels in the end, (slices, y, x) on the stack's grid."""
+    def confidence(self, labels: np.ndarray, volume: Volume) -> Confidence:
+        """How sure the network is of the labels in the end.
+
+        Args:
+            labels: (slices, y, x) on the stack's grid.
+            volume: The image that the stack is of.
+        """
         count, segments = len(self._slices), len(self._slices[0].sums)
         overlap, area = np.ones((count, segments)), np.zeros((count, segments))
         doubtful = np.zeros((count, segments, 3))
@@ -98,8 +92,7 @@ class Evidence:
                 doubt, y, x = one.sums[index] + (1 - 2 * p) @ inside
                 if doubt > 0:
                     y, x = y / doubt, x / doubt
-                    place = _volume_index(self._stack, (self._places[0][n], y, x))
-                    doubtful[n, index] = ras_of(self._volume, place)
+                    doubtful[n, index] = ras_of(volume, self._stack.volume_index((self._places[0][n], y, x)))
         highest = [one.probabilities.max(0) for one in self._slices if one.where.size]
         certainty = float(np.concatenate(highest).mean()) if highest else 1.0
         return Confidence(overlap, area, doubtful, certainty)
@@ -122,13 +115,3 @@ class _SliceEvidence:
     sums: np.ndarray
     where: np.ndarray
     probabilities: np.ndarray
-
-
-def _volume_index(stack: SliceStack, index: tuple[float, float, float]) -> np.ndarray:
-    """A place on the stack (slice, y, x) in the axes (k, j, i) of the Volume's array."""
-    on_axes = [n - 1 - i if f else i for i, n, f in zip(index, stack.array.shape, stack.flipped, strict=True)]
-    if stack.transposed:
-        on_axes[1], on_axes[2] = on_axes[2], on_axes[1]
-    across = on_axes.pop(0)
-    on_axes.insert(stack.axis, across)
-    return np.array(on_axes)

@@ -11,6 +11,7 @@ import numpy as np
 
 from dinsegment.enhancement.displayed import enhanced_volume
 from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume, check_voxels
 from dinsegment.inference.anatomy import find_box
 from dinsegment.inference.confidence import Evidence
@@ -19,7 +20,7 @@ from dinsegment.inference.model import Model, load_model
 from dinsegment.inference.plausible import axis_warning, check_size
 from dinsegment.inference.postprocessing import postprocess
 from dinsegment.inference.preprocessing import Preprocessing
-from dinsegment.inference.runner import Runner
+from dinsegment.inference.runner import Runner, prepared
 from dinsegment.inference.view import View
 from dinsegment.memory import check_memory, enough_memory
 from dinsegment.progress import Progress
@@ -27,9 +28,6 @@ from dinsegment.quality.findings import findings
 from dinsegment.quality.gather import with_check
 from dinsegment.quality.unsure import Confidence
 from dinsegment.tasks import Task, get_task
-
-PREPARED = 64
-"""Slices that are prepared for the network at a time: a whole number of batches, whatever the device."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,21 +49,14 @@ def predict_with_confidence(runner: Runner, preprocessing: Preprocessing, volume
     The box around the anatomy is segmented in every slice; the probabilities are brought back to the Volume's grid and
     only there decided, batch after batch, so that those of a whole CT are never held.
     """
-    stack = preprocessing.stack(volume)
+    stack = SliceStack.in_plane(volume, preprocessing.plane)
     check_size(volume, stack, task)
     box = find_box(runner, preprocessing, stack)
     if box is None:
         return Prediction(np.zeros(volume.shape, np.uint8))
-    count = box.slices(stack)
-    check_memory(volume.name, _bytes_beside_network(volume, box, min(count, PREPARED)))
-    window = preprocessing.window_in(stack, box)
-    channels = runner.network.config.in_channels
-    blocks = (
-        preprocessing.slices(stack, box, channels, np.arange(first, min(first + PREPARED, count)), window)
-        for first in range(0, count, PREPARED)
-    )
-    batches = runner.batches(blocks, count, "Segmenting", 0.25, 0.85, preprocessing.mirror)
-    evidence = Evidence(box, stack, volume)
+    check_memory(volume.name, _bytes_beside_network(volume, box, prepared(preprocessing, box.slices(stack))))
+    batches = runner.look(preprocessing, stack, box, "Segmenting", 0.25, 0.85, mirror=preprocessing.mirror)
+    evidence = Evidence(box, stack)
     foreground = evidence.see(one[1:] for batch in batches for one in batch)
     labels = np.empty(stack.array.shape, np.uint8)
     for k, decided in enumerate(box.labels_back(foreground, stack)):
@@ -75,7 +66,7 @@ def predict_with_confidence(runner: Runner, preprocessing: Preprocessing, volume
     runner.report(0.85, "Correcting the labels by what is known of the anatomy")
     labels = postprocess(labels, task, stack)
     runner.check_cancelled()
-    return Prediction(stack.to_volume_axes(labels), evidence.confidence(labels))
+    return Prediction(stack.to_volume_axes(labels), evidence.confidence(labels, volume))
 
 
 def _bytes_beside_network(volume: Volume, box: View, slices: int) -> int:
@@ -114,53 +105,41 @@ def segment(
         Cancelled: `cancelled` said so.
     """
     with enough_memory(volume.name):
-        return _segment(volume, task, model, device, progress, cancelled, load)
-
-
-def _segment(
-    volume: Volume,
-    task: Task | str,
-    model: str | Model | None,
-    device: str,
-    progress: Progress | None,
-    cancelled: Callable[[], bool] | None,
-    load: Callable[..., Model] | None,
-) -> Segmentation:
-    started = time.perf_counter()
-    task = get_task(task) if isinstance(task, str) else task
-    check_voxels(volume)
-    chosen_device = choose_device(device)
-    if progress:
-        progress(0.0, "Loading the model")
-    downloading = progress and (lambda fraction, text: progress(0.05 * fraction, text))
-    load = load or load_model
-    loaded = model if isinstance(model, Model) else load(model, task, progress=downloading, cancelled=cancelled)
-    loaded.check_task(task)
-    runner = Runner(loaded.network, chosen_device, progress, cancelled)
-    runner.check_cancelled()
-    prediction = predict_with_confidence(runner, loaded.preprocessing, volume, task)
-    runner.report(0.9, "Enhancing the image")
-    prepared = loaded.preprocessing
-    enhanced = enhanced_volume(
-        volume, prepared.enhancement, prepared.percentiles, prepared.grey_window, prepared.stack(volume)
-    )
-    runner.report(0.98, "Looking for what may be wrong")
-    found = findings(volume, prediction.labels, task, prediction.confidence)
-    doubt = axis_warning(volume, task)
-    runner.report(1.0, "Done")
-    return Segmentation(
-        volume=volume,
-        labels=prediction.labels,
-        task=task,
-        model=loaded.name,
-        enhanced=enhanced,
-        device=str(runner.device),
-        seconds=time.perf_counter() - started,
-        warnings=(
-            *with_check(found),
-            *volume.warnings,
-            *((doubt,) if doubt else ()),
-            *runner.warnings,
-        ),
-        findings=found,
-    )
+        started = time.perf_counter()
+        task = get_task(task) if isinstance(task, str) else task
+        check_voxels(volume)
+        chosen_device = choose_device(device)
+        if progress:
+            progress(0.0, "Loading the model")
+        downloading = progress and (lambda fraction, text: progress(0.05 * fraction, text))
+        load = load or load_model
+        loaded = model if isinstance(model, Model) else load(model, task, progress=downloading, cancelled=cancelled)
+        loaded.check_task(task)
+        runner = Runner(loaded.network, chosen_device, progress, cancelled)
+        runner.check_cancelled()
+        prediction = predict_with_confidence(runner, loaded.preprocessing, volume, task)
+        runner.report(0.9, "Enhancing the image")
+        prepared = loaded.preprocessing
+        enhanced = enhanced_volume(
+            volume, prepared.enhancement, prepared.percentiles, prepared.grey_window, prepared.plane
+        )
+        runner.report(0.98, "Looking for what may be wrong")
+        found = findings(volume, prediction.labels, task, prediction.confidence)
+        doubt = axis_warning(volume, task)
+        runner.report(1.0, "Done")
+        return Segmentation(
+            volume=volume,
+            labels=prediction.labels,
+            task=task,
+            model=loaded.name,
+            enhanced=enhanced,
+            device=str(runner.device),
+            seconds=time.perf_counter() - started,
+            warnings=(
+                *with_check(found),
+                *volume.warnings,
+                *((doubt,) if doubt else ()),
+                *runner.warnings,
+            ),
+            findings=found,
+        )

@@ -46,11 +46,7 @@ def check_size(volume: Volume, stack: SliceStack, task: Task) -> None:
         return
     height, width = extent
     spacing = " x ".join(f"{value:.4g}" for value in volume.spacing[::-1])
-    reason = (
-        "which is smaller than what is to be segmented"
-        if fits
-        else "which is larger than any patient"
-    )
+    reason = "which is smaller than what is to be segmented" if fits else "which is larger than any patient"
     raise InputError(
         f"'{volume.name}' has a field of view of {width:.4g} x {height:.4g} mm over {length:.4g} mm, {reason}: correct "
         f"the spacing in its header, {spacing} mm."

@@ -1,6 +1,6 @@
-"""From a Volume to the slices a network sees, and from what it says back to the Volume's grid.
+"""The slices that a network sees of a stack: on its grid, normalised and enhanced, with their neighbours.
 
-Each step stands beside its inverse; the same `Preprocessing` serves training, evaluation and inference.
+The same `Preprocessing` serves training, evaluation and inference.
 """
 
 from __future__ import annotations
@@ -12,19 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dinsegment.enhancement.grey import PERCENTILES, to_unit_interval
+from dinsegment.enhancement.grey import PERCENTILES, grey_window, to_unit_interval
 from dinsegment.enhancement.methods import Enhancement
 from dinsegment.images.slices import Plane, SliceStack
-from dinsegment.images.volume import Volume
-from dinsegment.inference.body import find_body
 from dinsegment.inference.view import View
 from dinsegment.tasks import Task
 
 PATCH = 16
 """Sides of overviews are multiples of this many pixels, the stride of the coarsest level of `din-small`."""
-
-AIR = 0.03
-"""Share of a fixed window up to which a grey value is air: -113 HU of one from -125 to 275, where fat is brighter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,42 +146,15 @@ class Preprocessing:
         own = {k: v for k, v in asdict(self).items() if k not in ("plane", "grey_window")}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}
 
-    def stack(self, volume: Volume) -> SliceStack:
-        """The slices of a volume that are looked at."""
-        return SliceStack.in_plane(volume, self.plane)
-
     def overview(self, stack: SliceStack) -> View:
         """The whole field of view at coarse spacing, at least as large as a box."""
         extent = stack.extent_mm
         size = np.maximum(self.box, np.ceil(extent / self.overview_spacing / PATCH) * PATCH).astype(int)
-        center = (extent - stack.spacing) / 2
-        return View(_pair(center, float), _pair(size, int), self.overview_spacing, self.slice_spacing)
+        return View(stack.middle_mm, tuple(size.tolist()), self.overview_spacing, self.slice_spacing)
 
     def box_around(self, center: tuple[float, float], size: tuple[int, int] | None = None) -> View:
         """The box around a place (y, x) in mm; of the usual size, or of another (rows, columns)."""
         return View(center, size or self.box, self.spacing, self.slice_spacing)
-
-    def box_around_body(self, stack: SliceStack) -> View:
-        """The box around the patient's trunk, which is found by the grey values alone; large enough for all of it."""
-        if self.grey_window is None:
-            raise ValueError("A body is found by grey values that are known: give 'grey_window'.")
-        low, high = self.grey_window
-        step = self.overview_spacing
-        size = _pair(np.maximum(1, np.ceil(stack.extent_mm / step - 1e-6)), int)
-        view = View(self.overview(stack).center, size, step, step)
-        slices, inside = self.sample(stack, view)
-        tissue = (slices > low + AIR * (high - low)) & (inside > 0.5)
-        (y, x), extent = find_body(tissue.numpy(), (step, step, step))
-        needed = np.ceil(np.array(extent) / self.spacing / PATCH) * PATCH
-        return self.box_around((view.first[0] + y, view.first[1] + x), _pair(np.maximum(self.box, needed), int))
-
-    def sample(self, stack: SliceStack, view: View, chosen: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
-        """The stack in a view, as `View.sample` gives it.
-
-        Grey values are clipped at a fixed window first: the air around a patient and metal inside would otherwise
-        darken or brighten the pixels next to them, more so in a coarse image than in a fine one.
-        """
-        return view.sample(stack, chosen, self.grey_window)
 
     def window(self, slices: Tensor, inside: Tensor) -> tuple[float, float]:
         """Grey values (low, high) that become -1 and 1: the fixed ones, or those at the percentiles.
@@ -195,42 +163,26 @@ class Preprocessing:
             slices: (slices, rows, columns).
             inside: (rows, columns), above 0.5 inside the field of view, whose pixels count.
         """
-        if self.grey_window is not None:
-            return self.grey_window
-        values = slices[:, inside > 0.5].numpy()
-        low, high = np.percentile(values, self.percentiles) if values.size else (0.0, 1.0)
-        return float(low), float(max(high, low + 1e-6 * max(abs(low), 1.0)))
+        return self.grey_window or grey_window(slices[:, inside > 0.5].numpy(), self.percentiles)
 
-    def window_in(self, stack: SliceStack, view: View) -> tuple[float, float]:
-        """The grey values (low, high) that become -1 and 1 in all slices of a view."""
-        return self.grey_window or self.window(*self.sample(stack, view))
-
-    def slices(
-        self,
-        stack: SliceStack,
-        view: View,
-        channels: int = 1,
-        chosen: np.ndarray | None = None,
-        window: tuple[float, float] | None = None,
-    ) -> Slices:
+    def slices(self, stack: SliceStack, view: View, channels: int = 1, chosen: np.ndarray | None = None) -> Slices:
         """What the network sees of the stack in a view. Outside the field of view it is black.
+
+        Grey values are clipped at a fixed window before they are resampled: the air around a patient and metal inside
+        would otherwise darken or brighten the pixels next to them, more so in a coarse image than in a fine one.
 
         Args:
             stack: The slices.
             view: Where to look.
             channels: Of the network: the slice and, for more than one, its neighbours.
-            chosen: Slices of the view that are wanted; None for all of them.
-            window: Grey values (low, high) that become -1 and 1; those that `window` finds in the slices if None.
+            chosen: Slices of the view that are wanted; None for all of them. Without a fixed window their grey values
+                and those of their neighbours decide what becomes black and white.
         """
         count = view.slices(stack)
         around = neighbourhoods(np.arange(count) if chosen is None else chosen, count, channels)
         used = np.unique(around[around >= 0])
         shown = np.where(around >= 0, np.searchsorted(used, around), -1)
-        raw, inside = self.sample(stack, view, used)
-        image = to_unit_interval(raw, *(window or self.window(raw, inside)))
+        raw, inside = view.sample(stack, used, self.grey_window)
+        image = to_unit_interval(raw, *self.window(raw, inside))
         image = torch.where(inside > 0.5, image, -1.0)
         return Slices(image, self.enhancement(image), view, torch.from_numpy(shown))
-
-
-def _pair(values: np.ndarray, kind: type) -> tuple[Any, Any]:
-    return kind(values[0]), kind(values[1])

@@ -6,18 +6,29 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dinsegment.errors import Cancelled, InputError
+from dinsegment.images.slices import SliceStack
 from dinsegment.inference.devices import autocast_dtype, free_memory, is_out_of_memory, keep_freed_memory, lowered
-from dinsegment.inference.preprocessing import Slices
+from dinsegment.inference.preprocessing import Preprocessing, Slices
 from dinsegment.inference.view import View
 from dinsegment.network import DIN, Comparator
 from dinsegment.progress import Progress
 
 MAX_BATCH = {"cpu": 16, "cuda": 64, "mps": 16}
 """Images in one pass, mirrored ones too: a CPU gains nothing beyond, and cancelling waits for a layer of one batch."""
+
+
+PREPARED = 64
+"""Slices that are prepared for the network at a time: a whole number of batches, whatever the device."""
+
+
+def prepared(preprocessing: Preprocessing, count: int) -> int:
+    """How many of so many slices are prepared at a time; all of them where their grey values make the window."""
+    return min(count, PREPARED) if preprocessing.grey_window else count
 
 
 def bytes_per_slice(network: DIN | Comparator, view: View) -> int:
@@ -68,9 +79,36 @@ class Runner:
             for hook in hooks:
                 hook.remove()
 
-    def probabilities(self, slices: Slices, text: str, start: float, stop: float, mirror: bool = False) -> Tensor:
-        """Softmax of every input, (inputs, classes, rows, columns) float32 on the CPU; as `batches`, at once."""
-        return torch.cat(list(self.batches([slices], len(slices), text, start, stop, mirror)))
+    def look(
+        self,
+        preprocessing: Preprocessing,
+        stack: SliceStack,
+        view: View,
+        text: str,
+        start: float,
+        stop: float,
+        chosen: np.ndarray | None = None,
+        mirror: bool = False,
+    ) -> Iterator[Tensor]:
+        """What the network says of the slices of a stack in a view, as `batches` gives it.
+
+        Args:
+            preprocessing: How slices are prepared for the network.
+            stack: The slices.
+            view: Where to look.
+            text: What is being done.
+            start: Progress at the first slice.
+            stop: Progress after the last one.
+            chosen: Slices of the view that are wanted; None for all of them.
+            mirror: Gives the mean of each slice's and its mirror image's.
+        """
+        chosen = np.arange(view.slices(stack)) if chosen is None else chosen
+        step, channels = prepared(preprocessing, len(chosen)), self.network.config.in_channels
+        blocks = (
+            preprocessing.slices(stack, view, channels, chosen[first : first + step])
+            for first in range(0, len(chosen), step)
+        )
+        return self.batches(blocks, len(chosen), text, start, stop, mirror)
 
     def batches(
         self, blocks: Iterable[Slices], count: int, text: str, start: float, stop: float, mirror: bool = False
@@ -103,13 +141,7 @@ class Runner:
                 part = slice(done, min(done + batch, len(slices)))
                 try:
                     with self._cancellable():
-                        inputs = slices.inputs(part)
-                        if mirror:
-                            inputs = tuple(torch.cat((x, x.flip(-1))) for x in inputs)
-                        out = self._forward(*inputs)
-                        if mirror:
-                            straight, mirrored = out.chunk(2)
-                            out = (straight + mirrored.flip(-1)) / 2
+                        out = self._forward(slices, part, mirror)
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                     if not is_out_of_memory(error):
                         raise
@@ -122,11 +154,18 @@ class Runner:
         if waiting is not None:
             yield waiting.cpu()
 
-    def _forward(self, image: Tensor, enhanced: Tensor) -> Tensor:
+    def _forward(self, slices: Slices, part: slice, mirror: bool) -> Tensor:
         dtype = autocast_dtype(self.device)
+        inputs = slices.inputs(part)
+        if mirror:
+            inputs = tuple(torch.cat((x, x.flip(-1))) for x in inputs)
         with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            i, e = (self._to_device(x) for x in (image, enhanced))
-            return self.network(i, e).float().softmax(1)
+            image, enhanced = (self._to_device(x) for x in inputs)
+            out = self.network(image, enhanced).float().softmax(1)
+        if mirror:
+            straight, mirrored = out.chunk(2)
+            out = (straight + mirrored.flip(-1)) / 2
+        return out
 
     def _to_device(self, x: Tensor) -> Tensor:
         """Inputs (B, channels, rows, columns) on the device, channels last; a GPU copies pinned memory by itself."""

@@ -77,6 +77,20 @@ class View:
         """Place of the grid's first slice in mm from the stack's first."""
         return 0.5 * ((len(stack.array) - 1) * stack.slice_spacing - (self.slices(stack) - 1) * self.slice_spacing)
 
+    def places(self, stack: SliceStack) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where this grid's slices, rows and columns lie, each in voxels of the stack from its first one."""
+        step = self.slice_spacing or stack.slice_spacing
+        count = self.slices(stack)
+        # The grid's slices lie evenly about the middle of the stack.
+        first = 0.5 * ((len(stack.array) - 1) * stack.slice_spacing - (count - 1) * step)
+        starts, steps = (first, *self.first), (step, self.spacing, self.spacing)
+        spacings = (stack.slice_spacing, *stack.spacing)
+        slices, rows, columns = (
+            (start + np.arange(n) * step) / spacing
+            for start, n, step, spacing in zip(starts, (count, *self.size), steps, spacings, strict=True)
+        )
+        return slices, rows, columns
+
     def _matrices(self, stack: SliceStack) -> list[np.ndarray]:
         return [
             resampling_matrix(n_in, s_in, n, self.spacing, first)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.1
 """How often somebody who waits is asked whether to go on."""
 
+
 def address(entry: ModelEntry, settings: WeightsSettings) -> str:
     """Where the weights of a model can be downloaded, with a browser too.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dinsegment.images.segmentation import Finding, Segmentation
+from dinsegment.images.slices import slice_axis
 from dinsegment.quality.shape import shapes_of
 
 
@@ -31,7 +32,8 @@ def with_outliers(
     result = list(phases)
     for number in outliers:
         phase = phases[number]
-        shape = shapes_of(phase.volume, phase.labels, phase.task)[phase.task.chamber]
+        axis = slice_axis(phase.volume, phase.task.plane)
+        shape = shapes_of(phase.volume, phase.labels, phase.task, axis)[phase.task.chamber]
         topic = outlier_topic(shape.segment.name, chamber_ml, number)
         text = f"{topic} in phase {number + 1}."
         place, short = shape.in_slice(shape.middle), f"{shape.segment.name}: unlike before and after"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dinsegment.images.segmentation import Finding
+from dinsegment.images.slices import slice_axis
 from dinsegment.images.volume import Volume
 from dinsegment.quality.image import image_findings
 from dinsegment.quality.kind import kind_findings
@@ -28,20 +29,20 @@ def findings(
         task: What they are.
         confidence: How sure the network was; None for labels of another origin.
     """
-    shapes = shapes_of(volume, labels, task)
+    axis = slice_axis(volume, task.plane)
+    shapes = shapes_of(volume, labels, task, axis)
     cut_found, cut = cut_findings(list(shapes.values()), task)
-    missing = missing_findings(volume, shapes, task, cut)
+    whole = [s for label, s in shapes.items() if label not in cut]
+    of_shape = [*cut_found, *piece_findings(list(shapes.values())), *volume_findings(whole)]
+    sides = side_findings(volume, shapes, task, cut)
+    missing = missing_findings(volume, shapes, task, axis, cut)
     found = [*image_findings(volume, task), *missing]
     if any(f.segment is None for f in missing):  # Of an image of something else no more is to be said.
         return tuple(found)
-    if not any(f.segment is None for f in found) and (kind := kind_findings(volume, labels, task, confidence)):
+    if not any(f.segment is None for f in found) and (kind := kind_findings(volume, labels, task, axis, confidence)):
         return tuple(kind)
-    whole = [s for label, s in shapes.items() if label not in cut]
-    found += side_findings(volume, shapes, task, cut)
-    found += cut_found
-    found += piece_findings(list(shapes.values()))
-    found += volume_findings(whole)
+    found += [*sides, *of_shape]
     if confidence is not None:
         own = min(UNSURE, max(1, HANDFUL - 1 - len(found)))
-        found += unsure_findings(volume, shapes, task, confidence, own)
+        found += unsure_findings(shapes, task, confidence, own)
     return tuple(found)

@@ -10,7 +10,6 @@ import numpy as np
 from scipy import ndimage
 
 from dinsegment.images.segmentation import OTHER_IMAGE, Finding
-from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
 from dinsegment.quality.unsure import Confidence
 from dinsegment.tasks import Task
@@ -34,19 +33,22 @@ GRAIN_PIXELS = 30
 """Of fewer pixels nothing is said."""
 
 
-def kind_findings(volume: Volume, labels: np.ndarray, task: Task, confidence: Confidence | None) -> list[Finding]:
+def kind_findings(
+    volume: Volume, labels: np.ndarray, task: Task, axis: int, confidence: Confidence | None
+) -> list[Finding]:
     """One finding if an image does not look like what the network is made for; none for a task in which nothing beats.
 
     Args:
         volume: The image.
         labels: Its segments (k, j, i).
         task: What they are.
+        axis: Of the array, across which the slices lie.
         confidence: How sure the network was; None for labels of another origin.
     """
     if task.chamber is None or task.muscle is None or not labels.any():
         return []
     reason = _doubt(task, confidence) if confidence is not None else ""
-    reason = reason or _grey_values(volume, labels, task)
+    reason = reason or _grey_values(volume, labels, task, axis)
     if not reason:
         return []
     what = f"does not look like {task.images} ({reason})"
@@ -75,8 +77,8 @@ def muscle_overlap(task: Task, confidence: Confidence) -> float:
     return float((overlap * area).sum() / area.sum()) if area.any() else 0.0
 
 
-def _grey_values(volume: Volume, labels: np.ndarray, task: Task) -> str:
-    measured = brightness_and_grain(volume, labels, task)
+def _grey_values(volume: Volume, labels: np.ndarray, task: Task, axis: int) -> str:
+    measured = brightness_and_grain(volume, labels, task, axis)
     if measured is None:
         return ""
     brightness, grain = measured
@@ -87,7 +89,7 @@ def _grey_values(volume: Volume, labels: np.ndarray, task: Task) -> str:
     return ""
 
 
-def brightness_and_grain(volume: Volume, labels: np.ndarray, task: Task) -> tuple[float, float] | None:
+def brightness_and_grain(volume: Volume, labels: np.ndarray, task: Task, axis: int) -> tuple[float, float] | None:
     """How bright the muscle is beside blood, and how grainy; None where there is too little of either.
 
     Arguments as `kind_findings`.
@@ -95,7 +97,6 @@ def brightness_and_grain(volume: Volume, labels: np.ndarray, task: Task) -> tupl
     box = ndimage.find_objects((labels == task.muscle).astype(np.uint8))
     if not box:
         return None
-    axis = SliceStack.in_plane(volume, task.plane).axis
     grey, drawn = (np.moveaxis(array[box[0]], axis, 0) for array in (volume.array, labels))
     spacing = np.delete(volume.spacing, axis)
     muscle, blood = grey[drawn == task.muscle], grey[drawn == task.chamber]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from dinsegment.images.segmentation import OTHER_IMAGE, Finding
-from dinsegment.images.slices import Plane, slice_number
+from dinsegment.images.slices import slice_number
 from dinsegment.images.volume import Volume
 from dinsegment.quality.shape import MARGIN, Shape
 from dinsegment.quality.words import few, listed
@@ -40,13 +40,16 @@ def reaches(volume: Volume, place: tuple[float, float, float]) -> bool:
     return bool(inside.min() >= REACH_MM)
 
 
-def missing_findings(volume: Volume, shapes: Mapping[int, Shape], task: Task, cut: set[int]) -> list[Finding]:
+def missing_findings(
+    volume: Volume, shapes: Mapping[int, Shape], task: Task, axis: int, cut: set[int]
+) -> list[Finding]:
     """What was not found though the image shows where it should be; one finding if that is nearly everything.
 
     Args:
         volume: The image.
         shapes: What was found, by label.
         task: What was looked for.
+        axis: Of the array, across which the slices lie.
         cut: Labels of what the image's edge cuts, whose size says nothing.
     """
     if not shapes:
@@ -71,7 +74,7 @@ def missing_findings(volume: Volume, shapes: Mapping[int, Shape], task: Task, cu
                 advice=f"check that it is {task.images}, and do not rely on the result",
             )
         ]
-    found = [_missing(volume, s, wanted[s.label], task.plane) for s in missing if s.place is not None]
+    found = [_missing(volume, s, wanted[s.label], axis) for s in missing if s.place is not None]
     if everywhere := [s for s in missing if s.place is None]:
         names = listed([s.name.lower() for s in everywhere])
         text = f"Not found in '{volume.name}': {names}. Check whether the slices show it."
@@ -90,9 +93,9 @@ def _in_image(volume: Volume, place: tuple[float, float, float] | None) -> bool:
     return place is not None and reaches(volume, place)
 
 
-def _missing(volume: Volume, segment: Segment, place: tuple[float, float, float], plane: Plane) -> Finding:
+def _missing(volume: Volume, segment: Segment, place: tuple[float, float, float], axis: int) -> Finding:
     why = f", as after {segment.absence}" if segment.absence else ""
-    number = slice_number(volume, place, plane)
+    number = slice_number(volume, place, axis)
     text = (
         f"No {segment.name.lower()} was found{why}; it is to be expected near slice {number}: look whether it is there."
     )

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from dinsegment.images.pieces import CUT_AREA_CM2, CUT_BELOW_BASE, CUT_SHARE, pieces_of
 from dinsegment.images.segmentation import Finding
-from dinsegment.images.slices import SliceStack
+from dinsegment.images.slices import slice_number
 from dinsegment.images.volume import Volume, ras_of
 from dinsegment.quality.words import few, listed, slices_short, slices_text
 from dinsegment.tasks import Segment, Task
@@ -81,6 +81,10 @@ class Shape:
         """The slice, counted from 0, in which it is largest."""
         return self.start[self.axis] + int(self.areas.argmax())
 
+    def number_of(self, place: tuple[float, float, float]) -> int:
+        """The number, counted from 1, of the slice in which a place in mm in RAS lies."""
+        return slice_number(self.volume, place, self.axis)
+
     def is_in_slice(self, number: int) -> bool:
         """Whether a slice, counted from 0, shows any of it."""
         index = number - self.start[self.axis]
@@ -100,9 +104,8 @@ class Shape:
         return ras_of(self.volume, np.insert(inside, self.axis, number - self.start[self.axis]) + self.start)
 
 
-def shapes_of(volume: Volume, labels: np.ndarray, task: Task) -> dict[int, Shape]:
-    """The segments that there are in labels (k, j, i), by label."""
-    axis = SliceStack.in_plane(volume, task.plane).axis
+def shapes_of(volume: Volume, labels: np.ndarray, task: Task, axis: int) -> dict[int, Shape]:
+    """The segments that there are in labels (k, j, i) of a volume, by label, looked at in slices across an axis."""
     boxes = ndimage.find_objects(labels, max_label=task.classes - 1)
     return {
         s.label: Shape(s, volume, axis, labels[box] == s.label, tuple(b.start for b in box))

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from dinsegment.images.segmentation import Finding
-from dinsegment.images.slices import slice_number
-from dinsegment.images.volume import Volume
 from dinsegment.quality.shape import Shape
 from dinsegment.quality.words import few, listed, slices_short, slices_text
 from dinsegment.tasks import Task
@@ -37,9 +35,7 @@ UNSURE = 3
 """And no more of them than this have a sentence of their own."""
 
 
-def unsure_findings(
-    volume: Volume, shapes: dict[int, Shape], task: Task, confidence: Confidence, own: int = UNSURE
-) -> list[Finding]:
+def unsure_findings(shapes: dict[int, Shape], task: Task, confidence: Confidence, own: int = UNSURE) -> list[Finding]:
     """Segments of which the network is unsure, the one with the largest doubtful area first.
 
     So many as `own` says have a sentence of their own, the others one for all of them.
@@ -52,7 +48,7 @@ def unsure_findings(
         for n in np.flatnonzero(of_segment):
             # What was removed afterwards, as lying apart, is not to be seen there: nobody could correct it.
             place = tuple(map(float, confidence.place[n, label - 1]))
-            if not shape.is_in_slice(slice_number(volume, place, task.plane) - 1):
+            if not shape.is_in_slice(shape.number_of(place) - 1):
                 of_segment[n] = 0.0
         total = float(confidence.area_cm2[:, label - 1].sum())
         if not of_segment.any() or of_segment.sum() < task.doubt.share * total:
@@ -63,14 +59,14 @@ def unsure_findings(
     unsure.sort(key=lambda entry: -entry[0])
     found = []
     for _, shape, place, places in unsure[:own]:
-        numbers = {slice_number(volume, p, task.plane) for p in places}
-        where = slices_text(numbers, slice_number(volume, place, task.plane))
+        numbers = {shape.number_of(p) for p in places}
+        where = slices_text(numbers, shape.number_of(place))
         topic = f"The network is unsure of the {shape.name}"
         short = f"{shape.segment.name}, {slices_short(numbers)}: unsure"
         slices = tuple(sorted(numbers))
         found.append(Finding(f"{topic} in {where}.", place, shape.segment.label, short, "unsure", topic, slices))
     if rest := unsure[own:]:
-        names = [f"the {shape.name} (slice {slice_number(volume, place, task.plane)})" for _, shape, place, _ in rest]
+        names = [f"the {shape.name} (slice {shape.number_of(place)})" for _, shape, place, _ in rest]
         text = f"The network is also unsure of {listed(names)}."
         short = f"{few([shape.segment.name for _, shape, _, _ in rest])}: unsure, too"
         topic = f"The network is also unsure of {listed([f'the {shape.name}' for _, shape, _, _ in rest])}"

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from dinsegment.errors import InputError
+from dinsegment.images.slices import SliceStack
+from dinsegment.inference.body import box_around_body
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.view import View, decide
 from dinsegment.tasks import Task
@@ -56,22 +58,22 @@ class TrainingStack:
 def prepare(case: Case, task: Task, preprocessing: Preprocessing) -> TrainingStack:
     """Reads a case and resamples it as inference does, around the experts' anatomy."""
     volume, labels = case.read(task)
-    stack = preprocessing.stack(volume)
+    stack = SliceStack.in_plane(volume, preprocessing.plane)
     extent = stack.extent_mm
     size = np.maximum(1, np.round(extent / preprocessing.spacing)).astype(int)
-    middle = (extent - stack.spacing) / 2
     shape, spacing = (int(size[0]), int(size[1])), preprocessing.spacing
-    view = View((middle[0], middle[1]), shape, spacing, preprocessing.slice_spacing)
+    view = View(stack.middle_mm, shape, spacing, preprocessing.slice_spacing)
     truth = stack.like(labels).array
     _, rows, columns = np.nonzero(truth)
     if not len(rows):
         raise InputError(f"'{case.labels}' has no label above 0: there is nothing to learn from.")
     if preprocessing.locate == "body":
-        center = preprocessing.box_around_body(stack).center
+        center = box_around_body(preprocessing, stack).center
     else:
         center = (float(rows.mean()) * stack.spacing[0], float(columns.mean()) * stack.spacing[1])
-    low, high = preprocessing.window(*preprocessing.sample(stack, preprocessing.box_around(center)))
-    image, inside = preprocessing.sample(stack, view)
+    clip = preprocessing.grey_window
+    low, high = preprocessing.window(*preprocessing.box_around(center).sample(stack, clip=clip))
+    image, inside = view.sample(stack, clip=clip)
     overview = preprocessing.window(image, inside)
     masks = (replace(stack, array=truth == s.label) for s in task.segments)
     soft = [view.sample(mask)[0] for mask in masks]
