@@ -133,6 +133,7 @@ class Task:
         chamber: Label of the cavity whose volume over the cardiac phases gives the ejection fraction; None if nothing
             beats.
         muscle: Label of the muscle whose mass is reported with it.
+        right_chamber: Label of the other cavity that beats, the right ventricle's; None if there is none.
         one_organ: Whether all segments hang together, so that what lies apart is a mistake; otherwise each segment is
             one piece of its own, or a few large ones.
         pairs: Labels of the left and the right one of organs that come in pairs.
@@ -157,6 +158,7 @@ class Task:
     segments: tuple[Segment, ...]
     chamber: int | None = None
     muscle: int | None = None
+    right_chamber: int | None = None
     one_organ: bool = False
     pairs: tuple[tuple[int, int], ...] = ()
     plane: Literal["acquired", "axial"] = "acquired"
@@ -181,7 +183,7 @@ class Task:
             raise ValueError(f"its plane is '{self.plane}', not 'acquired' or 'axial'")
         if self.grey_window is not None and not self.grey_window[0] < self.grey_window[1]:
             raise ValueError(f"its grey_window is {list(self.grey_window)}, not a lower and a higher value")
-        named = {self.chamber, self.muscle, *(label for pair in (*self.pairs, *self.sides) for label in pair)} - {None}
+        named = {self.chamber, self.muscle, self.right_chamber, *(label for pair in (*self.pairs, *self.sides) for label in pair)} - {None}
         if not named <= set(labels):
             raise ValueError(f"it names labels {sorted(named - set(labels))}, which it does not have")
 

@@ -1,9 +1,9 @@
-"""What the phases of a beating heart tell about its left ventricle."""
+"""What the phases of a beating heart tell about its ventricles."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -51,6 +51,77 @@ class CardiacFunction:
     myocardial_mass_g: float
 
 
+@dataclass(frozen=True)
+class VentricleVolumes:
+    """What the volumes of all phases tell about one ventricle.
+
+    Attributes:
+        end_diastole: Phase, counted from 0, whose volume is taken for the end-diastolic one.
+        end_systole: Phase whose volume is taken for the end-systolic one.
+        end_diastolic_volume_ml: Volume of the cavity at end diastole.
+        end_systolic_volume_ml: Volume of the cavity at end systole.
+        stroke_volume_ml: Their difference.
+        ejection_fraction_percent: Stroke volume over end-diastolic volume.
+    """
+
+    end_diastole: int
+    end_systole: int
+    end_diastolic_volume_ml: float
+    end_systolic_volume_ml: float
+    stroke_volume_ml: float
+    ejection_fraction_percent: float
+
+
+@dataclass(frozen=True, eq=False)
+class Ventricle:
+    """What was measured of one ventricle's cavity in the phases of one heart beat.
+
+    Attributes:
+        chamber_ml: Volume of the cavity in each phase.
+        areas: Cross-sections of the cavity in each phase; None for a phase, or altogether, where they are not known.
+        other_image: Whether the images are known to be of another kind than the task's.
+        name: As it stands in the middle of a sentence.
+    """
+
+    chamber_ml: Sequence[float]
+    areas: Sequence[Areas | None] = ()
+    other_image: bool = False
+    name: str = "left ventricle"
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The phases of the largest and of the smallest cavity: its own end diastole and end systole."""
+        return int(np.argmax(self.chamber_ml)), int(np.argmin(self.chamber_ml))
+
+    def volumes(self, end_diastole: int, end_systole: int) -> VentricleVolumes:
+        """What the cavity's volumes in two phases, counted from 0, tell; ask `why_not` before."""
+        edv, esv = float(self.chamber_ml[end_diastole]), float(self.chamber_ml[end_systole])
+        return VentricleVolumes(end_diastole, end_systole, edv, esv, edv - esv, 100 * (edv - esv) / edv)
+
+    def why_not(self) -> str:
+        """Why these phases tell no volumes of the ventricle, in words that follow a colon; empty where they do."""
+        return self.why_not_shown() or self.why_not_whole()
+
+    def why_not_shown(self) -> str:
+        """The same of the images alone, and of phases in which no cavity was found."""
+        if self.other_image:
+            return "the image does not look like what the network is made for"
+        if any(areas is not None and len(areas[0]) == 1 for areas in self.areas):
+            return f"a single slice does not show the whole {self.name}"
+        return not_found(self.name, self.chamber_ml)
+
+    def why_not_whole(self) -> str:
+        """The same of a cavity that the image cuts, and of one that its neighbours in time contradict."""
+        for phase in self.ends:
+            areas = self.areas[phase] if self.areas else None
+            if areas is not None and (edge := cut_beyond_base(areas)):
+                return f"the {self.name} is cut by {edge} in phase {phase + 1}, so its volume is not known"
+        doubtful = set(outliers(self.chamber_ml)) & set(self.ends)
+        if doubtful:
+            return f"the {self.name} of phase {min(doubtful) + 1} does not go with those of the phases before and after"
+        return ""
+
+
 @dataclass(frozen=True, eq=False)
 class Beat:
     """What was measured of the left ventricle in the phases of one heart beat.
@@ -78,17 +149,17 @@ class Beat:
         """The function of the ventricle; None for a single phase, and where `reason` says why there is none."""
         if len(self.chamber_ml) < 2 or self.reason:
             return None
-        cavity = np.asarray(self.chamber_ml, dtype=float)
-        ed, es = self._ends
-        return CardiacFunction(
-            end_diastole=ed,
-            end_systole=es,
-            end_diastolic_volume_ml=float(cavity[ed]),
-            end_systolic_volume_ml=float(cavity[es]),
-            stroke_volume_ml=float(cavity[ed] - cavity[es]),
-            ejection_fraction_percent=float(100 * (cavity[ed] - cavity[es]) / cavity[ed]),
-            myocardial_mass_g=float(self.muscle_ml[ed] * MYOCARDIAL_DENSITY),
-        )
+        volumes = self.left.volumes(*self.left.ends)
+        return CardiacFunction(**asdict(volumes), myocardial_mass_g=self.mass_g(volumes.end_diastole))
+
+    def mass_g(self, phase: int) -> float:
+        """The mass of the muscle as it was measured in a phase, counted from 0."""
+        return float(self.muscle_ml[phase] * MYOCARDIAL_DENSITY)
+
+    @property
+    def left(self) -> Ventricle:
+        """The left ventricle's cavity."""
+        return Ventricle(self.chamber_ml, self.areas, self.other_image)
 
     @property
     def reason(self) -> str:
@@ -96,31 +167,10 @@ class Beat:
         why = self._why() if len(self.chamber_ml) > 1 else ""
         return f"No ejection fraction and no myocardial mass: {why}." if why else ""
 
-    @property
-    def _ends(self) -> tuple[int, int]:
-        """End diastole and end systole."""
-        return int(np.argmax(self.chamber_ml)), int(np.argmin(self.chamber_ml))
-
     def _why(self) -> str:
-        if self.other_image:
-            return "the image does not look like what the network is made for"
-        if any(areas is not None and len(areas[0]) == 1 for areas in self.areas):
-            return "a single slice does not show the whole left ventricle"
-        for what, ml in (("left ventricle", self.chamber_ml), ("left ventricular myocardium", self.muscle_ml)):
-            empty = [n for n, volume in enumerate(ml) if volume <= 0]
-            if empty:
-                rest = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
-                return f"no {what} was found in phase {empty[0] + 1}{rest} of {len(ml)}"
-        for phase in self._ends:
-            areas = self.areas[phase] if self.areas else None
-            if areas is not None and (edge := cut_beyond_base(areas)):
-                return f"the left ventricle is cut by {edge} in phase {phase + 1}, so its volume is not known"
-        doubtful = set(outliers(self.chamber_ml)) & set(self._ends)
-        if doubtful:
-            return (
-                f"the left ventricle of phase {min(doubtful) + 1} does not go with those of the phases before and after"
-            )
-        return ""
+        left = self.left
+        no_muscle = not_found("left ventricular myocardium", self.muscle_ml)
+        return left.why_not_shown() or no_muscle or left.why_not_whole()
 
 
 def function_from_volumes(chamber_ml: Sequence[float], muscle_ml: Sequence[float]) -> CardiacFunction | None:
@@ -167,6 +217,26 @@ def beat_of(phases: Sequence[Segmentation]) -> Beat | None:
         [segment_areas(phase.labels == task.chamber, phase.volume.spacing) for phase in phases],
         any(finding.kind == OTHER_IMAGE for phase in phases for finding in phase.findings),
     )
+
+
+def right_ventricle_of(phases: Sequence[Segmentation]) -> Ventricle | None:
+    """The right ventricle's cavity in the segmentations of one beat; None for a task that has none."""
+    task = phases[0].task
+    if task.right_chamber is None:
+        return None
+    volumes = [segment_volumes(phase)[task.right_chamber - 1].volume_ml for phase in phases]
+    areas = [segment_areas(phase.labels == task.right_chamber, phase.volume.spacing) for phase in phases]
+    other = any(finding.kind == OTHER_IMAGE for phase in phases for finding in phase.findings)
+    return Ventricle(volumes, areas, other, "right ventricle")
+
+
+def not_found(name: str, volumes_ml: Sequence[float]) -> str:
+    """In which phase something has no volume, in words that follow a colon; empty where it has one in all."""
+    empty = [n for n, volume in enumerate(volumes_ml) if volume <= 0]
+    if not empty:
+        return ""
+    rest = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+    return f"no {name} was found in phase {empty[0] + 1}{rest} of {len(volumes_ml)}"
 
 
 def segment_areas(mask: np.ndarray, spacing: np.ndarray) -> Areas:
