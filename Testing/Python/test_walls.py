@@ -182,7 +182,7 @@ class TestSegments:
 class TestLeftOut:
     def test_an_open_ring_at_the_base_is_not_measured(self):
         labels = cylinder()
-        z, y, x = grid()
+        z, y, _ = grid()
         labels[(z == z.min()) & (labels == 2) & (y > 12)] = 0
         found = wall_of(segmentation(labels), in_front())
         assert len(found.rings) == 8
@@ -227,4 +227,4 @@ def test_hearts_of_experts(acdc_folder):
         assert 4 < ed < 20 and es > ed
         means[group] = ed
     assert means["HCM"] > means["NOR"]
-    assert ANGLES == walls.end_diastole.segment.shape[1]
+    assert walls.end_diastole.segment.shape[1] == ANGLES

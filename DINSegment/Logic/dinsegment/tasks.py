@@ -19,6 +19,9 @@ from typing import Any, Literal
 from dinsegment.errors import InputError
 from dinsegment.resources import resource
 
+MEASURES = ("attenuation", "length", "height", "diameter")
+"""What a segment's task may ask to measure beside its volume."""
+
 TASKS_VARIABLE = "DINSEGMENT_TASKS"
 """Environment variable naming a folder with more tasks, a JSON file each."""
 
@@ -63,6 +66,8 @@ class Segment:
             training patients; None where every image of the task shows it.
         absence: Why a patient may not have it, where that is common.
         runs_on: Whether it goes on beyond what images of the task show, as the aorta does.
+        measures: What is measured of it beside its volume: `attenuation` (Hounsfield units), `length`, `height`
+            (craniocaudal), `diameter` (of a vessel).
     """
 
     label: int
@@ -77,6 +82,7 @@ class Segment:
     place: tuple[float, float, float] | None = None
     absence: str = ""
     runs_on: bool = False
+    measures: tuple[str, ...] = ()
 
     @property
     def terminology(self) -> str:
@@ -137,6 +143,7 @@ class Task:
         one_organ: Whether all segments hang together, so that what lies apart is a mistake; otherwise each segment is
             one piece of its own, or a few large ones.
         pairs: Labels of the left and the right one of organs that come in pairs.
+        compared: Labels of organs whose attenuation is compared: the first one's less the second one's, and over it.
         plane: Slices that its images are looked at in: as they were `acquired`, or `axial` ones of the patient.
         grey_window: Grey values (low, high) that are looked at where they mean the same in every image, in Hounsfield
             units; None where each image has its own range.
@@ -161,6 +168,7 @@ class Task:
     right_chamber: int | None = None
     one_organ: bool = False
     pairs: tuple[tuple[int, int], ...] = ()
+    compared: tuple[tuple[int, int], ...] = ()
     plane: Literal["acquired", "axial"] = "acquired"
     grey_window: tuple[float, float] | None = None
     sides: tuple[tuple[int, int], ...] = ()
@@ -183,7 +191,14 @@ class Task:
             raise ValueError(f"its plane is '{self.plane}', not 'acquired' or 'axial'")
         if self.grey_window is not None and not self.grey_window[0] < self.grey_window[1]:
             raise ValueError(f"its grey_window is {list(self.grey_window)}, not a lower and a higher value")
-        named = {self.chamber, self.muscle, self.right_chamber, *(label for pair in (*self.pairs, *self.sides) for label in pair)} - {None}
+        named = {
+            self.chamber,
+            self.muscle,
+            self.right_chamber,
+            *(label for pair in (*self.pairs, *self.compared, *self.sides) for label in pair),
+        } - {None}
+        if unknown := {name for s in self.segments for name in s.measures} - set(MEASURES):
+            raise ValueError(f"it asks to measure {sorted(unknown)}, and there are only {list(MEASURES)}")
         if not named <= set(labels):
             raise ValueError(f"it names labels {sorted(named - set(labels))}, which it does not have")
 
@@ -265,7 +280,7 @@ def read_task(path: Path) -> Task:
             options["doubt"] = Doubt(**options["doubt"])
         if options.get("phantom") is not None:
             options["phantom"] = PhantomOptions(**options["phantom"])
-        for name in ("pairs", "sides"):
+        for name in ("pairs", "compared", "sides"):
             options[name] = tuple((int(left), int(right)) for left, right in options.get(name, ()))
         if options.get("grey_window") is not None:
             low, high = options["grey_window"]
@@ -281,7 +296,7 @@ def _segment(options: dict[str, Any]) -> Segment:
     for name in ("type", "modifier", "region"):
         if options.get(name) is not None:
             options[name] = Code(*options[name])
-    for name in ("color", "recommended_color", "seen_ml", "place"):
+    for name in ("color", "recommended_color", "seen_ml", "place", "measures"):
         if options.get(name) is not None:
             options[name] = tuple(options[name])
     options.setdefault("recommended_color", options["color"])

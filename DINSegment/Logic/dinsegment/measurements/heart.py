@@ -50,9 +50,7 @@ def heart_measurements(
     return [one for m in found for one in (m, *(_indexed(m, index, patient, formula) for index in m.definition.index))]
 
 
-def _left(
-    task: Task, beat: Beat, patient: Patient, times_ms: Sequence[float] | None
-) -> list[Measurement]:
+def _left(task: Task, beat: Beat, patient: Patient, times_ms: Sequence[float] | None) -> list[Measurement]:
     chamber, muscle = (task.chamber,), (task.muscle,)
     kinds = ("lv_edv", "lv_esv", "lv_sv", "lv_ef", "lv_mass_ed", "lv_mass_es", "cardiac_output")
     rate_kinds = (

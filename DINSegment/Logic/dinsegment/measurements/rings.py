@@ -90,7 +90,10 @@ def _ring(k: int, cavity: np.ndarray, muscle: np.ndarray, right: np.ndarray, spa
     open_border = border & ndimage.binary_dilation(~np.pad(wall, 1))[1:-1, 1:-1]
     if cavity.sum() * pixel_cm2 < SMALLEST_CM2 or open_border.sum() > OPEN_SHARE * border.sum():
         return None
-    inner, outer = _border(ndimage.binary_fill_holes(cavity), spacing), _border(ndimage.binary_fill_holes(wall), spacing)
+    inner, outer = (
+        _border(ndimage.binary_fill_holes(cavity), spacing),
+        _border(ndimage.binary_fill_holes(wall), spacing),
+    )
     if inner is None or outer is None:
         return None
     center = np.array(ndimage.center_of_mass(cavity)) * spacing
@@ -113,7 +116,7 @@ def _border(mask: np.ndarray, spacing: np.ndarray) -> np.ndarray | None:
     if not lines:
         return None
     line = max(lines, key=len)[:, ::-1]  # columns come first
-    return (line + (rows.start - margin, columns.start - margin)) * spacing
+    return (line + np.array([rows.start - margin, columns.start - margin])) * spacing
 
 
 def _polar(line: np.ndarray, center: np.ndarray) -> np.ndarray:

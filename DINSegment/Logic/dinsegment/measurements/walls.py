@@ -17,6 +17,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -85,9 +86,7 @@ class Wall:
 
     def mean_mm(self) -> dict[int, float]:
         """The mean thickness of each segment that there is."""
-        return {
-            int(n): float(self.thickness_mm[self.segment == n].mean()) for n in np.unique(self.segment) if n
-        }
+        return {int(n): float(self.thickness_mm[self.segment == n].mean()) for n in np.unique(self.segment) if n}
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,17 +215,14 @@ def _thickness(rings: Sequence[Ring], closed: Sequence[Ring], slice_spacing: flo
     outer = [(r.slice, lifted(r, r.epicardium)) for r in rings]
     to_outer, to_inner = (cKDTree(_between(borders)) for borders in (outer, inner))
     return np.array(
-        [
-            (to_outer.query(lifted(r, r.endocardium))[0] + to_inner.query(lifted(r, r.epicardium))[0]) / 2
-            for r in closed
-        ]
+        [(to_outer.query(lifted(r, r.endocardium))[0] + to_inner.query(lifted(r, r.epicardium))[0]) / 2 for r in closed]
     )
 
 
 def _between(borders: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
     """Places of a surface: its borders in the slices and, straight, between neighbours; (places, 3)."""
     places = [borders[0][1]]
-    for (k, here), (after, there) in zip(borders, borders[1:], strict=False):
+    for (k, here), (after, there) in pairwise(borders):
         if abs(after - k) == 1:
             steps = np.arange(1, LAYERS)[:, None, None] / LAYERS
             places.append((here + steps * (there - here)).reshape(-1, 3))
@@ -271,7 +267,9 @@ def _septum(
         if contact is not None:
             middles[n] = contact[0] + ((contact[1] - contact[0]) % (2 * np.pi)) / 2
     sense = _anterior_end(segmentation, begin, end)
-    smoothed = [float(_mean_angle([middles[m] for m in (n - 1, n, n + 1) if 0 <= m < len(rings)])) for n in range(len(rings))]
+    smoothed = [
+        float(_mean_angle([middles[m] for m in (n - 1, n, n + 1) if 0 <= m < len(rings)])) for n in range(len(rings))
+    ]
     return smoothed, sense or 1, sense != 0
 
 
