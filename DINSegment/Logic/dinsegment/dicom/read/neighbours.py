@@ -1,0 +1,70 @@
+"""Slices that lie in line with a stack but are no part of it: what keeps them out is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from dinsegment.dicom.read.join import Joined
+from dinsegment.dicom.read.kinds import LEAST_SLICES, degrees
+from dinsegment.dicom.read.pieces import SAME_DIRECTION, same_spacing
+from dinsegment.dicom.read.stack import CINE, LONG_AXIS_CINE, SHORT_AXIS_CINE
+
+NEARLY_PARALLEL_DEGREES = 10.0
+"""Slices that lean less were meant to be parallel."""
+
+NEXT = 1.6
+"""How far beyond the ends of a stack a slice lies in line with it, in distances between slices."""
+
+
+def with_neighbours(joined: Sequence[Joined]) -> list[Joined]:
+    """The stacks; each cine that others were meant to belong to says which, and why they do not.
+
+    Where a slice is missing, that is part of the stack's problem, otherwise a warning.
+    """
+    return [_with_neighbours(one, joined) if _is_cine(one) else one for one in joined]
+
+
+def _is_cine(one: Joined) -> bool:
+    return one.stack.kind == SHORT_AXIS_CINE and not one.stack.is_repeat and len(one.stack.slices) >= LEAST_SLICES
+
+
+def _with_neighbours(one: Joined, joined: Sequence[Joined]) -> Joined:
+    problem, warnings = one.stack.problem, list(one.stack.warnings)
+    for other in joined:
+        if other is one or other.stack.is_repeat or other.stack.kind not in (SHORT_AXIS_CINE, LONG_AXIS_CINE, CINE):
+            continue
+        if len(other.stack.slices) >= max(LEAST_SLICES, len(one.stack.slices) / 2):  # another stack
+            continue
+        if degrees(one.normal, other.normal) > NEARLY_PARALLEL_DEGREES:
+            continue
+        reason = _difference(one, other)
+        heights = [float(one.normal @ each.position) for each in other.stack.slices]
+        step = one.stack.spacing_mm[0]
+        series = ", ".join(map(str, other.stack.series))
+        if any(abs(height - gap) < step / 2 for height in heights for gap in one.missing):
+            problem += f"; series {series} lies there, but {reason}"
+        elif any(_is_next(height, one, step) for height in heights):
+            warnings.append(f"Series {series} lies in line with the stack, but is left out: it {reason}.")
+    return replace(one, stack=replace(one.stack, problem=problem, warnings=tuple(warnings)))
+
+
+def _is_next(height: float, one: Joined, step: float) -> bool:
+    low, high = min(one.heights), max(one.heights)
+    return low - NEXT * step < height < high + NEXT * step
+
+
+def _difference(one: Joined, other: Joined) -> str:
+    """What keeps a stack out of another, in words that follow its name."""
+    spacing, its = one.stack.spacing_mm[1:], other.stack.spacing_mm[1:]
+    if np.abs(one.axes - other.axes).max() >= SAME_DIRECTION:
+        return "has slices in another direction"
+    if not same_spacing(np.array(spacing), np.array(its)):
+        return (
+            f"has pixels of {its[0]:.4g} x {its[1]:.4g} mm where the others have {spacing[0]:.4g} x {spacing[1]:.4g} mm"
+        )
+    if one.stack.phases != other.stack.phases:
+        return f"has {other.stack.phases} phases where the others have {one.stack.phases}"
+    return "does not lie at an even distance from the others"
