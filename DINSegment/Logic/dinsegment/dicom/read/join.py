@@ -371,7 +371,8 @@ def _in_plane(
     near = [n for n, away in zip(usual, distance, strict=True) if away <= PLACE_ROUNDING_MM / 2]
     chosen = near[0] if near else usual[int(distance.argmin())]
     shifts = corners - corners[chosen]
-    pixels = np.round(shifts / (between_rows, between_columns)).astype(int)
+    # Of a place halfway between two pixels the higher one, despite rounding in the headers.
+    pixels = np.floor(shifts / (between_rows, between_columns) + 0.501).astype(int)
     return (
         size,
         takes[chosen].first,
