@@ -144,7 +144,7 @@ class InProcess:
 class InProcessJob:
     def __init__(self, segmenter, images, task, model, device):
         self.finished = self.cancelled = self.closed = False
-        self.error, self.results, self.fraction, self.text, self.secondsLeft = None, (), 0.0, "Starting", None
+        self.error, self.results, self.fraction, self.text, self.seconds_left = None, (), 0.0, "Starting", None
         self._todo = [Volume(image.array, image.ijk_to_ras, image.name, image.modality) for image in images]
         self.model = model
         self._run = lambda volume: segmenter(volume, task, model=model, device=device)

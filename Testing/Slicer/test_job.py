@@ -153,7 +153,7 @@ class TestResult:
             assert (made.name, made.modality) == (wanted.name, wanted.modality)
         for field in ("model", "device", "warnings", "task"):
             assert getattr(result, field) == getattr(expected[0], field)
-        assert (job.fraction, job.finished, job.cancelled, job.secondsLeft) == (1.0, True, False, None)
+        assert (job.fraction, job.finished, job.cancelled, job.seconds_left) == (1.0, True, False, None)
         job.close()
 
     def test_second_volume_uses_the_warm_process(self, warm, volumes, expected):
@@ -249,13 +249,13 @@ class TestResponsiveness:
         monkeypatch.setattr(job_module, "LONGEST_STEP_S", 60.0)
         steps = 'for n in range(21): say(event="progress", id=id, fraction=n / 20, text=str(n)); time.sleep(0.05)'
         job = child(servant(steps)).start([image_of_zeros()], "heart")
-        assert job.secondsLeft is None
+        assert job.seconds_left is None
         told = []
-        until(job, lambda job: told.append((job.fraction, job.secondsLeft)) or job.finished)
+        until(job, lambda job: told.append((job.fraction, job.seconds_left)) or job.finished)
         assert all(left is None for fraction, left in told if fraction <= 0.1)
         at_half = [left for fraction, left in told if fraction == 0.5]
         assert 0.2 < np.median(at_half) < 1.5
-        assert job.secondsLeft is None
+        assert job.seconds_left is None
         job.close()
 
     def test_pace_is_steady(self):

@@ -124,14 +124,14 @@ class ResultNodes:
         nodes = (self._parameters.segmentationNode, self._parameters.secondSegmentationNode)
         return [node for node in nodes if node is not None]
 
-    def all_segmentations(self) -> list[slicer.vtkMRMLSegmentationNode]:
+    def allSegmentations(self) -> list[slicer.vtkMRMLSegmentationNode]:
         """Those in view; of a sequence the segmentations of all its phases."""
         sequenceNode = self._parameters.segmentationSequenceNode
         if sequenceNode is None:
             return self.segmentations()
         return [sequenceNode.GetNthDataNode(n) for n in range(sequenceNode.GetNumberOfDataNodes())]
 
-    def segmentation_shown(self) -> slicer.vtkMRMLSegmentationNode | None:
+    def segmentationShown(self) -> slicer.vtkMRMLSegmentationNode | None:
         """The one in view, which is what the user corrects."""
         nodes = self.segmentations()
         return nodes[-1 if self._parameters.showSecond else 0] if nodes else None
@@ -152,7 +152,7 @@ class ResultNodes:
         browserNode = self._browser()
         return [(browserNode, vtk.vtkCommand.ModifiedEvent)] if browserNode is not None else []
 
-    def selected_phase(self) -> int:
+    def selectedPhase(self) -> int:
         """Which phase of a cine is in view, counted from 0; 0 for any other result."""
         sequenceNode = self._parameters.segmentationSequenceNode
         return selected_phase(sequenceNode) if sequenceNode is not None else 0
@@ -174,7 +174,7 @@ class ResultNodes:
             return None
         return Output(tuple(self.segmentations()), enhanced)
 
-    def replace_by(self, result: Result) -> None:
+    def replaceBy(self, result: Result) -> None:
         """Takes a new result in place of the one before, whose segmentations stay in the scene, hidden.
 
         Of the same image, the enhanced image, plot and table of before go; those of another image stay.
@@ -213,10 +213,10 @@ class ResultNodes:
             return None
         name, sequenceNode = p.segmentationNode.GetName(), p.segmentationSequenceNode
         if sequenceNode is not None:
-            measured = measure_phases(self.all_segmentations(), p.segmentationNode)
+            measured = measure_phases(self.allSegmentations(), p.segmentationNode)
         else:
             measured = measure_phases(self.segmentations())
-        nodes = self.all_segmentations()
+        nodes = self.allSegmentations()
         other_image = any(noted.kind == OTHER_IMAGE for node in nodes for noted in findings_of(node))
         beat = beat_of(task, measured, nodes, other_image)
         function = beat.function if beat else None
@@ -231,31 +231,31 @@ class ResultNodes:
         wrong = {n: outlier_topic(chamber, beat.chamber_ml, n) for n in outliers(beat.chamber_ml)}
         return Measurement(name, measured, function, sequenceNode is not None, beat.reason, wrong)
 
-    def hidden_segments(self) -> set[str]:
+    def hiddenSegments(self) -> set[str]:
         """IDs of the segments in view that the user does not see."""
-        segmentationNode = self.segmentation_shown()
+        segmentationNode = self.segmentationShown()
         displayNode = segmentationNode.GetDisplayNode() if segmentationNode is not None else None
         if displayNode is None:
             return set()
         ids = segmentationNode.GetSegmentation().GetSegmentIDs()
         return {segment_id for segment_id in ids if not displayNode.GetSegmentVisibility(segment_id)}
 
-    def toggle_segment(self, segment_id: str) -> None:
+    def toggleSegment(self, segment_id: str) -> None:
         """Hides a segment, or shows it again; of two phases in both."""
-        hidden = segment_id in self.hidden_segments()
+        hidden = segment_id in self.hiddenSegments()
         for segmentationNode in self.segmentations():
             if segmentationNode.GetDisplayNode() is not None:
                 segmentationNode.GetDisplayNode().SetSegmentVisibility(segment_id, hidden)
 
-    def middle_of_segment(self, segment_id: str) -> tuple[float, float, float] | None:
+    def middleOfSegment(self, segment_id: str) -> tuple[float, float, float] | None:
         """Where the middle of a segment is (mm RAS), whether or not a transform moves it; None without voxels."""
-        segmentationNode = self.segmentation_shown()
+        segmentationNode = self.segmentationShown()
         if segmentationNode is None or segmentationNode.GetSegmentation().GetSegment(segment_id) is None:
             return None
         middle = segmentationNode.GetSegmentCenterRAS(segment_id)
         return tuple(middle) if middle is not None else None
 
-    def show_phase(self, index: int) -> None:
+    def showPhase(self, index: int) -> None:
         """Brings a phase, counted from 0, into view."""
         browserNode = self._browser()
         if browserNode is not None:
@@ -284,8 +284,8 @@ class ResultNodes:
         """
         sequenceNode = self._parameters.segmentationSequenceNode
         if sequenceNode is None:
-            return findings_of(self.segmentation_shown())
-        phase = self.selected_phase()
+            return findings_of(self.segmentationShown())
+        phase = self.selectedPhase()
         found = findings_of(sequenceNode.GetNthDataNode(phase))
         if measurement is not None and phase in measurement.outliers:
             short = _("Left ventricle: unlike before and after")
@@ -293,7 +293,7 @@ class ResultNodes:
             found.append(NotedFinding(text, short=short, kind="outlier"))
         return found
 
-    def show_finding(self, finding: NotedFinding) -> tuple[float, float, float] | None:
+    def showFinding(self, finding: NotedFinding) -> tuple[float, float, float] | None:
         """Makes the segment visible that a finding is about.
 
         Returns:
@@ -302,19 +302,19 @@ class ResultNodes:
         Raises:
             InputError: The segmentation lies under a non-linear transform.
         """
-        segmentationNode = self.segmentation_shown()
+        segmentationNode = self.segmentationShown()
         if segmentationNode is None:
             return None
         show_segment(segmentationNode, finding.segment)
         return finding.place(parent_to_world(segmentationNode))
 
-    def enhanced_images(self) -> list[EnhancedImage]:
+    def enhancedImages(self) -> list[EnhancedImage]:
         """All enhanced images, the one in view first."""
         p = self._parameters
         if p.enhancedNode is None:
             return []
         if p.enhancedSequenceNode is not None:
-            return self._enhanced_phases()
+            return self._enhancedPhases()
         nodes = [p.enhancedNode, *([p.secondEnhancedNode] if p.secondEnhancedNode is not None else [])]
         reading = self.reading()
         images = [
@@ -322,7 +322,7 @@ class ResultNodes:
         ]
         return images[::-1] if p.showSecond else images
 
-    def add_enhanced(self) -> None:
+    def addEnhanced(self) -> None:
         """Adds an enhanced image of the chosen input, still a copy of it, unless there is one already.
 
         Raises:
@@ -349,7 +349,7 @@ class ResultNodes:
         p.enhancedNode = enhancedNode
         self._remove(replaced)
 
-    def _enhanced_phases(self) -> list[EnhancedImage]:
+    def _enhancedPhases(self) -> list[EnhancedImage]:
         p = self._parameters
         found = sequence_of(original_of(p.enhancedNode))
         browserNode = self._browser()
@@ -362,7 +362,7 @@ class ResultNodes:
             EnhancedImage(volumeNode, node, p.enhancedNode, reading)
             for volumeNode, node in zip(phases(sequenceNode), nodes, strict=True)
         ]
-        selected = self.selected_phase()
+        selected = self.selectedPhase()
         return images[selected:] + images[:selected]
 
     def _browser(self) -> slicer.vtkMRMLSequenceBrowserNode | None:

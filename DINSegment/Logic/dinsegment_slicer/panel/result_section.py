@@ -101,7 +101,7 @@ class ResultSection:
         table = self.ui.functionTable
         table.setVisible(function is not None or bool(reason))
         if function is None:
-            self._show_reason(reason)
+            self._showReason(reason)
             return
         rows = [
             (_("Ejection fraction"), _("{value:.0f} %").format(value=function.ejection_fraction_percent)),
@@ -118,7 +118,7 @@ class ResultSection:
             table.setItem(row, 1, number_item(value))
         stretch_column(table, 0)
 
-    def _show_reason(self, reason: str) -> None:
+    def _showReason(self, reason: str) -> None:
         """A row that says why there is no function; the whole sentence is its tooltip."""
         table = self.ui.functionTable
         table.setColumnCount(1)

@@ -267,7 +267,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parameters.output == "replace":
             nodes = self._resultNodes()
             into = nodes.output(task, self.parameters.inputNode, self.parameters.secondNode)
-            corrected = corrected_segments(nodes.all_segmentations()) if into is not None else []
+            corrected = corrected_segments(nodes.allSegmentations()) if into is not None else []
             if corrected and not self._ask(_replace_question(corrected)):
                 return
         self.enhancement.stop()
@@ -315,7 +315,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self._updating = True
         try:
-            self._resultNodes().replace_by(result)
+            self._resultNodes().replaceBy(result)
         finally:
             self._updating = False
         self._missing = []
@@ -390,9 +390,9 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._measurement is None or self.parameters is None or self.parameters.segmentationNode is None:
             return
         nodes = self._resultNodes()
-        view = self._measurement.view(nodes.selected_phase())
+        view = self._measurement.view(nodes.selectedPhase())
         self.result.showTitle(view.title)
-        self.result.showSegments(view, nodes.hidden_segments())
+        self.result.showSegments(view, nodes.hiddenSegments())
         self.result.showFindings(nodes.findings(self._measurement))
 
     def _markEdited(self) -> None:
@@ -408,7 +408,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _showPhase(self, name: str) -> None:
         if self._measurement is not None and self._measurement.function is not None:
-            self._resultNodes().show_phase(getattr(self._measurement.function, name))
+            self._resultNodes().showPhase(getattr(self._measurement.function, name))
 
     def _updateDisplay(self) -> None:
         nodes = self._resultNodes().segmentations()
@@ -422,7 +422,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             segmentationNode.GetDisplayNode().SetVisibility(number == int(p.showSecond) or len(nodes) == 1)
             show_outline(segmentationNode, p.outline)
             show_3d(segmentationNode, p.threeD)
-        show_colors(self._resultNodes().all_segmentations(), "recommended" if p.recommendedColors else "distinct")
+        show_colors(self._resultNodes().allSegmentations(), "recommended" if p.recommendedColors else "distinct")
 
     def _updateViews(self) -> None:
         if self.parameters is None or not self.parent.isEntered or self._viewsPrepared:
@@ -465,11 +465,11 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _onSegmentVisibility(self, segmentID: str) -> None:
         if self.parameters is not None:
-            self._resultNodes().toggle_segment(segmentID)
+            self._resultNodes().toggleSegment(segmentID)
             self._showMeasurement()
 
     def _onSegmentChosen(self, segmentID: str) -> None:
-        place = self._resultNodes().middle_of_segment(segmentID) if self.parameters is not None else None
+        place = self._resultNodes().middleOfSegment(segmentID) if self.parameters is not None else None
         if place is not None:
             self.views.jumpTo(place)
 
@@ -499,7 +499,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parameters is None:
             return
         try:
-            place = self._resultNodes().show_finding(finding)
+            place = self._resultNodes().showFinding(finding)
         except DINSegmentError as error:
             self.controller.tell(Message(Severity.ERROR, str(error)))
             return
@@ -507,7 +507,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.views.jumpTo(place)
 
     def _onEdit(self, _checked: bool = False) -> None:
-        segmentationNode = self._resultNodes().segmentation_shown()
+        segmentationNode = self._resultNodes().segmentationShown()
         volumeNode, _enhancedNode = self._resultNodes().shown()
         slicer.util.selectModule("SegmentEditor")
         editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
@@ -526,7 +526,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     # --- the enhanced image ------------------------------------------------------------------------------
 
     def _enhancedImages(self) -> Sequence[EnhancedImage]:
-        return self._resultNodes().enhanced_images()
+        return self._resultNodes().enhancedImages()
 
     def _currentSlice(self) -> int:
         volumeNode, _enhancedNode = self._resultNodes().shown()
@@ -536,7 +536,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parameters is None:
             return
         try:
-            self._resultNodes().add_enhanced()
+            self._resultNodes().addEnhanced()
         except DINSegmentError as error:
             self.controller.tell(Message(Severity.ERROR, str(error)))
             return

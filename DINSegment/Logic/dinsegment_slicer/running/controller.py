@@ -147,7 +147,7 @@ class Controller:
     @property
     def secondsLeft(self) -> float | None:
         """Time until the run is done; None while that cannot be told."""
-        return self._job.secondsLeft if self._job and self.state is State.RUNNING else None
+        return self._job.seconds_left if self._job and self.state is State.RUNNING else None
 
     def chooseInput(self, node: slicer.vtkMRMLNode | None) -> None:
         """The user chose an image, or none, which ends a run."""

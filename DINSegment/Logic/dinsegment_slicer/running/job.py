@@ -232,7 +232,7 @@ class Job:
         self._pace = _Pace()
 
     @property
-    def secondsLeft(self) -> float | None:
+    def seconds_left(self) -> float | None:
         """How long the rest takes, as far as the pace so far tells; None until it does."""
         return None if self.finished else self._pace.seconds_left(self._clock.seconds)
 
