@@ -133,7 +133,7 @@ def test_phases_in_a_file_each(tmp_path):
     assert all(volume.dicom.frames == (1, 2, 3, 4) for volume in phases)
 
 
-def test_slices_in_a_file_each_make_up_volumes_that_no_one_instance_stands_for(tmp_path):
+def test_slices_in_a_file_each_make_up_volumes(tmp_path):
     for k in range(SAX.shape[0]):
         image = enhanced(SAX, 2)
         image.SeriesInstanceUID, image.NumberOfFrames = "1.2.3", 2
@@ -141,7 +141,9 @@ def test_slices_in_a_file_each_make_up_volumes_that_no_one_instance_stands_for(t
         image.PixelData = np.stack([pixels(SAX, phase)[k] for phase in range(2)]).tobytes()
         write(tmp_path / f"{9 - k}.dcm", image)
     for phase, volume in enumerate(read_volumes(tmp_path)):
-        assert np.array_equal(volume.array, pixels(SAX, phase)) and volume.dicom is None
+        assert np.array_equal(volume.array, pixels(SAX, phase))
+        assert volume.dicom.frames == (phase + 1,) * SAX.shape[0]
+        assert len({header.SOPInstanceUID for header in volume.dicom.headers}) == SAX.shape[0]
 
 
 def test_two_stacks_that_continue_each_other_are_one_volume(tmp_path):

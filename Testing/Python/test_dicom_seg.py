@@ -334,11 +334,11 @@ class TestDamagedSources:
     def test_images_that_cannot_be_referred_to(self, keyword):
         fails(changed(headers(SERIES["axial"]), **{keyword: ""}), "cannot refer to them")
 
-    def test_images_of_several_series_or_with_one_uid(self):
+    def test_images_of_several_studies_or_with_one_uid(self):
         images = headers(SERIES["axial"])
         other = copy.deepcopy(images)
-        other[1].SeriesInstanceUID = "1.2.3"
-        fails(source_of(other), "several series")
+        other[1].StudyInstanceUID = "1.2.3"
+        fails(source_of(other), "several studies")
         images[1].SOPInstanceUID = images[2].SOPInstanceUID
         fails(source_of(images), "same SOP Instance UID")
 

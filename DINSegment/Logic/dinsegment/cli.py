@@ -52,6 +52,13 @@ Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace results that were changed since they were made, and say which."),
 ]
+CommonGrid = Annotated[
+    bool,
+    typer.Option(
+        "--common-grid",
+        help="DICOM SEG of a heart that moved between slices: all frames on one grid, for viewers that need it.",
+    ),
+]
 LeaveOut = Annotated[
     bool, typer.Option("--leave-out-failed", help="Go on without cases that cannot be read or segmented.")
 ]
@@ -91,6 +98,10 @@ def segment(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Of several inputs, skip those whose results are complete.")
     ] = True,
+    phases: Annotated[
+        bool, typer.Option("--phases", help="The inputs are phases of one heart, a 3D image each, in their order.")
+    ] = False,
+    common_grid: CommonGrid = False,
     overwrite: Overwrite = False,
     cluster: Annotated[
         str | None,
@@ -115,15 +126,19 @@ def segment(
         raise InputError("--workers is for --cluster: give an address, or 'local' for this machine.")
     if series is not None and len(inputs or []) != 1:
         raise InputError("--series is for a single input: give the one that has this DICOM series.")
+    if phases and len(inputs or []) < 2:
+        raise InputError("--phases is for several inputs: give an image for each phase.")
+    if phases and cluster is not None:
+        raise InputError("--phases makes one study of all inputs: leave out --cluster, which is for many.")
     created = not output.exists()
     ensure_writable_folder(output)
     try:
-        if cluster is not None or len(inputs or []) > 1:
+        if cluster is not None or (len(inputs or []) > 1 and not phases):
             code = _segment_many(
-                inputs or [], chosen, output, model, device, resume, cluster, workers, series, overwrite
+                inputs or [], chosen, output, model, device, resume, cluster, workers, series, overwrite, common_grid
             )
         else:
-            code = _segment_one(inputs, chosen, output, model, device, series, overwrite)
+            code = _segment_one(inputs, chosen, output, model, device, series, overwrite, common_grid)
     finally:
         if created and not any(output.iterdir()):
             output.rmdir()
@@ -139,7 +154,9 @@ def _segment_one(
     device: str,
     series: str | None,
     overwrite: bool,
+    common_grid: bool,
 ) -> int:
+    """Segments one input, or several that are phases of one heart."""
     from dinsegment.studies.study import segment_study
 
     phantoms: Sequence[Generated] = ()
@@ -154,8 +171,9 @@ def _segment_one(
             return 0
         line = bar.add_task(printable(inputs[0].name), total=1.0)
         result = segment_study(
-            inputs[0], output, task, loaded, device, _updater(bar, line), series_uid=series, overwrite=overwrite
-        )
+            inputs[0], output, task, loaded, device, _updater(bar, line), series_uid=series, overwrite=overwrite,
+            others=inputs[1:], common_grid=common_grid,
+        )  # fmt: skip
     _print_result(result)
     return 0
 
@@ -171,6 +189,7 @@ def _segment_many(
     workers: int | None,
     series: str | None,
     overwrite: bool,
+    common_grid: bool,
 ) -> int:
     """Segments inputs, each on its own; a bad one is reported and the others go on. Returns the exit code."""
     from dinsegment.models.entries import choose_folder, find_entry
@@ -182,7 +201,8 @@ def _segment_many(
         raise InputError("Give images to segment on the cluster.")
     entry = find_entry(model, task)
     ledger = Ledger(output, task, entry, resume, overwrite)
-    studies, results = plan_studies(inputs, output, series, overwrite), {}
+    studies = [replace(study, common_grid=common_grid) for study in plan_studies(inputs, output, series, overwrite)]
+    results: dict[str, StudyResult] = {}
 
     def finished(result: StudyResult) -> None:
         results[result.folder] = result
@@ -244,7 +264,11 @@ def _updater(bar: Progress, line: int) -> Callable[[float, str], None]:
 
 def _print_warnings(result: StudyResult) -> None:
     for warning in (*result.warnings, *filter(None, [result.message])):
-        err.print(f"Warning: {printable(warning)}", soft_wrap=True, markup=False)
+        _warn(warning)
+
+
+def _warn(text: str) -> None:
+    err.print(f"Warning: {printable(text)}", soft_wrap=True, markup=False)
 
 
 def _print_result(result: StudyResult) -> None:
@@ -328,6 +352,7 @@ def export(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same input gives the same file, with the images' dates.")
     ] = False,
+    common_grid: CommonGrid = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a DICOM file of DINSegment.")] = False,
 ) -> None:
     """Write a segmentation as DICOM SEG, for archives and viewers, with references to the images it was made from."""
@@ -336,14 +361,14 @@ def export(
 
     options = SegOptions(
         content_creator=creator, description=description, series_description=description, series_number=series_number,
-        uid_root=uid_root, deterministic_uids=deterministic,
+        uid_root=uid_root, deterministic_uids=deterministic, common_grid=common_grid,
     )  # fmt: skip
     chosen = get_task(task) if task is not None else None
     replaced = _check_export(output, overwrite)
-    written = export_dicom_seg(segmentation, source, output, options, series, phase, chosen, model)
+    written = export_dicom_seg(segmentation, source, output, options, series, phase, chosen, model, _warn)
     names = ", ".join(segment.name for segment in written)
     if replaced:
-        err.print(f"Warning: Overwritten: {output}.", soft_wrap=True, markup=False)
+        _warn(f"Overwritten: {output}.")
     out.print(f"Written to {output}: {names}. {NOTE}", soft_wrap=True, markup=False)
 
 

@@ -14,6 +14,14 @@ RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 LEAN_DEGREES = 0.1
 """Axes that are closer than this to a right angle, or to parallel, are: directions are written with few digits."""
 
+_HALFWAY = 1e-3
+"""Voxels by which what is said to lie between two voxels may be off it."""
+
+
+def nearest_voxel(offsets: np.ndarray) -> np.ndarray:
+    """The voxel, int, at which each offset in voxels lies; of one halfway between two the higher, despite rounding."""
+    return np.floor(np.asarray(offsets, float) + (0.5 + _HALFWAY)).astype(int)
+
 
 def check_spacing(path: Path, spacing: tuple[float, ...] | list[float]) -> None:
     """Raises InputError unless every spacing (mm) is a number above zero."""

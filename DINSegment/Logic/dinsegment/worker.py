@@ -231,7 +231,7 @@ def run_export(request: dict[str, Any], channel: Channel, sources: Sources) -> d
     progress(0.5, "Making the DICOM SEG")
     masks = [_whole_mask(folder / MASK.format(n), s["first"], grid.shape) for n, s in enumerate(request["segments"], 1)]
     segments = [_described_segment(segment) for segment in request["segments"]]
-    seg = make_dicom_seg(masks, segments, source, SegOptions(**request["options"]))
+    seg = make_dicom_seg(masks, segments, source, SegOptions(**request["options"]), grid.ijk_to_ras)
     progress(0.8, f"Writing '{path.name}'")
     save_dicom(seg, path)
     return {"path": str(path), "uid": str(seg.SOPInstanceUID)}

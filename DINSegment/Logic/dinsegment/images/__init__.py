@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Segmentation", "Volume", "read_volume", "read_volumes", "write_segmentation", "write_volume"]
+__all__ = ["Segmentation", "Volume", "read_phases", "read_volume", "read_volumes", "write_segmentation", "write_volume"]
 
 
 def __getattr__(name: str) -> Any:

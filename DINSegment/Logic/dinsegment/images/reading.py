@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,9 @@ _CHECKS = {
 }
 _PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"
 """Environment variable by which ITK takes the nearest perpendicular axes of a NIfTI file."""
+
+SAME_PLACE = 0.1
+"""Voxels by which phases of one heart may lie beside one another."""
 
 _BYTES = {
     **dict.fromkeys((sitk.sitkUInt8, sitk.sitkInt8), 1),
@@ -116,6 +120,51 @@ def read_volume(path: str | os.PathLike[str], series_uid: str | None = None) -> 
     if len(volumes) > 1:
         raise InputError(f"'{path}' has {len(volumes)} phases where a single volume is needed: give one of them.")
     return volumes[0]
+
+
+def read_phases(paths: Sequence[str | os.PathLike[str]]) -> list[Volume]:
+    """Reads images that are the phases of one heart, in their order.
+
+    Args:
+        paths: Files or folders, as for `read_volumes`, each with one phase.
+
+    Returns:
+        A volume for each, all on the grid of the first; named by the stems of the files, or by number where two have
+        the same.
+
+    Raises:
+        InputError: One cannot be read, has several phases, is there twice, or lies on another grid than the first.
+    """
+    for number, path in enumerate(paths):
+        if any(Path(path).absolute() == Path(other).absolute() for other in paths[:number]):
+            raise InputError(f"'{path}' is given twice: give an image for each phase.")
+    volumes = [read_volume(path) for path in paths]
+    first = volumes[0]
+    for path, volume in zip(paths[1:], volumes[1:], strict=True):
+        if volume.shape != first.shape or not _same_place(first, volume):
+            raise InputError(
+                f"'{path}' ({grid_text(volume)}) lies on another grid than '{paths[0]}' ({grid_text(first)}), but "
+                "phases of one heart share theirs: give images of one scan, none of them cropped or resampled."
+            )
+    names = [volume.name for volume in volumes]
+    if len(set(names)) < len(names):
+        names = phase_names("heart", len(names))
+    return [replace(one, name=name, ijk_to_ras=first.ijk_to_ras) for one, name in zip(volumes, names, strict=True)]
+
+
+def grid_text(volume: Volume) -> str:
+    """The size of a volume's grid and of its voxels, for messages."""
+    k, j, i = volume.shape
+    z, y, x = volume.spacing
+    return f"{i} x {j} x {k} voxels of {x:.4g} x {y:.4g} x {z:.4g} mm"
+
+
+def _same_place(one: Volume, other: Volume) -> bool:
+    """Whether the corners of two grids of one shape lie within a tenth of a voxel: formats round differently."""
+    k, j, i = one.shape
+    corners = np.array([(x, y, z, 1) for x in (0, i - 1) for y in (0, j - 1) for z in (0, k - 1)]).T
+    off = np.linalg.solve(one.ijk_to_ras, other.ijk_to_ras @ corners)[:3] - corners[:3]
+    return bool(np.abs(off).max() <= SAME_PLACE)
 
 
 def read_image(path: Path, image_io: str) -> sitk.Image:

@@ -71,6 +71,7 @@ class StudyWorker:
                 self._device,
                 series_uid=study.series_uid,
                 overwrite=study.overwrite,
+                common_grid=study.common_grid,
             )
         except Exception as error:
             return failure(study, error)

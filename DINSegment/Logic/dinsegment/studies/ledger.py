@@ -179,6 +179,8 @@ class Ledger:
             made_of = fingerprint(study.input, self.output)
             if study.series_uid is not None:
                 made_of["series"] = study.series_uid
+            if study.common_grid:
+                made_of["common_grid"] = True
         except OSError:
             return None  # reading it will say what is wrong
         if (known := self._index.records().get(self._key(study))) and known["made_of"]["path"] != made_of["path"]:

@@ -60,17 +60,19 @@ def phase_folders(count: int) -> list[str]:
     return [f"phase{number:02d}" for number in range(1, count + 1)]
 
 
-def write_results(phases: Sequence[Segmentation], output: Path, overwrite: bool = False) -> list[Segmentation]:
+def write_results(
+    phases: Sequence[Segmentation], output: Path, overwrite: bool = False, common_grid: bool = False
+) -> list[Segmentation]:
     """Writes segmentation.seg.nrrd, enhanced.nrrd, overview.png and measurements.json into `output`.
 
     For images that were read from DICOM, segmentation.dcm (a DICOM SEG) and measurements.dcm (a DICOM SR) are among
     them, as far as there is anything segmented. Several phases of one heart get a folder each, phase01, phase02, ...,
     and a measurements.json of their own with all phases and the heart's function, or why there is none, and what is to
     be said of all phases. Their DICOM SEGs are instances of one series. All that an earlier run has written there is
-    removed, but for what was changed since, which `overwrite` takes away, too.
+    removed, but for what was changed since, which `overwrite` takes away, too. `common_grid` is that of `SegOptions`.
 
     Returns:
-        The phases; where no DICOM could be made of one, its warnings say why.
+        The phases; where no DICOM could be made of one, or something had to be decided for it, its warnings say so.
 
     Raises:
         OutputError: Something could not be written, or is in the way, as in `check_results`; then all is as before.
@@ -82,7 +84,7 @@ def write_results(phases: Sequence[Segmentation], output: Path, overwrite: bool 
             folders = [folder / name for name in phase_folders(len(phases))]
         for phase in folders:
             phase.mkdir(exist_ok=True)
-        phases = _write_dicom(phases, folders, folder / "measurements.dcm", function, reason)
+        phases = _write_dicom(phases, folders, folder / "measurements.dcm", function, reason, common_grid)
         for segmentation, phase in zip(phases, folders, strict=True):
             _write_phase(segmentation, phase)
         if len(phases) > 1:
@@ -109,15 +111,16 @@ def _write_dicom(
     report_path: Path,
     function: CardiacFunction | None,
     reason: str,
+    common_grid: bool,
 ) -> list[Segmentation]:
     """Writes the DICOM results of images that came from DICOM; the warnings say what could not be made, and why."""
     if not any(phase.volume.dicom and phase.labels.any() for phase in phases):
         return list(phases)
-    from dinsegment.dicom.write.seg import cine_options
+    from dinsegment.dicom.write.seg import SegOptions, cine_options
     from dinsegment.dicom.write.sr import write_dicom_sr
 
     written, segs = [], []
-    options = cine_options(len(phases))
+    options = cine_options(len(phases), SegOptions(common_grid=common_grid))
     for segmentation, folder, of_phase in zip(phases, folders, options, strict=True):
         seg, segmentation = _write_seg(segmentation, folder / "segmentation.dcm", of_phase)
         segs.append(seg)
@@ -131,12 +134,14 @@ def _write_dicom(
 
 
 def _write_seg(segmentation: Segmentation, path: Path, options: SegOptions) -> tuple[Dataset | None, Segmentation]:
-    from dinsegment.dicom.write.seg import write_dicom_seg
+    from dinsegment.dicom.write.seg import seg_warnings, write_dicom_seg
 
     if segmentation.volume.dicom is None or not segmentation.labels.any():
         return None, segmentation
     try:
-        return write_dicom_seg(segmentation, path, options), segmentation
+        seg = write_dicom_seg(segmentation, path, options)
+        said = seg_warnings(segmentation.volume, options)
+        return seg, replace(segmentation, warnings=(*segmentation.warnings, *said)) if said else segmentation
     except InputError as error:
         return None, _warned(segmentation, error)
 

@@ -34,12 +34,16 @@ class Study:
         folder: Gets the results.
         series_uid: Which DICOM series of several is meant.
         overwrite: Whether results of an earlier run are replaced although somebody has changed them.
+        others: The later phases, where each phase of a heart is an input of its own.
+        common_grid: As in `dicom.write.seg.SegOptions`.
     """
 
     input: Path
     folder: Path
     series_uid: str | None = None
     overwrite: bool = False
+    others: tuple[Path, ...] = ()
+    common_grid: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,14 +87,16 @@ def load_study(study: Study) -> list[Volume]:
     """The phases of the input, whose results can be written where they are to be.
 
     Raises:
-        InputError: As `images.read_volumes`.
+        InputError: As `images.read_volumes` or `read_phases`.
         OutputError: As `results.check_results`.
     """
-    from dinsegment.images.reading import read_volumes
+    from dinsegment.images.reading import read_phases, read_volumes
     from dinsegment.studies.results import check_results
 
-    phases = read_volumes(study.input, study.series_uid)
-    check_results(phases, study.folder, study.input, study.overwrite)
+    inputs = (study.input, *study.others)
+    phases = read_phases(inputs) if study.others else read_volumes(study.input, study.series_uid)
+    for path in inputs:
+        check_results(phases, study.folder, path, study.overwrite)
     return phases
 
 
@@ -136,7 +142,7 @@ def write_study(study: Study, phases: Sequence[Segmentation], seconds: float = 0
 
     started = time.perf_counter()
     overwritten = changed(study.folder, KIND) if study.overwrite else []
-    phases = write_results(phases, study.folder, study.overwrite)
+    phases = write_results(phases, study.folder, study.overwrite, study.common_grid)
     function = cardiac_function(phases)
     return StudyResult(
         str(study.input),
@@ -161,6 +167,8 @@ def segment_study(
     cancelled: Callable[[], bool] | None = None,
     series_uid: str | None = None,
     overwrite: bool = False,
+    others: Sequence[str | os.PathLike[str]] = (),
+    common_grid: bool = False,
 ) -> StudyResult:
     """Segments one input from file to files.
 
@@ -174,12 +182,15 @@ def segment_study(
         cancelled: Asked several times a second; True stops the run.
         series_uid: Series Instance UID of the DICOM series to segment where the input has several.
         overwrite: Whether results that are there are replaced although somebody has changed them.
+        others: Inputs that are later phases of the same heart, in their order.
+        common_grid: As in `dicom.write.seg.SegOptions`.
 
     Raises:
         DINSegmentError: The input cannot be used or the results cannot be written; nothing is left of them.
     """
     started = time.perf_counter()
-    study = Study(Path(input_path), Path(output_folder), series_uid, overwrite)
+    later = tuple(Path(path) for path in others)
+    study = Study(Path(input_path), Path(output_folder), series_uid, overwrite, later, common_grid)
     task = get_task(task) if isinstance(task, str) else task
     segmentations = compute_study(load_study(study), task, model, device, progress, cancelled)
     return write_study(study, segmentations, time.perf_counter() - started)

@@ -227,7 +227,11 @@ def _exports(
     title = result.segmentationNode.GetName()
     run = uuid.uuid4()
     several = len(result.pairs) > 1
-    options: dict[str, Any] = {"series_number": SERIES_NUMBER, "series_description": _description(title)}
+    options: dict[str, Any] = {
+        "series_number": SERIES_NUMBER,
+        "series_description": _description(title),
+        "common_grid": True,  # Slicer reads no other, where the patient has moved between the slices.
+    }
     if several:
         options["series_uid"] = f"2.25.{run.int}"  # DICOM PS3.5 B.2: a UUID is a UID.
     names = phase_names(_file_name(title), len(result.pairs))

@@ -14,6 +14,7 @@ from statistics import median
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.uid import UID
 
 from dinsegment.dicom.read import picture
 from dinsegment.dicom.read.header import Header, items, numbers, text
@@ -216,11 +217,19 @@ def heart_time_of(frames: Sequence[Frame]) -> float | None:
     return median(known) if known else None
 
 
-def source_of(frames: Sequence[Frame]) -> DicomSource | None:
-    """What the slices of a volume refer to, in their order; None if they are in several multi-frame images."""
-    headers = list(dict.fromkeys(frame.header for frame in frames))
-    datasets = tuple(header.dataset for header in headers)
-    if all(frame.number is None for frame in frames):
-        enhanced = len(frames) == 1 and "PerFrameFunctionalGroupsSequence" in datasets[0]
-        return DicomSource(datasets, (1,)) if enhanced else DicomSource(datasets)
-    return DicomSource(datasets, tuple(frame.number for frame in frames)) if len(headers) == 1 else None
+def source_of(frames: Sequence[Frame]) -> DicomSource:
+    """What the slices of a volume refer to, in their order."""
+    datasets = [frame.header.dataset for frame in frames]
+    # An enhanced image of a single frame is read as any image of one frame.
+    numbers = tuple(1 if frame.number is None and _is_enhanced(frame.header) else frame.number for frame in frames)
+    if all(number is None for number in numbers):
+        return DicomSource(tuple(datasets))
+    single = all(dataset is datasets[0] for dataset in datasets)
+    return DicomSource((datasets[0],) if single else tuple(datasets), numbers)
+
+
+def _is_enhanced(header: Header) -> bool:
+    """Whether a file can have several frames; some makers give plain images the groups of enhanced ones besides."""
+    if "PerFrameFunctionalGroupsSequence" not in header.dataset:
+        return False
+    return "ImagePositionPatient" not in header.dataset or "Enhanced" in UID(header.text("SOPClassUID")).name

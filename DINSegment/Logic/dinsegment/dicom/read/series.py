@@ -39,8 +39,7 @@ class Series:
     Attributes:
         phases: Voxels (k, j, i) of each phase, in the order of time; one for a series without phases.
         ijk_to_ras: 4x4, from (i, j, k, 1) to millimetres in RAS, the same for all phases.
-        sources: The instances that each phase was read from; None for one that takes its slices from several enhanced
-            images.
+        sources: The instances that each phase was read from.
         modality: DICOM modality (`MR`, `CT`), None where the images do not say.
         times_ms: Of each phase, milliseconds after the R wave, the median over its slices; None where the images do not
             say.
@@ -50,7 +49,7 @@ class Series:
 
     phases: list[np.ndarray]
     ijk_to_ras: np.ndarray
-    sources: list[DicomSource | None]
+    sources: list[DicomSource]
     modality: str | None
     times_ms: list[float | None]
     patient: Patient

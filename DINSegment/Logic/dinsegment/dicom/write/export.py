@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +12,11 @@ import SimpleITK as sitk
 
 from dinsegment.dicom.write.grid import put_on_grid
 from dinsegment.dicom.write.save import save_dicom
-from dinsegment.dicom.write.seg import SegOptions, SegSegment, make_dicom_seg, task_segments
+from dinsegment.dicom.write.seg import SegOptions, SegSegment, make_dicom_seg, seg_warnings, task_segments
 from dinsegment.errors import InputError
 from dinsegment.files import check_name
 from dinsegment.images.fingerprint import FINGERPRINT_TAG, VERSION_TAG, fingerprints, same_voxels
-from dinsegment.images.reading import itk_warnings_off, read_volume, read_volumes
+from dinsegment.images.reading import grid_text, itk_warnings_off, read_volume, read_volumes
 from dinsegment.images.volume import Volume
 from dinsegment.tasks import Code, Task
 
@@ -33,6 +33,7 @@ def export_dicom_seg(
     phase: int | None = None,
     task: Task | None = None,
     model: str | None = None,
+    warn: Callable[[str], object] = lambda _text: None,
 ) -> list[SegSegment]:
     """Writes a DICOM SEG of a segmentation file.
 
@@ -46,6 +47,7 @@ def export_dicom_seg(
         phase: Which phase was segmented, counted from 1, where `source` is a cine.
         task: What the labels mean; needed unless the file says so itself.
         model: Model that made a labelmap; without it, its segments count as drawn by hand.
+        warn: Called with a sentence for each thing that had to be decided.
 
     Returns:
         The segments that were written: those with voxels.
@@ -65,14 +67,17 @@ def export_dicom_seg(
     on_grid = np.zeros(reference.shape, dtype=np.uint16)
     if not put_on_grid(labels.array.astype(np.uint16), labels.ijk_to_ras, reference, on_grid):
         raise InputError(
-            f"'{path}' ({_grid(labels)}) does not lie on the grid of '{source}' ({_grid(reference)}): give the series "
-            "that was segmented."
+            f"'{path}' ({grid_text(labels)}) does not lie on the grid of '{source}' ({grid_text(reference)}): give the "
+            "series that was segmented."
         )
-    instances = reference.dicom
+    said = seg_warnings(reference, options)
+    instances, ijk_to_ras = reference.dicom, reference.ijk_to_ras
     del labels, reference  # a CT and its masks are large
     masks = [on_grid == label for label in described]
-    seg = make_dicom_seg(masks, list(described.values()), instances, options)
+    seg = make_dicom_seg(masks, list(described.values()), instances, options, ijk_to_ras)
     save_dicom(seg, output)
+    for text in said:
+        warn(text)
     return [segment for segment, mask in zip(described.values(), masks, strict=True) if mask.any()]
 
 
@@ -203,9 +208,3 @@ def _phase(source: Path, volumes: list[Volume], phase: int | None) -> Volume:
     if not 1 <= phase <= len(volumes):
         raise InputError(f"'{source}' has no phase {phase}: it has {len(volumes)}.")
     return volumes[phase - 1]
-
-
-def _grid(volume: Volume) -> str:
-    k, j, i = volume.shape
-    z, y, x = volume.spacing
-    return f"{i} x {j} x {k} voxels of {x:.4g} x {y:.4g} x {z:.4g} mm"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,10 +27,20 @@ from pydicom.valuerep import DA, DT, TM
 from dinsegment.dicom.codes import ARTIFICIAL_INTELLIGENCE, to_cielab, to_concept
 from dinsegment.dicom.source import DicomSource
 from dinsegment.dicom.uids import NewUids, check_uid_root
+from dinsegment.dicom.write.place import placement
 from dinsegment.dicom.write.save import MANUFACTURER, save_dicom, warnings_off
-from dinsegment.dicom.write.source import UTF8, PreparedSource, person_name, source_datetime
+from dinsegment.dicom.write.source import (
+    UTF8,
+    PreparedSource,
+    frame_of_reference_warning,
+    person_name,
+    planes_of,
+    source_datetime,
+)
 from dinsegment.errors import InputError
+from dinsegment.geometry import RAS_FROM_LPS
 from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.volume import Volume
 from dinsegment.tasks import ANATOMICAL_STRUCTURE, Code, Task
 from dinsegment.version import __version__
 
@@ -91,6 +101,9 @@ class SegOptions:
         deterministic_uids: The same masks, segments, source, options and versions give the same file, byte by byte:
             UIDs follow from a hash of them, and all dates and times are those of the source.
         series_uid: Series that the instance is put into; a new one if None. The phases of a cine share one.
+        common_grid: Where the patient has moved between slices, whether all frames lie on the one grid of the volume,
+            which viewers want that build a volume of them, 3D Slicer among them; otherwise each frame lies on its
+            image, pixel for pixel.
     """
 
     content_creator: str = MANUFACTURER
@@ -101,6 +114,7 @@ class SegOptions:
     uid_root: str | None = None
     deterministic_uids: bool = False
     series_uid: str | None = None
+    common_grid: bool = False
 
     def __post_init__(self) -> None:
         for text in (self.description, self.series_description):
@@ -114,13 +128,13 @@ class SegOptions:
             check_uid_root(self.uid_root)
 
 
-def cine_options(phases: int) -> list[SegOptions]:
+def cine_options(phases: int, options: SegOptions = SegOptions()) -> list[SegOptions]:
     """Options for each phase of a cine: instances of one new series, numbered and described by their phase."""
     if phases == 1:
-        return [SegOptions()]
-    series_uid = str(NewUids(None, None)("series"))
+        return [options]
+    series_uid = str(NewUids(options.uid_root, None)("series"))
     return [
-        SegOptions(series_uid=series_uid, instance_number=n, description=f"Cardiac phase {n} of {phases}")
+        replace(options, series_uid=series_uid, instance_number=n, description=f"Cardiac phase {n} of {phases}")
         for n in range(1, phases + 1)
     ]
 
@@ -147,37 +161,56 @@ def make_dicom_seg(
     segments: Sequence[SegSegment],
     source: DicomSource,
     options: SegOptions = SegOptions(),
+    ijk_to_ras: np.ndarray | None = None,
 ) -> highdicom_seg.Segmentation:
     """Makes a DICOM SEG of the images that were segmented.
 
     Args:
-        masks: One for each segment, bool (k, j, i) on the grid of the source, k in the order of its slices. They may
-            overlap. Empty ones are left out.
+        masks: One for each segment, bool (k, j, i), k in the order of the slices of the source. They may overlap.
+            Empty ones are left out.
         segments: What they are.
-        source: The images.
+        source: The images; of one study, but not necessarily of one series.
         options: Descriptions, numbers and UIDs.
+        ijk_to_ras: Where the masks lie, 4x4, millimetres; on the pixels of the images if None.
 
     Raises:
-        InputError: All masks are empty, or no DICOM SEG can refer to such images.
+        InputError: All masks are empty, or no DICOM SEG can refer to such images, or they lie elsewhere.
     """
     if len(masks) != len(segments):
         raise ValueError(f"There are {len(masks)} masks of {len(segments)} segments.")
-    present = [(mask, segment) for mask, segment in zip(masks, segments, strict=True) if mask.any()]
-    if not present:
-        raise InputError("There is nothing to write: no segment has a voxel, and a DICOM SEG needs one.")
-    masks, segments = [mask for mask, _ in present], [segment for _, segment in present]
     with warnings_off():
         prepared = PreparedSource(source)
-        first = prepared.headers[0]
-        grid = (len(prepared.positions), int(first.Rows), int(first.Columns))
-        for mask in masks:
-            if mask.shape != grid:
-                raise ValueError(f"A mask of shape {mask.shape} does not fit the source's {grid}.")
-        uids = NewUids(options.uid_root, _digest(masks, segments, source, options))
+        masks, in_place = _placed(masks, prepared, ijk_to_ras, options.common_grid)
+        present = [(mask, segment) for mask, segment in zip(masks, segments, strict=True) if mask.any()]
+        if not present:
+            raise InputError("There is nothing to write: no segment has a voxel, and a DICOM SEG needs one.")
+        masks, segments = [mask for mask, _ in present], [segment for _, segment in present]
+        uids = NewUids(options.uid_root, _digest(masks, segments, source, options, prepared))
         made = source_datetime(source) if options.deterministic_uids else datetime.datetime.now()
         seg = _encoded(_combined(masks), segments, prepared, options, uids, made)
         _complete(seg, source, options, uids, made)
-    return seg
+        return prepared.refer(seg, in_place)
+
+
+def _placed(
+    masks: Sequence[np.ndarray], prepared: PreparedSource, ijk_to_ras: np.ndarray | None, common_grid: bool
+) -> tuple[list[np.ndarray], list[bool]]:
+    """The masks as frames, whose places `prepared` then has; and whether those are the pixels of their images."""
+    count, sizes = len(prepared.planes), {plane.size for plane in prepared.planes}
+    shape = masks[0].shape if masks else (count, *prepared.planes[0].size)
+    if any(mask.shape != shape for mask in masks):
+        raise ValueError(f"There are masks of the shapes {sorted({mask.shape for mask in masks})}.")
+    if ijk_to_ras is None:
+        if {(count, *size) for size in sizes} != {shape}:
+            raise ValueError(f"A mask of shape {shape} does not fit {count} images of {sorted(sizes)}.")
+        return list(masks), [True] * count
+    where = placement(prepared.planes, ijk_to_ras, shape)
+    if common_grid and not where.is_grid:
+        along_k = np.array([(0, 0, k, 1) for k in range(count)]).T
+        prepared.place(where.shape, (RAS_FROM_LPS @ ijk_to_ras @ along_k).T[:, :3])
+        return list(masks), where.in_place.tolist()
+    prepared.place(where.largest)
+    return [where.on_images(mask) for mask in masks], [True] * count
 
 
 def write_dicom_seg(segmentation: Segmentation, path: Path, options: SegOptions = SegOptions()) -> Dataset:
@@ -191,9 +224,29 @@ def write_dicom_seg(segmentation: Segmentation, path: Path, options: SegOptions 
     if volume.dicom is None:
         raise InputError(f"'{volume.name}' was not read from DICOM: a DICOM SEG refers to the images it was made from.")
     masks = [segmentation.labels == segment.label for segment in segmentation.task.segments]
-    seg = make_dicom_seg(masks, task_segments(segmentation.task, segmentation.model), volume.dicom, options)
+    segments = task_segments(segmentation.task, segmentation.model)
+    seg = make_dicom_seg(masks, segments, volume.dicom, options, volume.ijk_to_ras)
     save_dicom(seg, path)
     return seg
+
+
+def seg_warnings(volume: Volume, options: SegOptions = SegOptions()) -> tuple[str, ...]:
+    """Sentences for the user about the DICOM SEG of a volume that was read from DICOM: what had to be decided.
+
+    Raises:
+        InputError: As `make_dicom_seg`.
+    """
+    planes = planes_of(volume.dicom)
+    where = placement(planes, volume.ijk_to_ras, volume.shape)
+    said = [frame_of_reference_warning(volume.dicom)]
+    if not (where.is_grid or options.common_grid):
+        moved = float(np.linalg.norm((where.offsets - where.offsets[0]) * volume.spacing[1:], axis=1).max())
+        said.append(
+            f"The images of the slices lie up to {moved:.1f} mm beside one another: each frame of the DICOM SEG lies "
+            "on its image, and programs that want one grid, such as 3D Slicer, do not read it; with --common-grid it "
+            "has one."
+        )
+    return tuple(filter(None, said))
 
 
 def _combined(masks: list[np.ndarray]) -> np.ndarray:
@@ -234,7 +287,7 @@ def _encoded(
             content_label="SEGMENTATION",
             transfer_syntax_uid=ExplicitVRLittleEndian,
             omit_empty_frames=False,
-            series_description=_series_description(options, first.get("SeriesDescription")),
+            series_description=_series_description(options, prepared.description),
             content_date=DA(made.date()),
             content_time=TM(made.time()),
             series_date=DA(made.date()),
@@ -304,32 +357,23 @@ def _complete(
     center = source.headers[0].get("ClinicalTrialCoordinatingCenterName")
     if center or any(element.tag.group == 0x0012 for element in seg):
         seg.ClinicalTrialCoordinatingCenterName = center or ""
-    if source.frames is not None:
-        _refer_to_frames(seg, source.frames)
-
-
-def _refer_to_frames(seg: highdicom_seg.Segmentation, frames: tuple[int, ...]) -> None:
-    """highdicom was given only the frames of the volume and has counted those."""
-    items = {
-        id(item): item
-        for group in seg.PerFrameFunctionalGroupsSequence
-        for derivation in group.DerivationImageSequence
-        for item in derivation.SourceImageSequence
-    }
-    for item in items.values():  # segments share them
-        item.ReferencedFrameNumber = frames[int(item.ReferencedFrameNumber) - 1]
 
 
 def _digest(
-    masks: list[np.ndarray], segments: list[SegSegment], source: DicomSource, options: SegOptions
+    masks: list[np.ndarray],
+    segments: list[SegSegment],
+    source: DicomSource,
+    options: SegOptions,
+    prepared: PreparedSource,
 ) -> bytes | None:
     """What a deterministic file follows from; None if it need not be one."""
     if not options.deterministic_uids:
         return None
     digest = hashlib.sha256()
     instances = [str(header.SOPInstanceUID) for header in source.headers]
+    places = [str(header.ImagePositionPatient) for header in prepared.headers]
     versions = [__version__, version("highdicom"), version("pydicom")]
-    digest.update(repr((instances, source.frames, segments, options, versions)).encode())
+    digest.update(repr((instances, source.frames, places, segments, options, versions)).encode())
     for mask in masks:
         digest.update(np.packbits(mask))
     return digest.digest()

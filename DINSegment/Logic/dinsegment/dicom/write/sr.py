@@ -1,9 +1,10 @@
 """Measurements as DICOM SR: TID 1500 "Measurement Report", which refers to the DICOM SEG and to its source images.
 
 Every segment of every phase is a group of TID 1411 "Volumetric ROI Measurements": its volume, the segment in the DICOM
-SEG, and the source series. What the phases of a beat tell of the left ventricle is one more group, of TID 1501, whose
-numbers refer to the phases that they were inferred from. The document is a Comprehensive SR, which archives have taken
-for decades; Comprehensive 3D SR would add nothing but coordinates in the patient, of which there are none here.
+SEG, and the source series, or the source images where they are of several series. What the phases of a beat tell of the
+left ventricle is one more group, of TID 1501, whose numbers refer to the phases that they were inferred from. The
+document is a Comprehensive SR, which archives have taken for decades; Comprehensive 3D SR would add nothing but
+coordinates in the patient, of which there are none here.
 
 A group has a finding, the segment's property type, and a finding site, the same structure with its laterality, since
 TID 1411 has no place for laterality at the finding.
@@ -31,6 +32,7 @@ from highdicom.sr import (
     ReferencedSegment,
     RelationshipTypeValues,
     SourceImageForMeasurement,
+    SourceImageForSegmentation,
     SourceSeriesForSegmentation,
     TextContentItem,
     TimePointContext,
@@ -45,7 +47,7 @@ from dinsegment.dicom.source import DicomSource
 from dinsegment.dicom.uids import NewUids, derived_uid
 from dinsegment.dicom.write.save import save_dicom, warnings_off
 from dinsegment.dicom.write.seg import LONG_STRING, MANUFACTURER, SegOptions
-from dinsegment.dicom.write.source import UTF8, source_datetime
+from dinsegment.dicom.write.source import UTF8, series_description, source_datetime
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.measurements.function import CardiacFunction
@@ -127,9 +129,11 @@ def make_dicom_sr(
     made = source_datetime(sources[0]) if options.deterministic_uids else datetime.datetime.now()
     with warnings_off():
         groups = []
+        # Any of the series would do, if it is the same in all phases and reports.
+        series = min(uid for source in sources for uid in source.series_uids)
         for number, (seg, of_phase, source) in enumerate(zip(segs, volumes, sources, strict=True), start=1):
             if seg is not None:
-                groups += _segment_groups(seg, of_phase, source, _time_point(number, len(segs)), options)
+                groups += _segment_groups(seg, of_phase, source, series, _time_point(number, len(segs)), options)
         if function is not None:
             groups.append(_function_group(function, segs, modality, options))
         elif reason:
@@ -205,17 +209,18 @@ def _segment_groups(
     seg: Dataset,
     volumes: Sequence[SegmentVolume],
     source: DicomSource,
+    series: str,
     time_point: TimePointContext | None,
     options: SegOptions,
 ) -> list[VolumetricROIMeasurementsAndQualitativeEvaluations]:
     """A group for each segment of a DICOM SEG (TID 1411)."""
     by_name = {volume.name[:LONG_STRING]: volume for volume in volumes}
-    study, series = str(seg.StudyInstanceUID), str(source.headers[0].SeriesInstanceUID)
+    images = _source_images(source)
     groups = []
     for segment in seg.SegmentSequence:
         name = str(segment.SegmentLabel)
         # One structure in one series, whichever phase and report it is measured in, is tracked by one UID.
-        tracking_uid = derived_uid(options.uid_root, "tracking", study, series, name)
+        tracking_uid = derived_uid(options.uid_root, "tracking", str(seg.StudyInstanceUID), series, name)
         groups.append(
             VolumetricROIMeasurementsAndQualitativeEvaluations(
                 tracking_identifier=TrackingIdentifier(tracking_uid, name),
@@ -223,7 +228,8 @@ def _segment_groups(
                     seg.SOPClassUID,
                     seg.SOPInstanceUID,
                     int(segment.SegmentNumber),
-                    source_series=SourceSeriesForSegmentation(series),
+                    source_images=images,
+                    source_series=None if images else SourceSeriesForSegmentation(source.series_uids[0]),
                 ),
                 time_point_context=time_point,
                 finding_type=to_concept(from_item(segment.SegmentedPropertyTypeCodeSequence[0])),
@@ -240,6 +246,17 @@ def _segment_groups(
             )
         )
     return groups
+
+
+def _source_images(source: DicomSource) -> list[SourceImageForSegmentation] | None:
+    """The images one by one, where they are of several series: TID 1411 has room for one series alone."""
+    if len(source.series_uids) == 1:
+        return None
+    frames: dict[str, list[int]] = {}
+    for header, frame in source.images:
+        frames.setdefault(str(header.SOPInstanceUID), []).extend([] if frame is None else [frame])
+    headers = {str(header.SOPInstanceUID): header for header in source.headers}
+    return [SourceImageForSegmentation(headers[uid].SOPClassUID, uid, shown or None) for uid, shown in frames.items()]
 
 
 def _finding_site(segment: Dataset) -> FindingSite:
@@ -346,7 +363,7 @@ def _observers(options: SegOptions) -> ObservationContext:
 
 
 def _series_description(source: DicomSource) -> str:
-    described = source.headers[0].get("SeriesDescription")
+    described = series_description(source)
     return (f"Measurements of {described}" if described else "Measurements")[:LONG_STRING]
 
 
