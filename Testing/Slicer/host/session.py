@@ -22,6 +22,8 @@ from PySide6.QtWidgets import QApplication, QWidget
 from host import proxies
 from host.api import Api
 from host.application import palette, qSlicerApplication
+from host.dicom_database import DicomDatabase
+from host.dicom_lib import DicomBrowser, library, open_dicom
 from host.dialogs import Dialogs, Message
 from host.main_window import qSlicerMainWindow
 from host.modules import (
@@ -58,6 +60,8 @@ class Host:
     Args:
         scene: A scene to work on; by default a new one with the application's colours and subject hierarchy.
         api: The names to check against; by default those found beside the repository.
+        dicom: Whether the application has its DICOM modules, so that `DICOMLib` can be imported; `open_dicom` starts
+            them.
 
     Attributes:
         scene: The scene, also `slicer.mrmlScene`.
@@ -70,7 +74,9 @@ class Host:
     _main_window: qSlicerMainWindow | None = None
     _current: Host | None = None
 
-    def __init__(self, scene: slicer.vtkMRMLScene | None = None, api: Api | None = None) -> None:
+    def __init__(
+        self, scene: slicer.vtkMRMLScene | None = None, api: Api | None = None, dicom: bool = False
+    ) -> None:
         if Host._current is not None:
             raise RuntimeError("Another Host is open; close it first.")
         proxies.use_api(api or Api())
@@ -92,6 +98,8 @@ class Host:
         Host._main_window.setAttribute(Qt.WA_DontShowOnScreen)
         Host._main_window.show()  # So that everything in it is laid out.
         self._probes: list[Responsiveness] = []
+        if dicom:
+            sys.modules.update({module.__name__: module for module in library()})
         proxies.errors.clear()
         # VTK and Qt hand what an observer or an overridden method raised to this hook.
         self._hook, sys.excepthook = sys.excepthook, lambda kind, error, trace: proxies.record(error)
@@ -184,6 +192,10 @@ class Host:
                 self.scene.Clear(True)
             left = Host._dialogs.close()
             sys.excepthook = self._hook
+            for name in ("DICOMLib", "DICOMLib.DICOMUtils"):
+                sys.modules.pop(name, None)
+            if hasattr(slicer, "dicomDatabase"):
+                del slicer.dicomDatabase
             for name in ("app", "modules", "mrmlScene"):  # Outside the application there is none of them.
                 delattr(slicer, name)
         errors = self.take_errors()
@@ -212,6 +224,15 @@ class Host:
         """The application's start is complete, and its event loop runs."""
         slicer.app.startupCompleted.emit()
         self.pump()
+
+    def open_dicom(self, folder: Path) -> DicomDatabase:
+        """The DICOM module's part of the start, after the modules were loaded: an empty database in a folder."""
+        assert "DICOMLib" in sys.modules, "This application has no DICOM modules."
+        return open_dicom(folder)
+
+    def open_dicom_browser(self) -> DicomBrowser:
+        """The window in which series are chosen and loaded."""
+        return DicomBrowser()
 
     def open_module(self, name: str) -> Any:
         """Chooses a module in the main window, which makes its panel; the module's own widget object."""
