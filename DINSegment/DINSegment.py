@@ -54,6 +54,7 @@ class DINSegment(ScriptedLoadableModule):
             "<p>The licence of the weights is that of the images: CC BY-NC-SA 4.0 for the heart; those of the abdomen "
             "are for research. The section Model has the details.</p>"
         )
+        register_dicom_plugin()
         # Only then there are the logics of other modules.
         slicer.app.connect("startupCompleted()", load_terminology)
         slicer.app.connect("startupCompleted()", register_sample_data)
@@ -67,6 +68,19 @@ class DINSegmentWidget(widget.DINSegmentWidget):
         for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
             del sys.modules[name]
         super().onReload()
+
+
+def register_dicom_plugin() -> None:
+    """Lets the DICOM module load cine stacks. It looks at the plugins, and what tags they need, when all are there."""
+    try:
+        from dinsegment_slicer.dicom import import_plugin
+    except ImportError as error:
+        if error.name != "DICOMLib":
+            raise
+        return  # An application without DICOM.
+    if not hasattr(slicer.modules, "dicomPlugins"):  # The DICOM module may come later.
+        slicer.modules.dicomPlugins = {}
+    slicer.modules.dicomPlugins[import_plugin.NAME] = import_plugin.DINSegmentDICOMPluginClass
 
 
 def load_terminology() -> None:

@@ -19,6 +19,15 @@ import slicer
 
 SUBMODULES = {"ScriptedLoadableModule", "i18n", "logic", "packaging", "parameterNodeWrapper", "testing", "util"}
 OBJECTS = {"app", "modules", "mrmlScene", "selfTests"}
+# What the list of names leaves out, as it was made without the DICOM modules; from the application's sources.
+DICOM_MODULES = {"dicom", "dicomPlugins"}
+DICOM_DATABASE = {
+    *("databaseDirectory", "databaseFilename", "isOpen", "tagsToPrecache"),
+    *("patients", "studiesForPatient", "seriesForStudy", "instancesForSeries", "filesForSeries", "studyForSeries"),
+    *("fileForInstance", "instanceForFile", "seriesForFile"),
+    *("fileValue", "fileValueExists", "instanceValue", "instanceValueExists"),
+    *("prepareInsert", "insert", "updateDisplayedFields", "removePatient", "removeStudy", "removeSeries"),
+}
 # What Python's view of Qt adds to every object, whatever dir() lists: `name` is objectName, exec_ is exec.
 EVERY_QOBJECT = {"name", "className", "delete", "help", "inherits"}
 
@@ -184,7 +193,7 @@ class _Uses(ast.NodeVisitor):
             names = self.api.functions(f"slicer.{name}")
             return f"slicer.{name}.{rest[0]}" if rest and names is not None and rest[0] not in names else None
         if name == "modules" and rest:
-            known = self.api.names("slicer.modules") | self.own_modules
+            known = self.api.names("slicer.modules") | self.own_modules | DICOM_MODULES
             own = rest[0].removesuffix("Widget").removesuffix("Instance").lower() in self.own_modules
             return None if own or rest[0] in known else f"slicer.modules.{rest[0]}"
         if name == "app" and rest:
@@ -192,6 +201,9 @@ class _Uses(ast.NodeVisitor):
                 missing = rest[1].removesuffix("()") not in self.api.names("slicer.app.layoutManager()")
                 return f"slicer.app.layoutManager().{rest[1]}" if missing else None
             return None if rest[0].removesuffix("()") in self.api.names("slicer.app") else f"slicer.app.{rest[0]}"
+        if name == "dicomDatabase":
+            wrong = rest and rest[0].removesuffix("()") not in DICOM_DATABASE
+            return f"slicer.dicomDatabase.{rest[0]}" if wrong else None
         if name in OBJECTS:
             return None
         return self._wrong_in_class(f"slicer.{name}", rest)

@@ -8,6 +8,7 @@ order they are loaded, and that a loadable is a key of a dictionary meanwhile.
 from __future__ import annotations
 
 import logging
+import sys
 import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -325,6 +326,16 @@ def library() -> Iterator[types.ModuleType]:
     package.DICOMUtils, package.DICOMPlugin, package.DICOMLoadable = functions, DICOMPlugin, DICOMLoadable
     yield package
     yield functions
+
+
+def forget_library() -> None:
+    """The next application may have none: it, and modules that have its classes, are imported anew."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "DICOMLib" or getattr(module, "__dict__", {}).get("DICOMPlugin") is DICOMPlugin:
+            del sys.modules[name]
+            package, _, last = name.rpartition(".")
+            if package in sys.modules:
+                vars(sys.modules[package]).pop(last, None)
 
 
 def open_dicom(folder: Path) -> DicomDatabase:

@@ -22,9 +22,9 @@ from PySide6.QtWidgets import QApplication, QWidget
 from host import proxies
 from host.api import Api
 from host.application import palette, qSlicerApplication
-from host.dicom_database import DicomDatabase
-from host.dicom_lib import DicomBrowser, library, open_dicom
 from host.dialogs import Dialogs, Message
+from host.dicom_database import DicomDatabase
+from host.dicom_lib import DicomBrowser, forget_library, library, open_dicom
 from host.main_window import qSlicerMainWindow
 from host.modules import (
     close_modules,
@@ -74,9 +74,7 @@ class Host:
     _main_window: qSlicerMainWindow | None = None
     _current: Host | None = None
 
-    def __init__(
-        self, scene: slicer.vtkMRMLScene | None = None, api: Api | None = None, dicom: bool = False
-    ) -> None:
+    def __init__(self, scene: slicer.vtkMRMLScene | None = None, api: Api | None = None, dicom: bool = False) -> None:
         if Host._current is not None:
             raise RuntimeError("Another Host is open; close it first.")
         proxies.use_api(api or Api())
@@ -192,8 +190,7 @@ class Host:
                 self.scene.Clear(True)
             left = Host._dialogs.close()
             sys.excepthook = self._hook
-            for name in ("DICOMLib", "DICOMLib.DICOMUtils"):
-                sys.modules.pop(name, None)
+            forget_library()
             if hasattr(slicer, "dicomDatabase"):
                 del slicer.dicomDatabase
             for name in ("app", "modules", "mrmlScene"):  # Outside the application there is none of them.

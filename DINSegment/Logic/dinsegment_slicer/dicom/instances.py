@@ -20,8 +20,8 @@ import slicer
 from dinsegment.errors import InputError
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.scene.changes import subject_hierarchy
+from dinsegment_slicer.scene.stacks import INSTANCE_UIDS_ATTRIBUTE
 
-INSTANCE_UIDS_ATTRIBUTE = "DICOM.instanceUIDs"
 FRAME_FILES_ATTRIBUTE = "MultiVolume.FrameFileList"
 
 UNKNOWN_UID = "Unknown"

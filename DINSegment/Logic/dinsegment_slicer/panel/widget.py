@@ -20,6 +20,7 @@ from dinsegment_slicer.installing.dependencies import Dependencies, Missing
 from dinsegment_slicer.logic import DINSegmentLogic, Result
 from dinsegment_slicer.panel.enhancement_section import EnhancementSection
 from dinsegment_slicer.panel.export_section import DicomSection
+from dinsegment_slicer.panel.join_section import JoinSection
 from dinsegment_slicer.panel.log_section import LogSection
 from dinsegment_slicer.panel.model_section import ModelSection
 from dinsegment_slicer.panel.parameters import DINSegmentParameters, parameters_of_scene
@@ -91,6 +92,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.annotations = SliceAnnotations()
         self.structures = StructuresSection(self.ui)
         self.samples = SampleSection(self.ui)
+        self.joining = JoinSection(self.ui, lambda: self.parameters.inputNode if self.parameters else None)
         self.views = SideBySide(slicer.mrmlScene, slicer.app.applicationLogic(), _later, self.annotations.write)
         self.result = ResultSection(self.ui, self._icon)
         self.log = LogSection(self.ui)
@@ -110,6 +112,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._measureTimer.stop()
         self._warmUpTimer.stop()
         self.samples.stop()
+        self.joining.stop()
         self._showParameterNode(None)
         self.controller.close()
         self.views.close()
@@ -140,6 +143,8 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.model.message.connect(self._onModelMessage)
         self.samples.added.connect(self._onSample)
         self.samples.failed.connect(lambda text: self._onModelMessage(text, True))
+        self.joining.joined.connect(self._onJoined)
+        self.joining.failed.connect(lambda text: self._onModelMessage(text, True))
         self.result.findingChosen.connect(self._onFinding)
         self.result.visibilityToggled.connect(self._onSegmentVisibility)
         self.result.segmentChosen.connect(self._onSegmentChosen)
@@ -165,6 +170,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _onSceneStartClose(self, _caller: Any, _event: str) -> None:
         self._runTimer.stop()
         self._measureTimer.stop()
+        self.joining.stop()
         self.enhancement.stop()
         self.controller.sceneClosed()
         self._showParameterNode(None)
@@ -181,6 +187,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if not (node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLSequenceNode")):
             return
         self._hideWhatIsNoInput()
+        self.joining.lookLater()
         if self.parameters is not None and self.parameters.inputNode is None:
             _later(self._chooseALoadedImage)  # A reader fills the node after it has added it.
 
@@ -201,6 +208,8 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeAboutToBeRemoved(self, _caller: Any, _event: str, node: slicer.vtkMRMLNode) -> None:
         self.controller.nodeRemoved(node)
+        if node.IsA("vtkMRMLSequenceNode"):
+            self.joining.lookLater()
         if self.parameters is not None and node in (self.parameters.segmentationNode, self.parameters.enhancedNode):
             self.enhancement.stop()
             self._measureTimer.start()
@@ -301,6 +310,8 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         chosen = inputNode.GetID() if inputNode is not None else None
         if chosen not in (None, self._chosen):
             self._warmUpTimer.start()
+        if chosen != self._chosen:
+            self.joining.lookLater()
         self._chosen = chosen
 
     def _warmUp(self) -> None:
@@ -326,6 +337,12 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _ask(self, question: str) -> bool:
         return bool(slicer.util.confirmOkCancelDisplay(question, windowTitle=_("DINSegment")))
+
+    def _onJoined(self, sequenceNode: slicer.vtkMRMLSequenceNode, text: str) -> None:
+        if self.parameters is not None:
+            self.parameters.secondNode = None
+            self.parameters.inputNode = sequenceNode
+        self.controller.tell(Message(Severity.INFORMATION, text))
 
     def _onWholeSequence(self, _checked: bool = False) -> None:
         found = sequence_of(self.parameters.inputNode) if self.parameters else None
@@ -561,6 +578,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.secondSelector.setEnabled(not busy and not isSequence)  # A sequence has all phases.
         self._updateTaskButtons()
         self._updateSequenceHint()
+        self.joining.setEnabled(not busy)
         self.dicom.setReady(self.controller.state is State.READY)
         self.ui.progressFrame.setVisible(busy)
         self.ui.cancelButton.setEnabled(self.controller.state in (State.RUNNING, State.ADDING))

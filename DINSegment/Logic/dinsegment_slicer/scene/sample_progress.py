@@ -8,7 +8,8 @@ import slicer
 
 from dinsegment.errors import Cancelled, InputError
 from dinsegment_slicer.i18n import tr as _
-from dinsegment_slicer.scene.sample_data import Phantom, browser_of, phantom_steps, volume_of
+from dinsegment_slicer.scene.sample_data import Phantom, phantom_steps
+from dinsegment_slicer.scene.sequences import show_cine
 
 POLL_S = 0.02
 """Seconds between two looks at what is being generated."""
@@ -45,8 +46,9 @@ def load_phantom(phantom: Phantom) -> slicer.vtkMRMLNode:
 def show(node: slicer.vtkMRMLNode) -> None:
     """Shows a sample in the slice views, and the tool bar that plays it."""
     if node.IsA("vtkMRMLSequenceNode"):
-        slicer.modules.sequences.showSequenceBrowser(browser_of(node))
-    slicer.util.setSliceViewerLayers(background=volume_of(node), fit=True, rotateToVolumePlane=True)
+        show_cine(node)
+    else:
+        slicer.util.setSliceViewerLayers(background=node, fit=True, rotateToVolumePlane=True)
 
 
 def _generate(phantom: Phantom) -> slicer.vtkMRMLNode:

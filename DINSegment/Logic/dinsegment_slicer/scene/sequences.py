@@ -108,6 +108,28 @@ def browser_of(sequenceNode: slicer.vtkMRMLSequenceNode) -> slicer.vtkMRMLSequen
     return next(iter(masters + browserNodes), None)
 
 
+def show_in_browser(sequenceNode: slicer.vtkMRMLSequenceNode) -> slicer.vtkMRMLSequenceBrowserNode:
+    """The browser of a sequence in a scene; a new one, with a volume that shows its first phase, where there is none.
+
+    Its window and level are those of the first phase, and stay: they would flicker as the cine plays.
+    """
+    browserNode = browser_of(sequenceNode)
+    if browserNode is None:
+        browserNode = _new_browser(sequenceNode)
+        displayNode = _image_proxy(browserNode, sequenceNode).GetDisplayNode()
+        displayNode.SetAutoWindowLevel(False)
+    return browserNode
+
+
+def show_cine(sequenceNode: slicer.vtkMRMLSequenceNode) -> None:
+    """Shows a sequence in the slice views, and the tool bar that plays it; it is the application's active volume."""
+    slicer.modules.sequences.showSequenceBrowser(browser_of(sequenceNode))
+    volumeNode = proxy_of(sequenceNode)
+    slicer.app.applicationLogic().GetSelectionNode().SetActiveVolumeID(volumeNode.GetID())
+    if slicer.app.layoutManager() is not None:  # There may be no window.
+        slicer.util.setSliceViewerLayers(background=volumeNode, fit=True, rotateToVolumePlane=True)
+
+
 def proxy_of(sequenceNode: slicer.vtkMRMLSequenceNode) -> slicer.vtkMRMLDisplayableNode | None:
     """The node that shows the selected phase of a sequence; None where it is not in view."""
     browserNode = browser_of(sequenceNode)
@@ -440,13 +462,15 @@ def _check_stacks(sequenceNode: slicer.vtkMRMLSequenceNode, images: Sequence[Job
     if not single:
         return
     if len(places) == 1 and len(single) == len(images):
-        text = _("The sequence '{name}' shows one slice only, which has no volume: choose a cine of several slices.")
+        text = _(
+            "The sequence '{name}' shows one slice only, which has no volume: choose a cine of several slices. If the "
+            "others are series of their own, load them all: then they can be joined."
+        )
     else:
         text = _(
             "In the sequence '{name}', {count} of {total} frames are single slices, where each phase should be a "
-            "volume. Load it in another way: in the module DICOM check 'Advanced', click 'Examine', check the line "
-            "'... frames Volume Sequence' (reader 'MultiVolume') instead of the one with the reader 'Image sequence', "
-            "and click 'Load'."
+            "volume: join them with the button below the chosen image. Where it is not there, the slices make up no "
+            "stack: choose a cine of parallel slices that are evenly spaced."
         )
     raise InputError(text.format(name=sequenceNode.GetName(), count=len(single), total=len(images)))
 
