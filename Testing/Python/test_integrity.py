@@ -207,6 +207,18 @@ class TestMetaImage:
             path.write_bytes(re.sub(b"CompressedDataSize = .*", size, header) + packed)
         fails(path, "damaged")
 
+    @pytest.mark.parametrize("big_endian", [False, True])
+    def test_a_header_that_is_understood_otherwise_would_leave_memory_as_it_was(self, tmp_path, big_endian):
+        """A line that ITK takes for the beginning of the next one, which it then does not know."""
+        path = image_file(tmp_path / "image.mha", packed=True)
+        if big_endian:
+            packed = zlib.compress(ARRAY.astype(ARRAY.dtype.newbyteorder(">")).tobytes())
+            header = path.read_bytes().partition(b"LOCAL\n")[0] + b"LOCAL\n"
+            header = re.sub(b"ByteOrderMSB = False", b"ByteOrderMSB = True", header)
+            path.write_bytes(re.sub(b"DataSize = .*", f"DataSize = {len(packed)}".encode(), header) + packed)
+        assert np.array_equal(read_volume(path).array, ARRAY)
+        fails(change(path, b"CompressedDataSize", b"CompressedDataS\nCompressedDataSize"), "damaged")
+
 
 class TestOtherFormats:
     def test_vtk(self, tmp_path):

@@ -30,12 +30,14 @@ class Grid:
         spacing: In mm, along (i, j, k), instead of ITK's; None to keep that.
         leans: Degrees by which the axes of a NIfTI file are not perpendicular.
         warnings: Sentences for the user.
+        checksum: CRC-32 of the voxels' bytes in the file, where ITK may not read all of them; None where it does.
     """
 
     to_mm: float = 1.0
     spacing: tuple[float, ...] | None = None
     leans: float = 0.0
     warnings: tuple[str, ...] = ()
+    checksum: int | None = None
 
 
 _MM = ("", "???", "mm", "millimeter", "millimeters", "millimetre", "millimetres")
@@ -206,7 +208,7 @@ def check_metaimage(path: Path) -> Grid:
     """Checks a MetaImage.
 
     ITK takes a spacing that is missing for 1 mm and every unit for mm. Of compressed voxels it takes those before a
-    damage, or as many as the header says, and leaves the rest of the memory as it was.
+    damage, or as many as it understands the header to say, and leaves the rest of the memory as it was.
 
     Raises:
         InputError: The spacing is missing or not above zero, its unit is unknown, or the voxels are damaged.
@@ -218,7 +220,7 @@ def check_metaimage(path: Path) -> Grid:
                 _number(word) for word in (fields.get("elementspacing") or fields.get("elementsize", "")).split()
             ]
             check_spacing(path, spacing[:3] if len(spacing) >= 3 else [math.nan] * 3)
-        name = fields.get("elementdatafile", "")
+        name, checksum = fields.get("elementdatafile", ""), None
         several = name.split()[:1] == ["LIST"] or "%" in name
         if fields.get("compresseddata", "").lower() in ("true", "t", "1"):
             if "compresseddatasize" not in fields or several:
@@ -226,13 +228,13 @@ def check_metaimage(path: Path) -> Grid:
             sizes = [int(word) for word in fields["dimsize"].split()]
             element = _ELEMENT_BYTES[fields["elementtype"].upper()] * int(fields.get("elementnumberofchannels", 1))
             with _voxels(file, path, None if name.upper() == "LOCAL" else name) as voxels:
-                _check_zlib(path, voxels, int(fields["compresseddatasize"]), math.prod(sizes) * element)
-        return Grid(_to_mm(path, [fields.get("distanceunits", "")]))
+                checksum = _check_zlib(path, voxels, int(fields["compresseddatasize"]), math.prod(sizes) * element)
+        return Grid(_to_mm(path, [fields.get("distanceunits", "")]), checksum=checksum)
 
 
-def _check_zlib(path: Path, voxels: BinaryIO, packed: int, unpacked: int) -> None:
-    """Raises InputError unless so many packed bytes are whole and become at least so many."""
-    unpacker, found = zlib.decompressobj(zlib.MAX_WBITS | 32), 0
+def _check_zlib(path: Path, voxels: BinaryIO, packed: int, unpacked: int) -> int:
+    """CRC-32 of what so many packed bytes become; InputError unless they are whole and become at least so many."""
+    unpacker, found, checksum = zlib.decompressobj(zlib.MAX_WBITS | 32), 0, 0
     while not unpacker.eof:
         chunk = unpacker.unconsumed_tail
         if not chunk:
@@ -240,9 +242,12 @@ def _check_zlib(path: Path, voxels: BinaryIO, packed: int, unpacked: int) -> Non
             packed -= len(chunk)
         if not chunk:
             raise damaged(path)
-        found += len(unpacker.decompress(chunk, _CHUNK))
+        piece = unpacker.decompress(chunk, _CHUNK)
+        checksum = zlib.crc32(piece[: max(0, unpacked - found)], checksum)
+        found += len(piece)
     if found < unpacked:
         raise damaged(path)
+    return checksum
 
 
 def check_vtk(path: Path) -> Grid:
