@@ -1,6 +1,6 @@
 """Damages images at random and looks at what becomes of them.
 
-    python Testing/Benchmarks/damage.py DATA [--count 2000] [--seed 0] [--segment 40]
+    python Testing/Benchmarks/damage.py DATA [--count 2000] [--seed 0] [--segment 300]
 
 Of a short-axis MR in DATA (dicom/cine-mr-sunnybrook) NIfTI, NRRD, MetaImage and DICOM files are written, packed and
 not, and damaged: bits, bytes and digits changed, pieces cut out, put in, doubled or blanked, in headers and in bodies.
@@ -9,14 +9,19 @@ Each is read in two processes whose fresh memory is filled differently, so that 
     - a result that differs between the two processes;
     - a grid that is not the image's own where only voxels were damaged, or that is no grid;
     - any file that is changed or gone afterwards.
-Some of those that could be read are segmented by the program, too: exit code 0 with labels on the image's grid, or 2
-with one line and no output. Exit code 1 if anything was wrong; the inputs that were are then kept.
+Many of those that could be read are segmented by the program, too, into a folder in which the user has files already:
+exit code 0 with labels on the image's grid, or 2 with one line and nothing new; the user's files are as they were. It
+runs warm in one process, as starting it takes longer than what is looked at. Exit code 1 if anything was wrong; the
+inputs that were are then kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import gzip
 import hashlib
+import io
 import json
 import os
 import queue
@@ -26,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +41,10 @@ import SimpleITK as sitk
 
 SLICES = range(40, 181, 20)
 PATIENCE = 60.0
-"""Seconds that reading one input may take."""
+"""Seconds that one input may take."""
+
+USERS = ("notes.txt", "phase01/mine.dcm", "original/enhanced.nrrd")
+"""Files of the user's in the folder of the results."""
 
 HEADER_BYTES = {".nii": 352, ".nii.gz": 352, ".dcm": 1500}
 """Of text headers it is where the data begin."""
@@ -139,8 +148,6 @@ def damage(source: Path, target: Path, chance: random.Random) -> bool:
     content = bytearray(file.read_bytes())
     packed = file.suffix == ".gz"
     if packed and chance.random() < 0.7:  # damage within, of which the checksum knows nothing
-        import gzip
-
         content = bytearray(gzip.decompress(content))
     else:
         packed = False
@@ -153,7 +160,7 @@ def damage(source: Path, target: Path, chance: random.Random) -> bool:
     return in_header or file.suffix == ".gz" or source.is_dir()
 
 
-# --- reading
+# --- reading and segmenting
 
 
 def read(path: str) -> dict[str, object]:
@@ -165,8 +172,6 @@ def read(path: str) -> dict[str, object]:
         volumes = read_volumes(path)
     except DINSegmentError as error:
         return {"refused": str(error)}
-    except BaseException as error:
-        return {"wrong": f"{type(error).__name__}: {error}"}
     digest = hashlib.sha256(b"".join(volume.array.tobytes() for volume in volumes)).hexdigest()
     return {
         "voxels": digest,
@@ -176,20 +181,47 @@ def read(path: str) -> dict[str, object]:
     }
 
 
+def segment(path: str, output: str) -> dict[str, object]:
+    """What the command line makes of an input: its exit code, what it says, and the grid of the labels."""
+    from dinsegment import cli
+    from dinsegment.images import read_volume
+
+    sys.argv = ["dinsegment", "segment", path, "--task", "heart", "--output", output, "--device", "cpu"]
+    said, code = io.StringIO(), 0
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            cli.main()
+        except SystemExit as stopped:
+            code = stopped.code or 0
+    answer: dict[str, object] = {"code": code, "said": said.getvalue()}
+    results = sorted(Path(output).rglob("segmentation.seg.nrrd"))
+    if code == 0 and results:
+        labels = read_volume(results[0])
+        answer |= {"shape": labels.shape, "grid": labels.ijk_to_ras.tolist()}
+    return answer
+
+
 def serve() -> None:
-    """Reads each path that comes in, and says what became of it."""
+    """Does what each line asks for, and says what became of it; first of all that it has started."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # C libraries print where they like
+    import dinsegment.inference.pipeline  # noqa: F401  imports take long on a busy machine
+
+    print("{}", file=answers, flush=True)
     for line in sys.stdin:
-        answers.write(json.dumps(read(line.rstrip("\n"))) + "\n")
-        answers.flush()
+        what, *paths = json.loads(line)
+        try:
+            answer = {"read": read, "segment": segment}[what](*paths)
+        except BaseException as error:
+            answer = {"wrong": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+        print(json.dumps(answer), file=answers, flush=True)
 
 
-class Reader:
-    """A process that reads inputs, with fresh memory of one content; it is started again when it has died."""
+class Server:
+    """A process that reads and segments, with fresh memory of one content; it is started again when it has died."""
 
-    def __init__(self, fill: int) -> None:
-        self._fill, self._process = fill, None
+    def __init__(self, fill: int, patience: float) -> None:
+        self._fill, self._patience, self._process = fill, patience, None
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
@@ -209,17 +241,18 @@ class Reader:
             answers.put("")
 
         threading.Thread(target=listen, daemon=True).start()
+        self._answers.get()
 
-    def ask(self, path: Path) -> dict[str, object]:
+    def ask(self, what: str, *paths: Path) -> dict[str, object]:
         if self._process is None or self._process.poll() is not None:
             self._start()
-        self._process.stdin.write(f"{path}\n")
+        self._process.stdin.write(json.dumps([what, *map(str, paths)]) + "\n")
         self._process.stdin.flush()
         try:
-            answer = self._answers.get(timeout=PATIENCE)
+            answer = self._answers.get(timeout=self._patience)
         except queue.Empty:
             self.stop()
-            return {"wrong": f"no answer within {PATIENCE:g} s"}
+            return {"wrong": f"no answer within {self._patience:g} s"}
         if not answer:
             return {"wrong": f"it crashed with {self._process.wait()}"}
         return json.loads(answer)
@@ -258,21 +291,32 @@ def complaints(answers: list[dict[str, object]], undamaged: dict[str, object], h
             yield "another grid, though only voxels were damaged"
 
 
-def segmented(path: Path, output: Path, shape: list[int], grid: list[list[float]]) -> str:
-    """What is wrong with what the program makes of an input; "" if nothing is."""
-    command = [sys.executable, "-m", "dinsegment.cli", "segment", str(path), "--task", "heart", "--output", str(output)]
-    done = subprocess.run([*command, "--device", "cpu"], capture_output=True, text=True, check=False)
-    if done.returncode == 2:
-        alone = done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1 and not output.exists()
-        return "" if alone else f"exit code 2, but: {done.stderr[-300:]}"
-    if done.returncode:
-        return f"exit code {done.returncode}: {done.stderr[-300:]}"
-    from dinsegment.images import read_volume
-
-    labels = read_volume(output / "segmentation.seg.nrrd")
-    size = np.abs(np.array(grid)).max()
-    same = labels.shape == tuple(shape) and np.allclose(labels.ijk_to_ras, grid, rtol=0, atol=1e-5 * max(size, 1))
-    return "" if same else "the labels lie elsewhere"
+def segmented(server: Server, path: Path, output: Path, whole: dict[str, object]) -> Iterator[str]:
+    """What is wrong with what the program makes of an input."""
+    for name in USERS:
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        (output / name).write_text(f"{name} of the user's", encoding="utf-8")
+    before = digests(output)
+    answer = server.ask("segment", path, output)
+    after = digests(output)
+    if "wrong" in answer:
+        yield f"{answer['wrong']} {answer.get('traceback', '')}"
+        return
+    if any(after.get(name) != digest for name, digest in before.items()):
+        yield "files of the user's among the results were changed or lost"
+    said = str(answer["said"])
+    if answer["code"] == 2:
+        if not said.startswith("Error: ") or said.count("\n") != 1 or after != before:
+            yield f"exit code 2, but: {said[-300:]}, {sorted(after.keys() - before.keys())}"
+        return
+    if answer["code"]:
+        yield f"exit code {answer['code']}: {said[-300:]}"
+        return
+    size = max(np.abs(np.array(whole["grid"])).max(), 1.0)
+    if answer.get("shape") != whole["shape"] or not np.allclose(
+        answer["grid"], whole["grid"], rtol=0, atol=1e-5 * size
+    ):
+        yield "the labels lie elsewhere"
 
 
 def main() -> int:
@@ -280,27 +324,28 @@ def main() -> int:
     parser.add_argument("data", type=Path, nargs="?", help="the reference images")
     parser.add_argument("--count", type=int, default=2000, help="inputs")
     parser.add_argument("--seed", type=int, default=0, help="of what is damaged")
-    parser.add_argument("--segment", type=int, default=40, help="how many of those that can be read are segmented")
+    parser.add_argument("--segment", type=int, default=300, help="how many of those that can be read are segmented")
+    parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds that one input may take")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         serve()
         return 0
     chance, counts, found = random.Random(options.seed), Counter(), []
-    readers = [Reader(0x55), Reader(0xAA)]
+    readers = [Server(0x55, options.patience), Server(0xAA, options.patience)]
     folder = Path(tempfile.mkdtemp(prefix="damage-"))
     (folder / "whole").mkdir()
     sources = write_inputs(options.data, folder / "whole")
-    undamaged = {source: readers[0].ask(source) for source in sources}
+    undamaged = {source: readers[0].ask("read", source) for source in sources}
     assert all("voxels" in answer for answer in undamaged.values()), undamaged
-    to_segment = options.segment
+    to_segment, every = options.segment, max(1, options.count // max(1, options.segment))
     for number in range(options.count):
         source = sources[number % len(sources)]
         place = folder / f"{number:05d}"
         header_damaged = damage(source, place, chance)
         path = place if source.is_dir() else place / source.name
         before = digests(place)
-        answers = [reader.ask(path) for reader in readers]
+        answers = [reader.ask("read", path) for reader in readers]
         wrong = list(complaints(answers, undamaged[source], header_damaged))
         answer, whole = answers[0], undamaged[source]
         if "refused" in answer:
@@ -310,12 +355,11 @@ def main() -> int:
         elif "voxels" in answer:
             counts["read with other voxels" if answer["grid"] == whole["grid"] else "read on another grid"] += 1
         changed = "voxels" in answer and answer["grid"] != whole["grid"]
-        if to_segment > 0 and not wrong and (changed or number % 50 == 0):
+        if to_segment > 0 and not wrong and "voxels" in answer and (changed or number % every == 0):
             to_segment -= 1
             counts["segmented"] += 1
             output = folder / "out"
-            if complaint := segmented(path, output, answer.get("shape", []), answer.get("grid", [])):
-                wrong.append(complaint)
+            wrong += segmented(readers[0], path, output, answer)
             shutil.rmtree(output, ignore_errors=True)
         if digests(place) != before:
             wrong.append("files of the input were changed or lost")
