@@ -217,7 +217,19 @@ class TestMetaImage:
             header = re.sub(b"ByteOrderMSB = False", b"ByteOrderMSB = True", header)
             path.write_bytes(re.sub(b"DataSize = .*", f"DataSize = {len(packed)}".encode(), header) + packed)
         assert np.array_equal(read_volume(path).array, ARRAY)
+        content = path.read_bytes()
         fails(change(path, b"CompressedDataSize", b"CompressedDataS\nCompressedDataSize"), "damaged")
+        path.write_bytes(content)
+        fails(change(path, b"CompressedData = True\nCom", b"CompressedData = Tru\n"), "CompressedDataSize")
+
+    def test_voxels_as_text(self, tmp_path):
+        path = change(image_file(tmp_path / "image.mha"), b"BinaryData = True", b"BinaryData = False")
+        fails(path, "damaged")  # they are none
+        header = path.read_bytes().partition(b"LOCAL\n")[0] + b"LOCAL\n"
+        path.write_bytes(header + " ".join([*map(str, ARRAY.ravel()), ""]).encode())
+        assert np.array_equal(read_volume(path).array, ARRAY)
+        path.write_bytes(path.read_bytes()[:-20])
+        fails(path, "damaged")
 
 
 class TestOtherFormats:

@@ -208,7 +208,8 @@ def check_metaimage(path: Path) -> Grid:
     """Checks a MetaImage.
 
     ITK takes a spacing that is missing for 1 mm and every unit for mm. Of compressed voxels it takes those before a
-    damage, or as many as it understands the header to say, and leaves the rest of the memory as it was.
+    damage, or as many as it understands the header to say, and leaves the rest of the memory as it was. Where voxels
+    are said to be text it takes zeros for what is no number.
 
     Raises:
         InputError: The spacing is missing or not above zero, its unit is unknown, or the voxels are damaged.
@@ -222,13 +223,18 @@ def check_metaimage(path: Path) -> Grid:
             check_spacing(path, spacing[:3] if len(spacing) >= 3 else [math.nan] * 3)
         name, checksum = fields.get("elementdatafile", ""), None
         several = name.split()[:1] == ["LIST"] or "%" in name
-        if fields.get("compresseddata", "").lower() in ("true", "t", "1"):
-            if "compresseddatasize" not in fields or several:
-                raise _unsupported(path, "compressed without CompressedDataSize")
+        compressed, binary = (fields.get(key, "")[:1] in tuple("Tt1") for key in ("compresseddata", "binarydata"))
+        if compressed and ("compresseddatasize" not in fields or several):
+            raise _unsupported(path, "compressed without CompressedDataSize")
+        if compressed or not (binary or several):
             sizes = [int(word) for word in fields["dimsize"].split()]
-            element = _ELEMENT_BYTES[fields["elementtype"].upper()] * int(fields.get("elementnumberofchannels", 1))
+            values = math.prod(sizes) * int(fields.get("elementnumberofchannels", 1))
             with _voxels(file, path, None if name.upper() == "LOCAL" else name) as voxels:
-                checksum = _check_zlib(path, voxels, int(fields["compresseddatasize"]), math.prod(sizes) * element)
+                if compressed:
+                    unpacked = values * _ELEMENT_BYTES[fields["elementtype"].upper()]
+                    checksum = _check_zlib(path, voxels, int(fields["compresseddatasize"]), unpacked)
+                elif len(np.array(voxels.read().split(), float)) < values:
+                    raise damaged(path)
         return Grid(_to_mm(path, [fields.get("distanceunits", "")]), checksum=checksum)
 
 
