@@ -1,71 +1,234 @@
-"""When the network is unsure: what each threshold of a task's `doubt` tells and how often it is a false alarm.
+"""Fits what tells when a segment in a slice is to be corrected, and chooses from which probability on the user is told.
 
-    python Testing/Benchmarks/doubt.py --data DIR FILE [--data DIR FILE] [--task heart]
+    python Testing/Benchmarks/doubt.py --data DIR FILE [--data DIR FILE] [--fit DIR FILE] [--estimator MODEL]
+        [--model MODEL] [--task heart] [--write weights.json]
 
-FILE names validation patients, one a line; nothing is chosen on test patients. Counted are segments in slices, of at
-least 1 cm2: bad are those with Dice below 0.7. A threshold is to tell as many of them as it can with at most one false
-alarm in ten patients. Run it again when the models change. Intervals are those of Clopper and Pearson, 95 %.
+FILE names patients, one a line; nothing is fitted or chosen on test patients. Bad is a segment in a slice with Dice
+below 0.7 and at least 1 cm2, as drawn or as the experts have it. Three steps:
+    - the estimator (`quality.estimator`) is fitted on the patients of --fit, which the model has not learned from; six
+      times without a sixth of them, it shows what it is worth on these. A model that has learned from all there are
+      takes the estimator of another one (--estimator), with its own thresholds, or keeps the one it has;
+    - the threshold is the lowest with which at most one in ten patients of --data, validation patients, has a false
+      alarm, and at most one in ten of those of --fit, each held out. A false alarm is a finding whose slice to look at
+      is not bad, of a segment whose Dice in the image is 0.7 or more;
+    - what is told with it is counted, with the intervals of Clopper and Pearson, 95 %.
+With --write the estimator is put into the model's entry there. Run it again when the models change.
 """
 
 from __future__ import annotations
 
 import argparse
-from itertools import product
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.optimize import minimize
 from scipy.stats import binomtest
 
 from dinsegment.images.slices import SliceStack
 from dinsegment.inference.devices import choose_device
-from dinsegment.inference.model import load_model
+from dinsegment.inference.model import Model, load_model
 from dinsegment.inference.pipeline import predict_with_confidence
 from dinsegment.inference.runner import Runner
+from dinsegment.quality.estimator import BAD, Curve, Estimator
+from dinsegment.quality.facts import facts_of, known_facts
 from dinsegment.tasks import Task, get_task
 from dinsegment.training.cases import find_cases, read_split
 from dinsegment.training.metrics import dice
 
-BAD = 0.7
 LEAST_CM2 = 1.0
-OVERLAPS = (0.7, 0.75, 0.8, 0.85, 0.9)
-AREAS_CM2 = (1.0, 2.0, 3.0)
+FALSE_ALARMS = 0.1
+"""Share of patients that may have one."""
+
+FOLDS = 6
+SOFT = 0.05
+"""How far from 0.7 a Dice is plainly on one side: slices near it count half as bad and half as good."""
+
+KNOTS = (0.15, 0.5)
+"""Quantiles of a fact at which its curve bends."""
+
+PENALTY = 1 / 0.3
 
 
 class Slice(NamedTuple):
-    """A segment in a slice: of which patient, its Dice, and what the network says of it; whether it is drawn at all.
+    """A segment in a slice of at least 1 cm2.
 
-    `beyond` is a chamber that is drawn where the experts have none, as above the valves.
+    `drawn` and `expert` are areas in cm2, `whole` is the segment's Dice in the image, `facts` those of
+    `quality.facts`, in the order of their names; None where it is not drawn.
     """
 
     patient: str
+    case: str
+    segment: int
     dice: float
-    overlap: float
-    area_cm2: float
-    drawn: bool
-    beyond: bool
+    whole: float
+    drawn: float
+    expert: float
+    facts: list[float] | None
+
+    @property
+    def bad(self) -> bool:
+        return self.dice < BAD
 
 
-def slices_of(data: Path, split: Path, task: Task, model, runner: Runner) -> list[Slice]:
+@dataclass(frozen=True)
+class Recorder(Estimator):
+    """Stands where an estimator would, and only keeps the facts."""
+
+    def bad(self, labels, expected, totals, kept, task, pixel_cm2) -> np.ndarray:
+        self.made["facts"] = facts_of(labels, expected, totals, kept, task)
+        return np.zeros_like(expected)
+
+
+def slices_of(data: Path, split: Path, task: Task, model: Model, runner: Runner) -> list[Slice]:
     """Of all labelled images of these patients."""
     found = []
     for case in find_cases(data, read_split(split), task):
         volume, truth = case.read(task)
-        prediction = predict_with_confidence(runner, model.preprocessing, volume, task)
-        confidence = prediction.confidence
-        if confidence is None or len(confidence.overlap) != volume.shape[SliceStack.in_plane(volume, task.plane).axis]:
-            raise SystemExit("Only models that see the image's own slices can be looked at.")
+        recorder = Recorder({}, (0.0,) * (task.classes - 1), 1.0, made={})
+        labels = predict_with_confidence(runner, model.preprocessing, volume, task, recorder).labels
         axis = SliceStack.in_plane(volume, task.plane).axis
+        facts = recorder.made.get("facts")
+        if facts and len(next(iter(facts.values()))) != volume.shape[axis]:
+            raise SystemExit("Only models that see the image's own slices can be looked at.")
         cm2 = float(np.prod(np.delete(volume.spacing, axis)) / 100)
-        labels, expert = (np.moveaxis(array, axis, 0) for array in (prediction.labels, truth))
-        for k, segment in product(range(len(labels)), task.segments):
-            drawn, wanted = ((array[k] == segment.label).sum() * cm2 for array in (labels, expert))
-            if max(drawn, wanted) >= LEAST_CM2:
-                told = float(confidence.overlap[k, segment.label - 1]), float(confidence.area_cm2[k, segment.label - 1])
-                beyond = segment.label == task.chamber and wanted == 0
-                score = dice(labels[k], expert[k], segment.label)
-                found.append(Slice(case.name.split("_")[0].split()[0], score, *told, drawn > 0, beyond))
+        drawn, expert = (np.moveaxis(array, axis, 0) for array in (labels, truth))
+        for segment in task.segments:
+            whole = dice(drawn, expert, segment.label)
+            for k in range(len(drawn)):
+                areas = [float((array[k] == segment.label).sum() * cm2) for array in (drawn, expert)]
+                if max(areas) < LEAST_CM2:
+                    continue
+                here = [float(facts[name][k, segment.label - 1]) for name in sorted(facts)] if facts else [math.nan]
+                known = None if any(map(math.isnan, here)) else here
+                score = dice(drawn[k], expert[k], segment.label)
+                found.append(Slice(case.patient, case.name, segment.label, score, whole, *areas, known))
     return found
+
+
+# --- fitting
+
+
+class Design(NamedTuple):
+    """What a regression is made on: the facts that count, and where their curves bend."""
+
+    names: list[str]
+    curves: list[Curve]
+    segments: int
+
+    @classmethod
+    def of(cls, slices: Sequence[Slice], task: Task) -> Design:
+        names = sorted(known_facts(task))
+        values = np.array([one.facts for one in slices])
+        none = ((0.0,) * (1 + len(KNOTS)),) * (task.classes - 1)
+        limits = np.quantile(values, (0.005, 0.995), axis=0).T
+        bends = np.quantile(np.clip(values, *limits.T), KNOTS, axis=0).T
+        curves = [
+            Curve(tuple(low_high), tuple(at), none)
+            for low_high, at in zip(limits.tolist(), bends.tolist(), strict=True)
+        ]
+        return cls(names, curves, task.classes - 1)
+
+    def matrix(self, slices: Sequence[Slice]) -> np.ndarray:
+        """(slices, columns): the pieces of all curves, the same for each segment apart, and which segment it is."""
+        values = np.array([one.facts for one in slices])
+        pieces = np.concatenate([c.pieces(values[:, n]) for n, c in enumerate(self.curves)], 1)
+        which = np.eye(self.segments)[[one.segment - 1 for one in slices]]
+        return np.concatenate([pieces, *(pieces * which[:, [s]] for s in range(self.segments)), which], 1)
+
+    def estimator(self, weights: np.ndarray, constant: float, made: dict[str, Any]) -> Estimator:
+        """From the weights of the matrix's columns."""
+        count, bends = len(self.curves), 1 + len(KNOTS)
+        slopes = weights[: -self.segments].reshape(1 + self.segments, count, bends)
+        slopes = slopes[0] + slopes[1:]
+        curves = {
+            name: replace(curve, slopes=tuple(tuple(map(_short, slopes[s, n])) for s in range(self.segments)))
+            for n, (name, curve) in enumerate(zip(self.names, self.curves, strict=True))
+        }
+        constants = tuple(_short(constant + w) for w in weights[-self.segments :])
+        return Estimator(curves, constants, 1.0, made=made)
+
+
+def _short(number: float) -> float:
+    return float(f"{number:.5g}")
+
+
+def fit(slices: Sequence[Slice], task: Task, made: dict[str, Any]) -> Estimator:
+    """Ridge logistic regression of whether Dice is below 0.7, with a soft edge there."""
+    design = Design.of(slices, task)
+    matrix = design.matrix(slices)
+    mean, deviation = matrix.mean(0), matrix.std(0) + 1e-9
+    ones = np.c_[(matrix - mean) / deviation, np.ones(len(matrix))]
+    wanted = 1 / (1 + np.exp((np.array([one.dice for one in slices]) - BAD) / SOFT))
+
+    def loss(b: np.ndarray) -> tuple[float, np.ndarray]:
+        z = ones @ b
+        value = (np.logaddexp(0, z) - wanted * z).sum() + 0.5 * PENALTY * (b[:-1] ** 2).sum()
+        return value, ones.T @ (1 / (1 + np.exp(-z)) - wanted) + PENALTY * np.r_[b[:-1], 0.0]
+
+    b = minimize(loss, np.zeros(ones.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x
+    weights = b[:-1] / deviation
+    return design.estimator(weights, float(b[-1] - weights @ mean), made)
+
+
+def scores_of(slices: Sequence[Slice], estimator: Estimator, task: Task) -> np.ndarray:
+    """Probability that each is bad; 0 where nothing is said."""
+    names, values = sorted(known_facts(task)), np.zeros(len(slices))
+    for n, one in enumerate(slices):
+        if one.facts is not None and one.drawn >= estimator.area_cm2:
+            facts = {name: np.full((1, task.classes - 1), value) for name, value in zip(names, one.facts, strict=True)}
+            values[n] = estimator.probabilities(facts)[0, one.segment - 1]
+    return values
+
+
+def cross_validated(slices: Sequence[Slice], task: Task) -> np.ndarray:
+    """Each patient's scores from an estimator that was fitted without them."""
+    patients = sorted({one.patient for one in slices})
+    fold = {patient: n % FOLDS for n, patient in enumerate(patients)}
+    scores = np.zeros(len(slices))
+    for number in range(FOLDS):
+        without = [one for one in slices if fold[one.patient] != number and one.facts is not None]
+        held_out = [n for n, one in enumerate(slices) if fold[one.patient] == number]
+        scores[held_out] = scores_of([slices[n] for n in held_out], fit(without, task, {}), task)
+    return scores
+
+
+# --- choosing and counting
+
+
+class Told(NamedTuple):
+    """What the user is told with a threshold: findings by case and segment with the slice to look at, and slices."""
+
+    findings: dict[tuple[str, int], int]
+    slices: list[int]
+
+    @classmethod
+    def with_threshold(cls, slices: Sequence[Slice], scores: np.ndarray, threshold: float, named: float) -> Told:
+        worst: dict[tuple[str, int], int] = {}
+        for n, one in enumerate(slices):
+            key = one.case, one.segment
+            if scores[n] >= threshold and (key not in worst or scores[n] > scores[worst[key]]):
+                worst[key] = n
+        within = min(named, threshold)
+        return cls(worst, [n for n, o in enumerate(slices) if (o.case, o.segment) in worst and scores[n] >= within])
+
+
+def false_patients(slices: Sequence[Slice], told: Told) -> set[str]:
+    return {slices[n].patient for n in told.findings.values() if not slices[n].bad and slices[n].whole >= BAD}
+
+
+def choose(slices: Sequence[Slice], scores: np.ndarray, named: float) -> float:
+    """The lowest threshold with few enough patients with a false alarm, in thousandths."""
+    patients = len({one.patient for one in slices})
+    for thousandth in range(100, 1000):
+        told = Told.with_threshold(slices, scores, thousandth / 1000, named)
+        if len(false_patients(slices, told)) <= FALSE_ALARMS * patients:
+            return thousandth / 1000
+    return 1.0
 
 
 def share(count: int, of: int) -> str:
@@ -76,29 +239,82 @@ def share(count: int, of: int) -> str:
     return f"{count} of {of} ({100 * low:.0f} to {100 * high:.0f} %)"
 
 
+def counts(slices: Sequence[Slice], scores: np.ndarray, threshold: float, named: float, task: Task) -> dict[str, str]:
+    """What a threshold tells, in words and counts."""
+    told = Told.with_threshold(slices, scores, threshold, named)
+    beyond = [n for n, o in enumerate(slices) if o.bad and o.segment == task.chamber and o.expert == 0]
+    cases = {(o.case, o.segment): o.whole for o in slices}
+    poor = [case for case, whole in cases.items() if whole < BAD]
+    bad = [n for n, one in enumerate(slices) if one.bad]
+    right = [n for n in told.slices if slices[n].bad]
+    patients = {one.patient for one in slices}
+    strict = {slices[n].patient for n in told.slices if not slices[n].bad}
+    return {
+        "bad, told": share(len(right), len(bad)),
+        "bad and not drawn, so never told": share(sum(slices[n].drawn == 0 for n in bad), len(bad)),
+        "chamber drawn where there is none, told": share(sum(n in set(right) for n in beyond), len(beyond)),
+        "segments with Dice below 0.7 in the image, told": share(sum(c in told.findings for c in poor), len(poor)),
+        "patients with a false alarm": share(len(false_patients(slices, told)), len(patients)),
+        "patients with a slice told or named that is not bad": share(len(strict), len(patients)),
+        "slices told or named that are bad": share(len(right), len(told.slices)),
+    }
+
+
+def show(title: str, counted: dict[str, str]) -> None:
+    print(f"\n{title}")
+    for what, count in counted.items():
+        print(f"    {what}: {count}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs=2, action="append", required=True, metavar=("DIR", "FILE"), type=Path)
+    pair = {"nargs": 2, "metavar": ("DIR", "FILE"), "type": Path}
+    parser.add_argument("--data", action="append", required=True, **pair)
+    parser.add_argument("--fit", action="append", default=[], **pair)
+    parser.add_argument("--estimator", metavar="MODEL", help="whose estimator is taken rather than fitted")
     parser.add_argument("--task", default="heart")
     parser.add_argument("--model")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--write", type=Path, metavar="weights.json")
     options = parser.parse_args()
     task = get_task(options.task)
     model = load_model(options.model, task)
     runner = Runner(model.network, choose_device(options.device))
-    seen = [one for data, split in options.data for one in slices_of(data, split, task, model, runner)]
-    bad, patients = [one for one in seen if one.dice < BAD], {one.patient for one in seen}
-    print(f"{len(seen)} segments in slices of {len(patients)} patients, {len(bad)} bad")
-    print(f"{share(sum(not one.drawn for one in bad), len(bad))} of the bad ones are not drawn at all")
-    for area, overlap in product(AREAS_CM2, OVERLAPS):
-        told = [one for one in seen if one.drawn and one.overlap < overlap and one.area_cm2 >= area]
-        false = {one.patient for one in told if one.dice >= BAD}
-        right = [one for one in told if one.dice < BAD]
-        print(
-            f"overlap {overlap:.2f}, {area:.0f} cm2: bad told {share(len(right), len(bad))}, chamber where there is "
-            f"none {share(sum(one.beyond for one in right), sum(one.beyond for one in bad))}, patients with a false "
-            f"alarm {share(len(false), len(patients))}"
-        )
+
+    def look(pairs: list[list[Path]]) -> list[Slice]:
+        return [one for data, split in pairs for one in slices_of(data, split, task, model, runner)]
+
+    command = "python Testing/Benchmarks/doubt.py"
+    for name, pairs in (("data", options.data), ("fit", options.fit)):
+        command += "".join(f" --{name} {data.name} {split.name}" for data, split in pairs)
+    if options.fit:
+        learned = look(options.fit)
+        drawn = [one for one in learned if one.facts is not None]
+        where = " and ".join(f"{data.name} {split.name}" for data, split in options.fit)
+        people = len({one.patient for one in learned})
+        estimator = fit(drawn, task, {"fitted": f"{where}, {people} patients, with what '{model.name}' draws"})
+        held_out = cross_validated(learned, task)
+    else:
+        source = load_model(options.estimator, task) if options.estimator else model
+        if source.estimator is None:
+            raise SystemExit(f"'{source.name}' has no estimator: give --fit, or --estimator with a model that has one.")
+        estimator = source.estimator
+    seen = look(options.data)
+    scores = scores_of(seen, estimator, task)
+    told = choose(seen, scores, estimator.named)
+    if options.fit:
+        told = max(told, choose(learned, held_out, estimator.named))
+    counted = counts(seen, scores, told, estimator.named, task)
+    made = {"fitted": estimator.made["fitted"], "command": command, "validation": counted}
+    if options.fit:
+        made["held out of the fit"] = counts(learned, held_out, told, estimator.named, task)
+        show(f"Fit, each patient held out, told from {told}", made["held out of the fit"])
+    show(f"Validation, told from {told}, named from {estimator.named}", counted)
+    if options.write:
+        listed = json.loads(options.write.read_text(encoding="utf-8"))
+        entry = next(entry for entry in listed["models"] if entry["name"] == model.name)
+        entry["estimator"] = replace(estimator, told=told, made=made).to_dict()
+        options.write.write_text(json.dumps(listed, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

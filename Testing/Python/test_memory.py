@@ -281,7 +281,7 @@ def test_confidence_of_corrected_labels_needs_no_probabilities_of_the_whole_volu
     assert len(np.unique(labels)) == 5
     labels[:, :15][labels[:, :15] == 2] = 0  # a piece is removed
     labels[:, :, 25:][labels[:, :, 25:] == 1] = 3  # and one turns out to be the other side's
-    found = evidence.confidence(labels, volume)
+    found = evidence.confidence(labels, volume, ABDOMEN)
     overlap, area, place = direct_confidence(probabilities, labels, view, stack, volume)
     np.testing.assert_allclose(found.overlap, overlap, atol=1e-4)
     np.testing.assert_allclose(found.area_cm2, area, rtol=1e-4)

@@ -448,7 +448,7 @@ def confidence(probabilities, labels, view, stack, volume):
     evidence = Evidence(view, stack)
     for k, _ in enumerate(view.labels_back(evidence.see(probabilities), stack)):
         evidence.labelled(k, labels[k])
-    return evidence.confidence(labels, volume)
+    return evidence.confidence(labels, volume, HEART)
 
 
 @pytest.mark.parametrize("plane", ["acquired", "axial"])

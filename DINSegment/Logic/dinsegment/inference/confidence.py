@@ -12,7 +12,9 @@ from torch import Tensor
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume, ras_of
 from dinsegment.inference.view import View
+from dinsegment.quality.estimator import Estimator
 from dinsegment.quality.unsure import Confidence
+from dinsegment.tasks import Task
 
 MIN_AREA_CM2 = 0.5
 """A smaller cross-section tells nothing: Dice of a few pixels is low, however sure the network is."""
@@ -64,19 +66,27 @@ class Evidence:
             kept = probabilities.reshape(len(probabilities), -1)[:, where]
             self._slices.append(_SliceEvidence(sums, where, kept))
 
-    def confidence(self, labels: np.ndarray, volume: Volume) -> Confidence:
+    def confidence(
+        self, labels: np.ndarray, volume: Volume, task: Task, estimator: Estimator | None = None
+    ) -> Confidence:
         """How sure the network is of the labels in the end.
 
         Args:
             labels: (slices, y, x) on the stack's grid.
             volume: The image that the stack is of.
+            task: What they are.
+            estimator: What tells how likely they are to be corrected; None where the model has none.
         """
         count, segments = len(self._slices), len(self._slices[0].sums)
         overlap, area = np.ones((count, segments)), np.zeros((count, segments))
         doubtful = np.zeros((count, segments, 3))
         pixel = self._view.spacing**2 / 100
+        on_grid = np.zeros((count, *self._view.size), np.uint8) if estimator else None
         for n, one in enumerate(self._slices):
-            here = self._on_grid(labels[self._nearest[0][n]]).ravel()[one.where]
+            of_slice = self._on_grid(labels[self._nearest[0][n]])
+            here = of_slice.ravel()[one.where]
+            if on_grid is not None:
+                on_grid[n] = of_slice
             for index in range(segments):
                 mask = here == index + 1
                 expected = float(one.sums[index, 0])
@@ -95,7 +105,12 @@ class Evidence:
                     doubtful[n, index] = ras_of(volume, self._stack.volume_index((self._places[0][n], y, x)))
         highest = [one.probabilities.max(0) for one in self._slices if one.where.size]
         certainty = float(np.concatenate(highest).mean()) if highest else 1.0
-        return Confidence(overlap, area, doubtful, certainty)
+        if estimator is None or on_grid is None:
+            return Confidence(overlap, area, doubtful, certainty)
+        totals = np.stack([one.sums[:, 0] for one in self._slices])
+        kept = [(one.where, one.probabilities) for one in self._slices]
+        bad = estimator.bad(on_grid, overlap, totals, kept, task, pixel)
+        return Confidence(overlap, area, doubtful, certainty, bad, estimator.told_in(bad))
 
     def _on_grid(self, labels: np.ndarray) -> np.ndarray:
         """A slice of labels (y, x) where the network looked: (rows, columns) of its grid, 0 outside of the image."""

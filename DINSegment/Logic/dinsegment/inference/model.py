@@ -17,18 +17,23 @@ if TYPE_CHECKING:
     from dinsegment.inference.preprocessing import Preprocessing
     from dinsegment.network import DIN, Comparator
     from dinsegment.progress import Progress
+    from dinsegment.quality.estimator import Estimator
 from dinsegment.models.entries import ModelEntry, choose_folder, find_entry
 from dinsegment.models.weights import _unfit, read_weights
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network with its weights, ready for inference, and the preprocessing it was trained with."""
+    """A network with its weights, ready for inference, and the preprocessing it was trained with.
+
+    `estimator` tells how likely what it draws is to be corrected; None where none was fitted.
+    """
 
     name: str
     task: str
     network: DIN | Comparator
     preprocessing: Preprocessing
+    estimator: Estimator | None = None
 
     def check_task(self, task: Task) -> None:
         """Raises ModelError unless it was trained for that task."""
@@ -47,15 +52,17 @@ def build_model(entry: ModelEntry, weights: dict[str, Tensor]) -> Model:
     from dinsegment.inference.preprocessing import Preprocessing
     from dinsegment.network import build_network
     from dinsegment.network.rewriting import for_inference
+    from dinsegment.quality.estimator import Estimator
 
     try:
         with torch.device("meta"):  # no time is spent on random weights
             network = build_network(entry.network)
         network.load_state_dict(weights, assign=True)
         preprocessing = Preprocessing.from_dict(entry.preprocessing, get_task(entry.task))
-    except (RuntimeError, ValueError, TypeError) as error:
+        estimator = Estimator.from_dict(entry.estimator, get_task(entry.task)) if entry.estimator else None
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
         raise _unfit(entry) from error
-    return Model(entry.name, entry.task, for_inference(network), preprocessing)
+    return Model(entry.name, entry.task, for_inference(network), preprocessing, estimator)
 
 
 def load_model(

@@ -24,6 +24,7 @@ from dinsegment.inference.runner import Runner, prepared
 from dinsegment.inference.view import View
 from dinsegment.memory import check_memory, enough_memory
 from dinsegment.progress import Progress
+from dinsegment.quality.estimator import Estimator
 from dinsegment.quality.findings import findings
 from dinsegment.quality.gather import with_check
 from dinsegment.quality.unsure import Confidence
@@ -43,7 +44,9 @@ def predict(runner: Runner, preprocessing: Preprocessing, volume: Volume, task: 
     return predict_with_confidence(runner, preprocessing, volume, task).labels
 
 
-def predict_with_confidence(runner: Runner, preprocessing: Preprocessing, volume: Volume, task: Task) -> Prediction:
+def predict_with_confidence(
+    runner: Runner, preprocessing: Preprocessing, volume: Volume, task: Task, estimator: Estimator | None = None
+) -> Prediction:
     """Labels on the Volume's grid, and how sure the network is of them, both from the same probabilities.
 
     The box around the anatomy is segmented in every slice; the probabilities are brought back to the Volume's grid and
@@ -66,7 +69,7 @@ def predict_with_confidence(runner: Runner, preprocessing: Preprocessing, volume
     runner.report(0.85, "Correcting the labels by what is known of the anatomy")
     labels = postprocess(labels, task, stack)
     runner.check_cancelled()
-    return Prediction(stack.to_volume_axes(labels), evidence.confidence(labels, volume))
+    return Prediction(stack.to_volume_axes(labels), evidence.confidence(labels, volume, task, estimator))
 
 
 def _bytes_beside_network(volume: Volume, box: View, slices: int) -> int:
@@ -117,7 +120,7 @@ def segment(
         loaded.check_task(task)
         runner = Runner(loaded.network, chosen_device, progress, cancelled)
         runner.check_cancelled()
-        prediction = predict_with_confidence(runner, loaded.preprocessing, volume, task)
+        prediction = predict_with_confidence(runner, loaded.preprocessing, volume, task, loaded.estimator)
         runner.report(0.9, "Enhancing the image")
         prepared = loaded.preprocessing
         enhanced = enhanced_volume(

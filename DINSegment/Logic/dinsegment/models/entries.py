@@ -55,6 +55,8 @@ class ModelEntry:
         license: Of the weights.
         data: What it was trained on: `name`, `license`, `citation`, `split`.
         scores: Test scores with the command that gives them.
+        estimator: What tells how likely that what it draws is to be corrected, as `quality.estimator` takes it; empty
+            where none was fitted.
     """
 
     name: str
@@ -66,6 +68,7 @@ class ModelEntry:
     license: str
     data: dict[str, Any]
     scores: dict[str, Any] = field(default_factory=dict)
+    estimator: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises KeyError, TypeError or ValueError unless what is said of the weights is enough to find them."""

@@ -23,12 +23,26 @@ class Confidence:
         area_cm2: Area of the label, or that the probabilities add up to if it is larger, (slices, segments).
         place: Centre of what is doubtful, in mm in RAS, (slices, segments, 3).
         certainty: Mean of the highest probability of a segment over all that was labelled before any correction.
+        bad: Probability that the segment is to be corrected in the slice, by the model's estimator, (slices, segments).
+        told: Of which of these the user is told; None, as `bad`, for a model without estimator.
     """
 
     overlap: np.ndarray
     area_cm2: np.ndarray
     place: np.ndarray
     certainty: float = 1.0
+    bad: np.ndarray | None = None
+    told: np.ndarray | None = None
+
+    def doubtful(self, task: Task) -> np.ndarray:
+        """How doubtful each segment is in each slice of which the user is told, and 0 elsewhere, (slices, segments).
+
+        By the model's estimator; without one by the Dice that is to be expected, as the task has its limits.
+        """
+        if self.bad is not None and self.told is not None:
+            return np.where(self.told, self.bad, 0.0)
+        told = (self.overlap < task.doubt.overlap) & (self.area_cm2 >= task.doubt.area_cm2)
+        return np.where(told, self.area_cm2 * (1 - self.overlap), 0.0)
 
 
 UNSURE = 3
@@ -36,26 +50,24 @@ UNSURE = 3
 
 
 def unsure_findings(shapes: dict[int, Shape], task: Task, confidence: Confidence, own: int = UNSURE) -> list[Finding]:
-    """Segments of which the network is unsure, the one with the largest doubtful area first.
+    """Segments of which the network is unsure, the most doubtful first.
 
     So many as `own` says have a sentence of their own, the others one for all of them.
     """
-    doubtful = (confidence.overlap < task.doubt.overlap) & (confidence.area_cm2 >= task.doubt.area_cm2)
-    areas = np.where(doubtful, confidence.area_cm2, 0.0)
+    doubtful = confidence.doubtful(task)
     unsure = []
     for label, shape in shapes.items():
-        of_segment = areas[:, label - 1].copy()
-        for n in np.flatnonzero(of_segment):
+        places = {}
+        for n in np.flatnonzero(doubtful[:, label - 1]):
             # What was removed afterwards, as lying apart, is not to be seen there: nobody could correct it.
             place = tuple(map(float, confidence.place[n, label - 1]))
-            if not shape.is_in_slice(shape.number_of(place) - 1):
-                of_segment[n] = 0.0
-        total = float(confidence.area_cm2[:, label - 1].sum())
-        if not of_segment.any() or of_segment.sum() < task.doubt.share * total:
-            continue
-        missed = of_segment * (1 - confidence.overlap[:, label - 1])
-        places = {n: tuple(map(float, confidence.place[n, label - 1])) for n in np.flatnonzero(of_segment)}
-        unsure.append((float(missed.sum()), shape, places[int(missed.argmax())], set(places.values())))
+            if shape.is_in_slice(shape.number_of(place) - 1):
+                places[n] = place
+        areas = confidence.area_cm2[:, label - 1]
+        if places and (confidence.told is not None or areas[list(places)].sum() >= task.doubt.share * areas.sum()):
+            worst = max(places, key=lambda n: doubtful[n, label - 1])
+            total = float(sum(doubtful[n, label - 1] for n in places))
+            unsure.append((total, shape, places[worst], set(places.values())))
     unsure.sort(key=lambda entry: -entry[0])
     found = []
     for _, shape, place, places in unsure[:own]:
