@@ -34,14 +34,21 @@ OF_OUTPUTS = (
 )
 """Cases of what is written."""
 
-OF_STUDIES = ("cine-series-per-slice-*", "*.seq.nrrd", "nrrd-4d-*")
-"""Cases that are refused in words until several series, and sequences of 3D Slicer, are read as one cine."""
+SERIES_PER_SLICE = tuple(
+    f"cine-series-per-slice-{where}{change}"
+    for where in ("one-folder", "folder-each")
+    for change in ("", "-repeated", "-shifted", "-fewer-phases")
+)
+
+OF_SEQUENCES = ("*.seq.nrrd", "nrrd-4d-*")
+"""Cases that are refused in words until sequences of 3D Slicer are read as one cine."""
 
 NAMES = {
     "heart": (
         *("base-cine", "base-heart.nii.gz", "cine-orientation-rounded", "cine-one-gap-of-10.3-mm", "mr-monochrome1"),
         *("mr-siemens-mosaic", "nifti-spacing-x1000.nii", "nifti-spacing-x10.nii", "heart-isotropic-axial.nii.gz"),
         "heart-large-non-square-pixels.nii.gz",
+        *SERIES_PER_SLICE,
     ),
     "abdomen": (
         *("base-ct", "base-ct-1.25-mm", "ct-positions-rounded", "ct-12-slices-on-top-8-in-subfolder"),
@@ -52,10 +59,11 @@ NAMES = {
     ),
 }
 REFUSED = (
-    *(f"cine-series-per-slice-{where}{change}" for where in ("one-folder", "folder-each")
-      for change in ("", "-repeated", "-shifted", "-fewer-phases")),
-    *("slicer-list-first.seq.nrrd", "slicer-list-last.seq.nrrd", "nrrd-4d-kind-none.nrrd", "nrrd-4d-kind-time.nrrd"),
-)  # fmt: skip
+    "slicer-list-first.seq.nrrd",
+    "slicer-list-last.seq.nrrd",
+    "nrrd-4d-kind-none.nrrd",
+    "nrrd-4d-kind-time.nrrd",
+)
 
 SAYS = {
     "the spacing or field of view": "spacing|field of view",
@@ -88,7 +96,7 @@ def hard(data_folder, tmp_path_factory):
         pytest.skip(f"The script that makes the inputs is missing: there is no file '{script}'.")
     folder = tmp_path_factory.mktemp("hard")
     command = [sys.executable, str(script), str(data_folder), str(folder)]
-    subprocess.run([*command, *NAMES["heart"], *NAMES["abdomen"], *OF_STUDIES, "split-file-with-bom"], check=True)
+    subprocess.run([*command, *NAMES["heart"], *NAMES["abdomen"], *OF_SEQUENCES, "split-file-with-bom"], check=True)
     before = digests(folder)
     yield folder
     assert digests(folder) == before
@@ -154,7 +162,7 @@ def says(text: str, what: str) -> bool:
 def test_as_expected(task, name, hard, cases, segmented):
     case, path = cases[name], path_of(hard, name)
     try:
-        volumes = read_volumes(path)
+        volumes = read_volumes(path, task=TASKS[task])
         results = [segmented(volume, task) for volume in volumes]
     except InputError as error:
         text = one_sentence(str(error), path).replace(name.split(".")[0], "")
@@ -224,6 +232,23 @@ def test_an_inverted_image_is_turned_over(hard):
     base, inverted = read_volume(hard / "base-heart.nii.gz").array, read_volume(hard / "mr-monochrome1").array
     assert inverted.dtype == np.int16
     assert len(np.unique(inverted.astype(int) - base)) == 1
+
+
+@pytest.mark.parametrize("name", SERIES_PER_SLICE)
+def test_slices_of_a_series_each_have_the_voxels_of_the_single_series(name, hard):
+    volumes, base = read_volumes(hard / name, task=TASKS["heart"]), read_volumes(hard / "base-cine")
+    assert len(volumes) == len(base) and np.allclose(volumes[0].ijk_to_ras, base[0].ijk_to_ras, atol=1e-6)
+    differs = [
+        (phase, k)
+        for phase, (volume, expected) in enumerate(zip(volumes, base, strict=True))
+        for k in range(len(volume.array))
+        if not np.array_equal(volume.array[k], expected.array[k])
+    ]
+    shifted = [(phase, k) for phase in range(3) for k in (2, 5)]
+    assert differs == (shifted if "shifted" in name else [(2, 3)] if "fewer" in name else [])
+    said = " ".join(volumes[0].warnings).replace(name, "")
+    for change, word in (("repeated", "series 104"), ("shifted", "slices 3 and 6"), ("fewer", "series 103")):
+        assert (word in said) == (change in name), said
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -1,8 +1,9 @@
-"""The command line: dinsegment segment | export | check | evaluate | train | recipes | models."""
+"""The command line: dinsegment segment | series | export | check | evaluate | train | recipes | models."""
 
 from __future__ import annotations
 
 import math
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from dinsegment.memory import is_out_of_memory
 from dinsegment.tasks import Task, get_task
 
 if TYPE_CHECKING:
+    from dinsegment.dicom.read.parts import StudyPart
     from dinsegment.inference.model import Model
     from dinsegment.phantom.generators import Generated
     from dinsegment.studies.study import StudyResult
@@ -84,14 +86,19 @@ def segment(
         list[Path] | None,
         typer.Argument(
             metavar="INPUT...",
-            help="NIfTI, NRRD or MetaImage files, or DICOM folders, zip archives or DICOMDIRs. Without one, the "
-            "task's phantom is made.",
+            help="NIfTI, NRRD or MetaImage files, or DICOM folders, zip archives or DICOMDIRs; of a folder of several "
+            "studies each is an input of its own. Without one, the task's phantom is made.",
             show_default=False,
         ),
     ] = None,
     series: Annotated[
-        str | None,
-        typer.Option("--series", metavar="UID", help="DICOM series to segment where an input has several."),
+        list[str] | None,
+        typer.Option(
+            "--series",
+            metavar="NAME|UID",
+            help="Of several DICOM series what to segment: a name that `dinsegment series` lists, one or several UIDs, "
+            "or best. By default the only one that is of the task's kind.",
+        ),
     ] = None,
     model: ModelName = None,
     device: Device = "auto",
@@ -124,21 +131,23 @@ def segment(
     chosen = get_task(task)
     if workers is not None and cluster is None:
         raise InputError("--workers is for --cluster: give an address, or 'local' for this machine.")
-    if series is not None and len(inputs or []) != 1:
+    if series and len(inputs or []) != 1:
         raise InputError("--series is for a single input: give the one that has this DICOM series.")
     if phases and len(inputs or []) < 2:
         raise InputError("--phases is for several inputs: give an image for each phase.")
     if phases and cluster is not None:
         raise InputError("--phases makes one study of all inputs: leave out --cluster, which is for many.")
+    wanted = ",".join(series) if series else None
     created = not output.exists()
     ensure_writable_folder(output)
     try:
-        if cluster is not None or (len(inputs or []) > 1 and not phases):
+        found = [(path, None) for path in inputs or []] if phases else _split(inputs or [], wanted)
+        if cluster is not None or (len(found) > 1 and not phases):
             code = _segment_many(
-                inputs or [], chosen, output, model, device, resume, cluster, workers, series, overwrite, common_grid
+                found, chosen, output, model, device, resume, cluster, workers, wanted, overwrite, common_grid
             )
         else:
-            code = _segment_one(inputs, chosen, output, model, device, series, overwrite, common_grid)
+            code = _segment_one(found, chosen, output, model, device, wanted, overwrite, common_grid)
     finally:
         if created and not any(output.iterdir()):
             output.rmdir()
@@ -146,8 +155,29 @@ def segment(
         raise typer.Exit(code)
 
 
+def _split(inputs: list[Path], wanted: str | None) -> list[tuple[Path, StudyPart | None]]:
+    """The inputs, each study of a folder on its own; a damaged file of none of them, too, which will be an error."""
+    found: list[tuple[Path, StudyPart | None]] = []
+    for path in inputs:
+        if not path.is_dir() or (wanted is not None and re.fullmatch(r"[\d., ]+", wanted)):
+            found.append((path, None))  # a UID is of one study alone
+            continue
+        from dinsegment.dicom.read.parts import split_studies
+
+        with _progress() as bar:
+            line = bar.add_task(f"Looking through {printable(path.name)}", total=1.0)
+            try:
+                parts, lost = split_studies(path, lambda done, of, n=line, b=bar: b.update(n, completed=done / of))
+            except InputError:
+                found.append((path, None))  # reading it will say what is wrong
+                continue
+        found += [(path, part) for part in parts]
+        found += [(file, None) for file in lost]
+    return found
+
+
 def _segment_one(
-    inputs: list[Path] | None,
+    inputs: list[tuple[Path, StudyPart | None]],
     task: Task,
     output: Path,
     model: str | None,
@@ -157,7 +187,7 @@ def _segment_one(
     common_grid: bool,
 ) -> int:
     """Segments one input, or several that are phases of one heart."""
-    from dinsegment.studies.study import segment_study
+    from dinsegment.studies.study import Study, run_study
 
     phantoms: Sequence[Generated] = ()
     if not inputs:
@@ -169,17 +199,16 @@ def _segment_one(
         if not inputs:
             _segment_phantom(phantoms, loaded, task, output, device, bar, overwrite)
             return 0
-        line = bar.add_task(printable(inputs[0].name), total=1.0)
-        result = segment_study(
-            inputs[0], output, task, loaded, device, _updater(bar, line), series_uid=series, overwrite=overwrite,
-            others=inputs[1:], common_grid=common_grid,
-        )  # fmt: skip
+        (path, part), *others = inputs
+        line = bar.add_task(printable(path.name), total=1.0)
+        study = Study(path, output, series, overwrite, tuple(later for later, _ in others), common_grid, part)
+        result = run_study(study, task, loaded, device, _updater(bar, line))
     _print_result(result)
     return 0
 
 
 def _segment_many(
-    inputs: list[Path],
+    inputs: list[tuple[Path, StudyPart | None]],
     task: Task,
     output: Path,
     model: str | None,
@@ -330,6 +359,28 @@ def _segment_phantom(
         for s in task.segments
     }
     out.print("Dice with the phantom's known truth: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+
+
+@app.command()
+def series(
+    study: Annotated[Path, typer.Argument(help="A DICOM folder, zip archive, DICOMDIR or file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: a list of studies with their stacks.")] = False,
+) -> None:
+    """List what is in DICOM studies: stacks of slices, what they show, and what can be segmented in them."""
+    from dinsegment.studies.contents import contents_json, contents_table, read_contents, remarks
+
+    said: list[str] = []
+    with _progress() as bar:
+        line = bar.add_task("Looking through the files", total=1.0)
+        studies = read_contents(study, lambda done, of: bar.update(line, completed=done / of), said.append)
+    if as_json:
+        sys.stdout.write(contents_json(studies))
+        return
+    for one in studies:
+        out.print(contents_table(one))
+        said += remarks(one)
+    for sentence in said:
+        err.print(f"Warning: {printable(sentence)}", soft_wrap=True, markup=False)
 
 
 @app.command()

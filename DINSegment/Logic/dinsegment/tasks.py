@@ -136,6 +136,8 @@ class Task:
         modality: DICOM modality of its images, `MR` or `CT`.
         images: What its images are, in words that follow "is it".
         segments: In the order of their labels, 1, 2, ...
+        stacks: Kinds of the stacks of a DICOM study that it is done on (`dicom.read.stack`), the preferred first; any
+            of its modality if empty.
         chamber: Label of the cavity whose volume over the cardiac phases gives the ejection fraction; None if nothing
             beats.
         muscle: Label of the muscle whose mass is reported with it.
@@ -163,6 +165,7 @@ class Task:
     modality: str
     images: str
     segments: tuple[Segment, ...]
+    stacks: tuple[str, ...] = ()
     chamber: int | None = None
     muscle: int | None = None
     right_chamber: int | None = None

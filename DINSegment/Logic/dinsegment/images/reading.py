@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -20,6 +21,10 @@ from dinsegment.geometry import LEAN_DEGREES, RAS_FROM_LPS, check_spacing
 from dinsegment.images.integrity import Grid, check_metaimage, check_nifti, check_nrrd, check_tiff, check_vtk
 from dinsegment.images.volume import Volume
 from dinsegment.memory import check_memory, is_out_of_memory
+from dinsegment.tasks import Task
+
+if TYPE_CHECKING:  # It takes pydicom, which other images do without.
+    from dinsegment.dicom.read.parts import StudyPart
 
 _CHECKS = {
     "NiftiImageIO": check_nifti,
@@ -44,13 +49,21 @@ _BYTES = {
 _COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
 
 
-def read_volumes(path: str | os.PathLike[str], series_uid: str | None = None) -> list[Volume]:
+def read_volumes(
+    path: str | os.PathLike[str],
+    series_uid: str | None = None,
+    task: Task | None = None,
+    part: StudyPart | None = None,
+) -> list[Volume]:
     """Reads an image file or a DICOM series.
 
     Args:
         path: NIfTI, NRRD, MetaImage or what else SimpleITK reads, a DICOM file, or a folder, zip archive or DICOMDIR
             of them.
-        series_uid: Series Instance UID of the DICOM series to read where there are several.
+        series_uid: Of several DICOM series, which: a Series Instance UID, several with commas between them, or the name
+            of a stack, see `dicom.read.series.read_series`.
+        task: What is to be segmented: of several DICOM series the stack that it needs is read if there is but one.
+        part: Of a folder of DICOM studies, which study.
 
     Returns:
         One volume per phase, in the order of time: several for a cine, named `<stem> phase 01`, ...;
@@ -71,12 +84,12 @@ def read_volumes(path: str | os.PathLike[str], series_uid: str | None = None) ->
     if not path.is_dir():
         _check_readable(path)
     if path.is_dir() or is_dicom(path):
-        return _read_dicom(path, series_uid)
+        return _read_dicom(path, series_uid, task, part)
     check_name(path)
     with itk_warnings_off():
         image_io = sitk.ImageFileReader.GetImageIOFromFileName(str(path))
         if image_io == "GDCMImageIO":  # one without a preamble
-            return _read_dicom(path, series_uid)
+            return _read_dicom(path, series_uid, task)
         if series_uid is not None:
             raise InputError(f"'{path}' is no DICOM, which alone has series to choose from: leave out --series.")
         if not image_io:
@@ -84,19 +97,19 @@ def read_volumes(path: str | os.PathLike[str], series_uid: str | None = None) ->
         return _read_file(path, image_io)
 
 
-def _read_dicom(path: Path, series_uid: str | None) -> list[Volume]:
+def _read_dicom(path: Path, wanted: str | None, task: Task | None, part: StudyPart | None = None) -> list[Volume]:
     """The phases of a DICOM series as volumes."""
     from dinsegment.dicom.read.series import read_series, series_name  # it takes pydicom, which other images do without
 
-    series = read_series(path, series_uid)
-    names = phase_names(series_name(path), len(series.phases))
+    series = read_series(path, wanted, task, part)
+    names = phase_names(series_name(path) if part is None else part.name, len(series.phases))
     return [
         Volume(
             voxels,
             series.ijk_to_ras,
             name,
             series.modality,
-            str(path),
+            str(path if part is None else part.where),
             source,
             0,
             series.warnings,

@@ -20,7 +20,7 @@ from dinsegment.manifest import remove_staging
 from dinsegment.models.entries import MODELS_VARIABLE
 from dinsegment.models.settings import CACHE_VARIABLE, OFFLINE_FOLDER_VARIABLE
 from dinsegment.studies.ledger import Ledger
-from dinsegment.studies.study import Study, StudyResult, failure, segment_study
+from dinsegment.studies.study import Study, StudyResult, failure, run_study
 from dinsegment.tasks import TASKS_VARIABLE, Task, get_task
 
 if TYPE_CHECKING:
@@ -63,16 +63,7 @@ class StudyWorker:
         remove_staging(study.folder)  # of the worker that began it, if that died
         try:
             self._model = self._model or load_model(self._name, self._task)
-            return segment_study(
-                study.input,
-                study.folder,
-                self._task,
-                self._model,
-                self._device,
-                series_uid=study.series_uid,
-                overwrite=study.overwrite,
-                common_grid=study.common_grid,
-            )
+            return run_study(study, self._task, self._model, self._device)
         except Exception as error:
             return failure(study, error)
 
@@ -272,4 +263,4 @@ def _result(ray: ModuleType, ref: Any, study: Study) -> StudyResult:
         return failure(study, died)
     except Exception as error:
         return failure(study, error)
-    return replace(result, input=str(study.input), folder=str(study.folder))
+    return replace(result, input=study.label, folder=str(study.folder))

@@ -22,6 +22,7 @@ from dinsegment.version import __version__
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
+    from dinsegment.dicom.read.parts import StudyPart
     from dinsegment.models.entries import ModelEntry
 from dinsegment.studies.results import KIND
 from dinsegment.studies.study import ERRORS, Study, StudyResult
@@ -40,17 +41,20 @@ LONGEST_STEM = 200
 """Bytes of a name of a results folder: file systems take 255."""
 
 
-def fingerprint(path: Path, output: Path) -> dict[str, Any]:
+def fingerprint(path: Path, output: Path, part: StudyPart | None = None) -> dict[str, Any]:
     """What tells whether an input is still the same: path, files, bytes and time of the last change.
 
     Of a folder all files in it count, at any depth, as a DICOM export has them, but not what this program has written
-    there. Voxels in a file beside their header (.nhdr, .mhd) are not looked at.
+    there. Voxels in a file beside their header (.nhdr, .mhd) are not looked at. Of one study of many in a folder its
+    own files count.
 
     Raises:
         OSError: It does not exist or cannot be looked at.
     """
     files = [path]
-    if path.is_dir():
+    if part is not None and not part.is_alone:
+        files = [path / name for name in part.files]
+    elif path.is_dir():
         folder, results = path.resolve(), output.resolve()
         files = [file for file in folder.rglob("*") if file.is_file()]
         own = {file.parent / name for file in files if file.name == MANIFEST for name in written(file.parent, KIND)}
@@ -63,7 +67,14 @@ def fingerprint(path: Path, output: Path) -> dict[str, Any]:
         "files": len(files),
         "bytes": sum(stat.st_size for stat in stats),
         "modified_ns": max((stat.st_mtime_ns for stat in stats), default=0),
+        **({} if part is None or part.is_alone else {"study": part.study_uid, "patient": part.patient_id}),
     }
+
+
+def _input(record: dict[str, Any]) -> tuple[str, str, str]:
+    """Which input a record is of: its path, and of a folder of studies which study of which patient."""
+    made_of = record["made_of"]
+    return made_of["path"], made_of.get("study", ""), made_of.get("patient", "")
 
 
 class Index:
@@ -167,26 +178,24 @@ class Ledger:
         try:
             lock.acquire()
         except TimeoutError:
-            return StudyResult(
-                str(study.input), str(study.folder), "skipped", message="Another process is segmenting it."
-            )
+            return StudyResult(study.label, str(study.folder), "skipped", message="Another process is segmenting it.")
         except (OSError, NotImplementedError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             message = f"'{path}' could not be created ({reason.lower()}): choose another output folder."
-            return StudyResult(str(study.input), str(study.folder), "failed", message=message)
+            return StudyResult(study.label, str(study.folder), "failed", message=message)
         self._claimed[study.folder] = lock, {}
         try:
-            made_of = fingerprint(study.input, self.output)
+            made_of = fingerprint(study.input, self.output, study.part)
             if study.series_uid is not None:
                 made_of["series"] = study.series_uid
             if study.common_grid:
                 made_of["common_grid"] = True
         except OSError:
             return None  # reading it will say what is wrong
-        if (known := self._index.records().get(self._key(study))) and known["made_of"]["path"] != made_of["path"]:
+        if (known := self._index.records().get(self._key(study))) and _input(known) != _input({"made_of": made_of}):
             self._release(study)  # of another process, since this one has chosen its folders
             message = f"'{study.folder}' has become the folder of '{known['made_of']['path']}': start again."
-            return StudyResult(str(study.input), str(study.folder), "failed", message=message)
+            return StudyResult(study.label, str(study.folder), "failed", message=message)
         self._claimed[study.folder] = lock, made_of
         if self._resume and (result := self._complete(study, made_of)):
             self._release(study)
@@ -239,10 +248,10 @@ class Ledger:
                 return None
             if found := changed(study.folder, KIND):
                 message = f"'{found[0]}' was changed since it was written: the results are kept as they are."
-                return StudyResult(str(study.input), str(study.folder), "skipped", message=message)
+                return StudyResult(study.label, str(study.folder), "skipped", message=message)
             content = json.loads((study.folder / "measurements.json").read_text(encoding="utf-8"))
             return StudyResult(
-                str(study.input),
+                study.label,
                 str(study.folder),
                 "skipped",
                 tuple(content.get("phases", [content])),
@@ -335,7 +344,10 @@ def _is_free(folder: Path) -> bool:
 
 
 def plan_studies(
-    inputs: Iterable[Path], output: Path, series_uid: str | None = None, overwrite: bool = False
+    inputs: Iterable[Path | tuple[Path, StudyPart | None]],
+    output: Path,
+    series_uid: str | None = None,
+    overwrite: bool = False,
 ) -> list[Study]:
     """A results folder for each input, named after it, with a number where names meet.
 
@@ -343,23 +355,25 @@ def plan_studies(
     something else lies, such as an input, is left alone.
 
     Args:
-        inputs: Image files, or DICOM folders, zip archives or DICOMDIRs.
+        inputs: Image files, or DICOM folders, zip archives or DICOMDIRs; of a folder of studies each with its study.
         output: Gets the folders.
         series_uid: The DICOM series to segment of inputs that have several.
         overwrite: As `Study` has it.
     """
-    known: dict[str, str] = {r["made_of"]["path"]: folder for folder, r in Index(output).records().items()}
+    known: dict[tuple[str, str, str], str] = {_input(r): folder for folder, r in Index(output).records().items()}
     taken = {folder.casefold() for folder in known.values()}  # not every file system tells cases apart
     studies = []
-    for path in inputs:
-        name = known.pop(_absolute(path), None)
+    for one in inputs:
+        path, part = one if isinstance(one, tuple) else (one, None)
+        several = part is not None and not part.is_alone
+        name = known.pop((_absolute(path), *((part.study_uid, part.patient_id) if several else ("", ""))), None)
         if name is None:
-            stem = _folder_name(path)
+            stem = _safe(part.name) if several else _folder_name(path)
             name, number = stem, 2
             while name.casefold() in taken or not _is_free(output / name):
                 name, number = f"{stem}_{number}", number + 1
             taken.add(name.casefold())
-        studies.append(Study(path, output / name, series_uid, overwrite))
+        studies.append(Study(path, output / name, series_uid, overwrite, part=part))
     return studies
 
 
@@ -369,5 +383,10 @@ def _folder_name(path: Path) -> str:
         name = path.name if path.is_dir() else image_stem(path)
     except OSError:  # the name is longer than the system allows
         name = path.name
+    return _safe(name)
+
+
+def _safe(name: str) -> str:
+    """A name as that of a folder of results can be."""
     stem = re.sub(r"[^\w.-]+", "_", name).strip(".")
     return stem.encode()[:LONGEST_STEM].decode(errors="ignore") or "input"

@@ -77,7 +77,7 @@ def segment_studies(
 
             def read_on(ahead: int) -> None:
                 while len(reading) < ahead and (study := next(waiting, None)) is not None:
-                    reading.append((study, reader.submit(_read, study, ledger)))
+                    reading.append((study, reader.submit(_read, study, ledger, task)))
 
             def report_written() -> None:
                 while writing:
@@ -121,8 +121,8 @@ def _attempt(study: Study, stage: Callable[[], Any], before: float = 0.0) -> tup
         return failure(study, error, before + time.perf_counter() - started)
 
 
-def _read(study: Study, ledger: Ledger) -> tuple[list[Volume], float] | StudyResult:
-    return ledger.claim(study) or _attempt(study, lambda: load_study(study))
+def _read(study: Study, ledger: Ledger, task: Task) -> tuple[list[Volume], float] | StudyResult:
+    return ledger.claim(study) or _attempt(study, lambda: load_study(study, task))
 
 
 def _compute(

@@ -14,6 +14,7 @@ from dinsegment.errors import DINSegmentError, printable
 from dinsegment.tasks import Task, get_task
 
 if TYPE_CHECKING:
+    from dinsegment.dicom.read.parts import StudyPart
     from dinsegment.images.segmentation import Segmentation
     from dinsegment.images.volume import Volume
     from dinsegment.inference.model import Model
@@ -32,10 +33,11 @@ class Study:
     Attributes:
         input: An image file, or a DICOM folder, zip archive or DICOMDIR.
         folder: Gets the results.
-        series_uid: Which DICOM series of several is meant.
+        series_uid: Which DICOM series of several is meant, or which stack, as `images.read_volumes` takes it.
         overwrite: Whether results of an earlier run are replaced although somebody has changed them.
         others: The later phases, where each phase of a heart is an input of its own.
         common_grid: As in `dicom.write.seg.SegOptions`.
+        part: Which DICOM study of a folder; None for an input that is taken as a whole.
     """
 
     input: Path
@@ -44,6 +46,12 @@ class Study:
     overwrite: bool = False
     others: tuple[Path, ...] = ()
     common_grid: bool = False
+    part: StudyPart | None = None
+
+    @property
+    def label(self) -> str:
+        """What messages and tables call the input."""
+        return str(self.input if self.part is None else self.part.where)
 
 
 @dataclass(frozen=True)
@@ -83,8 +91,12 @@ class StudyResult:
         return {segment["name"]: segment["volume_ml"] for segment in phase["segments"]}
 
 
-def load_study(study: Study) -> list[Volume]:
+def load_study(study: Study, task: Task | None = None) -> list[Volume]:
     """The phases of the input, whose results can be written where they are to be.
+
+    Args:
+        study: What to load.
+        task: What is to be segmented: of several DICOM series those that it needs are read.
 
     Raises:
         InputError: As `images.read_volumes` or `read_phases`.
@@ -94,7 +106,7 @@ def load_study(study: Study) -> list[Volume]:
     from dinsegment.studies.results import check_results
 
     inputs = (study.input, *study.others)
-    phases = read_phases(inputs) if study.others else read_volumes(study.input, study.series_uid)
+    phases = read_phases(inputs) if study.others else read_volumes(study.input, study.series_uid, task, study.part)
     for path in inputs:
         check_results(phases, study.folder, path, study.overwrite)
     return phases
@@ -145,7 +157,7 @@ def write_study(study: Study, phases: Sequence[Segmentation], seconds: float = 0
     phases = write_results(phases, study.folder, study.overwrite, study.common_grid)
     function = cardiac_function(phases)
     return StudyResult(
-        str(study.input),
+        study.label,
         str(study.folder),
         "done",
         tuple(report(segmentation) for segmentation in phases),
@@ -180,7 +192,7 @@ def segment_study(
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         progress: Called with the fraction done and what is being done.
         cancelled: Asked several times a second; True stops the run.
-        series_uid: Series Instance UID of the DICOM series to segment where the input has several.
+        series_uid: Of an input with several DICOM series the one to segment, as `images.read_volumes` takes it.
         overwrite: Whether results that are there are replaced although somebody has changed them.
         others: Inputs that are later phases of the same heart, in their order.
         common_grid: As in `dicom.write.seg.SegOptions`.
@@ -188,11 +200,22 @@ def segment_study(
     Raises:
         DINSegmentError: The input cannot be used or the results cannot be written; nothing is left of them.
     """
-    started = time.perf_counter()
     later = tuple(Path(path) for path in others)
     study = Study(Path(input_path), Path(output_folder), series_uid, overwrite, later, common_grid)
-    task = get_task(task) if isinstance(task, str) else task
-    segmentations = compute_study(load_study(study), task, model, device, progress, cancelled)
+    return run_study(study, get_task(task) if isinstance(task, str) else task, model, device, progress, cancelled)
+
+
+def run_study(
+    study: Study,
+    task: Task,
+    model: Model | str | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> StudyResult:
+    """Loads, segments and writes a study; arguments and errors as `segment_study`."""
+    started = time.perf_counter()
+    segmentations = compute_study(load_study(study, task), task, model, device, progress, cancelled)
     return write_study(study, segmentations, time.perf_counter() - started)
 
 
@@ -204,8 +227,8 @@ def failure(study: Study, error: Exception, seconds: float = 0.0) -> StudyResult
     if not isinstance(error, DINSegmentError):
         trace = "".join(traceback.format_exception(error))
         what = f"{type(error).__name__}: {' '.join(message.split()) or 'no message'}"
-        message = f"'{study.input}' could not be segmented because of an unexpected error, see {ERRORS} ({what})."
+        message = f"'{study.label}' could not be segmented because of an unexpected error, see {ERRORS} ({what})."
         if is_out_of_memory(error):
-            message = f"'{study.input}' needs more memory than is free: close other programs or use a larger machine."
+            message = f"'{study.label}' needs more memory than is free: close other programs or use a larger machine."
     message = printable(message)
-    return StudyResult(str(study.input), str(study.folder), "failed", seconds=seconds, message=message, traceback=trace)
+    return StudyResult(study.label, str(study.folder), "failed", seconds=seconds, message=message, traceback=trace)

@@ -99,6 +99,11 @@ def open_files(path: Path) -> Iterator[list[DicomFile]]:
         yield [_on_disk(path)]
 
 
+def files_named(folder: Path, names: Sequence[str]) -> list[DicomFile]:
+    """The files of these names, paths from the folder."""
+    return [_on_disk(folder / name) for name in names]
+
+
 def _on_disk(path: Path) -> DicomFile:
     return DicomFile(path, functools.partial(path.open, "rb"))
 

@@ -87,7 +87,21 @@ def frames_of(header: Header) -> list[Frame]:
     """The frames of an image file, in their order in it.
 
     Raises:
-        InputError: They cannot be slices of a volume: colour, a localizer, no place in the patient.
+        InputError: As `all_frames`, or it is a localizer.
+    """
+    frames = all_frames(header)
+    if any("LOCALIZER" in image_type(frame) for frame in frames):
+        raise InputError(
+            f"'{header.file.path}' is a localizer, not a slice of a volume: give a folder without localizers."
+        )
+    return frames
+
+
+def all_frames(header: Header) -> list[Frame]:
+    """The frames of an image file, in their order in it, also those of a localizer.
+
+    Raises:
+        InputError: They cannot be slices of a volume: colour, tiles of one image, no place in the patient.
     """
     path = header.file.path
     samples = header.integer("SamplesPerPixel")
@@ -100,10 +114,7 @@ def frames_of(header: Header) -> list[Frame]:
         )
     groups = _functional_groups(header)
     # A file with the groups of a single frame is read as any image of one frame.
-    frames = [_frame(header, n if len(groups) > 1 else None, places) for n, places in enumerate(groups, 1)]
-    if any("LOCALIZER" in _image_type(frame) for frame in frames):
-        raise InputError(f"'{path}' is a localizer, not a slice of a volume: give a folder without localizers.")
-    return frames
+    return [_frame(header, n if len(groups) > 1 else None, places) for n, places in enumerate(groups, 1)]
 
 
 def _functional_groups(header: Header) -> list[tuple[Dataset, ...]]:
@@ -139,7 +150,8 @@ def _macros(item: Dataset) -> list[Dataset]:
     return [group for tag in keywords for group in items(item, tag)]
 
 
-def _image_type(frame: Frame) -> list[str]:
+def image_type(frame: Frame) -> list[str]:
+    """The values of Frame Type, or of Image Type where there is none."""
     return (frame.text("FrameType") or frame.text("ImageType")).split("\\")
 
 
@@ -180,7 +192,7 @@ def _rescaling(path: Path, places: tuple[Dataset, ...]) -> tuple[float, float]:
 
 def complex_component(frame: Frame) -> str:
     """Which part of the complex MR signal a frame shows: magnitude, phase, real, imaginary; "" if it does not say."""
-    return component_of(frame.text("ComplexImageComponent"), _image_type(frame)) or _ge_component(frame)
+    return component_of(frame.text("ComplexImageComponent"), image_type(frame)) or _ge_component(frame)
 
 
 def _ge_component(frame: Frame) -> str:
@@ -198,7 +210,7 @@ def _ge_component(frame: Frame) -> str:
 def kind_of(frame: Frame, keyword: str) -> str:
     """A value that tells kinds of images apart, in one form whoever wrote it; "" where it is missing."""
     if keyword == "ImageType":
-        return "\\".join(_image_type(frame))
+        return "\\".join(image_type(frame))
     number = frame.number_of(keyword)
     return frame.text(keyword) if number is None else f"{number:.5g}"
 

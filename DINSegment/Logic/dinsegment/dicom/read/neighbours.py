@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from dinsegment.dicom.read.join import Joined
 from dinsegment.dicom.read.kinds import LEAST_SLICES, degrees
 from dinsegment.dicom.read.pieces import SAME_DIRECTION, same_spacing
+from dinsegment.dicom.read.placing import Joined
 from dinsegment.dicom.read.stack import CINE, LONG_AXIS_CINE, SHORT_AXIS_CINE
 
 NEARLY_PARALLEL_DEGREES = 10.0

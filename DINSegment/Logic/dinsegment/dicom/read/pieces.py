@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -222,8 +222,3 @@ def _mixed(pictures: Sequence[Picture]) -> str:
 
 def _twins(pictures: Sequence[Picture]) -> str:
     return f"a slice is there {len(pictures)} times with nothing to tell the images apart"
-
-
-def with_kind(piece: Piece, kind: str) -> Piece:
-    """The piece as one of another kind."""
-    return replace(piece, kind=kind)

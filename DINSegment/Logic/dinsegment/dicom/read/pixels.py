@@ -7,6 +7,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from pydicom import dcmread
@@ -24,41 +25,86 @@ _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 _STARTS_OF_FRAME = {0xFFF7, *range(0xFFC0, 0xFFD0)} - {0xFFC4, 0xFFC8, 0xFFCC}
 
 
-def read_pixels(phases: Sequence[Sequence[Frame]], as_stored: bool = False) -> list[np.ndarray]:
+@dataclass(frozen=True, eq=False)
+class _Wanted:
+    """A picture that is asked for, and where it goes.
+
+    Attributes:
+        frame: The picture.
+        plane: View of the voxels that it covers.
+        padded: View of where there is no image; None where its file has no padding.
+        part: The rows and columns of it that are on the grid.
+    """
+
+    frame: Frame
+    plane: np.ndarray
+    padded: np.ndarray | None
+    part: tuple[slice, slice]
+
+
+def read_pixels(
+    phases: Sequence[Sequence[Frame]],
+    shape: tuple[int, int, int] | None = None,
+    offsets: Sequence[tuple[int, int]] | None = None,
+    as_stored: bool = False,
+) -> list[np.ndarray]:
     """The voxels of each phase: (k, rows, columns), after the rescale slope and intercept of each frame.
 
     They are int16 where slopes and intercepts are whole numbers and all values fit, as in CT, and float32 otherwise.
     What is large is bright in all of them, and padding (Pixel Padding Value and Range Limit, DICOM PS3.3 C.7.5.1.1.2)
-    is dark.
+    is dark. So is what no picture covers.
 
     Args:
-        phases: The slices of each phase.
+        phases: The slices of each phase. A frame may be in several.
+        shape: Voxels (k, j, i) of each phase; as the first frame has them if None.
+        offsets: Row and column at which the first pixel of each slice lies; all at the first if None.
         as_stored: Leaves padding and images in which what is large is dark (MONOCHROME1) as they are, as most other
             programs do.
 
     Raises:
         InputError: A file is damaged, incomplete, or compressed in a way that cannot be read.
     """
-    check_memory(phases[0][0].path, 6 * math.prod((len(phases), len(phases[0]), *phases[0][0].size)))  # float32, int16
-    arrays = [np.empty((len(phase), *phase[0].size), np.float32) for phase in phases]
+    shape = shape or (len(phases[0]), *phases[0][0].size)
+    places = offsets or [(0, 0)] * shape[0]
+    check_memory(phases[0][0].path, 6 * math.prod((len(phases), *shape)))  # float32, int16
+    arrays = [np.empty(shape, np.float32) for _ in phases]
     paddings = [[_padding_of(frame, as_stored) for frame in phase] for phase in phases]
-    outside = [
-        np.zeros(array.shape, bool) if any(padding) else None for array, padding in zip(arrays, paddings, strict=True)
-    ]
-    wanted: dict[Header, list[tuple[Frame, np.ndarray, np.ndarray | None]]] = {}
+    outside = [np.zeros(shape, bool) if any(padding) else None for padding in paddings]
+    covered = None if offsets is None else np.zeros(shape, bool)
+    wanted: dict[Header, list[_Wanted]] = {}
     for phase, array, padded in zip(phases, arrays, outside, strict=True):
-        for k, (frame, plane) in enumerate(zip(phase, array, strict=True)):
-            wanted.setdefault(frame.header, []).append((frame, plane, None if padded is None else padded[k]))
+        for k, (frame, offset) in enumerate(zip(phase, places, strict=True)):
+            there, part = _overlap(shape[1:], frame.size, offset)
+            if covered is not None:
+                covered[k][there] = True
+            wanted.setdefault(frame.header, []).append(
+                _Wanted(frame, array[k][there], None if padded is None else padded[k][there], part)
+            )
     # The decoders of compressed images let other threads work.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for _ in pool.map(_fill, wanted, wanted.values()):
             pass
+    if covered is not None:
+        for array in arrays:
+            array[~covered] = array[covered].min()
     if not as_stored:
         _make_sense(arrays, outside, phases[0][0].is_inverted)
     for number, phase in enumerate(phases):
         if all(frame.slope % 1 == frame.intercept % 1 == 0 for frame in phase):
             arrays[number] = _as_int16(arrays[number])
     return arrays
+
+
+def _overlap(
+    grid: tuple[int, int], size: tuple[int, int], offset: tuple[int, int]
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The part of a grid (rows, columns) that a picture covers whose first pixel lies at `offset`, and that of it."""
+    there, part = [], []
+    for length, count, start in zip(grid, size, offset, strict=True):
+        first, last = max(start, 0), min(start + count, length)
+        there.append(slice(first, max(first, last)))
+        part.append(slice(first - start, max(first, last) - start))
+    return (there[0], there[1]), (part[0], part[1])
 
 
 def _padding_of(frame: Frame, as_stored: bool) -> tuple[int, int] | None:
@@ -159,27 +205,32 @@ def _unreadable(header: Header, uid: UID) -> InputError:
     )
 
 
-def _fill(header: Header, wanted: list[tuple[Frame, np.ndarray, np.ndarray | None]]) -> None:
-    """Decodes the frames of a file, each into its plane (rows, columns), and marks where there is none."""
-    planes = {(frame.number or 1): (frame, plane, padded) for frame, plane, padded in wanted}
+def _fill(header: Header, wanted: list[_Wanted]) -> None:
+    """Decodes the frames of a file, each into its planes, and marks where there is none."""
+    by_number: dict[int, list[_Wanted]] = {}
+    for one in wanted:
+        by_number.setdefault(one.frame.number or 1, []).append(one)
     decoder = _decoder(header)
     try:
         decoded = 0
         for stored in _decode(header, decoder):
             decoded += 1
-            if decoded in planes:
-                frame, plane, padded = planes[decoded]
-                padding = None if padded is None else _padding_of(frame, as_stored=False)
-                if padding is not None:
-                    padded[:] = (stored >= padding[0]) & (stored <= padding[1])
-                # In double precision, since stored values may have 32 bits.
-                plane[:] = (
-                    stored if (frame.slope, frame.intercept) == (1, 0) else stored * frame.slope + frame.intercept
-                )
+            for one in by_number.get(decoded, ()):
+                _put(stored[one.part], one)
         if decoded != (header.integer("NumberOfFrames") or 1):
             raise ValueError("Frames are missing.")
     except Exception as error:  # pydicom and the decoders raise whatever they stumble upon
         raise unreadable(header.file.path, error) from error
+
+
+def _put(stored: np.ndarray, one: _Wanted) -> None:
+    """Puts stored values, rescaled, where they go."""
+    frame = one.frame
+    padding = None if one.padded is None else _padding_of(frame, as_stored=False)
+    if padding is not None:
+        one.padded[:] = (stored >= padding[0]) & (stored <= padding[1])
+    # In double precision, since stored values may have 32 bits.
+    one.plane[:] = stored if (frame.slope, frame.intercept) == (1, 0) else stored * frame.slope + frame.intercept
 
 
 def _decode(header: Header, decoder: Decoder) -> Iterator[np.ndarray]:

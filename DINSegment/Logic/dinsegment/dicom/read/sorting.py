@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,24 +38,18 @@ _KINDS = {
 """Attributes that make several images of a slice no phases of a movement."""
 
 
-def choose_series(path: Path, headers: list[Header], series_uid: str | None) -> list[Header]:
-    """The images of one series.
-
-    Raises:
-        InputError: There are several and none is chosen, or none with that Series Instance UID.
-    """
+def series_of(headers: Sequence[Header]) -> dict[str, list[Header]]:
+    """The images of each series, by its UID."""
     by_uid: dict[str, list[Header]] = {}
     for header in headers:
         by_uid.setdefault(header.text("SeriesInstanceUID"), []).append(header)
-    if series_uid is None and len(by_uid) == 1:
-        return headers
+    return by_uid
+
+
+def list_series(by_uid: dict[str, list[Header]]) -> str:
+    """Series in words, in the order of their numbers."""
     by_number = sorted(by_uid.items(), key=lambda entry: entry[1][0].integer("SeriesNumber") or 0)
-    listed = "; ".join(f"{_describe(series)} {uid or 'without a UID'}" for uid, series in by_number)
-    if series_uid is None:
-        raise InputError(f"'{path}' has {len(by_uid)} DICOM series, choose one of them with --series UID: {listed}.")
-    if series_uid not in by_uid:
-        raise InputError(f"'{path}' has no DICOM series {series_uid}, choose one that it has: {listed}.")
-    return by_uid[series_uid]
+    return "; ".join(f"{_describe(series)} {uid or 'without a UID'}" for uid, series in by_number)
 
 
 def _describe(series: list[Header]) -> str:

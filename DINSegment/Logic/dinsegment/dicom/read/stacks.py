@@ -13,11 +13,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from dinsegment.dicom.read.join import Joined, join, joined_of, movements
+from dinsegment.dicom.read.join import join, joined_of, movements
 from dinsegment.dicom.read.kinds import LEAST_SLICES, is_localizer, view
 from dinsegment.dicom.read.neighbours import with_neighbours
 from dinsegment.dicom.read.picture import TAGS, Picture, picture_of
 from dinsegment.dicom.read.pieces import Piece, name_of, pieces_of, series_of
+from dinsegment.dicom.read.placing import Joined
 from dinsegment.dicom.read.stack import (
     CINE,
     LOCALIZER,

@@ -1,0 +1,133 @@
+"""The headers of all images in some place, each image once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+from dinsegment.dicom.read.files import DicomFile, has_preamble, is_packed
+from dinsegment.dicom.read.header import Header, read_header
+from dinsegment.errors import InputError, damaged, unreadable
+
+BESIDE = 500
+"""Files beside those of a series that are looked at for others of it."""
+
+
+def read_headers(
+    path: Path,
+    files: Sequence[DicomFile],
+    warn: Callable[[str], None],
+    failed: list[Path] | None = None,
+    alive: Callable[[int, int], object] = lambda _done, _of: None,
+) -> list[Header]:
+    """The headers of the images among files, each read once.
+
+    Args:
+        path: Where the files are, for messages.
+        files: All that are to be looked at.
+        warn: Called with a sentence for what is passed over.
+        failed: Gets the files that are damaged; the first one is an error if None.
+        alive: Called with how many files have been looked at, of how many.
+
+    Raises:
+        InputError: There is no image, or one is damaged; such is also a file that is none but is called as the images
+            beside it are.
+    """
+    found: list[Header] = []
+    others: list[DicomFile] = []
+    for number, file in enumerate(files):
+        alive(number, len(files))
+        try:
+            header = read_header(file)
+        except InputError:
+            if failed is None:
+                raise
+            failed.append(file.path)
+            continue
+        if header is not None:
+            found.append(header)
+        else:
+            others.append(file)
+    names = {_pattern(header.file) for header in found}
+    packed: list[str] = []
+    for file in others:
+        if has_preamble(file):
+            continue
+        if is_packed(file):
+            packed.append(f"'{file.path}' has DICOM in it that was not looked at, since it is packed: unpack it.")
+        elif _pattern(file) in names and failed is None:
+            raise damaged(file.path)
+        elif _pattern(file) in names:
+            failed.append(file.path)
+    if not found and failed:
+        raise damaged(failed[0])
+    if not found:
+        raise InputError(
+            f"'{path}' has no DICOM images: give the folder, zip or file that holds them."
+            + "".join(f" {one}" for one in packed[:1])
+        )
+    for sentence in packed:
+        warn(sentence)
+    # Pictures of screens beside images are reports; alone they are refused with a reason.
+    return [header for header in found if not header.is_capture] or found
+
+
+def _pattern(file: DicomFile) -> str:
+    """A file's name with its numbers, also hexadecimal ones and UIDs, replaced."""
+    return re.sub(r"[0-9a-fA-F.]*\d[0-9a-fA-F.]*", "0", file.path.name)
+
+
+def without_copies(series: list[Header], warn: Callable[[str], None]) -> list[Header]:
+    """Each file once, where some are there again under other names: with the same UID and the same bytes."""
+    alike: dict[tuple[str, int, int], list[Header]] = {}
+    for header in series:
+        alike.setdefault((header.text("SOPInstanceUID"), header.offset, header.length), []).append(header)
+    copies: dict[Header, Header] = {}
+    for group in alike.values():
+        first: dict[bytes, Header] = {}
+        for header in group if len(group) > 1 else ():
+            original = first.setdefault(_digest(header.file), header)
+            if original is not header:
+                copies[header] = original
+    if copies:
+        copy, original = next(iter(copies.items()))
+        warn(
+            f"'{copy.file.path}' is the same file as '{original.file.path}'"
+            + (f", and {len(copies) - 1} more are there twice" if len(copies) > 1 else "")
+            + ": each is read once."
+        )
+    return [header for header in series if header not in copies]
+
+
+def _digest(file: DicomFile) -> bytes:
+    digest = sha256()
+    try:
+        with file.open() as stream:
+            for chunk in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(chunk)
+    except Exception as error:  # a damaged archive raises whatever it stumbles upon
+        raise unreadable(file.path, error) from error
+    return digest.digest()
+
+
+def look_beside(path: Path, series: list[Header], read: set[Path], warn: Callable[[str], None]) -> None:
+    """Says so where images of the series lie beside the file, or beside those that a DICOMDIR names."""
+    uid, known = series[0].text("SeriesInstanceUID"), {header.text("SOPInstanceUID") for header in series}
+    folders = sorted({header.file.path.parent for header in series})
+    if not uid or not all(folder.is_dir() for folder in folders):  # those of an archive are not
+        return
+    with suppress(OSError):
+        beside = [file for folder in folders for file in sorted(folder.iterdir()) if file not in read]
+        for file in beside[:BESIDE]:
+            with suppress(InputError):
+                header = read_header(DicomFile(file, partial(file.open, "rb"))) if file.is_file() else None
+                if header and header.text("SeriesInstanceUID") == uid and header.text("SOPInstanceUID") not in known:
+                    warn(
+                        f"'{file}' is of the same series, but was not read, since only '{path}' was given: give the "
+                        "folder for all images of the series."
+                    )
+                    return
