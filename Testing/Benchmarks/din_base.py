@@ -20,7 +20,8 @@ from dinsegment.training.cases import find_cases
 from dinsegment.training.dataset import SliceSampler
 from dinsegment.training.evaluation import evaluate
 from dinsegment.training.recipe import load_recipe
-from dinsegment.training.trainer import RunOptions, Trainer
+from dinsegment.training.run_options import RunOptions
+from dinsegment.training.trainer import Trainer
 
 
 def peak() -> float:

@@ -29,12 +29,12 @@ from dinsegment.inference.model import load_model
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.network import DIN, DINConfig, build_network
 from dinsegment.tasks import HEART
-from dinsegment.training import pretrained
-from dinsegment.training import trainer as trainer_module
+from dinsegment.training import pretrained, run_options
 from dinsegment.training.augmentation import Augmentation
 from dinsegment.training.pack import read_pack, write_pack
 from dinsegment.training.recipe import Recipe
-from dinsegment.training.trainer import RunOptions, Trainer, make_fabric, train
+from dinsegment.training.run_options import RunOptions, make_fabric
+from dinsegment.training.trainer import Trainer, train
 
 TINY = DINConfig(
     dims=(8, 8, 16, 16),
@@ -194,7 +194,7 @@ class PerHalf(torch.nn.BatchNorm2d):
 
 
 def test_two_processes_learn_what_one_learns(cases, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer_module, "autocast_dtype", lambda device: None)  # float32 rounds little
+    monkeypatch.setattr(run_options, "autocast_dtype", lambda device: None)  # float32 rounds little
     make_fabric(replace(CPU, devices=2)).launch(partial(run_one_of_two, cases=cases, output=tmp_path))
     ranks = [torch.load(tmp_path / f"rank{n}.pt", weights_only=True) for n in range(2)]
     parameters = dict(DIN(SHARED.network).named_parameters())

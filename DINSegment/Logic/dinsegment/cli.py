@@ -591,7 +591,7 @@ def train(
     from dinsegment.training.cases import find_cases, read_split
     from dinsegment.training.pack import read_pack, write_pack
     from dinsegment.training.recipe import load_recipe
-    from dinsegment.training.trainer import RunOptions
+    from dinsegment.training.run_options import RunOptions
     from dinsegment.training.trainer import train as run
 
     chosen = load_recipe(recipe)

@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dinsegment.errors import InputError
 from dinsegment.files import atomic_path, ensure_writable_folder
-from dinsegment.inference.devices import autocast_dtype, choose_device, free_memory
+from dinsegment.inference.devices import free_memory
 from dinsegment.inference.pipeline import predict
 from dinsegment.inference.runner import Runner
 from dinsegment.network import build_network
 from dinsegment.network.rewriting import for_inference
 from dinsegment.training.cases import Case
-from dinsegment.training.curves import write_curves
 from dinsegment.training.dataset import SliceSampler, TrainingStack, prepare
 from dinsegment.training.losses import din_loss
 from dinsegment.training.metrics import dice
 from dinsegment.training.pack import PackedCase
 from dinsegment.training.publish import write_run
 from dinsegment.training.recipe import Recipe
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from dinsegment.training.run_log import RunLog
+from dinsegment.training.run_options import RunOptions, make_fabric
 
 SAVE_SECONDS = 5.0
 """Time kept for the last checkpoint before a time limit, at the least."""
@@ -72,29 +66,6 @@ class State:
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
     finished: bool = False
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a recipe is run, without what it makes.
-
-    Attributes:
-        device: As `dinsegment.inference.pipeline.choose_device` takes it.
-        devices: Processes, each with a device of its own (or a share of the CPU), that share every batch.
-        compile: Whether to compile the network with torch.compile: minutes at the start, a fifth less time afterwards.
-        pretrained: Whether both encoders start with ImageNet's weights.
-        start: Weights to start with: a file, or the name of a model in weights.json.
-        checkpoint_minutes: Minutes between checkpoints within an epoch; None for one at its end only.
-        minutes: The run stops with a checkpoint before so many minutes are over; None for no limit.
-    """
-
-    device: str = "auto"
-    devices: int = 1
-    compile: bool = False
-    pretrained: bool = False
-    checkpoint_minutes: float | None = None
-    minutes: float | None = None
-    start: str | None = None
 
 
 class _TimeIsUp(Exception):
@@ -140,29 +111,6 @@ def _run(
     return Trainer(recipe, train, validation, output, options=options, fabric=fabric).run(resume)
 
 
-def make_fabric(options: RunOptions) -> Fabric:
-    """Fabric for these devices, with the precision that they compute.
-
-    Raises:
-        InputError: There are not so many devices of that kind.
-    """
-    device = choose_device(options.device)
-    if options.devices < 1 or (device.type == "cuda" and options.devices > torch.cuda.device_count()):
-        raise InputError(f"{options.devices} devices were asked for, which this machine does not have: give fewer.")
-    if device.type == "mps" and options.devices > 1:
-        raise InputError("Only one 'mps' device can be used: give one device.")
-    if device.index is not None and options.devices > 1:
-        raise InputError(f"'{device}' is one device: choose '{device.type}' to use {options.devices}.")
-    precision = {torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed", None: "32-true"}[autocast_dtype(device)]
-    return Fabric(
-        accelerator=device.type,
-        # Of several GPUs the first is meant where no number was given.
-        devices=options.devices if device.type == "cpu" or options.devices > 1 else [device.index or 0],
-        strategy="ddp_spawn" if options.devices > 1 else "auto",
-        precision=precision,
-    )
-
-
 def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
     """Exponential moving average that forgets quickly at first: random weights would linger otherwise."""
 
@@ -187,7 +135,7 @@ class Trainer:
         train: Cases that weights are fitted to.
         validation: Cases that the best weights are chosen on; packed ones are validated on the packed grid.
         output: Folder of the run.
-        device: As `dinsegment.inference.pipeline.choose_device` takes it; used if no `options` are given.
+        device: As `dinsegment.inference.devices.choose_device` takes it; used if no `options` are given.
         options: How to run it.
         fabric: Of this process, already launched; made from the options if None.
     """
@@ -207,13 +155,14 @@ class Trainer:
         self.options = options or RunOptions(device=device)
         self.fabric = fabric or make_fabric(self.options)
         self.device = self.fabric.device
-        self.console = Console()
         ranks = self.fabric.world_size
         if recipe.batch % ranks:
             raise InputError(
                 f"A batch of {recipe.batch} slices cannot be shared evenly by {ranks} devices: change the recipe's "
                 "batch or the number of devices."
             )
+        packed = any(isinstance(case, PackedCase) for case in validation)
+        self.log = RunLog(output, recipe, packed, self.fabric.is_global_zero)
         torch.manual_seed(recipe.seed)
         self.network = build_network(recipe.network).to(self.device, memory_format=torch.channels_last)
         if ranks > 1 and self.device.type == "cuda":  # PyTorch has none for CPUs
@@ -236,12 +185,6 @@ class Trainer:
     def checkpoint(self) -> Path:
         """Where the run can be taken up again."""
         return self.output / "checkpoint.pt"
-
-    @property
-    def grid(self) -> str:
-        """What validation is computed on, in words."""
-        packed = any(isinstance(case, PackedCase) for case in self.validation_cases)
-        return "on the packed grid" if packed else "on the images' own grids"
 
     def run(self, resume: bool = False) -> State:
         """Trains to the last epoch or the time limit, from the checkpoint if `resume` and there is one."""
@@ -266,16 +209,16 @@ class Trainer:
         module = torch.compile(self.network) if self.options.compile else self.network
         self.step_network, self.step_optimizer = self.fabric.setup(module, self.optimizer)
         try:
-            with self._bars() as self.bars, self._board() as self.board:
+            with self.log.open(self.state.epoch):
                 self._train(stacks, sampler)
         except _TimeIsUp:
             self._save()
-            self._print(f"Stopped before {self.options.minutes:g} minutes were over, in epoch {self.state.epoch + 1}.")
+            self.log.say(f"Stopped before {self.options.minutes:g} minutes were over, in epoch {self.state.epoch + 1}.")
         return self.state
 
     def _train(self, stacks: Sequence[TrainingStack], sampler: SliceSampler) -> None:
         recipe, state = self.recipe, self.state
-        whole = self.bars.add_task("Run", total=self.steps, completed=state.step)
+        whole = self.log.bars.add_task("Run", total=self.steps, completed=state.step)
         while not state.finished:
             self._epoch_started = time.perf_counter()
             loss = self._epoch(stacks, sampler)
@@ -289,9 +232,9 @@ class Trainer:
             state.finished = state.epoch == recipe.epochs
             if state.finished:
                 self._write_weights(self.average.module, "last.safetensors")
-            self._log(row)
+            self.log.write(row, state.history, self.optimizer.param_groups[0]["lr"])
             self._save()
-            self.bars.update(whole, completed=state.step)
+            self.log.bars.update(whole, completed=state.step)
 
     def _start(self) -> None:
         from dinsegment.training.pretrained import load_pretrained, load_start
@@ -322,7 +265,7 @@ class Trainer:
         batches = sampler.epoch(self.state.epoch)
         done = len(self.state.losses)
         losses: list[Tensor] = []
-        bar = self.bars.add_task(f"Epoch {self.state.epoch + 1}", total=len(batches), completed=done)
+        bar = self.log.bars.add_task(f"Epoch {self.state.epoch + 1}", total=len(batches), completed=done)
         self._saved_at = time.perf_counter()
         for number in range(done, len(batches)):
             started = time.perf_counter()
@@ -334,7 +277,7 @@ class Trainer:
             mine = slice(rank * share, (rank + 1) * share)
             losses.append(self._step(*self._batch(stacks, batches[number][mine], first=mine.start)))
             self.state.step += 1
-            self.bars.update(bar, completed=number + 1)
+            self.log.bars.update(bar, completed=number + 1)
             if self.options.minutes is not None:
                 losses[-1].item()  # waits for the device, so that the step's time is known
             if self._checkpoint_due():
@@ -344,7 +287,7 @@ class Trainer:
             if number > done:  # the first one compiles and warms up
                 self._slowest_step = max(self._slowest_step, time.perf_counter() - started)
         self._keep(losses)
-        self.bars.remove_task(bar)
+        self.log.bars.remove_task(bar)
         return float(np.mean(self.state.losses))
 
     def _checkpoint_due(self) -> bool:
@@ -486,57 +429,6 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
         self.state = State(**state["state"])
-
-    def _log(self, row: dict[str, float]) -> None:
-        """log.csv, TensorBoard, a line on the console and, after a validation, curves.png."""
-        if not self.fabric.is_global_zero:
-            return
-        history, epoch = self.state.history, self.state.epoch
-        columns = list(dict.fromkeys(key for row in history for key in row))
-        with atomic_path(self.output / "log.csv") as path, path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(history)
-        for name, value in row.items():
-            if name != "epoch":
-                tag = f"validation {self.grid}/{name}" if name.startswith("dice") else name
-                self.board.add_scalar(tag, value, epoch)
-        self.board.add_scalar("learning rate", self.optimizer.param_groups[0]["lr"], epoch)
-        self.board.flush()
-        if "dice" in row:
-            write_curves(history, self.output / "curves.png", self.recipe.name, self.grid)
-        left = row["seconds"] * (self.recipe.epochs - epoch) / 60
-        text = "  ".join(f"{k} {v:.4g}" for k, v in row.items())
-        where = f"  (Dice {self.grid})" if "dice" in row else ""
-        self._print(f"{text}{where}  about {left:.0f} min left")
-
-    @contextmanager
-    def _board(self) -> Iterator[SummaryWriter | None]:
-        """TensorBoard, in the first process."""
-        if not self.fabric.is_global_zero:
-            yield None
-            return
-        from torch.utils.tensorboard import SummaryWriter
-
-        # purge_step leaves out what a stopped run wrote after its checkpoint.
-        with SummaryWriter(str(self.output / "tensorboard"), purge_step=self.state.epoch + 1) as board:
-            yield board
-
-    def _print(self, text: str) -> None:
-        if self.fabric.is_global_zero:
-            self.console.print(text, highlight=False, soft_wrap=True)
-
-    def _bars(self) -> Progress:
-        """Bars with the time left of the epoch and of the run, on a terminal only."""
-        return Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            console=self.console,
-            transient=True,
-            disable=not (self.console.is_terminal and self.fabric.is_global_zero),
-        )
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
