@@ -7,7 +7,6 @@ import time
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -22,7 +21,7 @@ from compare.measure import run_once
 from compare.passes import Passes
 from compare.process import read_job, write_job
 from compare.report import make_table, notes, number
-from compare.run import rate, run_benchmark
+from compare.run import rate, run_benchmark, start
 from compare.tools import OWN, TOOLS, Setting, choose_tools, load_tool
 from dinsegment.errors import InputError, WorkerError
 from dinsegment.images import write_volume
@@ -149,17 +148,23 @@ def test_a_tool_that_fails_stops_no_other(monkeypatch, volume):
             raise WorkerError("It was ended by the system.")
         return {"title": TOOLS[tool].title, "cold_s": 2.0, **figures}
 
-    class Machine:
-        content: ClassVar = {"macs_per_s": {"float32": 1e11}, "bytes_per_s": 1e10}
-
+    machine = {"content": {"macs_per_s": {"float32": 1e11}, "bytes_per_s": 1e10}}
     monkeypatch.setattr("compare.run._measure", measured)
-    monkeypatch.setattr("compare.run.start", lambda *_: Machine)
+    monkeypatch.setattr("compare.run.start", lambda *_: machine)
     content = run_benchmark(volume, SETTING, [OWN, "monai-unet", "monai-swinunetr"])
     assert content["tools"]["monai-unet"] == {"title": "MONAI UNet", "error": "It was ended by the system."}
     assert content["tools"]["monai-swinunetr"]["times_own_warm"] == 1
     monkeypatch.setattr("compare.run._measure", lambda *_: measured(0, 0, "monai-unet"))
     with pytest.raises(WorkerError, match="ended by the system"):
         run_benchmark(volume, SETTING, [OWN])
+
+
+def test_a_process_that_fails_says_why(volume, tmp_path):
+    with pytest.raises(WorkerError, match=r"The measurement of machine failed: FileNotFoundError.*setting\.json"):
+        start(tmp_path, SETTING, "machine")
+    write_job(tmp_path, replace(SETTING, model="nobody"), volume)
+    with pytest.raises(WorkerError, match="'nobody'"):
+        start(tmp_path, SETTING, "prepare", OWN)
 
 
 def test_rounds_measure_all_tools_in_turns_and_their_medians_count(monkeypatch, volume):
@@ -171,11 +176,9 @@ def test_rounds_measure_all_tools_in_turns_and_their_medians_count(monkeypatch, 
         order.append(tool)
         return {**figures, "title": tool, "cold_s": next(cold), "warm_runs_s": next(warm[tool])}
 
-    class Machine:
-        content: ClassVar = {"macs_per_s": {"float32": 1e11}, "bytes_per_s": 1e10}
-
+    machine = {"content": {"macs_per_s": {"float32": 1e11}, "bytes_per_s": 1e10}}
     monkeypatch.setattr("compare.run._measure", measured)
-    monkeypatch.setattr("compare.run.start", lambda *_: Machine)
+    monkeypatch.setattr("compare.run.start", lambda *_: machine)
     tools = run_benchmark(volume, replace(SETTING, rounds=2), [OWN, "monai-unet"])["tools"]
     assert order == [OWN, "monai-unet"] * 2
     assert (tools[OWN]["warm_s"], tools[OWN]["cold_s"]) == (pytest.approx(1.15), 3.0)

@@ -55,7 +55,7 @@ class Run:
 
 
 def measure_tool(
-    name: str, setting: Setting, folder: Path, volume: Volume, send: Callable[..., None]
+    name: str, setting: Setting, folder: Path, volume: Volume, mark: Callable[[str], None]
 ) -> dict[str, Any]:
     """Loads a tool, runs it cold and warm, and counts what its network needs.
 
@@ -64,7 +64,7 @@ def measure_tool(
         setting: Of the run.
         folder: Of the tool's own files.
         volume: What it segments.
-        send: Tells who started this process how far it is.
+        mark: Notes when the tool is `loaded` and when its `first` result is there.
 
     Returns:
         What the report says of it, as JSON takes it.
@@ -73,10 +73,10 @@ def measure_tool(
         WorkerError: What it gave are no labels on the volume's grid.
     """
     tool = load_tool(name, setting, folder)
-    send("loaded")
+    mark("loaded")
     device = torch.device(setting.device)
     first = run_once(tool, volume, setting.limit, device)
-    send("first", estimated_s=first.seconds if first.estimate else None)
+    mark("first")
     warm = [run_once(tool, volume, setting.limit, device)]
     while not warm[-1].estimate and not _enough(warm, setting):
         warm.append(run_once(tool, volume, setting.limit, device))
@@ -94,6 +94,7 @@ def measure_tool(
         "defaults": tool.defaults,
         "precision": tool.precision,
         "parameters": costs.parameters,
+        "first_estimated_s": first.seconds if first.estimate else None,
         "warm_s": median(run.seconds for run in warm),
         "warm_runs_s": [run.seconds for run in warm],
         "estimated": asdict(estimate) if estimate else None,

@@ -1,12 +1,8 @@
 """A fresh process in which one tool is prepared or measured, or the machine, or DINSegment's growth.
 
-`python -m compare.process FOLDER JOB [TOOL]`; what FOLDER holds is written by `write_job`. Events are JSON
-objects, one a line, on standard output; whatever a library prints goes to standard error:
-
-    loaded      imports are done, the tool is ready: who started the process looks at the clock
-    first       the first result is there, or its seconds are known
-    result      content: what was measured
-    error       message: of an error whose text a user reads as it stands
+`python -m compare.process FOLDER JOB [TOOL]`; what FOLDER holds is written by `write_job`. What was measured goes into
+FOLDER/result.json: `content`, or `error` with a text that a user reads as it stands, and `at`, which says when the tool
+was `loaded` and when its `first` result was there, by the clock that processes share.
 """
 
 from __future__ import annotations
@@ -17,6 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -26,9 +23,7 @@ from compare.tools import TOOLS, Setting, prepare_tool
 from dinsegment.errors import DINSegmentError
 from dinsegment.images.volume import Volume
 
-SETTING, ARRAY = "setting.json", "volume.npy"
-
-Send = Callable[..., None]
+SETTING, ARRAY, RESULT = "setting.json", "volume.npy", "result.json"
 
 
 def write_job(folder: Path, setting: Setting, volume: Volume) -> None:
@@ -52,7 +47,7 @@ def tool_folder(folder: Path, name: str) -> Path:
     return path
 
 
-def work(folder: Path, job: str, name: str, send: Send) -> Any:
+def work(folder: Path, job: str, name: str, mark: Callable[[str], None]) -> Any:
     """Does one job and returns what was measured."""
     setting, volume = read_job(folder)
     use_cores(setting.cores)  # before a library starts its threads
@@ -61,7 +56,7 @@ def work(folder: Path, job: str, name: str, send: Send) -> Any:
     if job == "tool":
         from compare.measure import measure_tool
 
-        return measure_tool(name, setting, tool_folder(folder, name), volume, send)
+        return measure_tool(name, setting, tool_folder(folder, name), volume, mark)
     if job == "growth":
         from compare.growth import measure_growth
 
@@ -75,22 +70,16 @@ def work(folder: Path, job: str, name: str, send: Send) -> Any:
 
 
 def main() -> None:
-    """The process; its exit code is 1 after an error."""
-    with os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1) as events:
-        os.dup2(2, 1)  # what libraries print
-
-        def send(event: str, **content: Any) -> None:
-            events.write(json.dumps({"event": event, **content}) + "\n")
-
-        folder, job, *name = sys.argv[1:]
-        code = 0
-        try:
-            send("result", content=work(Path(folder), job, *name or ("",), send))
-        except DINSegmentError as error:
-            send("error", message=str(error))
-            code = 1
+    """The process; without a result its last words are on standard error."""
+    folder, job, *name = sys.argv[1:]
+    at: dict[str, float] = {}
+    try:
+        told = {"content": work(Path(folder), job, *name or ("",), lambda event: at.update({event: perf_counter()}))}
+    except DINSegmentError as error:
+        told = {"error": str(error)}
+    (Path(folder) / RESULT).write_text(json.dumps(told | {"at": at}), encoding="utf-8")
     sys.stderr.flush()
-    os._exit(code)  # a library's thread that still waits, after its run was stopped, keeps nobody
+    os._exit(0)  # a library's thread that still waits, after its run was stopped, keeps nobody
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 from compare.cores import thread_settings
-from compare.process import write_job
+from compare.process import RESULT, write_job
 from compare.tools import OWN, TOOLS, Setting
 from dinsegment.errors import WorkerError
 from dinsegment.images.slices import SliceStack
@@ -58,7 +58,7 @@ def run_benchmark(
         folder = Path(name)
         write_job(folder, setting, volume)
         report(0.0, "Measuring the machine")
-        machine = start(folder, setting, "machine").content
+        machine = start(folder, setting, "machine")["content"]
         slices = len(SliceStack.in_plane(volume, get_task(setting.task).plane).array)
         rounds: dict[str, list[dict[str, Any]]] = {tool: [] for tool in tools}
         failed: dict[str, str] = {}
@@ -88,7 +88,7 @@ def run_benchmark(
         }
         if growth:
             report((steps - 1) / steps, "Measuring how DINSegment's time grows")
-            content["growth"] = start(folder, setting, "growth").content
+            content["growth"] = start(folder, setting, "growth")["content"]
     report(1.0, "Done")
     return content
 
@@ -96,10 +96,11 @@ def run_benchmark(
 def _measure(folder: Path, setting: Setting, tool: str) -> dict[str, Any]:
     if TOOLS[tool].prepares:
         start(folder, setting, "prepare", tool)
-    job = start(folder, setting, "tool", tool)
-    estimated = job.events["first"][1]["estimated_s"]
-    cold = job.events["first"][0] if estimated is None else job.events["loaded"][0] + estimated
-    return {"title": TOOLS[tool].title, "cold_s": cold, **job.content}
+    told = start(folder, setting, "tool", tool)
+    content, seconds = told["content"], told["seconds"]
+    estimated = content.pop("first_estimated_s")
+    cold = seconds["first"] if estimated is None else seconds["loaded"] + estimated
+    return {"title": TOOLS[tool].title, "cold_s": cold, **content}
 
 
 def together(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -145,57 +146,34 @@ def rate(result: dict[str, Any], machine: dict[str, Any], slices: int, own: dict
     }
 
 
-class Job:
-    """What a process told: its events with their seconds from its start, and the content of its result."""
-
-    def __init__(self) -> None:
-        self.events: dict[str, tuple[float, dict[str, Any]]] = {}
-
-    @property
-    def content(self) -> Any:
-        """What was measured."""
-        return self.events["result"][1]["content"]
-
-
-def start(folder: Path, setting: Setting, job: str, tool: str = "") -> Job:
-    """Runs a job in a fresh process and listens to it.
+def start(folder: Path, setting: Setting, job: str, tool: str = "") -> dict[str, Any]:
+    """Runs a job in a fresh process: the `content` of what it measured, and the `seconds` from its start to its marks.
 
     Raises:
         WorkerError: It failed.
     """
     command = [sys.executable, "-m", "compare.process", str(folder), job, *([tool] if tool else [])]
-    done = Job()
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8", env=_environment(setting.cores)
+    result = folder / RESULT
+    result.unlink(missing_ok=True)
+    started = time.perf_counter()
+    done = subprocess.run(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False, text=True, encoding="utf-8",
+        errors="replace", env=_environment(setting.cores),
+    )  # fmt: skip
+    what = TOOLS[tool].title if tool else job
+    if done.returncode < 0:
+        raise WorkerError(
+            f"The measurement of {what} was ended by the system, mostly for want of memory: free some and try again."
         )
-        try:
-            for line in process.stdout:
-                seconds = time.perf_counter() - started
-                event = json.loads(line)
-                done.events[event["event"]] = seconds, event
-            process.wait()
-        finally:
-            process.kill()
-            process.stdout.close()
-            process.wait()
-        if "result" not in done.events:
-            raise WorkerError(_why(done, process.returncode, log, TOOLS[tool].title if tool else job))
-    return done
+    if not result.exists():
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        raise WorkerError(f"The measurement of {what} failed: {lines[-1] if lines else f'exit code {done.returncode}'}")
+    told = json.loads(result.read_text(encoding="utf-8"))
+    if "error" in told:
+        raise WorkerError(told["error"])
+    return told | {"seconds": {event: at - started for event, at in told["at"].items()}}
 
 
 def _environment(cores: int) -> dict[str, str]:
     paths = [*map(str, SOURCES), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, **thread_settings(cores), "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
-
-
-def _why(job: Job, code: int, log: Any, what: str) -> str:
-    """Why a process failed, in a sentence."""
-    if "error" in job.events:
-        return job.events["error"][1]["message"]
-    if code < 0:
-        return f"The measurement of {what} was ended by the system, mostly for want of memory: free some and try again."
-    log.seek(0)
-    lines = [line.strip() for line in log.read().splitlines() if line.strip()]
-    return f"The measurement of {what} failed: {lines[-1] if lines else f'exit code {code}'}"
