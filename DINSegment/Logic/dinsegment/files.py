@@ -99,13 +99,13 @@ def ensure_writable_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def image_stem(path: Path) -> str:
-    """The name of an image file without what names its format: `.nii.gz`, `.seg.nrrd`, `.dcm`."""
+    """The name of an image file without what names its format: `.nii.gz`, `.seg.nrrd`, `.seq.nrrd`, `.dcm`."""
     stem = path.name.removesuffix(".gz").removesuffix(".GZ")
     suffix = Path(stem).suffix
     # DICOM files are often named by a UID, whose last part is no suffix.
     if suffix and not suffix[1:].isdigit():
         stem = stem[: -len(suffix)]
-    return stem.removesuffix(".seg") or path.name
+    return stem.removesuffix(".seg").removesuffix(".seq") or path.name
 
 
 def phase_names(stem: str, count: int) -> list[str]:

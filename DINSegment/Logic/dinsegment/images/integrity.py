@@ -9,7 +9,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +17,8 @@ import numpy as np
 
 from dinsegment.errors import InputError, damaged, unreadable
 from dinsegment.geometry import check_spacing
+from dinsegment.images.nrrd import check_phases, is_sequence, times_ms
+from dinsegment.images.nrrd_axes import NrrdAxes, nrrd_axes, phase_axis
 
 _CHUNK = 1 << 20
 
@@ -31,6 +33,9 @@ class Grid:
         leans: Degrees by which the axes of a NIfTI file are not perpendicular.
         warnings: Sentences for the user.
         checksum: CRC-32 of the voxels' bytes in the file, where ITK may not read all of them; None where it does.
+        times_ms: When the phases were taken, where the file says it.
+        nrrd: The header and the axes of a NRRD file, and which of them is that of the phases, where ITK does not see
+            that there are some.
     """
 
     to_mm: float = 1.0
@@ -38,6 +43,8 @@ class Grid:
     leans: float = 0.0
     warnings: tuple[str, ...] = ()
     checksum: int | None = None
+    times_ms: tuple[float, ...] | None = None
+    nrrd: tuple[dict[str, str], NrrdAxes, int] | None = None
 
 
 _MM = ("", "???", "mm", "millimeter", "millimeters", "millimetre", "millimetres")
@@ -62,6 +69,12 @@ _UNITS = {
 """Millimetres in a unit, by the names that it has in headers."""
 
 _NIFTI_UNITS = {1: 1e3, 3: 1e-3}
+_NIFTI_TIMES = {8: 1e3, 16: 1.0, 24: 1e-3}
+"""Milliseconds in the unit of time that xyzt_units tells."""
+
+_SHORTEST_BEAT_MS, _LONGEST_BEAT_MS = 250.0, 2500.0
+"""Of a heart that beats 240 and 24 times a minute."""
+
 _NIFTI_UNREADABLE = {1: "single bits", 1536: "128-bit numbers", 2048: "complex numbers"}
 
 _SAME = 0.01
@@ -94,7 +107,7 @@ def check_nifti(path: Path) -> Grid:
             magic = header[4:7]
             dimensions = struct.unpack_from(f"{order}8q", header, 16)
             code, bits = struct.unpack_from(f"{order}2h", header, 12)
-            spacing = struct.unpack_from(f"{order}3d", header, 112)
+            spacing = struct.unpack_from(f"{order}4d", header, 112)
             offset = struct.unpack_from(f"{order}q", header, 168)[0]
             sform_code = struct.unpack_from(f"{order}i", header, 348)[0]
             sform = struct.unpack_from(f"{order}12d", header, 400)
@@ -103,22 +116,36 @@ def check_nifti(path: Path) -> Grid:
             magic = header[344:347]
             dimensions = struct.unpack_from(f"{order}8h", header, 40)
             code, bits = struct.unpack_from(f"{order}2h", header, 70)
-            spacing = struct.unpack_from(f"{order}3f", header, 80)
+            spacing = struct.unpack_from(f"{order}4f", header, 80)
             offset = int(struct.unpack_from(f"{order}f", header, 108)[0])
             sform_code = struct.unpack_from(f"{order}h", header, 254)[0]
             sform = struct.unpack_from(f"{order}12f", header, 280)
             units = header[123]
         if code in _NIFTI_UNREADABLE:
             raise _unsupported(path, f"as {_NIFTI_UNREADABLE[code]}")
+        step, spacing = spacing[3], spacing[:3]
         check_spacing(path, spacing[: dimensions[0]])
+        times = _nifti_times(dimensions, step, units)
         voxel_path = header_path if magic in (b"n+1", b"n+2") else header_path.with_suffix(".img")
         with open_maybe_gzipped(voxel_path) as file:
             size = _drain(file)
         if size < offset + math.prod(dimensions[1 : dimensions[0] + 1]) * bits // 8:
             raise damaged(path)
         if magic not in (b"n+1", b"n+2", b"ni1", b"ni2") or sform_code <= 0:
-            return Grid()
-        return _grid_of_sform(path, spacing, np.reshape(sform, (3, 4))[:, :3], _NIFTI_UNITS.get(units & 7, 1.0))
+            return Grid(times_ms=times)
+        grid = _grid_of_sform(path, spacing, np.reshape(sform, (3, 4))[:, :3], _NIFTI_UNITS.get(units & 7, 1.0))
+        return replace(grid, times_ms=times)
+
+
+def _nifti_times(dimensions: tuple[int, ...], step: float, units: int) -> tuple[float, ...] | None:
+    """When the phases were taken, milliseconds; None where pixdim[4] cannot be their distance.
+
+    Converters leave it 0 or 1, or write the repetition time there; the phases of a heart fill a beat.
+    """
+    count, to_ms = dimensions[4] if dimensions[0] >= 4 else 1, _NIFTI_TIMES.get(units & 56)
+    if count < 2 or to_ms is None or not _SHORTEST_BEAT_MS <= count * step * to_ms <= _LONGEST_BEAT_MS:
+        return None
+    return tuple(number * step * to_ms for number in range(count))
 
 
 def _grid_of_sform(path: Path, pixdim: tuple[float, ...], columns: np.ndarray, to_mm: float) -> Grid:
@@ -143,46 +170,45 @@ def _grid_of_sform(path: Path, pixdim: tuple[float, ...], columns: np.ndarray, t
 def check_nrrd(path: Path) -> Grid:
     """Checks a NRRD file.
 
-    ITK takes a spacing that is missing or NaN for 1 mm and every unit for mm, and does not look at the checksum of
-    packed voxels.
+    ITK takes a spacing that is missing or NaN for 1 mm and every unit for mm, does not look at the checksum of packed
+    voxels, and knows a fourth axis neither where it has no direction nor, as one of phases, where it is a list.
 
     Raises:
         InputError: The spacing of a 3D or 4D image is not above zero or given for fewer than three axes, its unit is
-            unknown, the voxels are stored in a way that ITK cannot read, or they are damaged.
+            unknown, the voxels are stored in a way that ITK cannot read, they are damaged, or they are of a kind that
+            has no phases.
     """
     with path.open("rb") as file, _reading(path):
-        fields = _header(file, ":", lambda line: not line.strip() or _NRRD_LIST.match(line) is not None)
+        keys: dict[str, str] = {}
+        fields = _header(file, ":", lambda line: not line.strip() or _NRRD_LIST.match(line) is not None, keys)
+        axes = nrrd_axes(path, fields)
+        axis = phase_axis(path, axes, is_sequence(path, keys)) if axes is not None else None
+        if axis is not None:
+            check_phases(path, keys)
         # With directions, ITK reports lengths of zero itself. NaN says that an axis is none of space.
         units = _quoted(fields.get("space units", ""))
         if "space directions" not in fields and _number(fields.get("dimension", "")) >= 3:
-            spacing = [_number(word) for word in fields.get("spacings", "").split()]
+            spacing = [_number(word) for n, word in enumerate(fields.get("spacings", "").split()) if n != axis]
             known = [value for value in spacing if not math.isnan(value)]
             check_spacing(path, known if len(known) >= 3 else [math.nan] * 3)
-            units = _quoted(fields.get("units", ""))[:3] or units
-        _check_axes(path, fields)
+            units = [unit for n, unit in enumerate(_quoted(fields.get("units", ""))) if n != axis][:3] or units
+        if axis is not None and axes.directions is not None:
+            check_spacing(path, [float(np.linalg.norm(axes.directions[n])) for n in axes.in_space(axis)])
         encoding = fields.get("encoding", "").lower()
         if encoding not in ("", "raw", "txt", "text", "ascii", "hex", "gzip", "gz"):
             raise _unsupported(path, f"in the encoding '{encoding}'")
+        several = re.search(r"^LIST\b|%\d*d", fields.get("data file") or fields.get("datafile") or "")
+        if axis is not None and (encoding == "hex" or several):
+            raise _unsupported(path, "as hexadecimal digits" if encoding == "hex" else "in several files")
         for voxels in _nrrd_voxels(file, path, fields):
             with voxels as stream:
                 if encoding in ("gzip", "gz"):
                     for _ in range(int(fields.get("line skip") or fields.get("lineskip") or 0)):
                         stream.readline()
                     _drain(gzip.GzipFile(fileobj=stream))
-        return Grid(_to_mm(path, units))
-
-
-def _check_axes(path: Path, fields: dict[str, str]) -> None:
-    """Raises InputError for a fourth axis that ITK takes neither for time nor for values of a voxel."""
-    directions = re.findall(r"none|\([^)]*\)", fields.get("space directions", ""))
-    kinds = fields.get("kinds", "").split()
-    for n in [n for n, one in enumerate(directions) if one == "none"] if len(directions) > 3 else []:
-        kind = kinds[n].lower() if n < len(kinds) else "none"
-        if kind in ("none", "time", "???", "domain", "space"):
-            raise InputError(
-                f"'{path}' has an axis of kind '{kind}' that lies nowhere in space, which cannot be read: save each "
-                "phase as a 3D image, or all of them as 4D NIfTI."
-            )
+        if axis is None:
+            return Grid(_to_mm(path, units))
+        return Grid(_to_mm(path, units), times_ms=times_ms(axes, axis, keys), nrrd=(fields, axes, axis))
 
 
 _NRRD_LIST = re.compile(r"data ?file:\s*LIST\b", re.IGNORECASE)
@@ -332,14 +358,24 @@ def _drain(file: BinaryIO | gzip.GzipFile) -> int:
     return sum(len(chunk) for chunk in iter(lambda: file.read(_CHUNK), b""))
 
 
-def _header(file: BinaryIO, separator: str, is_last: Callable[[str], bool]) -> dict[str, str]:
-    """Fields of a text header by their names in lower case; the file is left behind the last line."""
+def _header(
+    file: BinaryIO, separator: str, is_last: Callable[[str], bool], keys: dict[str, str] | None = None
+) -> dict[str, str]:
+    """Fields of a text header by their names in lower case; the file is left behind the last line.
+
+    Args:
+        file: At its beginning.
+        separator: Of name and value.
+        is_last: Whether a line ends the header.
+        keys: Gets the keys of the user's, which NRRD has.
+    """
     fields = {}
     while line := file.readline().decode("latin-1"):
         name, _, value = line.partition(separator)
-        # In NRRD, := is a key of the user's.
         if not value.startswith("="):
             fields[name.strip().lower()] = value.strip()
+        elif keys is not None:
+            keys[name.strip()] = value[1:].strip()
         if is_last(line):
             break
     return fields

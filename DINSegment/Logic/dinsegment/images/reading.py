@@ -19,6 +19,8 @@ from dinsegment.errors import InputError, damaged, unreadable
 from dinsegment.files import check_name, image_stem, phase_names
 from dinsegment.geometry import LEAN_DEGREES, RAS_FROM_LPS, check_spacing
 from dinsegment.images.integrity import Grid, check_metaimage, check_nifti, check_nrrd, check_tiff, check_vtk
+from dinsegment.images.nrrd import read_voxels
+from dinsegment.images.nrrd_axes import ijk_to_ras
 from dinsegment.images.volume import Volume
 from dinsegment.memory import check_memory, is_out_of_memory
 from dinsegment.tasks import Task
@@ -245,16 +247,28 @@ def _nearest_perpendicular() -> Iterator[None]:
 
 def _read_file(path: Path, image_io: str) -> list[Volume]:
     grid = _CHECKS[image_io](path) if image_io in _CHECKS else Grid()
+    phases, ijk_to_ras = _read_nrrd(path, grid) if grid.nrrd is not None else _read_itk(path, grid)
+    times = grid.times_ms if grid.times_ms is not None else (None,) * len(phases)
+    return [
+        Volume(phase, ijk_to_ras, name=name, source=str(path), warnings=grid.warnings, time_ms=time)
+        for name, phase, time in zip(phase_names(image_stem(path), len(phases)), phases, times, strict=True)
+    ]
+
+
+def _read_itk(path: Path, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels (phase, k, j, i) and IJK-to-RAS."""
     image = _read_checked(path, grid)
-    ijk_to_ras = ijk_to_ras_of(path, image)
     voxels = sitk.GetArrayViewFromImage(image)
     # astype copies: the view ends with the image.
     voxels = voxels.astype(np.int16 if voxels.dtype == np.int16 else np.float32)
-    phases = voxels.reshape(-1, *image.GetSize()[2::-1])
-    return [
-        Volume(phase, ijk_to_ras, name=name, source=str(path), warnings=grid.warnings)
-        for name, phase in zip(phase_names(image_stem(path), len(phases)), phases, strict=True)
-    ]
+    return voxels.reshape(-1, *image.GetSize()[2::-1]), ijk_to_ras_of(path, image)
+
+
+def _read_nrrd(path: Path, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """The same of a NRRD file whose phases ITK does not see."""
+    fields, axes, axis = grid.nrrd
+    to_mm = np.diag([grid.to_mm, grid.to_mm, grid.to_mm, 1.0])
+    return read_voxels(path, fields, axes, axis), to_mm @ ijk_to_ras(path, axes, axis)
 
 
 def _check_kind(path: Path, reader: sitk.ImageFileReader) -> None:
@@ -263,10 +277,11 @@ def _check_kind(path: Path, reader: sitk.ImageFileReader) -> None:
         raise InputError(f"'{path}' has complex voxels: give the magnitude image.")
     if reader.GetNumberOfComponents() > 1:
         raise InputError(
-            f"'{path}' has {reader.GetNumberOfComponents()} values per voxel, as colour images "
-            "and sequences of 3D Slicer have: give a grey image."
+            f"'{path}' has {reader.GetNumberOfComponents()} values per voxel, as colour images and vectors have: "
+            "give a grey image."
         )
-    if reader.GetDimension() not in (3, 4):
+    size = reader.GetSize()
+    if not 3 <= len(size) <= 5 or (len(size) == 5 and min(size[3:]) > 1):
         raise InputError(
             f"'{path}' has {reader.GetDimension()} dimensions: give a 3D image, or a 4D one whose last axis is time."
         )
