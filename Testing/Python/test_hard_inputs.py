@@ -135,12 +135,6 @@ def path_of(hard: Path, name: str) -> Path:
     return hard / name / "image.nhdr" if name == "nrrd-line-skip" else hard / name
 
 
-def refusal(path: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        read_volumes(path)
-    return one_sentence(str(caught.value), path)
-
-
 def one_sentence(text: str, path: Path) -> str:
     assert "\n" not in text and "ITK" not in text and "Error" not in text and path.name.split(".")[0] in text
     return text.replace(str(path), "")  # the name says what the case is

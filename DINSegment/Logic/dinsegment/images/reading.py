@@ -132,17 +132,15 @@ def read_volume(path: str | os.PathLike[str], series_uid: str | None = None) -> 
     Raises:
         InputError: It cannot be read, as `read_volumes` says, or has several phases.
     """
-    volumes = read_volumes(path, series_uid)
-    if len(volumes) > 1:
-        raise InputError(f"'{path}' has {len(volumes)} phases where a single volume is needed: give one of them.")
-    return volumes[0]
+    return _only(path, read_volumes(path, series_uid))
 
 
-def read_phases(paths: Sequence[str | os.PathLike[str]]) -> list[Volume]:
+def read_phases(paths: Sequence[str | os.PathLike[str]], task: Task | None = None) -> list[Volume]:
     """Reads images that are the phases of one heart, in their order.
 
     Args:
         paths: Files or folders, as for `read_volumes`, each with one phase.
+        task: As for `read_volumes`.
 
     Returns:
         A volume for each, all on the grid of the first; named by the stems of the files, or by number where two have
@@ -154,7 +152,7 @@ def read_phases(paths: Sequence[str | os.PathLike[str]]) -> list[Volume]:
     for number, path in enumerate(paths):
         if any(Path(path).absolute() == Path(other).absolute() for other in paths[:number]):
             raise InputError(f"'{path}' is given twice: give an image for each phase.")
-    volumes = [read_volume(path) for path in paths]
+    volumes = [_only(path, read_volumes(path, task=task)) for path in paths]
     first = volumes[0]
     for path, volume in zip(paths[1:], volumes[1:], strict=True):
         if volume.shape != first.shape or not _same_place(first, volume):
@@ -173,6 +171,13 @@ def grid_text(volume: Volume) -> str:
     k, j, i = volume.shape
     z, y, x = volume.spacing
     return f"{i} x {j} x {k} voxels of {x:.4g} x {y:.4g} x {z:.4g} mm"
+
+
+def _only(path: str | os.PathLike[str], volumes: list[Volume]) -> Volume:
+    """The only phase that a file or folder has."""
+    if len(volumes) > 1:
+        raise InputError(f"'{path}' has {len(volumes)} phases where a single volume is needed: give one of them.")
+    return volumes[0]
 
 
 def _same_place(one: Volume, other: Volume) -> bool:

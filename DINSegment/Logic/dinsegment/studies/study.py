@@ -106,7 +106,10 @@ def load_study(study: Study, task: Task | None = None) -> list[Volume]:
     from dinsegment.studies.results import check_results
 
     inputs = (study.input, *study.others)
-    phases = read_phases(inputs) if study.others else read_volumes(study.input, study.series_uid, task, study.part)
+    if study.others:
+        phases = read_phases(inputs, task)
+    else:
+        phases = read_volumes(study.input, study.series_uid, task, study.part)
     for path in inputs:
         check_results(phases, study.folder, path, study.overwrite)
     return phases
