@@ -440,3 +440,19 @@ class TestManyStudies:
             image.StudyInstanceUID = f"1.2.3.{number}"
         parts, _ = split_studies(write([images], tmp_path))
         assert len(parts) == 1 and parts[0].is_alone
+
+
+def test_a_series_of_which_an_image_lost_its_rescaling(rows, tmp_path):
+    series = series_per_slice(rows)
+    series[4][0].RescaleSlope, series[4][0].RescaleIntercept = "2", "-10"
+    assert "rescaled and raw pixels in series 105" in refusal(write(series, tmp_path), None, HEART)
+
+
+def test_headers_of_many_studies_are_not_kept(original, tmp_path):
+    for study in (2, 3, 4):
+        series = [into_series(copy.deepcopy(row), 101 + k, "cine", study) for k, row in enumerate(original[:2])]
+        write(series, tmp_path / "all", lambda image: f"{image.SOPInstanceUID}.dcm")
+    parts, _ = split_studies(tmp_path / "all")
+    assert [part.headers for part in parts] == [[], [], []]
+    assert [part.name for part in parts] == ["ID1_20120101", "ID1_20120101_2", "ID1_20120101_3"]
+    assert len({part.where for part in parts}) == 3

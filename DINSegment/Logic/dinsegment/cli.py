@@ -390,7 +390,9 @@ def export(
     ],
     source: Annotated[Path, typer.Option("--source", help="The DICOM images that were segmented.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The DICOM SEG to write.")],
-    series: Annotated[str | None, typer.Option("--series", metavar="UID", help="Of several series, which one.")] = None,
+    series: Annotated[
+        str | None, typer.Option("--series", metavar="NAME|UID", help="Of several series, which, as for segment.")
+    ] = None,
     phase: Annotated[int | None, typer.Option("--phase", min=1, help="Of a cine, which phase was segmented.")] = None,
     task: Annotated[str | None, typer.Option("--task", help="What the labels mean, such as heart or abdomen.")] = None,
     model: Annotated[

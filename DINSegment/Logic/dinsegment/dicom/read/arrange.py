@@ -86,6 +86,10 @@ def arrange_stack(path: Path, stack: Stack, warn: Callable[[str], None]) -> Arra
         check_pixels(header)
     if len({frame.is_inverted for frame in frames}) > 1:
         raise InputError(f"{what} mixes bright and dark as what is large: export its images again.")
+    for series in stack.series:
+        of_series = [frame for frame in frames if frame.header.text("SeriesInstanceUID") == series.uid]
+        if len({frame.rescaling for frame in of_series}) > 1:
+            raise InputError(f"{what} mixes rescaled and raw pixels in series {series}: export that series again.")
     for sentence in stack.warnings:
         warn(f"{what}: {sentence[0].lower()}{sentence[1:]}")
     plain = all(one.offset == (0, 0) and one.size == stack.shape[1:] for one in stack.slices)

@@ -19,6 +19,9 @@ from dinsegment.errors import InputError, unreadable
 MAX_FILES = 200_000
 """More than any study has; a whole disk, given by mistake, is refused before hours have passed."""
 
+MAX_FILES_OF_STUDIES = 5_000_000
+"""More than thousands of studies have."""
+
 MAX_UNPACKED_BYTES = 64 << 30
 """Largest content of a zip archive."""
 
@@ -77,19 +80,23 @@ def _is_zip(path: Path) -> bool:
 
 
 @contextmanager
-def open_files(path: Path) -> Iterator[list[DicomFile]]:
+def open_files(path: Path, most: int | None = None) -> Iterator[list[DicomFile]]:
     """Yields all files that are to be looked at.
 
     Of a folder these are the files in it, then those in its folders at any depth, as an export of whole studies has
     them. Hidden ones count where they are DICOM; what was thrown away does not. A zip archive is read where it is:
     nothing of it is written to the disk.
 
+    Args:
+        path: A folder, a zip archive, a DICOMDIR or a file.
+        most: So many files a folder may have; MAX_FILES if None.
+
     Raises:
         InputError: The archive is damaged, locked or larger than any study, a file that a DICOMDIR names is missing, a
             folder cannot be looked through or has more files than a study, or a link in it leads nowhere.
     """
     if path.is_dir():
-        yield list(_folder(path))
+        yield list(_folder(path, MAX_FILES if most is None else most))
     elif _is_zip(path):
         with _reading_zip(path), zipfile.ZipFile(path) as archive:
             yield list(_zip_files(path, archive))
@@ -108,13 +115,13 @@ def _on_disk(path: Path) -> DicomFile:
     return DicomFile(path, functools.partial(path.open, "rb"))
 
 
-def _folder(path: Path) -> Iterator[DicomFile]:
+def _folder(path: Path, most: int) -> Iterator[DicomFile]:
     count = 0
     try:
         for file in _walk(path):
             count += 1
-            if count > MAX_FILES:
-                raise InputError(f"'{path}' holds more than {MAX_FILES} files: give the folder of one study.")
+            if count > most:
+                raise InputError(f"'{path}' holds more than {most} files: give the folder of one study.")
             hidden = _is_hidden(file.relative_to(path).parts)
             if file.is_file():
                 found = _on_disk(file)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
@@ -21,7 +21,6 @@ def read_headers(
     path: Path,
     files: Sequence[DicomFile],
     warn: Callable[[str], None],
-    failed: list[Path] | None = None,
     alive: Callable[[int, int], object] = lambda _done, _of: None,
 ) -> list[Header]:
     """The headers of the images among files, each read once.
@@ -30,14 +29,30 @@ def read_headers(
         path: Where the files are, for messages.
         files: All that are to be looked at.
         warn: Called with a sentence for what is passed over.
-        failed: Gets the files that are damaged; the first one is an error if None.
         alive: Called with how many files have been looked at, of how many.
 
     Raises:
         InputError: There is no image, or one is damaged; such is also a file that is none but is called as the images
             beside it are.
     """
-    found: list[Header] = []
+    found = list(each_header(path, files, warn, None, alive))
+    # Pictures of screens beside images are reports; alone they are refused with a reason.
+    return [header for header in found if not header.is_capture] or found
+
+
+def each_header(
+    path: Path,
+    files: Sequence[DicomFile],
+    warn: Callable[[str], None],
+    failed: list[Path] | None = None,
+    alive: Callable[[int, int], object] = lambda _done, _of: None,
+) -> Iterator[Header]:
+    """The headers of the images among files, one after the other.
+
+    Arguments and errors as `read_headers`, but that pictures of screens are among them, and that damaged files are put
+    into `failed` where it is given.
+    """
+    names: set[str] = set()
     others: list[DicomFile] = []
     for number, file in enumerate(files):
         alive(number, len(files))
@@ -48,32 +63,30 @@ def read_headers(
                 raise
             failed.append(file.path)
             continue
-        if header is not None:
-            found.append(header)
-        else:
+        if header is None:
             others.append(file)
-    names = {_pattern(header.file) for header in found}
+        else:
+            names.add(_pattern(file))
+            yield header
     packed: list[str] = []
     for file in others:
         if has_preamble(file):
             continue
         if is_packed(file):
             packed.append(f"'{file.path}' has DICOM in it that was not looked at, since it is packed: unpack it.")
-        elif _pattern(file) in names and failed is None:
-            raise damaged(file.path)
         elif _pattern(file) in names:
+            if failed is None:
+                raise damaged(file.path)
             failed.append(file.path)
-    if not found and failed:
+    if not names and failed:
         raise damaged(failed[0])
-    if not found:
+    if not names:
         raise InputError(
             f"'{path}' has no DICOM images: give the folder, zip or file that holds them."
             + "".join(f" {one}" for one in packed[:1])
         )
     for sentence in packed:
         warn(sentence)
-    # Pictures of screens beside images are reports; alone they are refused with a reason.
-    return [header for header in found if not header.is_capture] or found
 
 
 def _pattern(file: DicomFile) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dinsegment.dicom.read.files import DicomFile, files_named, open_files
+from dinsegment.dicom.read.files import MAX_FILES_OF_STUDIES, files_named, open_files
 from dinsegment.dicom.read.header import Header
-from dinsegment.dicom.read.headers import read_headers
+from dinsegment.dicom.read.headers import each_header, read_headers
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,21 @@ class StudyPart:
         return found or read_headers(self.where, files_named(folder, self.files), lambda _sentence: None)
 
 
+Key = tuple[str, str]
+"""Study Instance UID and Patient ID."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """What is kept of a file among those of many studies."""
+
+    path: Path
+    key: Key
+    series_uid: str
+    label: str
+    is_capture: bool
+
+
 def split_studies(
     folder: Path, alive: Callable[[int, int], object] = lambda _done, _of: None
 ) -> tuple[list[StudyPart], list[Path]]:
@@ -75,89 +90,130 @@ def split_studies(
     """
     said: list[str] = []
     failed: list[Path] = []
+    kept: list[Header] = []
+    found: list[_File] = []
+    keys: set[Key] = set()
+    series: set[str] = set()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what pydicom says of values that are not by the rules
-        with open_files(folder) as files:
-            headers = read_headers(folder, files, said.append, failed, alive)
-    groups = by_study(headers)
-    if len(groups) == 1:
-        kept = [] if failed else headers  # else reading it says what is wrong
-        (uid, patient), of_study = next(iter(groups.items()))
-        names = _names(folder, [*(header.file for header in of_study), *failed])
-        return [StudyPart(folder, folder.resolve().name, uid, patient, names, True, kept, tuple(said))], []
-    places = {key: {header.file.path.parent for header in of_study} for key, of_study in groups.items()}
-    lost: list[Path] = []
-    damaged: dict[tuple[str, str], list[Path]] = {}
-    for path in failed:
-        owners = [key for key, folders in places.items() if path.parent in folders]
-        if len(owners) == 1:
-            damaged.setdefault(owners[0], []).append(path)
-        else:
-            lost.append(path)
-    parts = _parts(folder, groups, damaged)
-    return sorted(parts, key=lambda part: part.name), lost
+        with open_files(folder, MAX_FILES_OF_STUDIES) as files:
+            for header in each_header(folder, files, said.append, failed, alive):
+                found.append(_file_of(header))
+                keys.add(found[-1].key)
+                series.add(found[-1].series_uid)
+                if len(keys) > 1 and len(series) > 1:
+                    kept.clear()
+                else:
+                    kept.append(header)
+    found = [file for file in found if not file.is_capture] or found
+    groups: dict[Key, list[_File]] = {}
+    for file in found:
+        groups.setdefault(file.key, []).append(file)
+    if len(groups) > 1 and len({file.series_uid for file in found}) > 1:
+        return _parts(folder, groups, failed)
+    # If some are damaged, reading the study says what is wrong.
+    whole = len(kept) >= len(found) and not failed
+    headers = ([header for header in kept if not header.is_capture] or kept) if whole else []
+    names = _names(folder, [*(file.path for file in found), *failed])
+    return [StudyPart(folder, folder.resolve().name, *found[0].key, names, True, headers, tuple(said))], []
 
 
-def by_study(headers: Sequence[Header]) -> dict[tuple[str, str], list[Header]]:
-    """Headers by Study Instance UID and Patient ID; those of one series belong together whatever they say."""
+def _file_of(header: Header) -> _File:
+    """What is kept of a file; patient and date as its label, as far as the header says them."""
+    patient = header.text("PatientID") or header.text("PatientName").replace("^", " ").strip()
+    words = "_".join(word for word in (patient, header.text("StudyDate")) if word)
+    return _File(
+        header.file.path,
+        key_of(header),
+        header.text("SeriesInstanceUID"),
+        re.sub(r"[^\w.-]+", "_", words).strip("._") or "study",
+        header.is_capture,
+    )
+
+
+def key_of(header: Header) -> Key:
+    """Which study it is of."""
+    return header.text("StudyInstanceUID"), header.text("PatientID")
+
+
+def by_study(headers: Sequence[Header]) -> dict[Key, list[Header]]:
+    """Headers by study; those of one series belong together whatever they say."""
     if len({header.text("SeriesInstanceUID") for header in headers}) == 1:
-        return {(headers[0].text("StudyInstanceUID"), headers[0].text("PatientID")): list(headers)}
-    groups: dict[tuple[str, str], list[Header]] = {}
+        return {key_of(headers[0]): list(headers)}
+    groups: dict[Key, list[Header]] = {}
     for header in headers:
-        groups.setdefault((header.text("StudyInstanceUID"), header.text("PatientID")), []).append(header)
+        groups.setdefault(key_of(header), []).append(header)
     return groups
 
 
-def _parts(
-    folder: Path, groups: dict[tuple[str, str], list[Header]], damaged: dict[tuple[str, str], list[Path]]
-) -> list[StudyPart]:
-    own = {key: _own_folder(folder, key, groups) for key in groups}
-    labels = {key: own[key].name if own[key] is not None else _label(groups[key][0]) for key in groups}
-    count = Counter(label.casefold() for label in labels.values())
+def _parts(folder: Path, groups: dict[Key, list[_File]], failed: Sequence[Path]) -> tuple[list[StudyPart], list[Path]]:
+    """The studies by name, and the damaged files that belong to none: that lie beside files of none or of several."""
+    owners: dict[Path, set[Key]] = {}
+    for key, files in groups.items():
+        for place in {file.path.parent for file in files}:
+            for above in (place, *place.parents):
+                owners.setdefault(above, set()).add(key)
+                if above == folder:
+                    break
+    beside: dict[Path, set[Key]] = {}
+    for key, files in groups.items():
+        for file in files:
+            beside.setdefault(file.path.parent, set()).add(key)
+    damaged: dict[Key, list[Path]] = {}
+    lost: list[Path] = []
+    for path in failed:
+        if len(beside.get(path.parent, ())) == 1:
+            damaged.setdefault(next(iter(beside[path.parent])), []).append(path)
+        else:
+            lost.append(path)
+    own = {key: _own_folder(folder, files, owners) for key, files in groups.items()}
+    names = _free_names(folder, {key: own[key] or files[0].label for key, files in groups.items()})
+    parts = [
+        StudyPart(
+            own[key] or Path(f"{folder} ({names[key]})"),
+            names[key],
+            *key,
+            _names(folder, [*(file.path for file in files), *damaged.get(key, [])]),
+            False,
+        )
+        for key, files in groups.items()
+    ]
+    return sorted(parts, key=lambda part: part.name), lost
+
+
+def _own_folder(folder: Path, files: Sequence[_File], owners: dict[Path, set[Key]]) -> Path | None:
+    """The folder that holds all files of a study and nothing of another; None where there is none."""
+    mine = _common({file.path.parent for file in files})
+    return mine if mine != folder and folder in mine.parents and len(owners[mine]) == 1 else None
+
+
+def _free_names(folder: Path, labels: dict[Key, Path | str]) -> dict[Key, str]:
+    """A name for each study: of its folder, or its label; what is called the same gets all of its path, or a number."""
+    short = {key: label.name if isinstance(label, Path) else label for key, label in labels.items()}
+    count = Counter(name.casefold() for name in short.values())
+    names: dict[Key, str] = {}
     used: set[str] = set()
-    parts = []
-    for key, of_study in groups.items():
-        label = labels[key]
-        if count[label.casefold()] > 1:
-            place = own[key]
-            label = "_".join(place.relative_to(folder).parts) if place is not None else f"{label}_{key[0][-12:]}"
-        free, number = label, 1
+    for key, label in labels.items():
+        name = short[key]
+        if count[name.casefold()] > 1 and isinstance(label, Path):
+            name = "_".join(label.relative_to(folder).parts)
+        number, free = 1, name
         while free.casefold() in used:
             number += 1
-            free = f"{label}_{number}"
+            free = f"{name}_{number}"
         used.add(free.casefold())
-        where = own[key] or Path(f"{folder} ({free})")
-        names = _names(folder, [*(header.file for header in of_study), *damaged.get(key, [])])
-        parts.append(StudyPart(where, free, *key, names, False))
-    return parts
+        names[key] = free
+    return names
 
 
-def _names(folder: Path, files: Sequence[DicomFile | Path]) -> tuple[str, ...]:
-    paths = [file if isinstance(file, Path) else file.path for file in files]
+def _names(folder: Path, paths: Iterable[Path]) -> tuple[str, ...]:
     return tuple(path.relative_to(folder).as_posix() for path in paths)
-
-
-def _own_folder(folder: Path, key: tuple[str, str], groups: dict[tuple[str, str], list[Header]]) -> Path | None:
-    """The folder that holds all of a study and nothing of another; None where there is none."""
-    mine = _common(header.file.path.parent for header in groups[key])
-    if mine == folder or folder not in mine.parents:
-        return None
-    others = (header.file.path for other, headers in groups.items() if other != key for header in headers)
-    return None if any(mine in path.parents for path in others) else mine
 
 
 def _common(folders: Iterable[Path]) -> Path:
     """The innermost folder that holds all of these."""
-    paths = list(dict.fromkeys(folders))
-    common = paths[0]
-    for path in paths[1:]:
-        while common != path and common not in path.parents:
-            common = common.parent
-    return common
-
-
-def _label(header: Header) -> str:
-    """Patient and date, as far as the header says them."""
-    patient = header.text("PatientID") or header.text("PatientName").replace("^", " ").strip()
-    words = [word for word in (patient, header.text("StudyDate")) if word]
-    return re.sub(r"[^\w.-]+", "_", "_".join(words)).strip("._") or "study"
+    first, *others = folders
+    for path in others:
+        while first != path and first not in path.parents:
+            first = first.parent
+    return first

@@ -61,7 +61,7 @@ def export_dicom_seg(
     labels = read_volume(path)
     described = _task_labels(task, model) if task else read_segments(path, labels)
     _check_labels(path, labels, described)
-    reference = _phase(source, read_volumes(source, series_uid), phase)
+    reference = _phase(source, read_volumes(source, series_uid, task), phase)
     if reference.dicom is None:
         raise InputError(f"'{source}' is not DICOM: give the images that were segmented, as the scanner wrote them.")
     on_grid = np.zeros(reference.shape, dtype=np.uint16)
