@@ -202,7 +202,8 @@ def model(one_thread):
 @pytest.fixture
 def program(run, model, monkeypatch):
     """The command line with a model that is loaded already."""
-    monkeypatch.setattr("dinsegment.cli._load", lambda *_: model)
+    for name in ("cli", "cli_training"):
+        monkeypatch.setattr(f"dinsegment.{name}.load", lambda *_: model)
     return lambda *arguments: run(*arguments, "--task", "heart", "--device", "cpu")
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import re
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,10 +11,23 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 
+from dinsegment import cli_training
+from dinsegment.cli_console import (
+    NOTE,
+    CommonGrid,
+    Device,
+    ModelName,
+    Output,
+    Overwrite,
+    TaskName,
+    err,
+    load,
+    out,
+    progress_bar,
+)
 from dinsegment.errors import Cancelled, DINSegmentError, InputError, OutputError, printable
 from dinsegment.memory import is_out_of_memory
 from dinsegment.tasks import Task, get_task
@@ -26,10 +37,6 @@ if TYPE_CHECKING:
     from dinsegment.inference.model import Model
     from dinsegment.phantom.generators import Generated
     from dinsegment.studies.study import StudyResult
-    from dinsegment.training.cases import Case
-    from dinsegment.training.failed import FailedCase
-
-NOTE = "Research tool, not a medical device."
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,44 +45,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help=f"Heart MR and abdominal CT segmentation with the Dual Interaction Network. {NOTE}",
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
-
-TaskName = Annotated[str, typer.Option("--task", help="What to segment, such as heart or abdomen.")]
-ModelName = Annotated[
-    str | None,
-    typer.Option("--model", help="A model of `dinsegment models`, or the folder of a training; else the task's first."),
-]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-DataFolder = Annotated[Path, typer.Option("--data", help="Labelled cases: as ACDC, BTCV or nnU-Net have them.")]
-LabelNames = Annotated[Path | None, typer.Option("--labels", help="JSON that names the data set's labels.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results; created if missing.")]
-Overwrite = Annotated[
-    bool,
-    typer.Option("--overwrite", help="Replace results that were changed since they were made, and say which."),
-]
-CommonGrid = Annotated[
-    bool,
-    typer.Option(
-        "--common-grid",
-        help="DICOM SEG of a heart that moved between slices: all frames on one grid, for viewers that need it.",
-    ),
-]
-LeaveOut = Annotated[
-    bool, typer.Option("--leave-out-failed", help="Go on without cases that cannot be read or segmented.")
-]
-
-
-def _progress() -> Progress:
-    """A bar on stderr while that is a terminal; elsewhere nothing, not even the empty line that a bar leaves."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),  # names of files may have brackets
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(),
-        console=err if err.is_terminal else Console(quiet=True),
-        transient=True,
-    )
 
 
 @app.command()
@@ -164,7 +133,7 @@ def _split(inputs: list[Path], wanted: str | None) -> list[tuple[Path, StudyPart
             continue
         from dinsegment.dicom.read.parts import split_studies
 
-        with _progress() as bar:
+        with progress_bar() as bar:
             line = bar.add_task(f"Looking through {printable(path.name)}", total=1.0)
             try:
                 parts, lost = split_studies(path, lambda done, of, n=line, b=bar: b.update(n, completed=done / of))
@@ -194,8 +163,8 @@ def _segment_one(
         from dinsegment.phantom.generators import phantoms_of
 
         phantoms = phantoms_of(task)
-    with _progress() as bar:
-        loaded = _load(model, task, bar)
+    with progress_bar() as bar:
+        loaded = load(model, task, bar)
         if not inputs:
             _segment_phantom(phantoms, loaded, task, output, device, bar, overwrite)
             return 0
@@ -241,8 +210,8 @@ def _segment_many(
             _print_warnings(result)
 
     stopped = False
-    with _progress() as bar:
-        loaded = None if cluster else _load(model, task, bar)
+    with progress_bar() as bar:
+        loaded = None if cluster else load(model, task, bar)
         update = _updater(bar, bar.add_task("Segmenting", total=1.0))
         try:
             if loaded is None:
@@ -275,16 +244,6 @@ def _segment_many(
         )
         return 130
     return 2 if any(result.status == "failed" for result in ordered) else 0
-
-
-def _load(name: str | None, task: Task, bar: Progress) -> Model:
-    """Loads a model; weights that do not ship are downloaded first, and the bar shows it."""
-    from dinsegment.inference.model import load_model
-
-    line = bar.add_task("Loading the model", total=1.0)
-    loaded = load_model(name, task, progress=lambda done, text: bar.update(line, completed=done, description=text))
-    bar.remove_task(line)
-    return loaded
 
 
 def _updater(bar: Progress, line: int) -> Callable[[float, str], None]:
@@ -370,7 +329,7 @@ def series(
     from dinsegment.studies.contents import contents_json, contents_table, read_contents, remarks
 
     said: list[str] = []
-    with _progress() as bar:
+    with progress_bar() as bar:
         line = bar.add_task("Looking through the files", total=1.0)
         studies = read_contents(study, lambda done, of: bar.update(line, completed=done / of), said.append)
     if as_json:
@@ -440,213 +399,8 @@ def _check_export(output: Path, overwrite: bool) -> bool:
     return True
 
 
-@app.command()
-def check(
-    task: TaskName,
-    data: DataFolder,
-    train_split: Annotated[Path | None, typer.Option("--train", help="Text file naming patients to fit to.")] = None,
-    validation_split: Annotated[Path | None, typer.Option("--validation", help="Those to choose weights on.")] = None,
-    test_split: Annotated[Path | None, typer.Option("--test", help="Those to judge the model by.")] = None,
-    labels: LabelNames = None,
-) -> None:
-    """Look for what is wrong with a data set and its splits; exit code 1 if training or scores would suffer."""
-    from dinsegment.training.cases import find_cases, read_split
-    from dinsegment.training.dataset_check import check_cases, format_findings, has_errors
-
-    chosen = get_task(task)
-    paths = {"train": train_split, "validation": validation_split, "test": test_split}
-    splits = {name: read_split(path) for name, path in paths.items() if path is not None}
-    cases = find_cases(data, None, chosen, labels)
-    with _progress() as bar:
-        line = bar.add_task("Checking", total=len(cases))
-        findings = check_cases(
-            cases, chosen, splits, lambda count, case: bar.update(line, completed=count, description=case.name)
-        )
-    if findings:
-        out.print(format_findings(findings))
-    errors = sum(finding.level == "error" for finding in findings)
-    out.print(f"{len(cases)} cases checked: {errors} errors, {len(findings) - errors} warnings.")
-    if has_errors(findings):
-        raise typer.Exit(1)
-
-
-@app.command()
-def evaluate(
-    task: TaskName,
-    data: DataFolder,
-    split: Annotated[Path, typer.Option("--split", help="Text file naming the patients, one a line.")],
-    output: Output,
-    model: ModelName = None,
-    device: Device = "auto",
-    labels: LabelNames = None,
-    leave_out_failed: LeaveOut = False,
-    overwrite: Overwrite = False,
-) -> None:
-    """Compare a model with expert labels: report.html, metrics.json, cases.csv and patients.csv."""
-    from dinsegment.files import ensure_writable_folder
-    from dinsegment.training.cases import find_cases, read_split
-    from dinsegment.training.evaluation import evaluate as run
-    from dinsegment.training.report import check_output, write_evaluation
-
-    chosen = get_task(task)
-    cases = find_cases(data, read_split(split), chosen, labels)
-    created = not output.exists()
-    ensure_writable_folder(output)
-    try:
-        check_output(output, overwrite)
-        with _progress() as bar:
-            loaded = _load(model, chosen, bar)
-            line = bar.add_task("Evaluating", total=len(cases))
-            evaluation = run(
-                loaded, chosen, cases, device,
-                lambda n, case: bar.update(line, completed=n, description=case.name), on_failed=_print_failed,
-            )  # fmt: skip
-        whole = bool(evaluation.cases) and (leave_out_failed or not evaluation.failed)
-        command = printable("dinsegment " + shlex.join(sys.argv[1:]))
-        write_evaluation(evaluation, output, printable(split.name), command, overwrite, whole)
-    finally:
-        if created and output.exists() and not any(output.iterdir()):
-            output.rmdir()
-    if not whole:
-        raise InputError(
-            f"{len(evaluation.failed)} of {len(cases)} cases failed, so that there are no scores, only "
-            f"'{output / 'cases.csv'}': correct the cases, or give --leave-out-failed to score the others."
-        )
-    _print_scores(evaluation.summary(), split.name)
-    out.print(f"Written to {output}: open report.html. {NOTE}", soft_wrap=True, markup=False)
-
-
-def _print_failed(failed: FailedCase) -> None:
-    err.print(f"Error: {printable(failed.message)}", soft_wrap=True, markup=False)
-
-
-def _print_scores(scores: dict, split: str) -> None:
-    """Means with 95 % intervals; a dash where a number is not defined."""
-
-    def number(value: float, digits: int) -> str:
-        return "–" if math.isnan(value) else f"{value:.{digits}f}"
-
-    def cell(mean: float, interval: list[float], digits: int) -> str:
-        low, high = (number(v, digits) for v in interval)
-        return number(mean, digits) + (f" ({low} to {high})" if low != "–" else "")
-
-    columns = (("dice", "Dice", 4), ("hd95_mm", "HD95, mm", 2), ("asd_mm", "Surface distance, mm", 2))
-    title = f"{scores['model']}, {len(scores['cases'])} cases of {split}"
-    table = Table("", *(heading for _, heading, _ in columns), title=title)
-    for name in scores["dice"]:
-        table.add_row(name, *(cell(scores[k][name], scores["intervals"][k][name], digits) for k, _, digits in columns))
-    for phase, means in scores["phases"].items():
-        table.add_row(f"mean, {phase}", cell(means["mean"], scores["intervals"]["phases"][phase]["mean"], 4))
-    out.print(table)
-    if scores["function"]:
-        ef, mass = (cell(scores[k], scores["intervals"][k], 1) for k in ("ef_mae", "mass_mae_g"))
-        out.print(
-            f"Mean absolute error of {len(scores['patients'])} patients: ejection fraction {ef} percentage points, "
-            f"myocardial mass {mass} g",
-            soft_wrap=True,
-        )
-
-
-@app.command()
-def recipes() -> None:
-    """List the recipes that `dinsegment train` knows by name."""
-    from dinsegment.training.recipe import list_recipes
-
-    table = Table("Recipe", "What it trains", title="Recipes")
-    for name, description in list_recipes().items():
-        table.add_row(name, description)
-    out.print(table)
-
-
-@app.command()
-def train(
-    recipe: Annotated[str, typer.Option("--recipe", help="A recipe's name, see `dinsegment recipes`, or a JSON file.")],
-    output: Output,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Labelled cases: as ACDC, BTCV or nnU-Net have them.")
-    ] = None,
-    train_split: Annotated[Path | None, typer.Option("--train", help="Text file naming patients to fit to.")] = None,
-    validation_split: Annotated[
-        Path | None, typer.Option("--validation", help="Those that the best weights are chosen on.")
-    ] = None,
-    labels: LabelNames = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Train so many, not the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of weights, order and augmentation.")] = None,
-    pack: Annotated[
-        Path | None, typer.Option("--pack", help="File of prepared cases: read if it exists, else made.")
-    ] = None,
-    device: Device = "auto",
-    devices: Annotated[int, typer.Option("--devices", help="Processes that share every batch.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in OUTPUT.")] = False,
-    compile: Annotated[bool, typer.Option("--compile", help="Compile the network first.")] = False,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="Start from ImageNet's ConvNeXt.")] = False,
-    start: Annotated[
-        str | None, typer.Option("--start", metavar="NAME|FILE", help="Start from a model's weights.")
-    ] = None,
-    minutes: Annotated[float | None, typer.Option("--minutes", help="Stop before, with a checkpoint.")] = None,
-    checkpoint_minutes: Annotated[
-        float | None, typer.Option("--checkpoint-minutes", help="Save so often, beside every epoch.")
-    ] = None,
-    leave_out_failed: LeaveOut = False,
-) -> None:
-    """Train a network: best.safetensors, checkpoint.pt, log.csv, curves.png and logs for TensorBoard."""
-    from dinsegment.training.cases import find_cases, read_split
-    from dinsegment.training.pack import read_pack, write_pack
-    from dinsegment.training.recipe import load_recipe
-    from dinsegment.training.run_options import RunOptions
-    from dinsegment.training.trainer import train as run
-
-    chosen = load_recipe(recipe)
-    chosen = replace(chosen, epochs=epochs or chosen.epochs, seed=chosen.seed if seed is None else seed)
-    if pack is None or not pack.exists():
-        if data is None or train_split is None or validation_split is None:
-            raise InputError("Give --data, --train and --validation, or a --pack that exists.")
-        paths = (train_split, validation_split)
-        found = [find_cases(data, read_split(path), chosen.task, labels) for path in paths]
-        _check_run(output, resume)
-        cases = _usable(found, chosen.task, pack is not None, leave_out_failed)
-        if pack is not None:
-            write_pack(*cases, chosen.task, chosen.preprocessing, pack)
-    if pack is not None:
-        packed = read_pack(pack)
-        packed.check(chosen.task, chosen.preprocessing)
-        cases = [packed.train, packed.validation]
-    _check_run(output, resume)
-    options = RunOptions(device, devices, compile, pretrained, checkpoint_minutes, minutes, start)
-    state = run(chosen, cases[0], cases[1], output, options, resume)
-    if not state.finished:
-        out.print("Stopped at the time limit; --resume goes on.")
-        return
-    out.print(f"Best validation Dice {state.best:.4f}; weights in {output / 'best.safetensors'}.", soft_wrap=True)
-
-
-def _check_run(output: Path, resume: bool) -> None:
-    """Refuses to train over another run, whose weights have taken hours."""
-    from dinsegment.training.trainer import RUN_FILES
-
-    taken = [output / name for name in RUN_FILES if (output / name).exists()]
-    if taken and not (resume and (output / "checkpoint.pt").exists()):
-        raise OutputError(f"'{taken[0]}' is of another training: give --resume to go on with it, or another folder.")
-
-
-def _usable(found: Sequence[list[Case]], task: Task, packed: bool, leave_out_failed: bool) -> list[list[Case]]:
-    """The training and the validation cases, each read once; what is wrong with one is said before anything begins."""
-    from dinsegment.training.failed import usable_cases
-
-    count = sum(map(len, found))
-    cases, failed = [], []
-    with _progress() as bar:
-        line = bar.add_task("Reading", total=count)
-        for n, part in enumerate(found):
-            usable, bad = usable_cases(part, task, n == 0 or packed, lambda _n, case: bar.update(line, advance=1))
-            cases.append(usable)
-            failed += bad
-    for case in failed:
-        _print_failed(case)
-    if failed and not (leave_out_failed and all(cases)):
-        what = "correct them" + ("" if leave_out_failed else ", or give --leave-out-failed to train without them")
-        raise InputError(f"{len(failed)} of {count} cases cannot be used: {what}.")
-    return cases
+for command in (cli_training.check, cli_training.evaluate, cli_training.recipes, cli_training.train):
+    app.command()(command)
 
 
 @app.command()
@@ -688,7 +442,7 @@ def _fetch_weights(name: str) -> None:
     from dinsegment.models.weights import provide_weights
 
     entry = find_entry(name, None)
-    with _progress() as bar:
+    with progress_bar() as bar:
         line = bar.add_task(name, total=1.0)
         path = provide_weights(entry, progress=lambda done, text: bar.update(line, completed=done, description=text))
     out.print(f"The weights of '{name}' are at {path}", soft_wrap=True, markup=False)
@@ -697,7 +451,7 @@ def _fetch_weights(name: str) -> None:
 def _import_weights(file: Path) -> None:
     from dinsegment.models.weights import import_weights, locate
 
-    with _progress() as bar:
+    with progress_bar() as bar:
         line = bar.add_task(file.name, total=1.0)
         entry = import_weights(file, progress=lambda done, text: bar.update(line, completed=done, description=text))
     out.print(f"Imported the weights of '{entry.name}': they are at {locate(entry)}", soft_wrap=True, markup=False)
