@@ -202,13 +202,13 @@ class TestSelfTest:
         host.set_testing(True)
         result = self.run()
         assert result.wasSuccessful(), [text for _test, text in result.errors + result.failures]
-        assert result.testsRun == 5
-        assert [test._testMethodName for test, _reason in result.skipped] == ["test_export"]
+        assert result.testsRun == 6
+        assert [test._testMethodName for test, _reason in result.skipped] == ["test_export", "test_stack"]
 
     def test_it_fails_where_packages_are_missing(self, host, monkeypatch):
         dependencies = importlib.import_module("dinsegment_slicer.installing.dependencies")
         monkeypatch.setattr(dependencies.Dependencies, "_version", lambda self, name: None)
         result = self.run()
-        assert len(result.failures) == result.testsRun == 5
+        assert len(result.failures) == result.testsRun == 6
         for _test, text in result.failures:
             assert "agree to install torch>=2.5.1, safetensors" in text

@@ -20,11 +20,12 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
 
 from dinsegment.tasks import HEART, Segment
 from dinsegment_slicer.dicom.instances import application_database
-from dinsegment_slicer.dicom.phantom import write_mr_series
+from dinsegment_slicer.dicom.phantom import write_cine_study, write_mr_series
 from dinsegment_slicer.installing.dependencies import Dependencies
 from dinsegment_slicer.panel.result import ResultNodes
 from dinsegment_slicer.scene.layouts import ENHANCED_VIEW, LAYOUTS, ORIGINAL_VIEW
 from dinsegment_slicer.scene.sample_data import add_heart_phantom, heart_truth, phantom_of
+from dinsegment_slicer.scene.sequences import phases, times_ms
 
 RUN_S = 300.0
 """How long a run may take, a phase or a whole cine."""
@@ -130,6 +131,53 @@ class SelfTest(ScriptedLoadableModuleTest):
             self.assertTrue(sources and sources <= set(instances), sources)
             self.assertTrue(application_database().fileForInstance(str(seg.SOPInstanceUID)))
             self._checkDice(_turned(heart_truth(), before, volumeNode))
+            slicer.mrmlScene.Clear(False)  # Before its files go.
+            turn(0.2)
+
+    def test_stack(self) -> None:
+        """A cine whose slices are series of their own: one sequence by the DICOM module, and by joining single ones."""
+        import pydicom
+
+        from dinsegment_slicer.scene.sample_progress import load_phantom
+
+        try:
+            from DICOMLib import DICOMUtils
+        except ImportError:
+            self.skipTest("The application has no DICOM module.")
+        with temporary_folder() as folder, DICOMUtils.TemporaryDICOMDatabase(str(folder / "database")):
+            cine = load_phantom(replace(phantom_of("heart"), images=3))
+            expected = [slicer.util.arrayFromVolume(node).copy() for node in phases(cine)]
+            before, times = _ijk_to_ras(phases(cine)[0]), times_ms(cine)
+            series = write_cine_study(folder / "study", cine)
+            slicer.mrmlScene.Clear(False)
+            self.assertTrue(DICOMUtils.importDicom(str(folder / "study")))
+
+            def check(sequenceNode: slicer.vtkMRMLSequenceNode) -> None:
+                self.assertEqual(times_ms(sequenceNode), times)
+                for node, array in zip(phases(sequenceNode), expected, strict=True):
+                    self.assertTrue(np.array_equal(slicer.util.arrayFromVolume(node), _turned(array, before, node)))
+
+            DICOMUtils.loadSeriesByUID(series)
+            (sequenceNode,) = slicer.util.getNodesByClass("vtkMRMLSequenceNode")
+            check(sequenceNode)
+            slicer.mrmlScene.Clear(False)
+            turn(SETTLE_S)
+
+            for uid in series:
+                DICOMUtils.loadSeriesByUID([uid])
+            self.assertEqual(len(slicer.util.getNodesByClass("vtkMRMLSequenceNode")), len(series))
+            wait_for(lambda: self.panel.ui.joinButton.visible, EXPORT_S, lambda: "nothing is offered to be joined")
+            self.panel.ui.joinButton.click()
+            turn(SETTLE_S)
+            check(self.panel.parameters.inputNode)
+
+            self._segment()
+            self._export(folder / "export")
+            paths = sorted((folder / "export").iterdir())
+            self.assertEqual(len(paths), len(expected))
+            for path in paths:
+                referenced = {str(one.SeriesInstanceUID) for one in pydicom.dcmread(path).ReferencedSeriesSequence}
+                self.assertTrue(len(referenced) > 1 and referenced <= set(series), referenced)
             slicer.mrmlScene.Clear(False)  # Before its files go.
             turn(0.2)
 
