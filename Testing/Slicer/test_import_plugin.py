@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import heart_study
+import mrml
 import numpy as np
 import pydicom
 import pytest
@@ -20,8 +21,20 @@ from heart_study import PHASES, SLICES, change, copy_series, import_study, write
 pytest.importorskip("PySide6", reason="the host needs PySide6")
 
 from host import Host
+from read_dicom_seg import read_dicom_seg
 
-from dinsegment_slicer.scene.sequences import phase_images, phases, proxy_of, sequence_of, times_ms
+from dinsegment.images.volume import Volume
+from dinsegment.tasks import HEART
+from dinsegment_slicer.logic import DINSegmentLogic
+from dinsegment_slicer.running.job import Worker
+from dinsegment_slicer.scene.sequences import (
+    add_sequences_to_scene,
+    phase_images,
+    phases,
+    proxy_of,
+    sequence_of,
+    times_ms,
+)
 
 MODULE = Path(__file__).parents[2] / "DINSegment" / "DINSegment.py"
 PYTHON = sys.executable  # On the host it is empty at first, as in the application.
@@ -34,6 +47,13 @@ def host(scene, tmp_path):
         host.load_module(MODULE)
         host.database = host.open_dicom(tmp_path / "database")
         yield host
+
+
+@pytest.fixture(scope="module")
+def worker():
+    worker = Worker()
+    yield worker
+    worker.close()
 
 
 @pytest.fixture
@@ -82,6 +102,13 @@ def assert_is(node, volumes):
         first = 0 if np.linalg.det(ijk_to_ras[:3, :3]) > 0 else len(array) - 1
         np.testing.assert_allclose(found[:3, 3], (ijk_to_ras @ (0, 0, first, 1))[:3], atol=1e-4)
         np.testing.assert_allclose(np.abs(found[:3, :3]), np.abs(ijk_to_ras[:3, :3]), atol=1e-4)
+
+
+def moved_by_a_pixel(image):
+    """A position along the row, as after another breath-hold."""
+    row = np.array(image.ImageOrientationPatient[:3], float)
+    moved = np.array(image.ImagePositionPatient, float) + float(image.PixelSpacing[1]) * row
+    return [f"{x:.8g}" for x in moved]
 
 
 class TestRegistered:
@@ -343,12 +370,7 @@ class TestLoad:
 
     def test_a_slice_moved_by_a_breath(self, host, scene, tmp_path):
         volumes, uids = write_study(tmp_path / "study", scene)
-
-        def moved(image):
-            row = np.array(image.ImageOrientationPatient[:3], float)
-            return [f"{x:.8g}" for x in np.array(image.ImagePositionPatient, float) + 4.0 * row]
-
-        change(tmp_path / "study", [7], ImagePositionPatient=moved)
+        change(tmp_path / "study", [7], ImagePositionPatient=moved_by_a_pixel)
         import_study(host.database, tmp_path / "study")
         found = host.open_dicom_browser().examine(uids)
         (stack,) = (one for all in found.values() for one in all if one.selected)
@@ -407,6 +429,41 @@ class TestLoad:
             files = source_files(phase, slicer.dicomDatabase, proxy_of(loaded), loaded)
             paths = [slicer.dicomDatabase.fileForInstance(uid) for uid in uids.split()]
             assert set(paths) <= set(files.paths)
+
+
+class TestRoundTrip:
+    """From the loaded stack to DICOM SEG and back."""
+
+    @pytest.mark.parametrize("moved", [False, True], ids=["straight", "a slice moved"])
+    def test_the_labels_come_back_and_refer_to_every_series(self, host, scene, tmp_path, worker, moved):
+        _volumes, uids = write_study(tmp_path / "study", scene)
+        if moved:
+            change(tmp_path / "study", [7], ImagePositionPatient=moved_by_a_pixel)
+        import_study(host.database, tmp_path / "study")
+        (node,) = load(host, uids)
+        volumes = [Volume(one.array, one.ijk_to_ras, one.name, one.modality) for one in phase_images(node)]
+        segmentations = [mrml.threshold(volume) for volume in volumes]
+        result = add_sequences_to_scene(node, segmentations)
+        paths = DINSegmentLogic(worker).exportDicomSeg(result.segmentationNode, tmp_path / "out")
+        assert len(paths) == PHASES
+        hierarchy = scene.GetSubjectHierarchyNode()
+        item = hierarchy.GetItemByDataNode(proxy_of(node))
+        for path, segmentation, volume, phase in zip(paths, segmentations, volumes, phases(node), strict=True):
+            for mask, segment in zip(read_dicom_seg(path, volume).masks, HEART.segments, strict=True):
+                np.testing.assert_array_equal(mask, segmentation.labels == segment.label)
+            seg = pydicom.dcmread(path)
+            referred = [str(series.SeriesInstanceUID) for series in seg.ReferencedSeriesSequence]
+            assert sorted(referred) == sorted(uids)
+            # By the first one Slicer's reader finds the image in the scene.
+            names = slicer.vtkMRMLSubjectHierarchyConstants
+            assert referred[0] == hierarchy.GetItemUID(item, names.GetDICOMUIDName())
+            instances = phase.GetAttribute("DICOM.instanceUIDs").split()
+            found = [
+                str(one.ReferencedSOPInstanceUID)
+                for series in seg.ReferencedSeriesSequence
+                for one in series.ReferencedInstanceSequence
+            ]
+            assert found == instances
 
 
 def test_the_study_writer_tells_what_it_wrote(host, study, tmp_path):
