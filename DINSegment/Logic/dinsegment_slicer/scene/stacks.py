@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import slicer
 
-from dinsegment.dicom.read.stack import Stack, StackSlice
+from dinsegment.dicom.read.stack import Stack, StackSlice, overlap
 from dinsegment.errors import InputError
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.scene.changes import new_node, restored_on_error, unique_name
@@ -32,7 +32,8 @@ def add_stack(
     nothing.
 
     The index is the time of each phase after the R wave in milliseconds, or its number where the headers do not say
-    it. Each phase knows the instances of its slices. Outside of what a slice shows, the grid has its smallest value.
+    it. Each phase knows the instances of its slices. The grid has the smallest value of a phase where no slice shows
+    anything.
 
     Args:
         scene: Where it is added.
@@ -88,18 +89,19 @@ def _instances(stack: Stack, instance_uid: InstanceUID) -> Iterator[list[str]]:
 
 def _phases(stack: Stack, plane: Plane) -> Iterator[np.ndarray]:
     """Voxels (k, j, i) of each phase, all of one type."""
-    planes = {key: plane(key) for one in stack.slices for key in one.keys}
+    planes = {key: _checked(one, plane(key)) for one in stack.slices for key in one.keys}
     dtype = np.result_type(*{values.dtype for values in planes.values()})
-    fill = min(values.min() for values in planes.values())
     for phase in range(stack.phases):
+        of_phase = [planes[one.keys[phase]] for one in stack.slices]
+        fill = min(values.min() for values in of_phase)
         array = np.full(stack.shape, fill, np.float32 if dtype == np.float64 else dtype)
-        for one, target in zip(stack.slices, array, strict=True):
-            _place(one, planes[one.keys[phase]], target)
+        for one, values, target in zip(stack.slices, of_phase, array, strict=True):
+            there, part = overlap(target.shape, one.size, one.offset)
+            target[there] = values[part]
         yield array
 
 
-def _place(one: StackSlice, values: np.ndarray, target: np.ndarray) -> None:
-    """Puts a picture where it belongs on the grid of its slice, which may crop it or be larger."""
+def _checked(one: StackSlice, values: np.ndarray) -> np.ndarray:
     if values.shape != one.size:
         raise InputError(
             _(
@@ -107,13 +109,8 @@ def _place(one: StackSlice, values: np.ndarray, target: np.ndarray) -> None:
                 "series again."
             ).format(series=one.series, found=_times(values.shape), expected=_times(one.size))
         )
-    inside, source = [], []
-    for first, count, room in zip(one.offset, one.size, target.shape, strict=True):
-        start, stop = max(0, first), min(room, first + count)
-        inside.append(slice(start, max(start, stop)))
-        source.append(slice(start - first, max(start, stop) - first))
-    target[tuple(inside)] = values[tuple(source)]
+    return values
 
 
 def _times(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
+    return " x ".join(map(str, reversed(shape)))

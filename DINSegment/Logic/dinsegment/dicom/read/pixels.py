@@ -18,6 +18,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEG2000TransferSyn
 from dinsegment.dicom.read import jpeg
 from dinsegment.dicom.read.frames import Frame
 from dinsegment.dicom.read.header import UNDEFINED_LENGTH, Header, stored_value
+from dinsegment.dicom.read.stack import overlap
 from dinsegment.errors import InputError, damaged, unreadable
 from dinsegment.memory import check_memory
 
@@ -74,7 +75,7 @@ def read_pixels(
     wanted: dict[Header, list[_Wanted]] = {}
     for phase, array, padded in zip(phases, arrays, outside, strict=True):
         for k, (frame, offset) in enumerate(zip(phase, places, strict=True)):
-            there, part = _overlap(shape[1:], frame.size, offset)
+            there, part = overlap(shape[1:], frame.size, offset)
             if covered is not None:
                 covered[k][there] = True
             wanted.setdefault(frame.header, []).append(
@@ -93,18 +94,6 @@ def read_pixels(
         if all(frame.slope % 1 == frame.intercept % 1 == 0 for frame in phase):
             arrays[number] = _as_int16(arrays[number])
     return arrays
-
-
-def _overlap(
-    grid: tuple[int, int], size: tuple[int, int], offset: tuple[int, int]
-) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The part of a grid (rows, columns) that a picture covers whose first pixel lies at `offset`, and that of it."""
-    there, part = [], []
-    for length, count, start in zip(grid, size, offset, strict=True):
-        first, last = max(start, 0), min(start + count, length)
-        there.append(slice(first, max(first, last)))
-        part.append(slice(first - start, max(first, last) - start))
-    return (there[0], there[1]), (part[0], part[1])
 
 
 def _padding_of(frame: Frame, as_stored: bool) -> tuple[int, int] | None:

@@ -110,3 +110,15 @@ class Stack:
     def series_uids(self) -> tuple[str, ...]:
         """Series Instance UIDs of the series that it takes pictures from."""
         return tuple(one.uid for one in self.series)
+
+
+def overlap(
+    grid: tuple[int, int], size: tuple[int, int], offset: tuple[int, int]
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The part of a grid (rows, columns) that a picture covers whose first pixel lies at `offset`, and that of it."""
+    there, part = [], []
+    for length, count, start in zip(grid, size, offset, strict=True):
+        first, last = max(start, 0), min(start + count, length)
+        there.append(slice(first, max(first, last)))
+        part.append(slice(first - start, max(first, last) - start))
+    return (there[0], there[1]), (part[0], part[1])
