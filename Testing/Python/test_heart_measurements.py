@@ -22,7 +22,7 @@ from dinsegment.measurements.normals import (
     why_no_normal_values,
     with_remarks,
 )
-from dinsegment.measurements.rates import rates_of, why_no_rates
+from dinsegment.measurements.rates import rates_of, rates_or_reason, why_no_rates
 from dinsegment.measurements.study import MeasureOptions, measure_study
 from dinsegment.tasks import ABDOMEN, HEART
 
@@ -142,7 +142,7 @@ class TestRates:
 
     def test_they_are_measured_where_the_times_are_known(self):
         t, v, _, _ = self.curve(24)
-        found = measured(list(v), None, [100.0] * 24, times_ms=list(t))
+        found = measured(list(v), None, [100.0] * 24, rates=rates_or_reason(t, v))
         assert found["lv_peak_filling_rate"].value == pytest.approx(rates_of(t, v).peak_filling_ml_s)
         assert found["lv_peak_filling_rate"].unit == "ml/s"
         without = measured(list(v), None, [100.0] * 24)
@@ -218,7 +218,10 @@ class TestLimits:
         return found.remark
 
     def test_an_aneurysm(self):
-        assert self.remark("diameter", 30.0, 1) == "30 mm and more: an aneurysm (ESVS 2019)."
+        assert (
+            self.remark("diameter", 30.0, 1)
+            == "30 mm and more: an aneurysm, where it is the abdominal aorta (ESVS 2019)."
+        )
         assert self.remark("diameter", 29.9, 1) == self.remark("diameter", 40.0, 3) == ""
 
     def test_an_enlarged_spleen(self):

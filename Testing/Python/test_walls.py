@@ -47,7 +47,7 @@ class TestThickness:
         expected = (outer - np.hypot(*on_inner.T) + np.hypot(*(on_outer - shift).T) - inner) / 2
         assert np.abs(found.thickness_mm[1:-1] - expected).max() < 0.8
         assert np.abs(found.thickness_mm[1:-1].mean(axis=0) - expected).mean() < 0.25
-        mean = found.mean_mm()
+        mean = found.mean_mm
         near = np.cos(even - np.pi) > 0.5  # within 60 degrees of the septum's middle
         assert np.mean([mean[8], mean[9]]) == pytest.approx(expected[near].mean(), abs=0.25)
         assert np.mean([mean[11], mean[12]]) == pytest.approx(expected[np.cos(even) > 0.5].mean(), abs=0.25)
@@ -103,8 +103,8 @@ class TestSegments:
         septum = np.pi + np.radians(degrees)
         labels = cylinder(20.0, 30.0, septum=septum, offset=4.0)
         labels = labels[::-1] if flip else labels
-        found = wall_of(segmentation(labels), in_front(septum=septum)).mean_mm()
-        straight = wall_of(segmentation(cylinder(20.0, 30.0, offset=4.0)), in_front()).mean_mm()
+        found = wall_of(segmentation(labels), in_front(septum=septum)).mean_mm
+        straight = wall_of(segmentation(cylinder(20.0, 30.0, offset=4.0)), in_front()).mean_mm
         assert found.keys() == straight.keys() == set(range(1, 17))
         assert max(abs(found[n] - straight[n]) for n in found) < 0.35
 
@@ -112,14 +112,14 @@ class TestSegments:
         """Other axes first, or running the other way, with the matrix that says so: nothing at all changes."""
         one = segmentation(cylinder(20.0, 30.0, tilt=0.2, offset=3.0))
         point = in_front()
-        expected = wall_of(one, point).mean_mm()
+        expected = wall_of(one, point).mean_mm
         matrix, labels = one.volume.ijk_to_ras, one.labels
         flipped = matrix.copy()
         flipped[:3, 0], flipped[:3, 3] = -matrix[:3, 0], matrix[:3, 3] + matrix[:3, 0] * (SHAPE[2] - 1)
         turned = matrix[:, [2, 0, 1, 3]]  # i, j, k become j, k, i
         for other, voxels in ((flipped, labels[:, :, ::-1]), (turned, labels.transpose(1, 2, 0))):
             again = segmentation(np.ascontiguousarray(voxels), ijk_to_ras=other)
-            found = wall_of(again, point).mean_mm()
+            found = wall_of(again, point).mean_mm
             assert found == pytest.approx(expected, abs=1e-6)
 
     def test_the_patient_turned_in_the_scanner_has_the_same_walls(self):
@@ -129,12 +129,12 @@ class TestSegments:
         turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
         there = segmentation(one.labels, ijk_to_ras=turn @ one.volume.ijk_to_ras)
         point = (turn @ (*in_front(), 1.0))[:3]
-        assert wall_of(there, point).mean_mm() == pytest.approx(wall_of(one, in_front()).mean_mm(), abs=1e-6)
+        assert wall_of(there, point).mean_mm == pytest.approx(wall_of(one, in_front()).mean_mm, abs=1e-6)
 
     def test_they_have_no_names_where_nobody_knows_how_the_patient_lies(self):
         walls = walls_of(segmentation(cylinder()), segmentation(cylinder(16.0, 29.0)))
         assert not walls.named and walls.measurements() == []
-        assert set(walls.end_diastole.mean_mm()) == set(range(1, 17))
+        assert set(walls.end_diastole.mean_mm) == set(range(1, 17))
 
     @pytest.mark.parametrize("up", [1, -1])
     def test_the_anterior_end_is_in_front_and_above(self, up):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dinsegment.measurements.body import SurfaceFormula, body_surface_area
 from dinsegment.measurements.function import Beat, Ventricle
 from dinsegment.measurements.measurement import Index, Measurement
-from dinsegment.measurements.rates import rates_of, why_no_rates
+from dinsegment.measurements.rates import NO_TIMES, Rates
 from dinsegment.tasks import Task
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def heart_measurements(
     beat: Beat,
     right: Ventricle | None,
     patient: Patient,
-    times_ms: Sequence[float] | None = None,
+    rates: Rates | str = NO_TIMES,
     formula: SurfaceFormula = "mosteller",
 ) -> list[Measurement]:
     """Both ventricles' volumes and what follows from them, each number or why there is none; none of a single phase.
@@ -39,18 +38,18 @@ def heart_measurements(
         beat: The left ventricle.
         right: The right one, where it was segmented.
         patient: As far as it is known.
-        times_ms: When each phase was taken, where the images tell.
+        rates: Of the left ventricle's volume; or why there are none.
         formula: For body surface area.
     """
     if len(beat.chamber_ml) < 2:
         return []
-    found = _left(task, beat, patient, times_ms)
+    found = _left(task, beat, patient, rates)
     if right is not None:
         found += _right(task, right, None if beat.reason else beat.left.ends)
     return [one for m in found for one in (m, *(_indexed(m, index, patient, formula) for index in m.definition.index))]
 
 
-def _left(task: Task, beat: Beat, patient: Patient, times_ms: Sequence[float] | None) -> list[Measurement]:
+def _left(task: Task, beat: Beat, patient: Patient, rates: Rates | str) -> list[Measurement]:
     chamber, muscle = (task.chamber,), (task.muscle,)
     kinds = ("lv_edv", "lv_esv", "lv_sv", "lv_ef", "lv_mass_ed", "lv_mass_es", "cardiac_output")
     rate_kinds = (
@@ -74,9 +73,8 @@ def _left(task: Task, beat: Beat, patient: Patient, times_ms: Sequence[float] | 
     else:
         litres = volumes.stroke_volume_ml * rate / 1000
         found.append(Measurement("cardiac_output", litres, segments=chamber, phases=(ed, es)))
-    if reason := why_no_rates(times_ms, rate):
-        return [*found, *(Measurement(kind, None, reason=reason, segments=chamber) for kind in rate_kinds)]
-    rates = rates_of(times_ms, beat.chamber_ml)
+    if isinstance(rates, str):
+        return [*found, *(Measurement(kind, None, reason=rates, segments=chamber) for kind in rate_kinds)]
     values = (
         *(rates.peak_ejection_ml_s, rates.time_to_peak_ejection_ms),
         *(rates.peak_filling_ml_s, rates.time_to_peak_filling_ms),

@@ -20,6 +20,9 @@ SAMPLES = 1000
 """Of the smoothed curve, over the beat."""
 
 
+NO_TIMES = "The images do not say when their phases were taken."
+
+
 @dataclass(frozen=True, eq=False)
 class Rates:
     """The smoothed curve of one beat and its steepest places.
@@ -49,7 +52,7 @@ def why_no_rates(times_ms: Sequence[float] | None, heart_rate_bpm: float | None 
         heart_rate_bpm: Where it is known.
     """
     if times_ms is None:
-        return "The images do not say when their phases were taken."
+        return NO_TIMES
     if len(times_ms) < FEWEST_PHASES:
         return f"{len(times_ms)} phases are too few for rates: it takes {FEWEST_PHASES}."
     steps = np.diff(times_ms)
@@ -58,6 +61,13 @@ def why_no_rates(times_ms: Sequence[float] | None, heart_rate_bpm: float | None 
     if heart_rate_bpm and _beat_ms(times_ms) < 60_000 / heart_rate_bpm - LONGEST_GAP * np.median(steps):
         return "The phases do not cover the whole beat."
     return ""
+
+
+def rates_or_reason(
+    times_ms: Sequence[float] | None, volume_ml: Sequence[float], heart_rate_bpm: float | None = None
+) -> Rates | str:
+    """The rates of a ventricle's volume, or why there are none, a sentence; arguments as below and above."""
+    return why_no_rates(times_ms, heart_rate_bpm) or rates_of(times_ms or (), volume_ml)
 
 
 def rates_of(times_ms: Sequence[float], volume_ml: Sequence[float]) -> Rates:

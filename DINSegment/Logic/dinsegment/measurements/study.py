@@ -13,6 +13,7 @@ from dinsegment.measurements.heart import heart_measurements
 from dinsegment.measurements.measurement import Measurement
 from dinsegment.measurements.normals import with_remarks
 from dinsegment.measurements.organs import has_contrast, organ_measurements
+from dinsegment.measurements.rates import Rates, rates_or_reason
 from dinsegment.measurements.volumes import segment_volumes
 from dinsegment.measurements.walls import Walls, walls_of
 
@@ -45,6 +46,8 @@ class StudyMeasurements:
         times_ms: When each phase was taken; None where the images do not say it.
         surface_m2: Body surface area; None where height or weight is not known.
         function: Of the left ventricle; None for a single phase, and where `no_function` says why.
+        rates: The smoothed curve of its volume; None where the phases tell none.
+        contrast: Whether contrast agent was given to a CT; None where nobody can say.
     """
 
     patient: Patient
@@ -55,6 +58,8 @@ class StudyMeasurements:
     times_ms: tuple[float, ...] | None = None
     surface_m2: float | None = None
     function: CardiacFunction | None = None
+    rates: Rates | None = None
+    contrast: bool | None = None
 
     @property
     def no_function(self) -> str:
@@ -83,22 +88,33 @@ def measure_study(phases: Sequence[Segmentation], options: MeasureOptions | None
         found = organ_measurements(phases[0], segment_volumes(phases[0]))
         contrast = has_contrast(phases[0], found)
         return StudyMeasurements(
-            patient, tuple(with_remarks(found, task, contrast)), beat_of(phases), surface_m2=surface
+            patient, tuple(with_remarks(found, task, contrast)), beat_of(phases), surface_m2=surface, contrast=contrast
         )
     beat, right = beat_of(phases), right_ventricle_of(phases)
     if beat is None:
         return StudyMeasurements(patient, (), surface_m2=surface)
     times = tuple(phase.volume.time_ms for phase in phases)
     times_ms = None if None in times else times
-    found = heart_measurements(task, beat, right, patient, times_ms, options.surface_formula)
     function = beat.function
+    rates = rates_or_reason(times_ms, beat.chamber_ml, patient.heart_rate_bpm) if function else beat.reason
+    found = heart_measurements(task, beat, right, patient, rates, options.surface_formula)
     if function is None:
         walls = Walls(reason=beat.reason)
     else:
         ed, es = function.end_diastole, function.end_systole
         walls = walls_of(phases[ed], phases[es], (ed, es), options.anterior)
         found += walls.measurements((task.muscle, task.chamber))
-    return StudyMeasurements(patient, tuple(with_remarks(found, task)), beat, right, walls, times_ms, surface, function)
+    return StudyMeasurements(
+        patient,
+        tuple(with_remarks(found, task)),
+        beat,
+        right,
+        walls,
+        times_ms,
+        surface,
+        function,
+        rates if isinstance(rates, Rates) else None,
+    )
 
 
 def known_of(said: Patient, read: Patient | None) -> Patient:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -25,7 +25,7 @@ from scipy.spatial import cKDTree
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.slices import SliceStack
 from dinsegment.measurements.measurement import Measurement
-from dinsegment.measurements.rings import ANGLES, Ring, directions, rings_of
+from dinsegment.measurements.rings import ANGLES, Ring, apex_first, directions, rings_of
 from dinsegment.resources import resource
 from dinsegment.tasks import Code
 
@@ -58,6 +58,11 @@ class AhaSegment:
     name: str
     code: Code
 
+    @property
+    def subject(self) -> str:
+        """As measurements call it, in the order of the numbers."""
+        return f"Segment {self.number:02d} {self.name.lower()}"
+
 
 @cache
 def aha_segments() -> tuple[AhaSegment, ...]:
@@ -84,6 +89,7 @@ class Wall:
     named: bool
     left_out: tuple[str, ...] = ()
 
+    @cached_property
     def mean_mm(self) -> dict[int, float]:
         """The mean thickness of each segment that there is."""
         return {int(n): float(self.thickness_mm[self.segment == n].mean()) for n in np.unique(self.segment) if n}
@@ -110,24 +116,26 @@ class Walls:
         """Whether segments have names."""
         return self.end_diastole is not None and self.end_diastole.named
 
+    @cached_property
+    def values(self) -> dict[str, dict[int, float]]:
+        """By the kind of measurement, then by the number of the segment; nothing where `reason` says why."""
+        if self.end_diastole is None or self.end_systole is None:
+            return {}
+        ed, es = self.end_diastole.mean_mm, self.end_systole.mean_mm
+        thickening = {n: 100 * (es[n] - ed[n]) / ed[n] for n in ed if n in es}
+        return {"wall_ed": ed, "wall_es": es, "thickening": thickening}
+
     def measurements(self, segments: tuple[int, ...] = ()) -> list[Measurement]:
         """Thickness and thickening of each segment, where the segments have names; `segments` are muscle and cavity."""
-        if self.end_diastole is None or self.end_systole is None or not self.named:
+        if not self.named:
             return []
-        ed, es = self.end_diastole.mean_mm(), self.end_systole.mean_mm()
-        found = []
-        for aha in aha_segments():
-            subject = f"Segment {aha.number:02d} {aha.name.lower()}"
-            values = {"wall_ed": ed.get(aha.number), "wall_es": es.get(aha.number)}
-            if None not in values.values():
-                values["thickening"] = 100 * (values["wall_es"] - values["wall_ed"]) / values["wall_ed"]
-            phases = {"wall_ed": self.phases[:1], "wall_es": self.phases[1:]}
-            found += [
-                Measurement(kind, value, subject, segments=segments, phases=phases.get(kind, self.phases))
-                for kind, value in values.items()
-                if value is not None
-            ]
-        return found
+        phases = {"wall_ed": self.phases[:1], "wall_es": self.phases[1:], "thickening": self.phases}
+        return [
+            Measurement(kind, of[aha.number], aha.subject, segments=segments, phases=phases[kind])
+            for aha in aha_segments()
+            for kind, of in self.values.items()
+            if aha.number in of
+        ]
 
 
 def walls_of(
@@ -146,23 +154,31 @@ def walls_of(
             segments 1 and 2. None finds the septum's ends by what the right ventricle touches, and names the segments
             where the images tell how the patient lies.
     """
-    found = []
+    found, from_apex = [], apex_first((end_diastole, end_systole))
     for name, phase in (("end diastole", end_diastole), ("end systole", end_systole)):
-        wall = wall_of(phase, anterior)
+        wall = wall_of(phase, anterior, from_apex)
         if isinstance(wall, str):
             return Walls(reason=f"At {name} {wall}.", phases=phases)
         found.append(wall)
     return Walls(*found, phases=phases)
 
 
-def wall_of(segmentation: Segmentation, anterior: Sequence[float] | None = None) -> Wall | str:
-    """The wall in one phase; or why it could not be divided, in words that follow the phase."""
+def wall_of(
+    segmentation: Segmentation, anterior: Sequence[float] | None = None, from_apex: bool | None = None
+) -> Wall | str:
+    """The wall in one phase; or why it could not be divided, in words that follow the phase.
+
+    Args:
+        segmentation: Of that phase.
+        anterior: As for `walls_of`.
+        from_apex: Whether the slices run from apex to base; None asks `rings.apex_first`.
+    """
     rings, open_slices = rings_of(segmentation)
     closed = [ring for ring in rings if ring.endocardium is not None]
     if len(closed) < FEWEST_RINGS:
         count = "one slice has" if len(closed) == 1 else f"{len(closed) or 'no'} slices have"
         return f"{count} a closed ring of muscle, and it takes {FEWEST_RINGS}"
-    flip = _apex_first(closed)
+    flip = apex_first((segmentation,)) if from_apex is None else from_apex
     order = rings[::-1] if flip else rings
     closed = closed[::-1] if flip else closed
     septum = _septum(segmentation, closed, anterior)
@@ -188,12 +204,6 @@ def aha_labels(segmentation: Segmentation, wall: Wall) -> np.ndarray:
 
 def _slice_spacing(segmentation: Segmentation) -> float:
     return SliceStack.of(segmentation.volume).slice_spacing
-
-
-def _apex_first(rings: Sequence[Ring]) -> bool:
-    """Whether the stack begins at the apex: there the ventricle is narrower."""
-    half = len(rings) // 2
-    return sum(r.area_cm2 for r in rings[:half]) < sum(r.area_cm2 for r in rings[-half:])
 
 
 def _left_out(segmentation: Segmentation, open_slices: Sequence[int]) -> tuple[str, ...]:

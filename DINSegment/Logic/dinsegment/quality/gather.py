@@ -31,6 +31,20 @@ def is_correctable(finding: Finding) -> bool:
     return finding.segment is not None and not finding.advice
 
 
+class Gathered(NamedTuple):
+    """What is wrong in the same way in several phases.
+
+    Attributes:
+        text: A sentence for the user.
+        segment: Label of what it is about; None for the image.
+        phases: Counted from 0.
+    """
+
+    text: str
+    segment: int | None
+    phases: tuple[int, ...]
+
+
 def gathered(phases: Sequence[Segmentation]) -> tuple[str, ...]:
     """Sentences for the user about all phases of one beat; of a single image its own.
 
@@ -39,6 +53,15 @@ def gathered(phases: Sequence[Segmentation]) -> tuple[str, ...]:
     """
     if len(phases) == 1:
         return phases[0].warnings
+    texts = [one.text for one in gathered_findings(phases)]
+    texts += [CHECK] if any(is_correctable(f) for phase in phases for f in phase.findings) else []
+    return (*texts, *other_warnings(phases))
+
+
+def gathered_findings(phases: Sequence[Segmentation]) -> list[Gathered]:
+    """The findings of all phases of one beat, each thing once; of a single image its own."""
+    if len(phases) == 1:
+        return [Gathered(f.text, f.segment, (0,)) for f in phases[0].findings]
     said: dict[tuple[str, int | None, str], _Said] = {}
     for number, phase in enumerate(phases, start=1):
         for finding in phase.findings:
@@ -46,12 +69,16 @@ def gathered(phases: Sequence[Segmentation]) -> tuple[str, ...]:
             one = said.setdefault((finding.kind, finding.segment, about), _Said(finding, [], []))
             one.phases.append(number)
             one.slices.extend(finding.slices)
-    texts = [_sentence(about, one, len(phases)) for (_, _, about), one in said.items()]
-    texts += [CHECK] if any(is_correctable(one.first) for one in said.values()) else []
-    # What else there is to say, such as that memory was short, is the same for all phases.
+    return [
+        Gathered(_sentence(about, one, len(phases)), segment, tuple(n - 1 for n in one.phases))
+        for (_, segment, about), one in said.items()
+    ]
+
+
+def other_warnings(phases: Sequence[Segmentation]) -> tuple[str, ...]:
+    """What else there is to say, such as that memory was short; it is the same for all phases."""
     of_findings = {f.text for phase in phases for f in phase.findings} | {CHECK}
-    beside = dict.fromkeys(text for phase in phases for text in phase.warnings if text not in of_findings)
-    return (*texts, *beside)
+    return tuple(dict.fromkeys(text for phase in phases for text in phase.warnings if text not in of_findings))
 
 
 def _sentence(about: str, said: _Said, count: int) -> str:

@@ -6,23 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
 from dinsegment.files import atomic_path
+from dinsegment.images.outlines import crop_around, outlines, plot_color
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.slices import SliceStack
 from dinsegment.measurements.volumes import segment_volumes
-from dinsegment.tasks import Segment, Task
+from dinsegment.tasks import Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.collections import LineCollection
 
 PAIRS_PER_ROW = 4
 MAX_SLICES = 12
-MARGIN_MM = 25.0
-"""Shown around the segments on every side."""
-
 COMPRESSION = 3
 """Of the PNG, 0 to 9: half the time of the usual 6, a twelfth more bytes."""
 
@@ -36,47 +32,12 @@ def _choose_slices(labels: np.ndarray) -> np.ndarray:
     return np.unique(np.linspace(first, last, min(MAX_SLICES, last - first + 1)).round().astype(int))
 
 
-def crop_around(labels: np.ndarray, spacing: tuple[float, float]) -> tuple[slice, slice]:
-    """The rectangle around all segments with a margin; everything if there are none."""
-    mask = labels.any(0)
-    if not mask.any():
-        return slice(None), slice(None)
-    crops = []
-    for axis, step in enumerate(spacing):
-        filled = np.flatnonzero(mask.any(1 - axis))
-        margin = round(MARGIN_MM / step)
-        crops.append(slice(max(0, filled[0] - margin), filled[-1] + margin + 1))
-    return crops[0], crops[1]
-
-
 def _show(
     axes: Axes, image: np.ndarray, window: tuple[float, float], labels: np.ndarray, task: Task, aspect: float
 ) -> None:
     axes.imshow(image, cmap="gray", vmin=window[0], vmax=window[1], aspect=aspect, interpolation="bilinear")
-    axes.add_collection(_outlines(labels, task), autolim=False)
+    axes.add_collection(outlines(labels, task), autolim=False)
     axes.set_axis_off()
-
-
-def _color(segment: Segment) -> tuple[float, ...]:
-    """The segment's own, as matplotlib takes it."""
-    return tuple(channel / 255 for channel in segment.color)
-
-
-def _outlines(labels: np.ndarray, task: Task) -> LineCollection:
-    """The outlines of all segments in a slice (y, x); contours of the whole slice for each would take seconds."""
-    from contourpy import contour_generator
-    from matplotlib.collections import LineCollection
-
-    lines, colors = [], []
-    padded = np.pad(labels, 1)  # so that outlines are closed at the edge
-    for label, box in enumerate(ndimage.find_objects(padded), start=1):
-        if box is None:
-            continue
-        rows, columns = (slice(part.start - 1, part.stop + 1) for part in box)
-        found = contour_generator(z=(padded[rows, columns] == label).astype(float)).lines(0.5)
-        lines += [line + np.array((columns.start - 1, rows.start - 1)) for line in found]
-        colors += [_color(task.segments[label - 1])] * len(found)
-    return LineCollection(lines, colors=colors, linewidths=1.1)
 
 
 def write_overview(segmentation: Segmentation, path: Path) -> None:
@@ -146,7 +107,7 @@ def write_overview(segmentation: Segmentation, path: Path) -> None:
             Line2D(
                 [],
                 [],
-                color=_color(s),
+                color=plot_color(s),
                 linewidth=2.5,
                 label=f"{s.name}  {v.volume_ml:.1f} ml",
             )

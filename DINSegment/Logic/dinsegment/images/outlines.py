@@ -1,0 +1,51 @@
+"""Outlines of segments in a slice, and the part of it that is worth a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from dinsegment.tasks import Segment, Task
+
+if TYPE_CHECKING:
+    from matplotlib.collections import LineCollection
+
+MARGIN_MM = 25.0
+"""Shown around the segments on every side."""
+
+
+def crop_around(labels: np.ndarray, spacing: tuple[float, float], margin_mm: float = MARGIN_MM) -> tuple[slice, slice]:
+    """The rectangle around all segments with a margin; everything if there are none."""
+    mask = labels.any(0)
+    if not mask.any():
+        return slice(None), slice(None)
+    crops = []
+    for axis, step in enumerate(spacing):
+        filled = np.flatnonzero(mask.any(1 - axis))
+        margin = round(margin_mm / step)
+        crops.append(slice(max(0, filled[0] - margin), filled[-1] + margin + 1))
+    return crops[0], crops[1]
+
+
+def plot_color(segment: Segment) -> tuple[float, ...]:
+    """The segment's own, as matplotlib takes it."""
+    return tuple(channel / 255 for channel in segment.color)
+
+
+def outlines(labels: np.ndarray, task: Task, width: float = 1.1) -> LineCollection:
+    """The outlines of all segments in a slice (y, x); contours of the whole slice for each would take seconds."""
+    from contourpy import contour_generator
+    from matplotlib.collections import LineCollection
+
+    lines, colors = [], []
+    padded = np.pad(labels, 1)  # so that outlines are closed at the edge
+    for label, box in enumerate(ndimage.find_objects(padded), start=1):
+        if box is None:
+            continue
+        rows, columns = (slice(part.start - 1, part.stop + 1) for part in box)
+        found = contour_generator(z=(padded[rows, columns] == label).astype(float)).lines(0.5)
+        lines += [line + np.array((columns.start - 1, rows.start - 1)) for line in found]
+        colors += [plot_color(task.segments[label - 1])] * len(found)
+    return LineCollection(lines, colors=colors, linewidths=width)
