@@ -35,8 +35,9 @@ from dinsegment.tasks import Task, get_task
 if TYPE_CHECKING:
     from dinsegment.dicom.read.parts import StudyPart
     from dinsegment.inference.model import Model
+    from dinsegment.measurements.study import MeasureOptions
     from dinsegment.phantom.generators import Generated
-    from dinsegment.studies.study import StudyResult
+    from dinsegment.studies.study import Study, StudyResult
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -88,14 +89,39 @@ def segment(
         ),
     ] = None,
     workers: Annotated[int | None, typer.Option("--workers", help="So many at a time on the cluster.")] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Also write the page that is read: report.pdf and report.html.")
+    ] = False,
+    anonymous: Annotated[
+        bool, typer.Option("--anonymous", help="The report does not tell who the patient is, and no DICOM is written.")
+    ] = False,
+    height: Annotated[float | None, typer.Option("--height", metavar="CM", help="Of the patient.")] = None,
+    weight: Annotated[float | None, typer.Option("--weight", metavar="KG", help="Of the patient.")] = None,
+    sex: Annotated[str | None, typer.Option("--sex", metavar="M|F", help="Of the patient.")] = None,
+    age: Annotated[float | None, typer.Option("--age", metavar="YEARS", help="Of the patient.")] = None,
+    heart_rate: Annotated[
+        float | None, typer.Option("--heart-rate", metavar="BPM", help="While the images were taken.")
+    ] = None,
+    surface: Annotated[
+        str, typer.Option("--surface", metavar="FORMULA", help="For body surface area: mosteller or dubois.")
+    ] = "mosteller",
+    anterior: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(
+            "--anterior", metavar="R A S", help="Where the right ventricle's wall meets the left one's in front."
+        ),
+    ] = None,
 ) -> None:
     """Segment images: segmentation.seg.nrrd, enhanced.nrrd, overview.png and measurements.json each.
 
-    DICOM images also get segmentation.dcm (DICOM SEG) and measurements.dcm (DICOM SR).
+    DICOM images also get segmentation.dcm (DICOM SEG) and measurements.dcm (DICOM SR). With --report each gets
+    report.pdf and report.html, and several an index.html. What DICOM says of the patient need not be given; what is
+    given goes before it, for all inputs.
     Several get a folder each, and a table of all of them, studies.csv. Results that are there are replaced, unless
     somebody has changed them; files of others never are.
     """
     from dinsegment.files import ensure_writable_folder
+    from dinsegment.studies.study import Study
 
     chosen = get_task(task)
     if workers is not None and cluster is None:
@@ -106,17 +132,21 @@ def segment(
         raise InputError("--phases is for several inputs: give an image for each phase.")
     if phases and cluster is not None:
         raise InputError("--phases makes one study of all inputs: leave out --cluster, which is for many.")
+    if anonymous and not report:
+        raise InputError("--anonymous is for --report: give both, or neither.")
     wanted = ",".join(series) if series else None
+    how = Study(
+        Path(), output, wanted, overwrite, common_grid=common_grid, report=report, anonymous=anonymous,
+        measure=_measure_options(height, weight, sex, age, heart_rate, surface, anterior),
+    )  # fmt: skip
     created = not output.exists()
     ensure_writable_folder(output)
     try:
         found = [(path, None) for path in inputs or []] if phases else _split(inputs or [], wanted)
         if cluster is not None or (len(found) > 1 and not phases):
-            code = _segment_many(
-                found, chosen, output, model, device, resume, cluster, workers, wanted, overwrite, common_grid
-            )
+            code = _segment_many(found, chosen, how, model, device, resume, cluster, workers)
         else:
-            code = _segment_one(found, chosen, output, model, device, wanted, overwrite, common_grid)
+            code = _segment_one(found, chosen, how, model, device)
     finally:
         if created and not any(output.iterdir()):
             output.rmdir()
@@ -145,18 +175,43 @@ def _split(inputs: list[Path], wanted: str | None) -> list[tuple[Path, StudyPart
     return found
 
 
+def _measure_options(
+    height: float | None,
+    weight: float | None,
+    sex: str | None,
+    age: float | None,
+    heart_rate: float | None,
+    surface: str,
+    anterior: tuple[float, float, float] | None,
+) -> MeasureOptions | None:
+    """What the user says of the patient; None for nothing."""
+    if surface not in ("mosteller", "dubois"):
+        raise InputError(f"--surface {surface} is no formula: give mosteller or dubois.")
+    for name, value, low, high, unit in (
+        ("--height", height, 30, 250, "cm"),
+        ("--weight", weight, 0.5, 400, "kg"),
+        ("--age", age, 0, 120, "years"),
+        ("--heart-rate", heart_rate, 20, 300, "beats a minute"),
+    ):
+        if value is not None and not low <= value <= high:
+            raise InputError(f"{name} {value:g} cannot be right: give {low:g} to {high:g} {unit}.")
+    if sex is not None and sex.upper() not in ("M", "F"):
+        raise InputError(f"--sex {sex} is not known here: give M or F, whose normal values are published.")
+    said = (height, weight, sex, age, heart_rate, anterior)
+    if all(value is None for value in said) and surface == "mosteller":
+        return None
+    from dinsegment.dicom.read.patient import Patient
+    from dinsegment.measurements.study import MeasureOptions
+
+    patient = Patient(sex and sex.upper(), age, None if height is None else height / 100, weight, heart_rate)
+    return MeasureOptions(patient, surface, anterior)
+
+
 def _segment_one(
-    inputs: list[tuple[Path, StudyPart | None]],
-    task: Task,
-    output: Path,
-    model: str | None,
-    device: str,
-    series: str | None,
-    overwrite: bool,
-    common_grid: bool,
+    inputs: list[tuple[Path, StudyPart | None]], task: Task, how: Study, model: str | None, device: str
 ) -> int:
-    """Segments one input, or several that are phases of one heart."""
-    from dinsegment.studies.study import Study, run_study
+    """Segments one input, or several that are phases of one heart; `how` is a study without an input."""
+    from dinsegment.studies.study import run_study
 
     phantoms: Sequence[Generated] = ()
     if not inputs:
@@ -166,11 +221,11 @@ def _segment_one(
     with progress_bar() as bar:
         loaded = load(model, task, bar)
         if not inputs:
-            _segment_phantom(phantoms, loaded, task, output, device, bar, overwrite)
+            _segment_phantom(phantoms, loaded, task, how, device, bar)
             return 0
         (path, part), *others = inputs
         line = bar.add_task(printable(path.name), total=1.0)
-        study = Study(path, output, series, overwrite, tuple(later for later, _ in others), common_grid, part)
+        study = replace(how, input=path, others=tuple(later for later, _ in others), part=part)
         result = run_study(study, task, loaded, device, _updater(bar, line))
     _print_result(result)
     return 0
@@ -179,17 +234,17 @@ def _segment_one(
 def _segment_many(
     inputs: list[tuple[Path, StudyPart | None]],
     task: Task,
-    output: Path,
+    how: Study,
     model: str | None,
     device: str,
     resume: bool,
     cluster: str | None,
     workers: int | None,
-    series: str | None,
-    overwrite: bool,
-    common_grid: bool,
 ) -> int:
-    """Segments inputs, each on its own; a bad one is reported and the others go on. Returns the exit code."""
+    """Segments inputs, each on its own; a bad one is reported and the others go on. Returns the exit code.
+
+    `how` is a study without an input, whose folder gets those of all.
+    """
     from dinsegment.models.entries import choose_folder, find_entry
     from dinsegment.studies.cluster import segment_on_cluster
     from dinsegment.studies.ledger import Ledger, plan_studies
@@ -198,8 +253,12 @@ def _segment_many(
     if not inputs:
         raise InputError("Give images to segment on the cluster.")
     entry = find_entry(model, task)
-    ledger = Ledger(output, task, entry, resume, overwrite)
-    studies = [replace(study, common_grid=common_grid) for study in plan_studies(inputs, output, series, overwrite)]
+    output = how.folder
+    ledger = Ledger(output, task, entry, resume, how.overwrite)
+    if how.report:
+        ledger.check_page()
+    planned = plan_studies(inputs, output, how.series_uid, how.overwrite)
+    studies = [replace(how, input=study.input, folder=study.folder, part=study.part) for study in planned]
     results: dict[str, StudyResult] = {}
 
     def finished(result: StudyResult) -> None:
@@ -235,6 +294,8 @@ def _segment_many(
             ordered = [results[str(study.folder)] for study in studies if str(study.folder) in results]
             if ordered:
                 ledger.write_table(ordered)
+                if how.report:
+                    ledger.write_page(ordered, how.anonymous)
     _print_table(ordered, task)
     out.print(f"Written to {output}. {NOTE}", soft_wrap=True, markup=False)
     if stopped:
@@ -297,19 +358,20 @@ def _segment_phantom(
     phantoms: Sequence[Generated],
     model: Model,
     task: Task,
-    output: Path,
+    how: Study,
     device: str,
     bar: Progress,
-    overwrite: bool,
 ) -> None:
     """Segments the task's phantom and compares with the truth, which is known."""
     from dinsegment.studies.results import check_results
-    from dinsegment.studies.study import Study, compute_study, write_study
+    from dinsegment.studies.study import compute_study, write_study
     from dinsegment.training.metrics import dice
 
     out.print(f"No image given: segmenting a generated {task.phantom.description}.", soft_wrap=True)
-    study = Study(Path("phantom"), output, overwrite=overwrite)
-    check_results([p.volume for p in phantoms], output, study.input, overwrite)
+    study = replace(how, input=Path("phantom"))
+    check_results(
+        [p.volume for p in phantoms], study.folder, study.input, study.overwrite, study.report, study.anonymous
+    )
     line = bar.add_task("Phantom", total=1.0)
     results = compute_study([p.volume for p in phantoms], task, model, device, _updater(bar, line))
     _print_result(write_study(study, results))

@@ -67,7 +67,8 @@ def rates_or_reason(
     times_ms: Sequence[float] | None, volume_ml: Sequence[float], heart_rate_bpm: float | None = None
 ) -> Rates | str:
     """The rates of a ventricle's volume, or why there are none, a sentence; arguments as below and above."""
-    return why_no_rates(times_ms, heart_rate_bpm) or rates_of(times_ms or (), volume_ml)
+    reason = why_no_rates(times_ms, heart_rate_bpm)
+    return reason if reason or times_ms is None else rates_of(times_ms, volume_ml)
 
 
 def rates_of(times_ms: Sequence[float], volume_ml: Sequence[float]) -> Rates:

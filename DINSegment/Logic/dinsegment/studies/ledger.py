@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinsegment.errors import OutputError
-from dinsegment.files import image_stem, json_bytes, sha256_of
+from dinsegment.files import atomic_path, image_stem, json_bytes, sha256_of
 from dinsegment.manifest import MANIFEST, PROGRAM, STAGING, changed, remove_staging, written
 from dinsegment.tasks import Task
 from dinsegment.version import __version__
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from dinsegment.dicom.read.parts import StudyPart
     from dinsegment.models.entries import ModelEntry
+from dinsegment.studies.page import PAGE, page_bytes
 from dinsegment.studies.results import KIND
 from dinsegment.studies.study import ERRORS, Study, StudyResult
 from dinsegment.studies.table import TABLE, table_bytes, write_table
@@ -58,7 +60,7 @@ def fingerprint(path: Path, output: Path, part: StudyPart | None = None) -> dict
         folder, results = path.resolve(), output.resolve()
         files = [file for file in folder.rglob("*") if file.is_file()]
         own = {file.parent / name for file in files if file.name == MANIFEST for name in written(file.parent, KIND)}
-        own |= {results / name for name in (INDEX, TABLE, ERRORS)}
+        own |= {results / name for name in (INDEX, TABLE, PAGE, ERRORS)}
         files = [file for file in files if file not in own and file.name != MANIFEST]
         files = [file for file in files if not any(p.startswith(STAGING) for p in file.relative_to(folder).parts)]
     stats = [file.stat() for file in files]
@@ -106,7 +108,7 @@ class Index:
             return self._records
 
     def tables(self) -> set[str]:
-        """SHA-256 of each studies.csv that was written."""
+        """SHA-256 of each studies.csv and index.html that was written."""
         self.records()
         return self._tables
 
@@ -212,7 +214,14 @@ class Ledger:
         if result.status == "done":
             made_of = self._claimed[study.folder][1]
             files = written(study.folder, KIND)
-            record = {"folder": self._key(study), "made_of": made_of, **self._made_by, "files": files}
+            made_as = _made_as(study)
+            record = {
+                "folder": self._key(study),
+                "made_of": made_of,
+                **self._made_by,
+                "made_as": made_as,
+                "files": files,
+            }
             self._index.append({**record, "seconds": round(result.seconds, 3)})
         elif result.traceback:
             self._log(result)
@@ -224,10 +233,30 @@ class Ledger:
         Raises:
             OutputError: It could not be written, or somebody has changed it since the ledger was opened.
         """
-        self._check_table()
+        self._check_file(TABLE)
         # Known before it is there: a table that nobody knows would be somebody else's.
         self._index.append({"folder": "", "table": hashlib.sha256(table_bytes(results, self._task)).hexdigest()})
         write_table(results, self._task, self.output / TABLE)
+
+    def check_page(self) -> None:
+        """Refuses to replace an index.html that is somebody else's, before anything is computed.
+
+        Raises:
+            OutputError: It is in the way, or was changed since it was written.
+        """
+        self._check_file(PAGE)
+
+    def write_page(self, results: Sequence[StudyResult], anonymous: bool = False) -> None:
+        """Writes index.html, which lists all studies with their reports.
+
+        Raises:
+            OutputError: As `write_table`.
+        """
+        self._check_file(PAGE)
+        content = page_bytes(results, self._task, anonymous)
+        self._index.append({"folder": "", "table": hashlib.sha256(content).hexdigest()})
+        with atomic_path(self.output / PAGE) as path:
+            path.write_bytes(content)
 
     def close(self) -> None:
         """Ends all claims."""
@@ -240,6 +269,8 @@ class Ledger:
     def _complete(self, study: Study, made_of: dict[str, Any]) -> StudyResult | None:
         record = self._index.records().get(self._key(study), {})
         expected = {"made_of": made_of, **self._made_by}
+        if record.get("made_as", {}) != _made_as(study):
+            return None
         if any(record.get(key) != value for key, value in expected.items()):
             return None
         try:
@@ -260,6 +291,7 @@ class Ledger:
                 "Its results are complete.",
                 no_function=content.get("no_function", ""),
                 warnings=tuple(content.get("warnings", ())),
+                measurements=tuple(content.get("measurements", ())),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
@@ -280,10 +312,10 @@ class Ledger:
             path = self.output / name
             if os.path.lexists(path) and not (path.is_file() and _begins_with(path, begin)):
                 raise _in_the_way(path)
-        self._check_table()
+        self._check_file(TABLE)
 
-    def _check_table(self) -> None:
-        path, known = self.output / TABLE, self._index.tables()
+    def _check_file(self, name: str) -> None:
+        path, known = self.output / name, self._index.tables()
         try:
             if not os.path.lexists(path) or (path.is_file() and sha256_of(path) in known):
                 return
@@ -305,6 +337,16 @@ class Ledger:
         with suppress(OSError):
             Path(lock.lock_file).unlink()
         lock.release()
+
+
+def _made_as(study: Study) -> dict[str, Any]:
+    """How the results of a study were made where that is not as usual: those made otherwise are made again."""
+    made_as: dict[str, Any] = {}
+    if study.report:
+        made_as["report"] = "anonymous" if study.anonymous else "with identity"
+    if study.measure is not None:
+        made_as["measure"] = json.loads(json.dumps(asdict(study.measure)))
+    return made_as
 
 
 def _begins_with(path: Path, begin: bytes) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dinsegment.errors import InputError, OutputError
 from dinsegment.files import write_json
@@ -13,8 +13,8 @@ from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.volume import Volume
 from dinsegment.images.writing import write_segmentation, write_volume
 from dinsegment.manifest import Kind, check_replaceable, staged, written
-from dinsegment.measurements.function import CardiacFunction, cardiac_function, no_function
 from dinsegment.measurements.report import report
+from dinsegment.measurements.study import StudyMeasurements, measure_study
 from dinsegment.quality.gather import gathered
 from dinsegment.studies.overview import write_overview
 
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from dinsegment.dicom.write.seg import SegOptions
+    from dinsegment.report.pages import Pages
 
 DICOM_FILES = ("segmentation.dcm", "measurements.dcm")
 """What there is only of images that came from DICOM, and where something was found."""
+
+PAGE_FILES = ("report.pdf", "report.html", "thumbnail.png")
+"""What there is only where a report was asked for."""
 
 RESULT_FILES = ("segmentation.seg.nrrd", "enhanced.nrrd", "overview.png", "measurements.json", *DICOM_FILES)
 """What there may be in a folder with results, beside the list of them (`manifest.MANIFEST`)."""
@@ -33,7 +37,14 @@ KIND: Kind = "segmentation"
 """Of results, as the list of them says."""
 
 
-def check_results(phases: Sequence[Volume], output: Path, source: Path, overwrite: bool = False) -> None:
+def check_results(
+    phases: Sequence[Volume],
+    output: Path,
+    source: Path,
+    overwrite: bool = False,
+    with_pages: bool = False,
+    without_dicom: bool = False,
+) -> None:
     """Refuses, before anything is computed, to write results where they would replace what is not the tool's.
 
     Args:
@@ -41,14 +52,18 @@ def check_results(phases: Sequence[Volume], output: Path, source: Path, overwrit
         output: Where `write_results` is to write.
         source: The file or folder that the phases come from.
         overwrite: As in `write_results`.
+        with_pages: Whether a report is to be written, too.
+        without_dicom: As in `write_results`.
 
     Raises:
         OutputError: Names what is in the way.
     """
-    names = [name for name in RESULT_FILES if name not in DICOM_FILES or any(phase.dicom for phase in phases)]
+    dicom = any(phase.dicom for phase in phases) and not without_dicom
+    names = [name for name in RESULT_FILES if name not in DICOM_FILES or dicom]
     if len(phases) > 1:
         names = [f"{folder}/{name}" for folder in phase_folders(len(phases)) for name in names]
-        names += ["measurements.json", *(DICOM_FILES if any(phase.dicom for phase in phases) else ())]
+        names += ["measurements.json", *(DICOM_FILES if dicom else ())]
+    names += PAGE_FILES if with_pages else ()
     for path in (output / name for name in {*names, *written(output, KIND)}):
         if path.exists() and source.exists() and path.samefile(source):
             raise OutputError(f"'{path}' is the input and would be replaced by a result: choose another output folder.")
@@ -61,7 +76,13 @@ def phase_folders(count: int) -> list[str]:
 
 
 def write_results(
-    phases: Sequence[Segmentation], output: Path, overwrite: bool = False, common_grid: bool = False
+    phases: Sequence[Segmentation],
+    output: Path,
+    overwrite: bool = False,
+    common_grid: bool = False,
+    measured: StudyMeasurements | None = None,
+    pages: Pages | None = None,
+    without_dicom: bool = False,
 ) -> list[Segmentation]:
     """Writes segmentation.seg.nrrd, enhanced.nrrd, overview.png and measurements.json into `output`.
 
@@ -69,7 +90,16 @@ def write_results(
     them, as far as there is anything segmented. Several phases of one heart get a folder each, phase01, phase02, ...,
     and a measurements.json of their own with all phases and the heart's function, or why there is none, and what is to
     be said of all phases. Their DICOM SEGs are instances of one series. All that an earlier run has written there is
-    removed, but for what was changed since, which `overwrite` takes away, too. `common_grid` is that of `SegOptions`.
+    removed, but for what was changed since, which `overwrite` takes away, too.
+
+    Args:
+        phases: What was segmented.
+        output: The folder; created if missing.
+        overwrite: Whether files of an earlier run are replaced although somebody has changed them.
+        common_grid: That of `SegOptions`.
+        measured: What the phases measure; measured here if None.
+        pages: The report, which becomes report.pdf, report.html and thumbnail.png; None for none.
+        without_dicom: Whether no DICOM files are made.
 
     Returns:
         The phases; where no DICOM could be made of one, or something had to be decided for it, its warnings say so.
@@ -77,40 +107,45 @@ def write_results(
     Raises:
         OutputError: Something could not be written, or is in the way, as in `check_results`; then all is as before.
     """
-    function, reason = cardiac_function(phases), no_function(phases)
+    measured = measured or measure_study(phases)
+    numbers = {"patient": asdict(measured.patient), "measurements": [m.to_dict() for m in measured.measurements]}
     with staged(output, KIND, overwrite) as folder:
         folders = [folder]
         if len(phases) > 1:
             folders = [folder / name for name in phase_folders(len(phases))]
         for phase in folders:
             phase.mkdir(exist_ok=True)
-        phases = _write_dicom(phases, folders, folder / "measurements.dcm", function, reason, common_grid)
+        if not without_dicom:
+            phases = _write_dicom(phases, folders, folder / "measurements.dcm", measured, common_grid)
         for segmentation, phase in zip(phases, folders, strict=True):
-            _write_phase(segmentation, phase)
+            _write_phase(segmentation, phase, numbers if len(phases) == 1 else {})
+        if pages is not None:
+            for name, data in zip(PAGE_FILES, (pages.pdf, pages.html, pages.thumbnail), strict=True):
+                (folder / name).write_bytes(data)
         if len(phases) > 1:
             content = {
                 "phases": [report(s) for s in phases],
-                "function": asdict(function) if function else None,
-                "no_function": reason,
+                "function": asdict(measured.function) if measured.function else None,
+                "no_function": measured.no_function,
                 "warnings": list(gathered(phases)),
+                **numbers,
             }
             write_json(content, folder / "measurements.json")
     return list(phases)
 
 
-def _write_phase(segmentation: Segmentation, folder: Path) -> None:
+def _write_phase(segmentation: Segmentation, folder: Path, numbers: dict[str, Any]) -> None:
     write_segmentation(segmentation, folder / "segmentation.seg.nrrd")
     write_volume(segmentation.enhanced, folder / "enhanced.nrrd")
     write_overview(segmentation, folder / "overview.png")
-    write_json(report(segmentation), folder / "measurements.json")
+    write_json({**report(segmentation), **numbers}, folder / "measurements.json")
 
 
 def _write_dicom(
     phases: Sequence[Segmentation],
     folders: Sequence[Path],
     report_path: Path,
-    function: CardiacFunction | None,
-    reason: str,
+    measured: StudyMeasurements,
     common_grid: bool,
 ) -> list[Segmentation]:
     """Writes the DICOM results of images that came from DICOM; the warnings say what could not be made, and why."""
@@ -127,7 +162,7 @@ def _write_dicom(
         written.append(segmentation)
     if any(seg is not None for seg in segs):
         try:
-            write_dicom_sr(written, segs, function, report_path, reason=reason)
+            write_dicom_sr(written, segs, measured.function, report_path, reason=measured.no_function)
         except InputError as error:
             written = [_warned(segmentation, error) for segmentation in written]
     return written

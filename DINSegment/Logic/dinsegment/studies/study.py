@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dinsegment.images.segmentation import Segmentation
     from dinsegment.images.volume import Volume
     from dinsegment.inference.model import Model
+    from dinsegment.measurements.study import MeasureOptions
     from dinsegment.progress import Progress
 
 ERRORS = "errors.log"
@@ -38,6 +39,9 @@ class Study:
         others: The later phases, where each phase of a heart is an input of its own.
         common_grid: As in `dicom.write.seg.SegOptions`.
         part: Which DICOM study of a folder; None for an input that is taken as a whole.
+        measure: What the user knows of the patient, for what is measured; None for nothing.
+        report: Whether the page that is read is written, too.
+        anonymous: Whether it tells nobody who the patient is; then nothing is made for the patient's DICOM study.
     """
 
     input: Path
@@ -47,6 +51,9 @@ class Study:
     others: tuple[Path, ...] = ()
     common_grid: bool = False
     part: StudyPart | None = None
+    measure: MeasureOptions | None = None
+    report: bool = False
+    anonymous: bool = False
 
     @property
     def label(self) -> str:
@@ -69,6 +76,7 @@ class StudyResult:
         traceback: Of an error that is none of the library's own.
         no_function: Why the phases of a heart tell no function, a sentence; empty where they do or nobody expects it.
         warnings: What is to be said of all phases, a sentence each.
+        measurements: All numbers, as measurements.json has them (`Measurement.to_dict`).
     """
 
     input: str
@@ -81,6 +89,7 @@ class StudyResult:
     traceback: str = ""
     no_function: str = ""
     warnings: tuple[str, ...] = ()
+    measurements: tuple[dict[str, Any], ...] = ()
 
     @property
     def volumes_ml(self) -> dict[str, float]:
@@ -111,7 +120,7 @@ def load_study(study: Study, task: Task | None = None) -> list[Volume]:
     else:
         phases = read_volumes(study.input, study.series_uid, task, study.part)
     for path in inputs:
-        check_results(phases, study.folder, path, study.overwrite)
+        check_results(phases, study.folder, path, study.overwrite, study.report, study.anonymous)
     return phases
 
 
@@ -150,25 +159,33 @@ def write_study(study: Study, phases: Sequence[Segmentation], seconds: float = 0
         OutputError: As `results.write_results`.
     """
     from dinsegment.manifest import changed
-    from dinsegment.measurements.function import cardiac_function, no_function
     from dinsegment.measurements.report import report
+    from dinsegment.measurements.study import measure_study
     from dinsegment.quality.gather import gathered
     from dinsegment.studies.results import KIND, write_results
 
     started = time.perf_counter()
     overwritten = changed(study.folder, KIND) if study.overwrite else []
-    phases = write_results(phases, study.folder, study.overwrite, study.common_grid)
-    function = cardiac_function(phases)
+    measured = measure_study(phases, study.measure)
+    pages = None
+    if study.report:
+        from dinsegment.report.pages import make_pages
+
+        pages = make_pages(phases, measured, study.anonymous)
+    phases = write_results(
+        phases, study.folder, study.overwrite, study.common_grid, measured, pages, without_dicom=study.anonymous
+    )
     return StudyResult(
         study.label,
         str(study.folder),
         "done",
         tuple(report(segmentation) for segmentation in phases),
-        asdict(function) if function else None,
+        asdict(measured.function) if measured.function else None,
         seconds + time.perf_counter() - started,
         f"Overwritten, although changed since: {', '.join(map(str, overwritten))}." if overwritten else "",
-        no_function=no_function(phases),
+        no_function=measured.no_function,
         warnings=gathered(phases),
+        measurements=tuple(m.to_dict() for m in measured.measurements),
     )
 
 
@@ -184,6 +201,9 @@ def segment_study(
     overwrite: bool = False,
     others: Sequence[str | os.PathLike[str]] = (),
     common_grid: bool = False,
+    measure: MeasureOptions | None = None,
+    report: bool = False,
+    anonymous: bool = False,
 ) -> StudyResult:
     """Segments one input from file to files.
 
@@ -199,12 +219,26 @@ def segment_study(
         overwrite: Whether results that are there are replaced although somebody has changed them.
         others: Inputs that are later phases of the same heart, in their order.
         common_grid: As in `dicom.write.seg.SegOptions`.
+        measure: As `Study` has it.
+        report: As `Study` has it.
+        anonymous: As `Study` has it.
 
     Raises:
         DINSegmentError: The input cannot be used or the results cannot be written; nothing is left of them.
     """
     later = tuple(Path(path) for path in others)
-    study = Study(Path(input_path), Path(output_folder), series_uid, overwrite, later, common_grid)
+    study = Study(
+        Path(input_path),
+        Path(output_folder),
+        series_uid,
+        overwrite,
+        later,
+        common_grid,
+        None,
+        measure,
+        report,
+        anonymous,
+    )
     return run_study(study, get_task(task) if isinstance(task, str) else task, model, device, progress, cancelled)
 
 

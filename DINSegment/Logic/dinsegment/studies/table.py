@@ -15,8 +15,18 @@ from dinsegment.tasks import Task
 TABLE = "studies.csv"
 
 
+def number_columns(results: Iterable[StudyResult]) -> dict[str, str]:
+    """The columns of studies.csv for all that was measured, by its key: names with units. Volumes have their own."""
+    columns = {}
+    for result in results:
+        for one in result.measurements:
+            if not one["key"].endswith("_volume"):
+                columns.setdefault(one["key"], f"{one['name']} ({one['unit']})" if one["unit"] else one["name"])
+    return columns
+
+
 def table_header(task: Task) -> list[str]:
-    """The columns of studies.csv."""
+    """The columns of studies.csv that a screen has room for."""
     volumes = [f"{segment.name} (ml)" for segment in task.segments]
     function = ["Ejection fraction (%)", "No ejection fraction"] if task.chamber is not None else []
     return ["Input", "Folder", "Status", "Phases", *volumes, *function, "Seconds", "Warnings", "Message"]
@@ -48,6 +58,11 @@ def table_bytes(results: Iterable[StudyResult], task: Task) -> bytes:
     """The content of studies.csv."""
     file = StringIO(newline="")
     writer = csv.writer(file)
-    writer.writerow(table_header(task))
-    writer.writerows(table_row(result, task) for result in results)
+    results = list(results)
+    columns = number_columns(results)
+    writer.writerow([*table_header(task), *columns.values()])
+    for result in results:
+        values = {one["key"]: one["value"] for one in result.measurements}
+        numbers = ["" if values.get(key) is None else f"{values[key]:.3f}" for key in columns]
+        writer.writerow([*table_row(result, task), *numbers])
     return file.getvalue().encode()
