@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -16,15 +17,21 @@ from dciodvfy import dciodvfy_errors
 from dicom_cases import SERIES, headers, source_of, volume_of
 from highdicom.sr import srread
 from phantom_series import phantom_study
+from PIL import Image
 from pydicom import dcmread
 from pydicom.uid import ComprehensiveSRStorage
 
+from dinsegment.dicom.read.patient import Patient
 from dinsegment.dicom.write.seg import SegOptions, make_dicom_seg, task_segments, write_dicom_seg
 from dinsegment.dicom.write.sr import make_dicom_sr, write_dicom_sr
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.measurements.function import cardiac_function, no_function
+from dinsegment.measurements.measurement import Measurement as Number
+from dinsegment.measurements.study import MeasureOptions, measure_study
 from dinsegment.measurements.volumes import segment_volumes
+from dinsegment.measurements.walls import aha_segments
+from dinsegment.report.pages import make_pages
 from dinsegment.studies.results import write_results
 from dinsegment.tasks import ABDOMEN
 
@@ -304,3 +311,91 @@ def test_the_library_does_without_dicom_packages_until_they_are_needed():
     code = "import sys, dinsegment, dinsegment.studies.results; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert not {"highdicom", "pydicom"} & set(done.stdout.split())
+
+
+class TestEveryNumber:
+    """A heart whose walls have names, and an abdomen, from their results to what highdicom reads."""
+
+    @pytest.fixture(scope="class")
+    def results(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("numbers")
+        phases = phantom_study(folder / "images", phases=2, slices=10, size=(96, 112), spacing=(9.0, 2.0, 2.0))
+        patient = Patient("F", 55.0, 1.65, 60.0, 65.0)
+        study = measure_study(phases, MeasureOptions(patient))
+        pages = make_pages(phases, study)
+        write_results(phases, folder / "OUT", measured=study, pages=pages)
+        return study, pages, phases, folder / "OUT"
+
+    def test_each_is_in_a_group_of_what_it_is_about(self, results):
+        study, _, _, out = results
+        report = srread(out / "measurements.dcm")
+        groups = {g.tracking_identifier: g for g in report.content.get_image_measurement_groups()}
+        read = {title: sorted(m.value for m in group.get_measurements()) for title, group in groups.items()}
+        measured = [m for m in study.measurements if m.value is not None]
+        left = [m.value for m in measured if m.kind.startswith(("lv_", "cardiac"))]
+        assert read["Left ventricular function"] == sorted(left)
+        assert read["Right ventricular function"] == sorted(m.value for m in measured if m.kind.startswith("rv_"))
+        assert study.walls.named and sum(title.startswith("Segment") for title in read) == 16
+        for aha in aha_segments():
+            group = groups[aha.subject]
+            assert read[aha.subject] == sorted(m.value for m in measured if m.subject == aha.subject)
+            (site,) = group.finding_sites
+            assert site.value.value == aha.code.value
+
+    def test_names_that_are_the_same_are_told_apart(self, results):
+        _, _, _, out = results
+        for group in srread(out / "measurements.dcm").content.get_image_measurement_groups():
+            names = [
+                (m.name.value, tuple(i.referenced_sop_instance_uid for i in m.referenced_images))
+                for m in group.get_measurements()
+            ]
+            assert len(names) == len(set(names)), group.tracking_identifier
+
+    def test_codes_of_the_standard_are_used_where_there_are_some(self, results):
+        _, _, _, out = results
+        groups = {
+            g.tracking_identifier: g for g in srread(out / "measurements.dcm").content.get_image_measurement_groups()
+        }
+        right = {m.name.value for m in groups["Right ventricular function"].get_measurements()}
+        left = {m.name.value for m in groups["Left ventricular function"].get_measurements()}
+        assert {"8822-9", "8824-5", "8818-7", "429483009", "429619008"} <= right
+        assert {"8821-1", "8823-7", "8811-2", "18087-7", "82799009", "54993008", "277381004"} <= left
+
+    @pytest.mark.parametrize(
+        ("name", "kind"),
+        [("measurements.dcm", "ComprehensiveSR"), ("report.dcm", "EncapsulatedPDF"), ("key-slices.dcm", "SCImage")],
+    )
+    def test_dciodvfy_finds_nothing_wrong(self, results, name, kind):
+        assert dciodvfy_errors(results[3] / name, kind) == []
+
+    def test_the_page_and_the_picture_are_in_the_patients_study(self, results):
+        _, pages, phases, out = results
+        source = phases[0].volume.dicom.headers[0]
+        page, picture = dcmread(out / "report.dcm"), dcmread(out / "key-slices.dcm")
+        for one in (page, picture):
+            assert one.StudyInstanceUID == source.StudyInstanceUID and one.PatientID == source.PatientID
+            assert one.BurnedInAnnotation == "YES"
+        assert page.EncapsulatedDocument[: page.EncapsulatedDocumentLength] == pages.pdf
+        with Image.open(io.BytesIO(pages.key_picture)) as image:
+            assert np.array_equal(picture.pixel_array, np.asarray(image.convert("RGB")))
+        series = {dcmread(path).SeriesInstanceUID for path in out.rglob("*.dcm")}
+        assert len(series) == 4
+
+    def test_of_an_organ_they_are_with_its_segment(self, organs, tmp_path):
+        segmentation, seg = organs
+        numbers = [
+            Number("volume", 12.0, "Liver", segments=(5,)), Number("hu_mean", 55.5, "Liver", segments=(5,)),
+            Number("hu_sd", 9.5, "Liver", segments=(5,)), Number("length", 101.0, "Left kidney", segments=(3,)),
+            Number("hu_ratio", 1.1, "Liver and spleen", segments=(5, 7)),
+            Number("length", None, "Spleen", reason="No."),
+        ]  # fmt: skip
+        write_dicom_sr([segmentation], [seg], None, tmp_path / "organs.dcm", numbers=numbers)
+        read = {
+            (g.tracking_identifier, m.name.value): (m.value, m.unit.value)
+            for g in roi_groups(srread(tmp_path / "organs.dcm"))
+            for m in g.get_measurements()
+        }
+        assert read["Liver", "112181"] == (55.5, "[hnsf'U]") and read["Liver", "112183"] == (9.5, "[hnsf'U]")
+        assert read["Left kidney", "410668003"] == (101.0, "mm")
+        assert sum(name == "118565006" for _, name in read) == 3
+        assert dciodvfy_errors(tmp_path / "organs.dcm", "ComprehensiveSR") == []

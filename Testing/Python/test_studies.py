@@ -108,7 +108,9 @@ def test_a_study_goes_from_file_to_files(images, model, tmp_path):
     assert result.status == "done" and result.seconds > 0
     ml = read_volume(images[0]).voxel_volume_ml
     assert result.volumes_ml == pytest.approx({s.name: (labels == s.label).sum() * ml for s in HEART.segments})
-    assert list(result.phases) == [json.loads((tmp_path / "OUT" / "measurements.json").read_text())]
+    content = json.loads((tmp_path / "OUT" / "measurements.json").read_text())
+    assert tuple(content.pop("measurements")) == result.measurements and content.pop("patient")["sex"] is None
+    assert list(result.phases) == [content]
 
 
 def test_results_come_in_order_and_bad_inputs_stop_none(run, images, tmp_path):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dinsegment.dicom.read.parts import StudyPart
     from dinsegment.models.entries import ModelEntry
 from dinsegment.studies.page import PAGE, page_bytes
-from dinsegment.studies.results import KIND
+from dinsegment.studies.results import KIND, OF_STUDY
 from dinsegment.studies.study import ERRORS, Study, StudyResult
 from dinsegment.studies.table import TABLE, table_bytes, write_table
 
@@ -285,7 +285,7 @@ class Ledger:
                 study.label,
                 str(study.folder),
                 "skipped",
-                tuple(content.get("phases", [content])),
+                tuple(content.get("phases", [{k: v for k, v in content.items() if k not in OF_STUDY}])),
                 content.get("function"),
                 float(record["seconds"]),
                 "Its results are complete.",

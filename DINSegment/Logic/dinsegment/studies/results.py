@@ -14,7 +14,6 @@ from dinsegment.images.volume import Volume
 from dinsegment.images.writing import write_segmentation, write_volume
 from dinsegment.manifest import Kind, check_replaceable, staged, written
 from dinsegment.measurements.report import report
-from dinsegment.measurements.study import StudyMeasurements, measure_study
 from dinsegment.quality.gather import gathered
 from dinsegment.studies.overview import write_overview
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from dinsegment.dicom.write.seg import SegOptions
+    from dinsegment.measurements.study import StudyMeasurements
     from dinsegment.report.pages import Pages
 
 DICOM_FILES = ("segmentation.dcm", "measurements.dcm")
@@ -30,8 +30,14 @@ DICOM_FILES = ("segmentation.dcm", "measurements.dcm")
 PAGE_FILES = ("report.pdf", "report.html", "thumbnail.png")
 """What there is only where a report was asked for."""
 
+DICOM_PAGE_FILES = ("report.dcm", "key-slices.dcm")
+"""What there is of it for an archive, for images that came from DICOM."""
+
 RESULT_FILES = ("segmentation.seg.nrrd", "enhanced.nrrd", "overview.png", "measurements.json", *DICOM_FILES)
 """What there may be in a folder with results, beside the list of them (`manifest.MANIFEST`)."""
+
+OF_STUDY = ("patient", "measurements")
+"""What measurements.json says of a whole study."""
 
 KIND: Kind = "segmentation"
 """Of results, as the list of them says."""
@@ -63,7 +69,8 @@ def check_results(
     if len(phases) > 1:
         names = [f"{folder}/{name}" for folder in phase_folders(len(phases)) for name in names]
         names += ["measurements.json", *(DICOM_FILES if dicom else ())]
-    names += PAGE_FILES if with_pages else ()
+    if with_pages:
+        names += [*PAGE_FILES, *(DICOM_PAGE_FILES if dicom else ())]
     for path in (output / name for name in {*names, *written(output, KIND)}):
         if path.exists() and source.exists() and path.samefile(source):
             raise OutputError(f"'{path}' is the input and would be replaced by a result: choose another output folder.")
@@ -107,8 +114,12 @@ def write_results(
     Raises:
         OutputError: Something could not be written, or is in the way, as in `check_results`; then all is as before.
     """
-    measured = measured or measure_study(phases)
-    numbers = {"patient": asdict(measured.patient), "measurements": [m.to_dict() for m in measured.measurements]}
+    if measured is None:
+        from dinsegment.measurements.study import measure_study
+
+        measured = measure_study(phases)
+    of_study = asdict(measured.patient), [m.to_dict() for m in measured.measurements]
+    numbers = dict(zip(OF_STUDY, of_study, strict=True))
     with staged(output, KIND, overwrite) as folder:
         folders = [folder]
         if len(phases) > 1:
@@ -116,7 +127,7 @@ def write_results(
         for phase in folders:
             phase.mkdir(exist_ok=True)
         if not without_dicom:
-            phases = _write_dicom(phases, folders, folder / "measurements.dcm", measured, common_grid)
+            phases = _write_dicom(phases, folders, folder, measured, pages, common_grid)
         for segmentation, phase in zip(phases, folders, strict=True):
             _write_phase(segmentation, phase, numbers if len(phases) == 1 else {})
         if pages is not None:
@@ -144,8 +155,9 @@ def _write_phase(segmentation: Segmentation, folder: Path, numbers: dict[str, An
 def _write_dicom(
     phases: Sequence[Segmentation],
     folders: Sequence[Path],
-    report_path: Path,
+    top: Path,
     measured: StudyMeasurements,
+    pages: Pages | None,
     common_grid: bool,
 ) -> list[Segmentation]:
     """Writes the DICOM results of images that came from DICOM; the warnings say what could not be made, and why."""
@@ -162,9 +174,18 @@ def _write_dicom(
         written.append(segmentation)
     if any(seg is not None for seg in segs):
         try:
-            write_dicom_sr(written, segs, measured.function, report_path, reason=measured.no_function)
+            numbers = measured.measurements
+            write_dicom_sr(
+                written, segs, measured.function, top / "measurements.dcm", reason=measured.no_function, numbers=numbers
+            )
         except InputError as error:
             written = [_warned(segmentation, error) for segmentation in written]
+        if pages is not None:
+            from dinsegment.dicom.write.pages import write_encapsulated_pdf, write_secondary_capture
+
+            first = next(seg for seg in segs if seg is not None)
+            write_encapsulated_pdf(pages.pdf, first, top / DICOM_PAGE_FILES[0])
+            write_secondary_capture(pages.key_picture, first, top / DICOM_PAGE_FILES[1])
     return written
 
 

@@ -31,7 +31,6 @@ from highdicom.sr import (
     PersonObserverIdentifyingAttributes,
     ReferencedSegment,
     RelationshipTypeValues,
-    SourceImageForMeasurement,
     SourceImageForSegmentation,
     SourceSeriesForSegmentation,
     TextContentItem,
@@ -45,40 +44,21 @@ from pydicom.valuerep import DA, TM
 from dinsegment.dicom.codes import from_item, from_sequence, to_concept
 from dinsegment.dicom.source import DicomSource
 from dinsegment.dicom.uids import NewUids, derived_uid
+from dinsegment.dicom.write.numbers import VOXEL_SUM, group_of, heart_groups, to_item
 from dinsegment.dicom.write.save import save_dicom, warnings_off
 from dinsegment.dicom.write.seg import LONG_STRING, MANUFACTURER, SegOptions
 from dinsegment.dicom.write.source import UTF8, series_description, source_datetime
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.measurements.function import CardiacFunction
+from dinsegment.measurements.measurement import Measurement as Number
 from dinsegment.measurements.volumes import SegmentVolume, segment_volumes
 from dinsegment.tasks import LEFT, LEFT_VENTRICLE, RIGHT, Code
 from dinsegment.version import __version__
 
 VOLUME = Code("SCT", "118565006", "Volume")
-VOXEL_SUM = Code("DCM", "126030", "Sum of segmented voxel method for volume")
-"""How volumes were measured (CID 7474)."""
-
 CUBIC_CENTIMETER = Code("UCUM", "cm3", "cubic centimeter")
 """The millilitre among the units that TID 1500 has for volumes (CID 7462)."""
-
-MILLILITER = Code("UCUM", "ml", "milliliter")
-PERCENT = Code("UCUM", "%", "percent")
-GRAM = Code("UCUM", "g", "gram")
-
-END_DIASTOLIC_VOLUME = Code("LN", "8821-1", "Left Ventricular ED Volume")
-END_SYSTOLIC_VOLUME = Code("LN", "8823-7", "Left Ventricular ES Volume")
-STROKE_VOLUME = Code("SCT", "90096001", "Stroke Volume")
-"""This one and those above are of CID 3835 "Cardiac Volume Measurement"."""
-
-EJECTION_FRACTION = {
-    "MR": Code("LN", "8811-2", "Left ventricular ejection fraction by MR"),
-    "CT": Code("LN", "8810-4", "Left ventricular ejection fraction by CT"),
-}
-"""By modality (CID 3833); for others there is `CARDIAC_EJECTION_FRACTION`."""
-
-CARDIAC_EJECTION_FRACTION = Code("SCT", "70822001", "Cardiac ejection fraction")
-MYOCARDIAL_MASS = Code("LN", "18087-7", "Left Ventricle Mass")
 
 PROCEDURES = {
     "MR": Code("LN", "25056-3", "MRI unspecified body region"),
@@ -102,6 +82,7 @@ def make_dicom_sr(
     sources: Sequence[DicomSource],
     options: SegOptions = DEFAULTS,
     reason: str = "",
+    numbers: Sequence[Number] = (),
 ) -> ComprehensiveSR:
     """Makes the measurement report of all phases of one study.
 
@@ -114,6 +95,7 @@ def make_dicom_sr(
         options: As for the DICOM SEG. The report is a series of its own, numbered one higher. A content creator other
             than DINSegment is named as the person who observes, beside the device.
         reason: Why there is no function, where somebody may expect it: it is said in its place.
+        numbers: All that was measured, in the place of what `function` has; those without a value are left out.
 
     Raises:
         InputError: There is nothing to report, as no phase has a segment with a voxel.
@@ -125,7 +107,7 @@ def make_dicom_sr(
         raise InputError("There is nothing to report: no segment has a voxel, so there is no DICOM SEG to refer to.")
     first = made_from[0]
     modality = str(sources[0].headers[0].get("Modality", ""))
-    uids = NewUids(options.uid_root, _digest(made_from, volumes, function or reason, options))
+    uids = NewUids(options.uid_root, _digest(made_from, volumes, (function or reason, *numbers), options))
     made = source_datetime(sources[0]) if options.deterministic_uids else datetime.datetime.now()
     with warnings_off():
         groups = []
@@ -133,10 +115,11 @@ def make_dicom_sr(
         series = min(uid for source in sources for uid in source.series_uids)
         for number, (seg, of_phase, source) in enumerate(zip(segs, volumes, sources, strict=True), start=1):
             if seg is not None:
-                groups += _segment_groups(seg, of_phase, source, series, _time_point(number, len(segs)), options)
-        if function is not None:
-            groups.append(_function_group(function, segs, modality, options))
-        elif reason:
+                point = _time_point(number, len(segs))
+                groups += _segment_groups(seg, of_phase, source, series, point, options, numbers)
+        known = numbers or (_of_function(function) if function is not None else ())
+        groups += heart_groups(known, segs, modality, options)
+        if function is None and reason:
             groups.append(_no_function_group(reason, segs, options))
         content = MeasurementReport(
             observation_context=_observers(options),
@@ -178,6 +161,7 @@ def write_dicom_sr(
     path: Path,
     options: SegOptions = DEFAULTS,
     reason: str = "",
+    numbers: Sequence[Number] = (),
 ) -> Dataset:
     """Writes the measurement report of volumes that were read from DICOM, and returns it.
 
@@ -188,6 +172,7 @@ def write_dicom_sr(
         path: Is replaced if it exists.
         options: As for `make_dicom_sr`.
         reason: As for `make_dicom_sr`.
+        numbers: As for `make_dicom_sr`.
 
     Raises:
         InputError: A volume was not read from DICOM, or as `make_dicom_sr`.
@@ -200,7 +185,9 @@ def write_dicom_sr(
                 f"'{phase.volume.name}' was not read from DICOM: a DICOM SR refers to the images that were measured."
             )
         sources.append(phase.volume.dicom)
-    report = make_dicom_sr(segs, [segment_volumes(phase) for phase in phases], function, sources, options, reason)
+    report = make_dicom_sr(
+        segs, [segment_volumes(phase) for phase in phases], function, sources, options, reason, numbers
+    )
     save_dicom(report, path)
     return report
 
@@ -212,8 +199,10 @@ def _segment_groups(
     series: str,
     time_point: TimePointContext | None,
     options: SegOptions,
+    numbers: Sequence[Number],
 ) -> list[VolumetricROIMeasurementsAndQualitativeEvaluations]:
     """A group for each segment of a DICOM SEG (TID 1411)."""
+    modality = str(source.headers[0].get("Modality", ""))
     by_name = {volume.name[:LONG_STRING]: volume for volume in volumes}
     images = _source_images(source)
     groups = []
@@ -241,7 +230,12 @@ def _segment_groups(
                         value=by_name[name].volume_ml,
                         unit=to_concept(CUBIC_CENTIMETER),
                         method=to_concept(VOXEL_SUM),
-                    )
+                    ),
+                    *(
+                        to_item(number, [seg], modality, options.uid_root)
+                        for number in numbers
+                        if number.subject == name and number.kind != "volume" and number.value is not None
+                    ),
                 ],
             )
         )
@@ -282,61 +276,25 @@ def _algorithm(segment: Dataset) -> AlgorithmIdentification | None:
     return AlgorithmIdentification(str(items[0].AlgorithmName), str(items[0].AlgorithmVersion))
 
 
-def _function_group(
-    function: CardiacFunction, segs: Sequence[Dataset | None], modality: str, options: SegOptions
-) -> MeasurementsAndQualitativeEvaluations:
-    """What the phases tell of the left ventricle (TID 1501)."""
-    diastole, systole = (function.end_diastole,), (function.end_systole,)
-    ejection_fraction = EJECTION_FRACTION.get(modality, CARDIAC_EJECTION_FRACTION)
-    rows = (
-        (END_DIASTOLIC_VOLUME, function.end_diastolic_volume_ml, MILLILITER, VOXEL_SUM, diastole),
-        (END_SYSTOLIC_VOLUME, function.end_systolic_volume_ml, MILLILITER, VOXEL_SUM, systole),
-        (STROKE_VOLUME, function.stroke_volume_ml, MILLILITER, None, diastole + systole),
-        (ejection_fraction, function.ejection_fraction_percent, PERCENT, None, diastole + systole),
-        (MYOCARDIAL_MASS, function.myocardial_mass_g, GRAM, None, diastole),
-    )
-    return _ventricle_group(
-        segs,
-        options,
-        [
-            Measurement(
-                name=to_concept(name),
-                value=value,
-                unit=to_concept(unit),
-                method=to_concept(method) if method else None,
-                # A phase without a voxel, as a cavity that empties is, has no SEG.
-                referenced_images=[
-                    SourceImageForMeasurement(segs[phase].SOPClassUID, segs[phase].SOPInstanceUID)
-                    for phase in phases
-                    if segs[phase] is not None
-                ],
-            )
-            for name, value, unit, method, phases in rows
-        ],
-    )
+def _of_function(function: CardiacFunction) -> list[Number]:
+    """What the phases tell of the left ventricle, where nothing else was measured."""
+    ed, es = (function.end_diastole,), (function.end_systole,)
+    return [
+        Number("lv_edv", function.end_diastolic_volume_ml, phases=ed),
+        Number("lv_esv", function.end_systolic_volume_ml, phases=es),
+        Number("lv_sv", function.stroke_volume_ml, phases=ed + es),
+        Number("lv_ef", function.ejection_fraction_percent, phases=ed + es),
+        Number("lv_mass_ed", function.myocardial_mass_g, phases=ed),
+    ]
 
 
 def _no_function_group(
     reason: str, segs: Sequence[Dataset | None], options: SegOptions
 ) -> MeasurementsAndQualitativeEvaluations:
     """Why the phases tell nothing of the left ventricle, as a comment where its measurements would be."""
-    group = _ventricle_group(segs, options)
+    group = group_of(FUNCTION, LEFT_VENTRICLE, LEFT_VENTRICLE, (), segs, "", options)
     group[0].ContentSequence.append(TextContentItem(to_concept(COMMENT), reason, RelationshipTypeValues.CONTAINS))
     return group
-
-
-def _ventricle_group(
-    segs: Sequence[Dataset | None], options: SegOptions, measurements: list[Measurement] | None = None
-) -> MeasurementsAndQualitativeEvaluations:
-    """A group about the left ventricle (TID 1501)."""
-    study = next(str(seg.StudyInstanceUID) for seg in segs if seg is not None)
-    return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(derived_uid(options.uid_root, "tracking", study, FUNCTION), FUNCTION),
-        finding_type=to_concept(LEFT_VENTRICLE),
-        finding_sites=[FindingSite(to_concept(LEFT_VENTRICLE))],
-        algorithm_id=AlgorithmIdentification(MANUFACTURER, __version__),
-        measurements=measurements,
-    )
 
 
 def _time_point(number: int, count: int) -> TimePointContext | None:
@@ -370,7 +328,7 @@ def _series_description(source: DicomSource) -> str:
 def _digest(
     segs: Sequence[Dataset],
     volumes: Sequence[Sequence[SegmentVolume]],
-    function: CardiacFunction | str,
+    told: tuple[object, ...],
     options: SegOptions,
 ) -> bytes | None:
     """What a deterministic report follows from; None if it need not be one."""
@@ -378,5 +336,5 @@ def _digest(
         return None
     instances = [str(seg.SOPInstanceUID) for seg in segs]
     versions = [__version__, version("highdicom"), version("pydicom")]
-    parts = (instances, [list(of_phase) for of_phase in volumes], function, options, versions)
+    parts = (instances, [list(of_phase) for of_phase in volumes], told, options, versions)
     return hashlib.sha256(repr(parts).encode()).digest()

@@ -1,0 +1,162 @@
+"""Measured numbers as content of a DICOM SR: coded names, units, and the phases that each comes from.
+
+A concept that neither SNOMED CT, LOINC nor DICOM has, or whose code another number of the same group has, is coded with
+the key by which the library's files know it, in a scheme of this library's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    FindingSite,
+    Measurement,
+    MeasurementsAndQualitativeEvaluations,
+    SourceImageForMeasurement,
+    TrackingIdentifier,
+)
+from pydicom import Dataset
+
+from dinsegment.dicom.codes import to_concept
+from dinsegment.dicom.uids import derived_uid
+from dinsegment.dicom.write.save import MANUFACTURER
+from dinsegment.dicom.write.seg import SegOptions
+from dinsegment.measurements.measurement import Measurement as Number
+from dinsegment.measurements.walls import aha_segments
+from dinsegment.tasks import LEFT_VENTRICLE, Code
+from dinsegment.version import __version__
+
+OWN_SCHEME = "99DINSEGMENT"
+LONGEST_MEANING = 64
+
+RIGHT_VENTRICLE = Code("SCT", "53085002", "Right ventricle")
+MYOCARDIUM = Code("SCT", "74281007", "Myocardium")
+
+VOXEL_SUM = Code("DCM", "126030", "Sum of segmented voxel method for volume")
+"""How volumes were measured (CID 7474)."""
+
+EJECTION_FRACTION = {
+    "MR": Code("LN", "8811-2", "Left ventricular ejection fraction by MR"),
+    "CT": Code("LN", "8810-4", "Left ventricular ejection fraction by CT"),
+}
+"""By modality (CID 3833); for others there is `CARDIAC_EJECTION_FRACTION`."""
+
+CARDIAC_EJECTION_FRACTION = Code("SCT", "70822001", "Cardiac ejection fraction")
+
+CODES = {
+    "cardiac_output_bsa": Code("SCT", "54993008", "Cardiac Index"),
+    "lv_sv_bsa": Code("SCT", "277381004", "Stroke Index"),
+    "rv_sv_bsa": Code("SCT", "429619008", "RV Stroke Index"),
+}
+"""Of numbers that have a concept of their own where they are indexed."""
+
+SHARED = ("lv_mass_es", "rv_esv_lv", "rv_ef_lv")
+"""Kinds whose code another number of their group has, which the code is more usual for."""
+
+UNITS = {
+    "ml": ("ml", "milliliter"),
+    "%": ("%", "percent"),
+    "g": ("g", "gram"),
+    "l/min": ("l/min", "liter per minute"),
+    "ml/s": ("ml/s", "milliliter per second"),
+    "ms": ("ms", "millisecond"),
+    "mm": ("mm", "millimeter"),
+    "HU": ("[hnsf'U]", "Hounsfield unit"),
+    "ml/m²": ("ml/m2", "milliliter per square meter"),
+    "ml/m": ("ml/m", "milliliter per meter"),
+    "g/m²": ("g/m2", "gram per square meter"),
+    "g/m": ("g/m", "gram per meter"),
+    "l/min/m²": ("l/min/m2", "liter per minute per square meter"),
+    "": ("1", "no units"),
+}
+"""UCUM's code and its meaning."""
+
+GROUPS = (
+    ("lv_", "Left ventricular function", LEFT_VENTRICLE),
+    ("cardiac_output", "Left ventricular function", LEFT_VENTRICLE),
+    ("rv_", "Right ventricular function", RIGHT_VENTRICLE),
+)
+"""By how a kind begins: the group that it is in, and what that is about."""
+
+
+def name_of(number: Number, modality: str) -> Code:
+    """The coded name of a number."""
+    if number.kind == "lv_ef":
+        return EJECTION_FRACTION.get(modality, CARDIAC_EJECTION_FRACTION)
+    code = CODES.get(number.key)
+    if code is None and not number.index and number.kind not in SHARED:
+        code = number.definition.code
+    if code is not None:
+        return code
+    meaning = number.name.replace(", indexed to body surface area", " / BSA").replace(
+        ", indexed to height", " / height"
+    )
+    key = f"{number.kind}_{number.index}" if number.index else number.kind
+    return Code(OWN_SCHEME, key, meaning[:LONGEST_MEANING])
+
+
+def to_item(number: Number, segs: Sequence[Dataset | None], modality: str, root: str | None) -> Measurement:
+    """A number as a NUM item, with the DICOM SEGs of the phases that it comes from.
+
+    Args:
+        number: With a value.
+        segs: The DICOM SEG of each phase; None for a phase without a voxel, which has none to refer to.
+        modality: Of the images.
+        root: Of new UIDs.
+    """
+    unit, meaning = UNITS[number.unit]
+    volume = number.definition.unit == "ml" and not number.index and len(number.phases) == 1
+    study = next(str(seg.StudyInstanceUID) for seg in segs if seg is not None)
+    return Measurement(
+        name=to_concept(name_of(number, modality)),
+        value=number.value,
+        unit=to_concept(Code("UCUM", unit, meaning)),
+        tracking_identifier=TrackingIdentifier(derived_uid(root, "number", study, number.key), number.name)
+        if number.kind.startswith("wall_")
+        else None,
+        method=to_concept(VOXEL_SUM) if volume else None,
+        referenced_images=[
+            SourceImageForMeasurement(segs[phase].SOPClassUID, segs[phase].SOPInstanceUID)
+            for phase in number.phases
+            if segs[phase] is not None
+        ],
+    )
+
+
+def heart_groups(
+    numbers: Iterable[Number], segs: Sequence[Dataset | None], modality: str, options: SegOptions
+) -> list[MeasurementsAndQualitativeEvaluations]:
+    """Groups (TID 1501) of both ventricles, and of each segment of the wall with its finding site (CID 3717)."""
+    measured = [number for number in numbers if number.value is not None]
+    groups = []
+    for title, about in dict((title, about) for _, title, about in GROUPS).items():
+        begins = tuple(begin for begin, of, _ in GROUPS if of == title)
+        found = [number for number in measured if not number.subject and number.kind.startswith(begins)]
+        if found:
+            groups.append(group_of(title, about, about, found, segs, modality, options))
+    for segment in aha_segments():
+        found = [number for number in measured if number.subject == segment.subject]
+        if found:
+            groups.append(group_of(segment.subject, MYOCARDIUM, segment.code, found, segs, modality, options))
+    return groups
+
+
+def group_of(
+    title: str,
+    about: Code,
+    site: Code,
+    numbers: Sequence[Number],
+    segs: Sequence[Dataset | None],
+    modality: str,
+    options: SegOptions,
+) -> MeasurementsAndQualitativeEvaluations:
+    """A group of numbers about one structure (TID 1501)."""
+    study = next(str(seg.StudyInstanceUID) for seg in segs if seg is not None)
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(derived_uid(options.uid_root, "tracking", study, title), title),
+        finding_type=to_concept(about),
+        finding_sites=[FindingSite(to_concept(site))],
+        algorithm_id=AlgorithmIdentification(MANUFACTURER, __version__),
+        measurements=[to_item(number, segs, modality, options.uid_root) for number in numbers] or None,
+    )
