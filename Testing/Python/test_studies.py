@@ -28,7 +28,7 @@ from dinsegment.studies.ledger import INDEX, Ledger, plan_studies  # fmt: skip
 from dinsegment.studies.many import segment_studies  # fmt: skip
 from dinsegment.studies.study import ERRORS, Study, StudyResult, segment_study  # fmt: skip
 from dinsegment.studies.table import TABLE, write_table  # fmt: skip
-from dinsegment.tasks import HEART
+from dinsegment.tasks import HEART, Task
 
 FILES = ["dinsegment.json", "enhanced.nrrd", "measurements.json", "overview.png", "segmentation.seg.nrrd"]
 GRID = {"slices": 2, "size": (64, 80), "spacing": (16.0, 2.8, 2.5)}
@@ -213,8 +213,8 @@ def test_memory_holds_three_inputs_however_many_there_are(run, images, monkeypat
     counts: list[int] = []
     lock, load = threading.Lock(), studies.load_study
 
-    def counting(study: Study):
-        phases = load(study)
+    def counting(study: Study, task: Task):
+        phases = load(study, task)
         with lock:
             alive.extend(weakref.ref(volume) for volume in phases)
             counts.append(sum(ref() is not None for ref in alive))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import pickle
 import zipfile
@@ -25,6 +26,7 @@ from cine_study import (
     write,
 )
 
+from dinsegment.dicom.read.header import Header
 from dinsegment.dicom.read.parts import split_studies
 from dinsegment.errors import InputError
 from dinsegment.images import read_volumes
@@ -180,6 +182,62 @@ def test_other_ways_in_which_a_stack_is_stored(layout, rows, whole, tmp_path):
     volumes = read_volumes(folder, None, HEART)
     assert same(volumes, whole)
     assert np.allclose([v.time_ms for v in volumes], [v.time_ms for v in whole])
+
+
+@pytest.mark.parametrize("turn", ["sagittal", "coronal", "mirrored"])
+def test_patients_that_lie_in_another_way(turn, rows, whole, tmp_path):
+    row, column = axes_of(rows[0][0])
+    basis = np.array([row, column, np.cross(row, column)])
+    target = {
+        "sagittal": np.array([[0, 1, 0], [0, 0, -1], [-1, 0, 0]]),
+        "coronal": np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]]),
+        "mirrored": basis * [-1, 1, 1] * [[1], [1], [-1]],
+    }[turn]
+    rotation = target.T @ basis
+    series = series_per_slice(rows)
+    for image in (image for images in series for image in images):
+        image.ImagePositionPatient = cine_study.decimals(rotation @ np.array(image.ImagePositionPatient, float))
+        image.ImageOrientationPatient = cine_study.decimals((rotation @ axes_of(image).T).T.ravel())
+    volumes = read_volumes(write(series, tmp_path), None, HEART)
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.diag([-1, -1, 1]) @ rotation @ np.diag([-1, -1, 1])
+    for volume, expected in zip(volumes, whole, strict=True):
+        assert np.array_equal(volume.array, expected.array)
+        assert np.allclose(volume.ijk_to_ras, matrix @ expected.ijk_to_ras, atol=1e-5)
+
+
+def test_a_stack_whose_apex_is_first(rows, whole, tmp_path):
+    """Images that are mirrored have their normal the other way."""
+    series = series_per_slice(rows)
+    for image in (image for images in series for image in images):
+        row, column = axes_of(image)
+        set_pixels(image, pixels_of(image)[:, ::-1])
+        move([image], 255 * 1.367188 * row)
+        image.ImageOrientationPatient = cine_study.decimals([*(-row), *column])
+    volumes = read_volumes(write(series, tmp_path), None, HEART)
+    flip = np.diag([-1.0, 1, -1, 1])
+    flip[0, 3], flip[2, 3] = 255, SLICES - 1
+    for volume, expected in zip(volumes, whole, strict=True):
+        assert np.array_equal(volume.array[::-1, :, ::-1], expected.array)
+        assert np.allclose(volume.ijk_to_ras @ flip, expected.ijk_to_ras, atol=1e-3)
+
+
+def test_series_that_are_no_slices_stop_nothing_and_are_named(rows, whole, tmp_path):
+    """A photograph, a mosaic, an image without a place, one of several frames that says nothing of them."""
+    strange = [into_series(copy.deepcopy(rows[0][:1]), number, f"odd {number}") for number in (500, 501, 502, 503)]
+    (colour,), (mosaic,), (nowhere,), (frames,) = strange
+    colour.SamplesPerPixel, colour.PhotometricInterpretation, colour.PlanarConfiguration = 3, "RGB", 0
+    colour.BitsAllocated, colour.BitsStored, colour.HighBit, colour.PixelRepresentation = 8, 8, 7, 0
+    colour.PixelData = bytes(256 * 256 * 3)
+    mosaic.ImageType = ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]
+    del nowhere.ImagePositionPatient
+    frames.NumberOfFrames, frames.PixelData = 3, frames.PixelData * 3
+    volumes = read_volumes(write([*series_per_slice(rows), *strange], tmp_path), None, HEART)
+    assert same(volumes, whole)
+    for number in (500, 501, 502, 503):
+        assert f"'odd {number}'" in volumes[0].warnings[0]
+    assert "mosaic" in refusal(tmp_path, "odd 501") and "where in the patient" in refusal(tmp_path, "odd 502")
+    assert "colour" in refusal(tmp_path, uid_of(500))
 
 
 def test_slices_that_moved_are_placed_at_the_nearest_pixel(rows, whole, tmp_path):
@@ -452,7 +510,14 @@ def test_headers_of_many_studies_are_not_kept(original, tmp_path):
     for study in (2, 3, 4):
         series = [into_series(copy.deepcopy(row), 101 + k, "cine", study) for k, row in enumerate(original[:2])]
         write(series, tmp_path / "all", lambda image: f"{image.SOPInstanceUID}.dcm")
-    parts, _ = split_studies(tmp_path / "all")
+    alive: list[int] = []
+
+    def count(done: int, _of: int) -> None:
+        if done % 6 == 5:
+            alive.append(sum(isinstance(one, Header) for one in gc.get_objects()))
+
+    parts, _ = split_studies(tmp_path / "all", count)
+    assert len(alive) == 2 and max(alive) <= 5
     assert [part.headers for part in parts] == [[], [], []]
     assert [part.name for part in parts] == ["ID1_20120101", "ID1_20120101_2", "ID1_20120101_3"]
     assert len({part.where for part in parts}) == 3

@@ -67,7 +67,10 @@ def arrange_stack(path: Path, stack: Stack, warn: Callable[[str], None]) -> Arra
         InputError: They make up no volume.
     """
     what = f"'{stack.name}' of '{path}'"
-    if len(stack.series) == 1 and not any(isinstance(key, Header) for key in stack.keys):
+    for key in stack.keys:
+        if isinstance(key, Header):
+            frames_of(key)  # says why it is no slice of a volume
+    if len(stack.series) == 1:
         said: list[str] = []
         try:
             arranged = _plain(path, list(stack.keys), said.append)

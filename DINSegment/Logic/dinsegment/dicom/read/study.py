@@ -56,7 +56,8 @@ def pictures_of(header: Header) -> list[Picture]:
     try:
         return [_picture(frame) for frame in all_frames(header)]
     except InputError as error:
-        reason = str(error).removeprefix(f"'{header.file.path}' ")
+        # Without what to do, which is said where the image is needed.
+        reason = "it " + str(error).removeprefix(f"'{header.file.path}' ").partition(": ")[0].rstrip(".")
         return [picture_of(header, lambda keyword: _text([header.dataset], keyword), reason)]
 
 
