@@ -15,19 +15,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from dinsegment import cli_training
-from dinsegment.cli_console import (
-    NOTE,
-    CommonGrid,
-    Device,
-    ModelName,
-    Output,
-    Overwrite,
-    TaskName,
-    err,
-    load,
-    out,
-    progress_bar,
-)
+from dinsegment.cli_console import NOTE, err, load, out, progress_bar
+from dinsegment.cli_options import CommonGrid, Device, ModelName, Output, Overwrite, TaskName
 from dinsegment.errors import Cancelled, DINSegmentError, InputError, OutputError, printable
 from dinsegment.memory import is_out_of_memory
 from dinsegment.tasks import Task, get_task

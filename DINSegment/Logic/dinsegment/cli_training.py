@@ -13,21 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from dinsegment.cli_console import (
-    NOTE,
-    DataFolder,
-    Device,
-    LabelNames,
-    LeaveOut,
-    ModelName,
-    Output,
-    Overwrite,
-    TaskName,
-    err,
-    load,
-    out,
-    progress_bar,
-)
+from dinsegment.cli_console import NOTE, err, load, out, progress_bar
+from dinsegment.cli_options import DataFolder, Device, LabelNames, LeaveOut, ModelName, Output, Overwrite, TaskName
 from dinsegment.errors import InputError, OutputError, printable
 from dinsegment.tasks import Task, get_task
 
