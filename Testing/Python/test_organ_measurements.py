@@ -189,10 +189,31 @@ def ndimage_erosion(mask):
 
 class TestStudy:
     def test_an_aneurysm_is_told(self):
-        study = measure_study([ct(np.where(tube(11.0, bulge=6.0), 1, 0).astype(np.uint8), {1: 200.0})])
+        study = measure_study([ct(self.aorta_and_kidney(upper_end=60.0), {1: 200.0})])
         diameter = next(m for m in study.measurements if m.key == "aorta_diameter")
         assert diameter.value == pytest.approx(34, abs=1.5) and "aneurysm" in diameter.remark
         assert diameter.place is not None and diameter.to_dict()["ras"] == list(diameter.place)
+
+    def test_above_the_kidneys_the_aorta_is_not_measured(self):
+        """The aorta passes the diaphragm at the twelfth thoracic vertebra, beside the kidneys' upper ends."""
+        below, none = (measured(ct(self.aorta_and_kidney(end), {1: 200.0}))["aorta_diameter"] for end in (-20.0, None))
+        assert below.value == pytest.approx(22, abs=1.5) and not below.remark
+        assert none.value is None
+        assert none.reason == "It is measured up to the upper end of left kidney or right kidney, which was not found."
+
+    def test_an_aneurysm_is_told_of_a_patient_who_lies_in_another_way(self):
+        one = ct(self.aorta_and_kidney(-20.0), {1: 200.0})
+        turned = replace(one.volume, ijk_to_ras=np.diag([1.0, 1.0, -1.0, 1.0]) @ one.volume.ijk_to_ras)
+        found = measured(replace(one, volume=turned, enhanced=turned))["aorta_diameter"]
+        assert found.value == pytest.approx(34, abs=1.5)  # what was below is above
+
+    def aorta_and_kidney(self, upper_end: float | None) -> np.ndarray:
+        """An aorta of 22 mm, 34 mm 20 mm above the middle; a kidney that ends so many mm above the middle."""
+        z, _, x = places()
+        labels = np.where(tube(11.0, bulge=6.0), 1, 0).astype(np.uint8)
+        if upper_end is not None:
+            labels[(z > upper_end - 40) & (z < upper_end) & (x > 40)] = 3
+        return labels
 
     def test_what_the_edge_cuts_has_no_length(self):
         labels = np.zeros(SHAPE, np.uint8)

@@ -68,6 +68,8 @@ class Segment:
         runs_on: Whether it goes on beyond what images of the task show, as the aorta does.
         measures: What is measured of it beside its volume: `attenuation` (Hounsfield units), `length`, `height`
             (craniocaudal), `diameter` (of a vessel).
+        measured_up_to: Labels of organs up to whose upper end, the highest of them, a vessel's diameter is measured;
+            everywhere if there are none.
     """
 
     label: int
@@ -83,6 +85,7 @@ class Segment:
     absence: str = ""
     runs_on: bool = False
     measures: tuple[str, ...] = ()
+    measured_up_to: tuple[int, ...] = ()
 
     @property
     def terminology(self) -> str:
@@ -199,6 +202,7 @@ class Task:
             self.muscle,
             self.right_chamber,
             *(label for pair in (*self.pairs, *self.compared, *self.sides) for label in pair),
+            *(label for segment in self.segments for label in segment.measured_up_to),
         } - {None}
         if unknown := {name for s in self.segments for name in s.measures} - set(MEASURES):
             raise ValueError(f"it asks to measure {sorted(unknown)}, and there are only {list(MEASURES)}")
@@ -299,7 +303,7 @@ def _segment(options: dict[str, Any]) -> Segment:
     for name in ("type", "modifier", "region"):
         if options.get(name) is not None:
             options[name] = Code(*options[name])
-    for name in ("color", "recommended_color", "seen_ml", "place", "measures"):
+    for name in ("color", "recommended_color", "seen_ml", "place", "measures", "measured_up_to"):
         if options.get(name) is not None:
             options[name] = tuple(options[name])
     options.setdefault("recommended_color", options["color"])

@@ -14,6 +14,9 @@ from scipy.spatial.distance import pdist
 from dinsegment.images.pieces import largest_component
 from dinsegment.images.volume import Volume, ras_of
 
+BEYOND_MM = 30.0
+"""A vessel is followed so far beyond where it is measured, so that its end there is no end of its centre line."""
+
 LINE_STEP_MM = 2.5
 """Of the grid in which a vessel's centre line is looked for, and between the places where it is measured."""
 
@@ -81,11 +84,31 @@ class Width:
     center: np.ndarray
 
 
-def greatest_width(volume: Volume, mask: np.ndarray) -> Width | None:
+def superior_end(volume: Volume, mask: np.ndarray) -> float:
+    """Where a segment (k, j, i) that has voxels ends towards the head, in mm along S of RAS."""
+    return float(superior(volume, np.argwhere(mask)).max())
+
+
+def superior(volume: Volume, indices: np.ndarray) -> np.ndarray:
+    """How far towards the head voxels lie, in mm along S of RAS; `indices` (..., 3) are (k, j, i)."""
+    return indices[..., ::-1] @ volume.ijk_to_ras[2, :3] + volume.ijk_to_ras[2, 3]
+
+
+def greatest_width(volume: Volume, mask: np.ndarray, up_to: float = np.inf) -> Width | None:
     """The greatest diameter of a vessel, a segment (k, j, i), across its centre line; None for no vessel's shape.
 
     Where it divides, and within a radius of its ends, it is not measured.
+
+    Args:
+        volume: The image.
+        mask: The vessel's voxels.
+        up_to: In mm along S of RAS; above, it is not measured.
     """
+    if np.isfinite(up_to):
+        places = np.argwhere(mask)
+        places = places[superior(volume, places) <= up_to + BEYOND_MM]
+        mask = np.zeros_like(mask, bool)
+        mask[tuple(places.T)] = True
     box = ndimage.find_objects(mask.astype(np.uint8))
     if not box:
         return None
@@ -105,6 +128,7 @@ def greatest_width(volume: Volume, mask: np.ndarray) -> Width | None:
     whole = [
         s for s, at in zip(sections, along, strict=True)
         if s is not None and min(at, along[-1] - at) >= s.widest / 2 and s.widest <= MOST_OBLONG * s.narrowest
+        and superior(volume, s.center / spacing - 2 + start) <= up_to
     ]  # fmt: skip
     if not whole:
         return None

@@ -7,10 +7,10 @@ from scipy import ndimage
 
 from dinsegment.images.pieces import CUT_AREA_CM2
 from dinsegment.images.segmentation import Segmentation
-from dinsegment.measurements.extents import greatest_width, height_mm, length_mm
+from dinsegment.measurements.extents import greatest_width, height_mm, length_mm, superior_end
 from dinsegment.measurements.measurement import Measurement
 from dinsegment.measurements.volumes import SegmentVolume
-from dinsegment.tasks import Segment
+from dinsegment.tasks import Segment, Task
 
 AIR = -900.0
 """Below this an image has air, so that it is not cut off above it, in Hounsfield units."""
@@ -116,10 +116,21 @@ def _is_cut(mask: np.ndarray, spacing: np.ndarray) -> bool:
 
 def _diameter(segmentation: Segmentation, segment: Segment, mask: np.ndarray, clipped: bool) -> list[Measurement]:
     about = {"subject": segment.name, "segments": (segment.label,)}
-    width = greatest_width(segmentation.volume, mask)
+    up_to = np.inf
+    if segment.measured_up_to:
+        landmarks = np.isin(segmentation.labels, segment.measured_up_to)
+        if not landmarks.any():
+            return [Measurement("diameter", None, reason=_no_landmark(segmentation.task, segment), **about)]
+        up_to = superior_end(segmentation.volume, landmarks)
+    width = greatest_width(segmentation.volume, mask, up_to)
     if width is None:
         return [Measurement("diameter", None, reason=NO_VESSEL, **about)]
     return [Measurement("diameter", width.diameter_mm, place=width.place, **about)]
+
+
+def _no_landmark(task: Task, segment: Segment) -> str:
+    names = [name[0].lower() + name[1:] for name in (task.segments[n - 1].name for n in segment.measured_up_to)]
+    return f"It is measured up to the upper end of {' or '.join(names)}, which was not found."
 
 
 def _compared(one: Measurement, other: Measurement) -> list[Measurement]:
