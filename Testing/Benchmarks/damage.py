@@ -291,8 +291,10 @@ def complaints(answers: list[dict[str, object]], undamaged: dict[str, object], h
             yield "another grid, though only voxels were damaged"
 
 
-def segmented(server: Server, path: Path, output: Path, whole: dict[str, object]) -> Iterator[str]:
-    """What is wrong with what the program makes of an input."""
+def segmented(
+    server: Server, path: Path, output: Path, whole: dict[str, object], counts: Counter[str]
+) -> Iterator[str]:
+    """What is wrong with what the program makes of an input that was read as `whole`; counts what it does."""
     for name in USERS:
         (output / name).parent.mkdir(parents=True, exist_ok=True)
         (output / name).write_text(f"{name} of the user's", encoding="utf-8")
@@ -305,6 +307,7 @@ def segmented(server: Server, path: Path, output: Path, whole: dict[str, object]
     if any(after.get(name) != digest for name, digest in before.items()):
         yield "files of the user's among the results were changed or lost"
     said = str(answer["said"])
+    counts["segmented" if answer["code"] == 0 else "refused when segmented"] += 1
     if answer["code"] == 2:
         if not said.startswith("Error: ") or said.count("\n") != 1 or after != before:
             yield f"exit code 2, but: {said[-300:]}, {sorted(after.keys() - before.keys())}"
@@ -357,9 +360,8 @@ def main() -> int:
         changed = "voxels" in answer and answer["grid"] != whole["grid"]
         if to_segment > 0 and not wrong and "voxels" in answer and (changed or number % every == 0):
             to_segment -= 1
-            counts["segmented"] += 1
             output = folder / "out"
-            wrong += segmented(readers[0], path, output, answer)
+            wrong += segmented(readers[0], path, output, answer, counts)
             shutil.rmtree(output, ignore_errors=True)
         if digests(place) != before:
             wrong.append("files of the input were changed or lost")

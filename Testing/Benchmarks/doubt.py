@@ -8,9 +8,9 @@ below 0.7 and at least 1 cm2, as drawn or as the experts have it. Three steps:
     - the estimator (`quality.estimator`) is fitted on the patients of --fit, which the model has not learned from; six
       times without a sixth of them, it shows what it is worth on these. A model that has learned from all there are
       takes the estimator of another one (--estimator), with its own thresholds, or keeps the one it has;
-    - the threshold is the lowest with which at most one in ten patients of --data, validation patients, has a false
-      alarm, and at most one in ten of those of --fit, each held out. A false alarm is a finding whose slice to look at
-      is not bad, of a segment whose Dice in the image is 0.7 or more;
+    - the thresholds, for a slice and for a segment's mean, are the lowest with which at most one in ten patients of
+      --data, validation patients, has a false alarm, and at most one in ten of those of --fit, each held out. A false
+      alarm is a finding whose slice to look at is not bad, of a segment whose Dice in the image is 0.7 or more;
     - what is told with it is counted, with the intervals of Clopper and Pearson, 95 %.
 With --write the estimator is put into the model's entry there. Run it again when the models change.
 """
@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,14 +52,15 @@ SOFT = 0.05
 KNOTS = (0.15, 0.5)
 """Quantiles of a fact at which its curve bends."""
 
-PENALTY = 1 / 0.3
+PENALTY = 1.0
 
 
 class Slice(NamedTuple):
     """A segment in a slice of at least 1 cm2.
 
-    `drawn` and `expert` are areas in cm2, `whole` is the segment's Dice in the image, `facts` those of
-    `quality.facts`, in the order of their names; None where it is not drawn.
+    `drawn` and `expert` are areas in cm2, `seen` is that on the network's grid, which the estimator looks at; `whole`
+    is the segment's Dice in the image; `facts` are those of `quality.facts`, in the order of their names, and None
+    where it is not drawn.
     """
 
     patient: str
@@ -68,6 +70,7 @@ class Slice(NamedTuple):
     whole: float
     drawn: float
     expert: float
+    seen: float
     facts: list[float] | None
 
     @property
@@ -79,9 +82,10 @@ class Slice(NamedTuple):
 class Recorder(Estimator):
     """Stands where an estimator would, and only keeps the facts."""
 
-    def bad(self, labels, expected, totals, kept, task, pixel_cm2) -> np.ndarray:
+    def look(self, labels, expected, totals, kept, task, pixel_cm2) -> tuple[np.ndarray, np.ndarray]:
         self.made["facts"] = facts_of(labels, expected, totals, kept, task)
-        return np.zeros_like(expected)
+        self.made["area"] = (labels[:, None] == np.arange(1, task.classes)[:, None, None]).sum((2, 3)) * pixel_cm2
+        return np.zeros_like(expected), np.zeros(expected.shape, bool)
 
 
 def slices_of(data: Path, split: Path, task: Task, model: Model, runner: Runner) -> list[Slice]:
@@ -105,8 +109,9 @@ def slices_of(data: Path, split: Path, task: Task, model: Model, runner: Runner)
                     continue
                 here = [float(facts[name][k, segment.label - 1]) for name in sorted(facts)] if facts else [math.nan]
                 known = None if any(map(math.isnan, here)) else here
+                seen = float(recorder.made["area"][k, segment.label - 1]) if facts else 0.0
                 score = dice(drawn[k], expert[k], segment.label)
-                found.append(Slice(case.patient, case.name, segment.label, score, whole, *areas, known))
+                found.append(Slice(case.patient, case.name, segment.label, score, whole, *areas, seen, known))
     return found
 
 
@@ -159,6 +164,7 @@ def _short(number: float) -> float:
 
 def fit(slices: Sequence[Slice], task: Task, made: dict[str, Any]) -> Estimator:
     """Ridge logistic regression of whether Dice is below 0.7, with a soft edge there."""
+    slices = [one for one in slices if one.facts is not None and one.seen >= Estimator.area_cm2]
     design = Design.of(slices, task)
     matrix = design.matrix(slices)
     mean, deviation = matrix.mean(0), matrix.std(0) + 1e-9
@@ -179,7 +185,7 @@ def scores_of(slices: Sequence[Slice], estimator: Estimator, task: Task) -> np.n
     """Probability that each is bad; 0 where nothing is said."""
     names, values = sorted(known_facts(task)), np.zeros(len(slices))
     for n, one in enumerate(slices):
-        if one.facts is not None and one.drawn >= estimator.area_cm2:
+        if one.facts is not None and one.seen >= estimator.area_cm2:
             facts = {name: np.full((1, task.classes - 1), value) for name, value in zip(names, one.facts, strict=True)}
             values[n] = estimator.probabilities(facts)[0, one.segment - 1]
     return values
@@ -191,7 +197,7 @@ def cross_validated(slices: Sequence[Slice], task: Task) -> np.ndarray:
     fold = {patient: n % FOLDS for n, patient in enumerate(patients)}
     scores = np.zeros(len(slices))
     for number in range(FOLDS):
-        without = [one for one in slices if fold[one.patient] != number and one.facts is not None]
+        without = [one for one in slices if fold[one.patient] != number]
         held_out = [n for n, one in enumerate(slices) if fold[one.patient] == number]
         scores[held_out] = scores_of([slices[n] for n in held_out], fit(without, task, {}), task)
     return scores
@@ -201,34 +207,50 @@ def cross_validated(slices: Sequence[Slice], task: Task) -> np.ndarray:
 
 
 class Told(NamedTuple):
-    """What the user is told with a threshold: findings by case and segment with the slice to look at, and slices."""
+    """What the user is told: findings by case and segment with the slice to look at, and all slices that they name."""
 
     findings: dict[tuple[str, int], int]
     slices: list[int]
 
     @classmethod
-    def with_threshold(cls, slices: Sequence[Slice], scores: np.ndarray, threshold: float, named: float) -> Told:
-        worst: dict[tuple[str, int], int] = {}
+    def by(cls, estimator: Estimator, slices: Sequence[Slice], scores: np.ndarray) -> Told:
+        of_segment = defaultdict(list)
         for n, one in enumerate(slices):
-            key = one.case, one.segment
-            if scores[n] >= threshold and (key not in worst or scores[n] > scores[worst[key]]):
-                worst[key] = n
-        within = min(named, threshold)
-        return cls(worst, [n for n, o in enumerate(slices) if (o.case, o.segment) in worst and scores[n] >= within])
+            of_segment[one.case, one.segment].append(n)
+        findings, named = {}, []
+        for key, numbers in of_segment.items():
+            area = np.array([slices[n].seen for n in numbers])
+            area[area < estimator.area_cm2] = 0
+            told = estimator.told_in(scores[numbers][:, None], area[:, None])[:, 0]
+            if told.any():
+                findings[key] = numbers[int(scores[numbers].argmax())]
+                named += [n for n, is_told in zip(numbers, told, strict=True) if is_told]
+        return cls(findings, named)
 
 
 def false_patients(slices: Sequence[Slice], told: Told) -> set[str]:
     return {slices[n].patient for n in told.findings.values() if not slices[n].bad and slices[n].whole >= BAD}
 
 
-def choose(slices: Sequence[Slice], scores: np.ndarray, named: float) -> float:
-    """The lowest threshold with few enough patients with a false alarm, in thousandths."""
-    patients = len({one.patient for one in slices})
-    for thousandth in range(100, 1000):
-        told = Told.with_threshold(slices, scores, thousandth / 1000, named)
-        if len(false_patients(slices, told)) <= FALSE_ALARMS * patients:
-            return thousandth / 1000
-    return 1.0
+def few_false(estimator: Estimator, groups: Sequence[tuple[Sequence[Slice], np.ndarray]]) -> bool:
+    """Whether few enough patients have a false alarm, in each group of slices with their scores."""
+    for slices, scores in groups:
+        patients = len({one.patient for one in slices})
+        if len(false_patients(slices, Told.by(estimator, slices, scores))) > FALSE_ALARMS * patients:
+            return False
+    return True
+
+
+def choose(estimator: Estimator, groups: Sequence[tuple[Sequence[Slice], np.ndarray]]) -> Estimator:
+    """With the lowest threshold for a slice, and then for a mean, that few patients have a false alarm with."""
+    for name in ("told", "whole"):
+        low, high = 50, 1000  # thousandths; whoever is told with a threshold is told with a lower one
+        while low < high:
+            middle = (low + high) // 2
+            tried = replace(estimator, **{name: middle / 1000})
+            low, high = (low, middle) if few_false(tried, groups) else (middle + 1, high)
+        estimator = replace(estimator, **{name: low / 1000})
+    return estimator
 
 
 def share(count: int, of: int) -> str:
@@ -239,9 +261,9 @@ def share(count: int, of: int) -> str:
     return f"{count} of {of} ({100 * low:.0f} to {100 * high:.0f} %)"
 
 
-def counts(slices: Sequence[Slice], scores: np.ndarray, threshold: float, named: float, task: Task) -> dict[str, str]:
-    """What a threshold tells, in words and counts."""
-    told = Told.with_threshold(slices, scores, threshold, named)
+def counts(estimator: Estimator, slices: Sequence[Slice], scores: np.ndarray, task: Task) -> dict[str, str]:
+    """What an estimator tells, in words and counts."""
+    told = Told.by(estimator, slices, scores)
     beyond = [n for n, o in enumerate(slices) if o.bad and o.segment == task.chamber and o.expert == 0]
     cases = {(o.case, o.segment): o.whole for o in slices}
     poor = [case for case, whole in cases.items() if whole < BAD]
@@ -289,10 +311,9 @@ def main() -> None:
         command += "".join(f" --{name} {data.name} {split.name}" for data, split in pairs)
     if options.fit:
         learned = look(options.fit)
-        drawn = [one for one in learned if one.facts is not None]
         where = " and ".join(f"{data.name} {split.name}" for data, split in options.fit)
         people = len({one.patient for one in learned})
-        estimator = fit(drawn, task, {"fitted": f"{where}, {people} patients, with what '{model.name}' draws"})
+        estimator = fit(learned, task, {"fitted": f"{where}, {people} patients, with what '{model.name}' draws"})
         held_out = cross_validated(learned, task)
     else:
         source = load_model(options.estimator, task) if options.estimator else model
@@ -301,19 +322,20 @@ def main() -> None:
         estimator = source.estimator
     seen = look(options.data)
     scores = scores_of(seen, estimator, task)
-    told = choose(seen, scores, estimator.named)
-    if options.fit:
-        told = max(told, choose(learned, held_out, estimator.named))
-    counted = counts(seen, scores, told, estimator.named, task)
+    groups = [(seen, scores), *([(learned, held_out)] if options.fit else [])]
+    estimator = choose(replace(estimator, told=2.0, whole=2.0), groups)
+    thresholds = f"told from {estimator.told}, or from {estimator.whole} in the mean; named from {estimator.named}"
+    print(thresholds)
+    counted = counts(estimator, seen, scores, task)
     made = {"fitted": estimator.made["fitted"], "command": command, "validation": counted}
     if options.fit:
-        made["held out of the fit"] = counts(learned, held_out, told, estimator.named, task)
-        show(f"Fit, each patient held out, told from {told}", made["held out of the fit"])
-    show(f"Validation, told from {told}, named from {estimator.named}", counted)
+        made["held out of the fit"] = counts(estimator, learned, held_out, task)
+        show("Fit, each patient held out", made["held out of the fit"])
+    show("Validation", counted)
     if options.write:
         listed = json.loads(options.write.read_text(encoding="utf-8"))
         entry = next(entry for entry in listed["models"] if entry["name"] == model.name)
-        entry["estimator"] = replace(estimator, told=told, made=made).to_dict()
+        entry["estimator"] = replace(estimator, made=made).to_dict()
         options.write.write_text(json.dumps(listed, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

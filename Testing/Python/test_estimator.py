@@ -125,7 +125,14 @@ class TestEstimator:
 
     def test_slices_more_likely_bad_than_not_are_named_with_one_that_is_told(self):
         bad = np.array([[0.95, 0.7, 0.2], [0.6, 0.6, 0.2], [0.4, 0.3, 0.2]])
-        assert simple().told_in(bad).tolist() == [[True, False, False], [True, False, False], [False, False, False]]
+        area = np.ones((3, 3))
+        assert simple().told_in(bad, area).tolist() == [[True, False, False], [True, False, False], [False] * 3]
+
+    def test_a_segment_may_be_told_for_its_mean(self):
+        bad = np.array([[0.45, 0.7, 0.3], [0.4, 0.1, 0.2], [0.0, 0.6, 0.2]])
+        area = np.array([[2.0, 1.0, 3.0], [1.0, 8.0, 3.0], [0.0, 1.0, 3.0]])
+        told = replace(simple(), whole=0.35).told_in(bad, area)
+        assert told.tolist() == [[True, False, False], [False, False, False], [False, False, False]]
 
     def test_nothing_is_said_of_small_areas(self):
         labels = heart()

@@ -199,7 +199,7 @@ def test_an_mr_of_another_kind(heart):
     muscle = [(k, MYO, 0.5) for k in np.flatnonzero((labels == MYO).any((1, 2)))]
     only(findings(volume, labels, HEART, sure(volume, labels, HEART, muscle)), "no heart muscle that the network is")
     blood = np.median(volume.array[labels == LV])
-    bright = np.where(labels == MYO, 0.6 * volume.array + 0.6 * blood, volume.array)
+    bright = np.where(labels == MYO, 0.6 * volume.array + 0.7 * blood, volume.array)
     only(findings(volume.with_array(bright), labels, HEART), "about as bright as blood")
     noise = np.random.default_rng(0).normal(0, 0.15 * blood, volume.shape)
     only(findings(volume.with_array(volume.array + noise), labels, HEART), "grainy")

@@ -109,8 +109,8 @@ class Evidence:
             return Confidence(overlap, area, doubtful, certainty)
         totals = np.stack([one.sums[:, 0] for one in self._slices])
         kept = [(one.where, one.probabilities) for one in self._slices]
-        bad = estimator.bad(on_grid, overlap, totals, kept, task, pixel)
-        return Confidence(overlap, area, doubtful, certainty, bad, estimator.told_in(bad))
+        bad, told = estimator.look(on_grid, overlap, totals, kept, task, pixel)
+        return Confidence(overlap, area, doubtful, certainty, bad, told)
 
     def _on_grid(self, labels: np.ndarray) -> np.ndarray:
         """A slice of labels (y, x) where the network looked: (rows, columns) of its grid, 0 outside of the image."""

@@ -58,8 +58,9 @@ class Estimator:
     Attributes:
         curves: Of each fact that counts, by its name.
         constants: One for each segment of the task.
-        told: From this probability on the user is told.
-        named: Slices from this probability on are named with one that is told.
+        told: From this probability in one slice on the user is told of a segment.
+        whole: And from this mean over its area on.
+        named: Slices from this probability on are named then.
         area_cm2: Of segments with less area in a slice nothing is said.
         made: Where it comes from: `fitted` on which data, `command`, and what it tells of which patients.
     """
@@ -67,6 +68,7 @@ class Estimator:
     curves: Mapping[str, Curve]
     constants: tuple[float, ...]
     told: float
+    whole: float = 1.0
     named: float = 0.5
     area_cm2: float = 1.0
     made: Mapping[str, Any] = field(default_factory=dict)
@@ -86,27 +88,44 @@ class Estimator:
             name: {"limits": list(c.limits), "knots": list(c.knots), "slopes": [list(row) for row in c.slopes]}
             for name, c in self.curves.items()
         }
-        own = {"told": self.told, "named": self.named, "area_cm2": self.area_cm2, "made": dict(self.made)}
-        return {"curves": curves, "constants": list(self.constants), **own}
+        limits = {name: getattr(self, name) for name in ("told", "whole", "named", "area_cm2")}
+        return {**limits, "made": dict(self.made), "constants": list(self.constants), "curves": curves}
 
     def probabilities(self, facts: Mapping[str, np.ndarray]) -> np.ndarray:
         """That Dice is below `BAD`, (slices, segments) as the facts; 0 where a segment is not drawn."""
         total = np.array(self.constants) + sum(curve.adds(facts[name]) for name, curve in self.curves.items())
         return np.where(np.isnan(total), 0.0, 1 / (1 + np.exp(-np.nan_to_num(total))))
 
-    def told_in(self, bad: np.ndarray) -> np.ndarray:
-        """Of which probabilities (slices, segments) the user is told, bool, those named with others among them."""
-        return (bad >= min(self.named, self.told)) & (bad >= self.told).any(0)
+    def told_in(self, bad: np.ndarray, area_cm2: np.ndarray) -> np.ndarray:
+        """Of which probabilities (slices, segments) the user is told, bool.
 
-    def bad(
+        A segment is told of where one slice or its mean over `area_cm2`, as `bad`, says so: in its worst slice, and in
+        those that are more likely to be corrected than not.
+        """
+        mean = (bad * area_cm2).sum(0) / np.maximum(area_cm2.sum(0), 1e-9)
+        segments = (bad >= self.told).any(0) | (mean >= self.whole)
+        return segments & (bad > 0) & ((bad >= self.named) | (bad == bad.max(0)))
+
+    def look(
         self,
         labels: np.ndarray,
         expected: np.ndarray,
         totals: np.ndarray,
         kept: Probabilities,
         task: Task,
-        pixel: float,
-    ) -> np.ndarray:
-        """As `probabilities`, of labels as `facts_of` takes them; 0 of areas too small. `pixel` is its area in cm2."""
-        area = (labels[:, None] == np.arange(1, task.classes)[:, None, None]).sum((2, 3)) * pixel
-        return np.where(area >= self.area_cm2, self.probabilities(facts_of(labels, expected, totals, kept, task)), 0.0)
+        pixel_cm2: float,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities that segments are to be corrected, and of which the user is told, each (slices, segments).
+
+        Args:
+            labels: And what follows as `facts_of` takes it.
+            expected: As there.
+            totals: As there.
+            kept: As there.
+            task: As there.
+            pixel_cm2: Area of a pixel in cm2.
+        """
+        area = (labels[:, None] == np.arange(1, task.classes)[:, None, None]).sum((2, 3)) * pixel_cm2
+        area[area < self.area_cm2] = 0
+        bad = np.where(area > 0, self.probabilities(facts_of(labels, expected, totals, kept, task)), 0.0)
+        return bad, self.told_in(bad, area)

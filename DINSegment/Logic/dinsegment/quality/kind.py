@@ -6,6 +6,10 @@ muscle, how bright that is beside blood, and how grainy. `Testing/Benchmarks/oth
 
 from __future__ import annotations
 
+import math
+from itertools import chain
+from typing import NamedTuple
+
 import numpy as np
 from scipy import ndimage
 
@@ -14,17 +18,39 @@ from dinsegment.images.volume import Volume
 from dinsegment.quality.unsure import Confidence
 from dinsegment.tasks import Task
 
-LEAST_CERTAINTY = 0.91
-"""Mean probability of what was drawn; 0.913 at least in 131 cines."""
 
-LEAST_MUSCLE_OVERLAP = 0.7
-"""Dice that is to be expected of the muscle over all slices."""
+class Kind(NamedTuple):
+    """What tells of which kind an image is, or a limit of each; NaN where nothing can be said.
 
-MOST_BRIGHTNESS = 0.78
-"""Grey value of muscle over that of blood, of their medians."""
+    Attributes:
+        certainty: Mean probability of what was drawn; less is told.
+        muscle: Dice that is to be expected of the muscle over all slices; less is told.
+        brightness: Grey value of muscle over that of blood, of their medians; more is told.
+        grain: Median of what a pixel of muscle differs from the mean of those around it, over the grey value of blood;
+            more is told.
+    """
 
-MOST_GRAIN = 0.0335
-"""Median of what a pixel of muscle differs from the mean of those around it, over the grey value of blood."""
+    certainty: float
+    muscle: float
+    brightness: float
+    grain: float
+
+    def beyond(self, limits: Kind) -> str | None:
+        """The first number that lies beyond its limit, by its name; None if none does."""
+        below = (name for name in ("certainty", "muscle") if getattr(self, name) < getattr(limits, name))
+        above = (name for name in ("brightness", "grain") if getattr(self, name) > getattr(limits, name))
+        return next(chain(below, above), None)
+
+
+LIMITS = Kind(certainty=0.911, muscle=0.753, brightness=0.829, grain=0.0355)
+"""Chosen on half of 131 patients with cines, as `Testing/Benchmarks/other_images.py` does, and counts in the others."""
+
+_REASONS = {
+    "certainty": "the network is unsure of most of what it drew",
+    "muscle": "there is no heart muscle that the network is sure of",
+    "brightness": "the heart muscle is about as bright as blood",
+    "grain": "the heart muscle is grainy, as after contrast agent or in a disturbed image",
+}
 
 GRAIN_MM = 1.5
 """Pixels in which grain is measured: finer ones are noisier, whatever the image is."""
@@ -47,11 +73,10 @@ def kind_findings(
     """
     if task.chamber is None or task.muscle is None or not labels.any():
         return []
-    reason = _doubt(task, confidence) if confidence is not None else ""
-    reason = reason or _grey_values(volume, labels, task, axis)
-    if not reason:
+    beyond = kind_of(volume, labels, task, axis, confidence).beyond(LIMITS)
+    if beyond is None:
         return []
-    what = f"does not look like {task.images} ({reason})"
+    what = f"does not look like {task.images} ({_REASONS[beyond]})"
     return [
         Finding(
             f"'{volume.name}' {what}: do not rely on the result.",
@@ -63,53 +88,41 @@ def kind_findings(
     ]
 
 
-def _doubt(task: Task, confidence: Confidence) -> str:
-    if confidence.certainty < LEAST_CERTAINTY:
-        return "the network is unsure of most of what it drew"
-    if muscle_overlap(task, confidence) < LEAST_MUSCLE_OVERLAP:
-        return "there is no heart muscle that the network is sure of"
-    return ""
+def kind_of(volume: Volume, labels: np.ndarray, task: Task, axis: int, confidence: Confidence | None) -> Kind:
+    """The numbers of an image; arguments as `kind_findings`."""
+    brightness, grain = _brightness_and_grain(volume, labels, task, axis)
+    if confidence is None:
+        return Kind(math.nan, math.nan, brightness, grain)
+    return Kind(confidence.certainty, _muscle_overlap(task, confidence), brightness, grain)
 
 
-def muscle_overlap(task: Task, confidence: Confidence) -> float:
+def _muscle_overlap(task: Task, confidence: Confidence) -> float:
     """Dice that is to be expected of the muscle, slices weighted by their area; 0 where there is none."""
     overlap, area = (array[:, task.muscle - 1] for array in (confidence.overlap, confidence.area_cm2))
     return float((overlap * area).sum() / area.sum()) if area.any() else 0.0
 
 
-def _grey_values(volume: Volume, labels: np.ndarray, task: Task, axis: int) -> str:
-    measured = brightness_and_grain(volume, labels, task, axis)
-    if measured is None:
-        return ""
-    brightness, grain = measured
-    if brightness > MOST_BRIGHTNESS:
-        return "the heart muscle is about as bright as blood"
-    if grain > MOST_GRAIN:
-        return "the heart muscle is grainy, as after contrast agent or in a disturbed image"
-    return ""
-
-
-def brightness_and_grain(volume: Volume, labels: np.ndarray, task: Task, axis: int) -> tuple[float, float] | None:
-    """How bright the muscle is beside blood, and how grainy; None where there is too little of either.
+def _brightness_and_grain(volume: Volume, labels: np.ndarray, task: Task, axis: int) -> tuple[float, float]:
+    """How bright the muscle is beside blood, and how grainy; NaN where there is too little of either.
 
     Arguments as `kind_findings`.
     """
     box = ndimage.find_objects((labels == task.muscle).astype(np.uint8))
     if not box:
-        return None
+        return math.nan, math.nan
     grey, drawn = (np.moveaxis(array[box[0]], axis, 0) for array in (volume.array, labels))
     spacing = np.delete(volume.spacing, axis)
     muscle, blood = grey[drawn == task.muscle], grey[drawn == task.chamber]
     if min(muscle.size, blood.size) < GRAIN_PIXELS:
-        return None
+        return math.nan, math.nan
     dark, bright = float(np.median(muscle)), float(np.median(blood))
     if bright <= max(dark, 0.0):
-        return 1.0, 0.0
+        return 1.0, math.nan
     zoom = (1.0, *(spacing / GRAIN_MM))
     even = ndimage.zoom(grey.astype(np.float32), zoom, order=1)
     inside = ndimage.zoom((drawn == task.muscle).astype(np.uint8), zoom, order=0) == 1
     inside = ndimage.binary_erosion(inside, np.ones((1, 3, 3)))
     if inside.sum() < GRAIN_PIXELS:
-        return dark / bright, 0.0
+        return dark / bright, math.nan
     grain = np.abs(even - ndimage.uniform_filter(even, (1, 3, 3)))[inside]
     return dark / bright, float(np.median(grain)) / bright
