@@ -73,11 +73,11 @@ class DINSegmentWidget(widget.DINSegmentWidget):
 def register_dicom_plugin() -> None:
     """Lets the DICOM module load cine stacks. It looks at the plugins, and what tags they need, when all are there."""
     try:
-        from dinsegment_slicer.dicom import import_plugin
-    except ImportError as error:
-        if error.name != "DICOMLib":
-            raise
+        import DICOMLib  # noqa: F401 what the plugin is made of
+    except ImportError:
         return  # An application without DICOM.
+    from dinsegment_slicer.dicom import import_plugin
+
     if not hasattr(slicer.modules, "dicomPlugins"):  # The DICOM module may come later.
         slicer.modules.dicomPlugins = {}
     slicer.modules.dicomPlugins[import_plugin.NAME] = import_plugin.DINSegmentDICOMPluginClass
