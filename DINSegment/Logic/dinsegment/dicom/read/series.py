@@ -103,7 +103,7 @@ def read_series(
     for series in series_of(used).values():
         if len({header.text("FrameOfReferenceUID") for header in series}) > 1:
             _log.warning("The images in '%s' name different frames of reference; they are read as one volume.", path)
-        complete_series([header.dataset for header in series], path)
+    complete_uids([[header.dataset for header in series] for series in series_of(used).values()], path)
     return Series(
         arrays,
         arranged.ijk_to_ras,
@@ -152,24 +152,27 @@ def series_name(path: Path) -> str:
     return path.name if path.is_dir() else image_stem(path)
 
 
-def complete_series(headers: Sequence[Dataset], path: Path) -> None:
+def complete_uids(series: Sequence[Sequence[Dataset]], path: Path) -> None:
     """Gives images whose study or series was taken away, as some anonymisers do, a study and a series of their own.
 
     The UIDs follow from those of the images, so that all that is ever made from them belongs together.
 
     Args:
-        headers: All images of one series; they are changed.
+        series: The images of a volume by their series; they are changed.
         path: Where they were read, for the log.
     """
+    _complete([header for headers in series for header in headers], "StudyInstanceUID", "study", path)
+    for headers in series:
+        _complete(headers, "SeriesInstanceUID", "series", path)
+
+
+def _complete(headers: Sequence[Dataset], keyword: str, what: str, path: Path) -> None:
     instances = sorted(text([header], "SOPInstanceUID") for header in headers)
-    if "" in instances:
+    if "" in instances or any(text([header], keyword) for header in headers):
         return
-    for keyword, what in (("StudyInstanceUID", "study"), ("SeriesInstanceUID", "series")):
-        if any(text([header], keyword) for header in headers):
-            continue
-        _log.warning(
-            "The images in '%s' belong to no %s; what is made from them gets one of its own, in which an archive does "
-            "not find the images.", path, what,
-        )  # fmt: skip
-        for header in headers:
-            setattr(header, keyword, derived_uid(None, what, *instances))
+    _log.warning(
+        "The images in '%s' belong to no %s; what is made from them gets one of its own, in which an archive does not "
+        "find the images.", path, what,
+    )  # fmt: skip
+    for header in headers:
+        setattr(header, keyword, derived_uid(None, what, *instances))
