@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cine_study import SLICES, read_cine, study_of, uid_of, write
 from dicomweb_client import DICOMwebClient
 from orthanc_server import CLIENT_TITLE, orthanc, session
 from phantom_series import phantom_study
@@ -218,6 +220,68 @@ class TestDimse:
         received = get(archive, study.uid)
         check_unchanged(received, study)
         check_on_source_grid(received, study, back)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+class TestStudyOfManySeries:
+    """A study in the archive is found, fetched and segmented, and its results are stored beside it."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def kept(cls, archive, sunnybrook_folder, tmp_path_factory):
+        """A folder with the study that the archive has, as a scanner has sent it."""
+        rows = read_cine(sunnybrook_folder, phases=(0, 8))
+        folder = write(study_of(rows), tmp_path_factory.mktemp("scanner"))
+        sent = [dcmread(path) for path in folder.iterdir()]
+        assert store(archive, sent) == [SUCCESS] * len(sent)
+        return folder
+
+    def test_it_is_found_fetched_segmented_and_stored(self, archive, kept, run, tmp_path):
+        here = {"QueryRetrieveLevel": "STUDY", "PatientID": "ID1", "StudyInstanceUID": ""}
+        (match,) = find(archive, **here)
+        fetched = get(archive, match.StudyInstanceUID)
+        assert len(fetched) == len(list(kept.iterdir()))
+        folder, output = tmp_path / "fetched", tmp_path / "OUT"
+        folder.mkdir()
+        for uid, dataset in fetched.items():
+            dataset.save_as(folder / f"{uid}.dcm", enforce_file_format=True)
+        code, _, errors = run("segment", folder, "--task", "heart", "--output", output, "--device", "cpu")
+        assert code == 0, errors
+        made = [dcmread(path) for path in sorted(output.rglob("*.dcm"))]
+        assert [one.Modality for one in made] == ["SR", "SEG", "SEG"]
+        assert store(archive, made) == [SUCCESS] * 3
+        series = {
+            **{"QueryRetrieveLevel": "SERIES", "StudyInstanceUID": match.StudyInstanceUID, "SeriesInstanceUID": ""},
+            **{"Modality": "", "NumberOfSeriesRelatedInstances": ""},
+        }
+        found = sorted((m.Modality, int(m.NumberOfSeriesRelatedInstances)) for m in find(archive, **series))
+        assert found[-2:] == [("SEG", 2), ("SR", 1)] and len(found) == SLICES + 5 + 2
+        back = get(archive, match.StudyInstanceUID)
+        images = {str(h.SOPInstanceUID) for h in back.values() if h.Modality == "MR"}
+        phases = json.loads((output / "measurements.json").read_text())["phases"]
+        for number, seg in enumerate(made[1:], start=1):
+            again = back[seg.SOPInstanceUID]
+            assert list(again) == [element for element in seg if element.tag.element != 0]
+            # What it refers to is in the archive, in the series that it says.
+            for referred in again.ReferencedSeriesSequence:
+                for item in referred.ReferencedInstanceSequence:
+                    assert item.ReferencedSOPInstanceUID in images
+                    assert back[item.ReferencedSOPInstanceUID].SeriesInstanceUID == referred.SeriesInstanceUID
+            assert len(again.ReferencedSeriesSequence) == SLICES
+            assert again.ReferencedSeriesSequence[0].SeriesInstanceUID == uid_of(101)
+            again.save_as(tmp_path / f"seg{number}.dcm", enforce_file_format=True)
+            volume = read_volumes(folder, None, HEART)[number - 1]
+            content = read_dicom_seg(tmp_path / f"seg{number}.dcm", volume)
+            voxels = {
+                segment.name: int(mask.sum()) for segment, mask in zip(content.segments, content.masks, strict=True)
+            }
+            said = {one["name"]: one["voxels"] for one in phases[number - 1]["segments"] if one["voxels"]}
+            assert voxels == said and said
+        # With results in it, the study is still read as what it is.
+        for uid, dataset in back.items():
+            if uid not in fetched:
+                dataset.save_as(folder / f"{uid}.dcm", enforce_file_format=True)
+        assert len(read_volumes(folder, None, HEART)) == 2
 
 
 class TestDicomWeb:
