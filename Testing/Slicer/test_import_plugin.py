@@ -20,6 +20,7 @@ from heart_study import PHASES, SLICES, change, copy_series, import_study, write
 pytest.importorskip("PySide6", reason="the host needs PySide6")
 
 from host import Host
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 from read_dicom_seg import read_dicom_seg
 
 from dinsegment.images.volume import Volume
@@ -391,6 +392,29 @@ class TestLoad:
         halved = [k for k in range(SLICES) if not np.array_equal(array[k], expected[k])]
         assert array.dtype == np.float32 and len(halved) == 1
         np.testing.assert_array_equal(array[halved[0]], expected[halved[0]] / 2)
+
+    @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless], ids=lambda uid: uid.name)
+    def test_compressed_pixels(self, host, scene, tmp_path, syntax):
+        volumes, uids = write_study(tmp_path / "study", scene)
+        for path in (tmp_path / "study").rglob("*.dcm"):
+            image = pydicom.dcmread(path)
+            image.compress(syntax, generate_instance_uid=False)
+            image.save_as(path)
+        import_study(host.database, tmp_path / "study")
+        (node,) = load(host, uids)
+        assert_is(node, volumes)
+
+    def test_a_slice_with_fewer_phases(self, host, scene, tmp_path):
+        _volumes, uids = write_study(tmp_path / "study", scene)
+        (tmp_path / "study" / "7" / "0002.dcm").unlink()
+        import_study(host.database, tmp_path / "study")
+        found = host.open_dicom_browser().examine(uids)
+        (stack,) = (one for all in found.values() for one in all if one.selected)
+        assert f"has {PHASES - 1} phases" in stack.warning
+        (node,) = load(host, uids)
+        assert node.GetNumberOfDataNodes() == PHASES
+        for phase in phases(node):
+            assert len(phase.GetAttribute("DICOM.instanceUIDs").split()) == SLICES
 
     def test_without_trigger_times_phases_are_numbered(self, host, scene, tmp_path):
         volumes, uids = write_study(tmp_path / "study", scene)
