@@ -273,6 +273,43 @@ def test_hearts_that_lie_in_another_way(turn, rows):
         image.ImageOrientationPatient = cine_study.decimals((rotation @ axes_of(image).T).T.ravel())
     (stack,) = stacks_of(series)
     assert stack.kind == "short-axis cine" and stack.problem == "" and instances(stack) == uids(series)
+    assert any("another way" in warning for warning in stack.warnings) == (turn in ("coronal", "mirrored"))
+
+
+def test_few_slices_that_lie_in_another_way_are_no_short_axis(rows):
+    """As a stack of long-axis slices has them."""
+    series = series_per_slice(rows[:4])
+    for k, images in enumerate(series):
+        for image in images:
+            image.ImageOrientationPatient = cine_study.decimals([0.68, 0.73, 0, 0.31, -0.29, -0.9])
+            image.ImagePositionPatient = cine_study.decimals(8.0 * k * np.cross([0.68, 0.73, 0], [0.31, -0.29, -0.9]))
+    (stack,) = stacks_of(series)
+    assert len(stack.slices) == 4 and stack.kind == "cine"
+
+
+def test_a_single_slice_is_listed_as_what_it_looks_like(rows):
+    (stack,) = stacks_of(series_per_slice(rows[5:6]))
+    assert (stack.kind, len(stack.slices), stack.warnings) == ("short-axis cine", 1, ())
+    (stack,) = stacks_of([cine_study.long_axis(rows, 90)])
+    assert (stack.kind, len(stack.slices), stack.warnings) == ("long-axis cine", 1, ())
+
+
+def test_frames_of_reference_that_differ_are_said(rows):
+    series = series_per_slice(rows)
+    for number, images in enumerate(series):
+        for image in images:
+            image.FrameOfReferenceUID = f"1.2.{number}"
+    (stack,) = stacks_of(series)
+    assert len(stack.slices) == SLICES and "frames of reference" in stack.warnings[0]
+
+
+def test_a_slice_that_was_turned_is_named_where_it_is_missing(rows):
+    series = series_per_slice(rows)
+    for image in series[6]:
+        row, column = axes_of(image)
+        image.ImageOrientationPatient = cine_study.decimals([*column, *row])
+    (stack,) = [stack for stack in stacks_of(series) if len(stack.slices) > 1]
+    assert "series 107 'cine' lies there" in stack.problem and "another direction" in stack.problem
 
 
 def test_an_axial_cine_and_a_long_axis_stack_are_no_short_axis(rows):

@@ -45,6 +45,10 @@ class Joined:
         """Of its slices along the normal, mm."""
         return [float(self.normal @ one.position) for one in self.stack.slices]
 
+    def warned(self, sentence: str) -> Joined:
+        """The same with one more warning."""
+        return replace(self, stack=replace(self.stack, warnings=(*self.stack.warnings, sentence)))
+
     def of_kind(self, kind: str) -> Joined:
         """The same as one of another kind."""
         return replace(self, stack=replace(self.stack, kind=kind))

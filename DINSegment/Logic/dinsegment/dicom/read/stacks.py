@@ -31,6 +31,11 @@ from dinsegment.dicom.read.stack import (
     StackSlice,
 )
 
+WHOLE_HEART = 6
+"""Slices of a cine from which on it is taken for a short-axis one although it lies in another way than most."""
+
+UNUSUAL = "The slices lie in another way than short-axis slices mostly do: look whether they are."
+
 __all__ = ["TAGS", "Picture", "SeriesName", "Stack", "StackSlice", "find_stacks", "picture_of"]
 
 
@@ -93,26 +98,33 @@ def _unplaced(pictures: Sequence[Picture]) -> Stack:
 
 def _with_views(joined: Sequence[Joined]) -> list[Joined]:
     """Says along which axis of the heart each stack lies: the short axis first, which tells what the others are."""
-    short_axis = _short_axis(joined)
+    short_axis, is_usual = _short_axis(joined)
     found = []
     for one in joined:
         if one.stack.kind in (CINE, MR):
             kind = view(one.normal, len(one.stack.slices), one.words, short_axis, one.stack.kind == CINE)
             one = one.of_kind(MR if kind == SHORT_AXIS and not one.is_gradient_echo else kind)
+            if kind == SHORT_AXIS_CINE and not is_usual:
+                one = one.warned(UNUSUAL)
         found.append(one)
     return found
 
 
-def _short_axis(joined: Sequence[Joined]) -> np.ndarray | None:
-    """Normal of the short-axis slices: of those of a cine if there are some, of the stack with most slices."""
+def _short_axis(joined: Sequence[Joined]) -> tuple[np.ndarray | None, bool]:
+    """Normal of the short-axis slices, and whether it is as in most hearts.
+
+    It is that of a cine if there is one, of the stack with most slices.
+    """
     stacks = [one for one in joined if one.stack.kind in (CINE, MR) and len(one.stack.slices) >= LEAST_SLICES]
     stacks.sort(key=lambda one: (one.stack.kind != CINE, -len(one.stack.slices)))
     views = [view(one.normal, len(one.stack.slices), one.words, None, one.stack.kind == CINE) for one in stacks]
     for one, kind in zip(stacks, views, strict=True):
         if kind == SHORT_AXIS_CINE or (kind == SHORT_AXIS and one.is_gradient_echo):
-            return one.normal
-    # A heart that lies in another way than most.
-    return next((one.normal for one, kind in zip(stacks, views, strict=True) if kind == CINE), None)
+            return one.normal, True
+    for one, kind in zip(stacks, views, strict=True):
+        if kind == CINE and len(one.stack.slices) >= WHOLE_HEART:
+            return one.normal, False
+    return None, True
 
 
 def _place(stack: Stack) -> tuple[float, str]:
