@@ -12,7 +12,14 @@ from dicomweb_client import DICOMwebClient
 from orthanc_server import CLIENT_TITLE, orthanc, session
 from phantom_series import phantom_study
 from pydicom import Dataset, dcmread
-from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, MRImageStorage, SegmentationStorage
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    EncapsulatedPDFStorage,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
@@ -25,6 +32,9 @@ from dinsegment.dicom.write.sr import write_dicom_sr
 from dinsegment.images import read_volumes
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.measurements.function import cardiac_function
+from dinsegment.measurements.study import measure_study
+from dinsegment.report.pages import make_pages
+from dinsegment.studies.results import write_results
 from dinsegment.tasks import HEART
 
 STORAGE = (MRImageStorage, SegmentationStorage, ComprehensiveSRStorage)
@@ -303,3 +313,19 @@ class TestDicomWeb:
         described = Dataset.from_json(web.retrieve_instance_metadata(*where), lambda *_: None)
         assert described.NumberOfFrames == seg.NumberOfFrames
         assert [s.SegmentLabel for s in described.SegmentSequence] == [s.SegmentLabel for s in seg.SegmentSequence]
+
+
+def test_the_report_lies_beside_the_images(archive, tmp_path):
+    """SEG, SR, Encapsulated PDF and Secondary Capture of one run, in the study of the images."""
+    phases = phantom_study(tmp_path / "images", phases=2, seed=5)
+    measured = measure_study(phases)
+    write_results(phases, tmp_path / "OUT", measured=measured, pages=make_pages(phases, measured))
+    files = [*(tmp_path / "images").iterdir(), *(tmp_path / "OUT").rglob("*.dcm")]
+    association = associate(archive, [*STORAGE, EncapsulatedPDFStorage, SecondaryCaptureImageStorage])
+    try:
+        assert {association.send_c_store(dcmread(path)).Status for path in files} == {SUCCESS}
+    finally:
+        association.release()
+    uid = dcmread(tmp_path / "OUT" / "report.dcm").StudyInstanceUID
+    series = find(archive, QueryRetrieveLevel="SERIES", StudyInstanceUID=uid, SeriesInstanceUID="", Modality="")
+    assert sorted(one.Modality for one in series) == ["DOC", "MR", "OT", "SEG", "SR"]
