@@ -98,7 +98,7 @@ def agreement(data: Path, split: Path, model_name: str | None, device: str) -> d
         mine, truth = walls(ours), walls(theirs)
         if not mine or not truth:
             undivided.append(patient)
-        for kind in mine.keys() & truth.keys():
+        for kind in (kind for kind in mine if kind in truth):
             for segment in mine[kind].keys() & truth[kind].keys():
                 errors[kind][segment].append(abs(mine[kind][segment] - truth[kind][segment]))
         print(patient, "; ".join(f"{k} {differences[k][-1]:+.1f}" for k in COMPARED if differences[k]), flush=True)
