@@ -16,7 +16,6 @@ from slices_back import slices_back
 
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
-from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.view import AT_A_TIME, View, resampling_matrix
 
 quick = settings(max_examples=30, deadline=None)
@@ -129,9 +128,9 @@ def test_a_single_slice_of_any_plane_is_seen_from_the_feet_too(shape):
         np.testing.assert_array_equal(stack.to_volume_axes(stack.array), volume.array)
 
 
-def test_the_options_say_which_slices_are_looked_at():
+def test_the_plane_says_which_slices_are_looked_at():
     volume = stored(axial_volume(numbered()), (2, 1, 0), (False, False, False))  # sagittal, i along the body
-    axial, acquired = (Preprocessing(plane=plane).stack(volume) for plane in ("axial", "acquired"))
+    axial, acquired = (SliceStack.in_plane(volume, plane) for plane in ("axial", "acquired"))
     assert axial.array.shape == (4, 5, 6)
     # The voxels do not tell plainly across which axis the slices lie, so it is the last one, as DICOM has it.
     assert acquired.axis == 0 and acquired.array.shape == volume.shape

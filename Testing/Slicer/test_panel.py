@@ -367,22 +367,25 @@ class TestAbdomen:
     def test_the_enhanced_image_follows_the_parameters_in_that_window(self, host, ct, panel):
         self.segment(host, panel)
         panel.ui.gammaSlider.value = 3.0
-        host.pump(0.3)
-        self.assert_enhanced(ct, panel, 3.0)
+        self.assert_enhanced(host, ct, panel, 3.0)
 
     def test_the_enhanced_image_of_a_ct_without_segmenting(self, host, ct, panel):
         panel.ui.showEnhancedButton.click()
-        host.pump(0.3)
-        self.assert_enhanced(ct, panel, 1.0)
+        self.assert_enhanced(host, ct, panel, 1.0)
         assert panel.views.visible
 
-    def assert_enhanced(self, ct, panel, gamma):
+    def assert_enhanced(self, host, ct, panel, gamma):
         """In axial slices, and of soft tissue."""
         stack = SliceStack.axial(volume_from_node(ct))
         wanted = Enhancement("fuzzy", {"m": 2, "n": 2, "gamma": gamma})
         expected = [enhanced_slices(s[None], ABDOMEN.grey_window, wanted)[0] for s in stack.array]
-        found = slicer.util.arrayFromVolume(panel.parameters.enhancedNode)
-        np.testing.assert_array_equal(found, stack.to_volume_axes(np.stack(expected)))
+        expected = stack.to_volume_axes(np.stack(expected))
+
+        def done():
+            node = panel.parameters.enhancedNode
+            return node is not None and np.array_equal(slicer.util.arrayFromVolume(node), expected)
+
+        host.wait_until(done, 20)
 
     def test_a_heart_after_an_abdomen(self, host, ct, panel):
         self.segment(host, panel)
