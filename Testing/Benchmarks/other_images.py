@@ -106,14 +106,15 @@ def main() -> None:
     kept = {}
     if options.measured and options.measured.exists():
         kept = {name: numbers for name, numbers in map(json.loads, options.measured.read_text("utf-8").splitlines())}
-    images = []
+    images, refused = [], Counter()
     for path, cine in (*((p, True) for p in options.cines), *((p, False) for p in options.others)):
         name = Path(path).name.partition(".")[0]
         if name not in kept:
             try:
                 kept[name] = measure(path, runner, model)
             except DINSegmentError as error:
-                print(f"{path}: {error}")
+                print(error)
+                refused[re.match("[A-Za-z]*", name)[0]] += 1
                 continue
             if options.measured:
                 with options.measured.open("a", encoding="utf-8") as file:
@@ -121,6 +122,10 @@ def main() -> None:
         images.append(Image(name, cine, Kind(*kept[name]) if kept[name] else None))
         if images[-1].told(LIMITS) == cine:
             print(f"{'false alarm' if cine else 'not told'}: {name} {kept[name]}", flush=True)
+    if refused:
+        print(
+            f"\nRefused, and not counted: {', '.join(f'{count} {group}' for group, count in sorted(refused.items()))}"
+        )
     for half in (0, 1):
         own, other = ([one for one in images if (one.half == half) == mine] for mine in (True, False))
         limits = limits_of(own)

@@ -32,6 +32,9 @@ from dinsegment.training.cases import find_cases, read_split
 LONG_AXIS = {"4ch": 0.0, "2ch": np.pi / 2}
 """Angles from the direction to the right ventricle."""
 
+WITH_PROSTATES = "afe7398538df999ba997079306ec6751737c69d8"
+"""The commit of SliceTracker that has test images."""
+
 NO_IMAGES = re.compile(r"seg|label|mask|template|init|warp|manual|lesion|dmri_T\d|goldstandard|_ref|fmri_r|tsnr", re.I)
 """Parts of names in sct_testing_data of what is no image of its own."""
 
@@ -52,13 +55,6 @@ class Clone:
     def read(self, file: str, commit: str = "HEAD") -> bytes:
         return self._run("show", f"{commit}:{file}")
 
-    def commit_with(self, folder: str) -> str:
-        """The newest commit that still has a folder."""
-        for commit in self._run("rev-list", "--all").decode().split():
-            if any(file.startswith(folder) for file in self.files(commit)):
-                return commit
-        raise SystemExit(f"{self._git} has no {folder}.")
-
 
 def volumes(clones: Path) -> Iterator[tuple[str, bytes]]:
     """Names and contents of NIfTI files."""
@@ -68,6 +64,8 @@ def volumes(clones: Path) -> Iterator[tuple[str, bytes]]:
             yield f"lge_{Path(file).name}", clone.read(file)
     clone = Clone(clones, "udacity/nd320-c3-3d-imaging-starter")
     for file in [f for f in clone.files() if f.startswith("data/TrainingSet/images/")][::9]:
+        if not file.endswith(".nii.gz"):
+            continue
         yield f"hippo_{Path(file).name}", clone.read(file)
     clone = Clone(clones, "shenqq377/Q-Net")
     for file in clone.files():
@@ -87,11 +85,10 @@ def series(clones: Path) -> Iterator[tuple[str, str, bytes]]:
             place = Path(file).relative_to("data/TestVolumes")
             yield f"brain_{re.sub(r'[^A-Za-z0-9]+', '_', str(place.parent))}", place.name, clone.read(file)
     clone, folder = Clone(clones, "SlicerProstate/SliceTracker"), "RegistrationModule/Resources/Testing/"
-    commit = clone.commit_with(folder)
-    for file in clone.files(commit):
+    for file in clone.files(WITH_PROSTATES):
         if file.startswith(folder) and file.endswith(".dcm"):
             name = Path(file).name
-            yield f"prostate_{Path(file).parent.name}_{name.split('.')[3]}", name, clone.read(file, commit)
+            yield f"prostate_{Path(file).parent.name}_{name.split('.')[3]}", name, clone.read(file, WITH_PROSTATES)
 
 
 def emidec(clones: Path) -> Iterator[tuple[str, sitk.Image]]:
@@ -115,8 +112,8 @@ def long_axis(data: Path, split: Path) -> Iterator[tuple[str, sitk.Image]]:
         volume, truth = case.read(HEART)
         image = sitk.GetImageFromArray(volume.array.astype(np.float32))
         image.SetSpacing(volume.spacing[::-1].tolist())
-        _, y, x = (axis.mean() for axis in np.nonzero(truth == HEART.chamber))
-        center = image.TransformContinuousIndexToPhysicalPoint((x, y, (volume.shape[0] - 1) / 2))
+        _, y, x = (round(float(axis.mean())) for axis in np.nonzero(truth == HEART.chamber))
+        center = image.TransformContinuousIndexToPhysicalPoint((float(x), float(y), (volume.shape[0] - 1) / 2))
         _, right_y, right_x = (axis.mean() for axis in np.nonzero(truth == 1))
         towards = np.arctan2((right_y - y) * volume.spacing[1], (right_x - x) * volume.spacing[2])
         for name, turned in LONG_AXIS.items():
