@@ -482,9 +482,12 @@ class TestReport:
     def test_a_structure_is_tracked_by_one_uid_in_all_phases(self, tmp_path):
         for by_phase in (False, True):
             phases, segs = self.phases(tmp_path, by_phase=by_phase)
-            write_dicom_sr(phases, segs, None, tmp_path / "sr.dcm")
-            groups = srread(tmp_path / "sr.dcm").content.get_volumetric_roi_measurement_groups()
-            assert len(groups) == 6 and len({str(group.tracking_uid) for group in groups}) == 3
+            uids = []
+            for _ in range(2):
+                write_dicom_sr(phases, segs, None, tmp_path / "sr.dcm")
+                groups = srread(tmp_path / "sr.dcm").content.get_volumetric_roi_measurement_groups()
+                uids.append([str(group.tracking_uid) for group in groups])
+            assert len(uids[0]) == 6 and len(set(uids[0])) == 3 and uids[0] == uids[1]  # in another report, too
 
     def test_frames_of_several_images(self, tmp_path):
         series = SERIES["oblique"]
