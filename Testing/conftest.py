@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+# Processes that share the tests share the cores: threads of one would wait for those of the others.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
@@ -74,6 +78,8 @@ def run(monkeypatch, capsys):
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["dinsegment", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "400")
+        for console in (cli.out, cli.err):  # where COLUMNS was set before they were made, they keep to that
+            monkeypatch.setattr(console, "width", 400)
         code = 0
         try:
             cli.main()
