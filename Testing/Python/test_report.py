@@ -261,6 +261,7 @@ def test_a_measurement_with_a_remark_is_a_finding():
     labels = np.zeros((64, 90, 90), np.uint8)
     z, y, x = np.meshgrid(*(np.arange(n) - n / 2 for n in labels.shape), indexing="ij")
     labels[(np.hypot(y * 1.6, x * 1.6) < 19) & (np.abs(z) < 28)] = 1
+    labels[(np.hypot(y * 1.6, (x - 30) * 1.6) < 10) & (np.abs(z) < 28)] = 3
     grey = np.where(labels > 0, 45.0, -100.0).astype(np.float32)
     grey[:, :20] = -1000
     matrix = np.diag([1.6, 1.6, 3.0, 1.0])

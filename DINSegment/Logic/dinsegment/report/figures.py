@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -47,12 +47,14 @@ class Picture:
         width: In inches.
         height: In inches.
         text: What it shows, for who cannot see it.
+        new_line: Whether it begins a line of pictures, that the next ones go on.
     """
 
     data: bytes
     width: float
     height: float
     text: str
+    new_line: bool = False
 
 
 def key_slices(
@@ -122,7 +124,8 @@ def bulls_eyes(walls: Walls, kind: Literal["png", "svg"] = "png") -> list[Pictur
         _bulls_eye(axes, values, most, text, walls.named)
         figure.text(0.5, 0.94, title, fontsize=8, color=INK, ha="center")
         told = ", ".join(f"segment {n} {text.format(value)}" for n, value in values.items())
-        pictures.append(_saved(figure, kind, f"{title}: {told if walls.named else 'sixteen segments'}"))
+        picture = _saved(figure, kind, f"{title}: {told if walls.named else 'sixteen segments'}")
+        pictures.append(replace(picture, new_line=not pictures))
     return pictures
 
 

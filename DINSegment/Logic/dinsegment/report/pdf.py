@@ -211,7 +211,9 @@ class _Page:
         waiting = list(pictures)
         while waiting:
             line = [waiting.pop(0)]
-            while waiting and (sum(p.width for p in line) + waiting[0].width) * POINTS <= self._inner:
+            while waiting and not waiting[0].new_line:
+                if (sum(p.width for p in line) + waiting[0].width) * POINTS > self._inner:
+                    break
                 line.append(waiting.pop(0))
             width = sum(p.width for p in line) * POINTS
             scale = min(1.0, (self._inner - GAP * (len(line) - 1)) / width)
