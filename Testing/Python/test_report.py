@@ -138,6 +138,11 @@ class TestContent:
         assert "Height and weight are not known." in text and "Segment 17" in text
         assert "cardiac output" in text and text.count("Height and weight") == 1
 
+    def test_a_single_phase_says_why_it_has_no_function(self, beat):
+        content = report_content(beat[:1], measure_study(beat[:1]))
+        assert content.left_out[0].startswith("Ejection fraction, mass and wall thickness. One phase")
+        assert content.tables[0].rows[0].name == "Right ventricle"
+
     def test_no_table_where_nothing_can_be_measured(self, beat):
         empty = [replace(phase, labels=np.zeros_like(phase.labels)) for phase in beat]
         study = measure_study(empty)

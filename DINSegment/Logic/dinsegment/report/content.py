@@ -23,6 +23,8 @@ from dinsegment.version import __version__
 
 NOTE = "Research tool, not a medical device."
 
+ONE_PHASE = "Ejection fraction, mass and wall thickness. One phase does not tell end diastole and end systole."
+
 
 @dataclass(frozen=True)
 class Row:
@@ -104,7 +106,7 @@ def report_content(phases: Sequence[Segmentation], study: StudyMeasurements, ano
         patient=tuple(_patient_line(phases[0], study, anonymous)),
         tables=tables,
         findings=(*findings, *remarks),
-        left_out=tuple(_left_out(study)),
+        left_out=((ONE_PHASE,) if study.beat is not None and not beats else ()) + tuple(_left_out(study)),
         notes=tuple(_notes(study, beats, () if anonymous else other_warnings(phases))),
         made_by=f"{phases[0].model}, DINSegment {__version__}",
     )

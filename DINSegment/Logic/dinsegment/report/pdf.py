@@ -117,7 +117,7 @@ class _Page:
 
     def table(self, table: Table) -> None:
         columns = table.columns
-        name_width = 160.0 if table.has_ranges else 105.0
+        name_width = 160.0 if table.has_ranges else 125.0
         bar_width = 74.0
         if table.has_ranges:
             widths = [60.0] * len(columns)
