@@ -3,7 +3,7 @@
 `series` is the way to voxels: `files` opens a folder, zip archive or DICOMDIR; `header` and `headers` read each file's
 header, once; `frames` takes the frames apart, one of a file or many of an enhanced one; `arrange` orders them by slice
 and phase on a grid, of one series by `sorting`, of a stack from several as `stacks` has found it; `pixels` decodes
-them. `dinsegment.images.reading` makes volumes of what comes out.
+them, with `jpeg` for what is compressed so. `dinsegment.images.reading` makes volumes of what comes out.
 
 `stacks` finds what is in a study, from any source: `picture` is what it knows of a picture, `pieces` sorts those of a
 series, `kinds` tells what they show, `lattice` finds even distances, `join` says which slices belong together,
