@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pydicom import Dataset
 
 from dinsegment.images import read_volume
 from dinsegment.images.segmentation import Segmentation
@@ -121,6 +123,26 @@ class TestWidth:
         mask = (leg < np.where(z > 0, 10, 8)) & (np.abs(z) < 80)
         assert greatest_width(volume_of(mask), mask).diameter_mm == pytest.approx(20, abs=3.5)
 
+    @pytest.mark.parametrize(("longest", "shortest"), [(50.0, 30.0), (60.0, 36.0)])
+    @pytest.mark.parametrize("tilt", [0.0, 20.0])
+    def test_an_oblong_aneurysm_is_none_the_smaller(self, longest, shortest, tilt):
+        """As long as where a vessel divides, but wider than the vessel in its other direction, too."""
+        z, y, x = places()
+        along = np.cos(np.radians(tilt)) * z + np.sin(np.radians(tilt)) * x
+        beside = np.cos(np.radians(tilt)) * x - np.sin(np.radians(tilt)) * z
+        bulge = np.exp(-((along / 20) ** 2))
+        across = np.hypot(beside / (10 + (longest / 2 - 10) * bulge), y / (10 + (shortest / 2 - 10) * bulge))
+        mask = (across < 1) & (np.abs(along) < 80)
+        assert greatest_width(volume_of(mask), mask).diameter_mm == pytest.approx(longest, abs=2.5)
+
+    @pytest.mark.parametrize(
+        ("radius", "beside", "across"), [(15.0, 10.0, 35.0), (20.0, 15.0, 45.0), (22.0, 20.0, 52.0)]
+    )
+    def test_a_sac_beside_the_vessel(self, radius, beside, across):
+        z, y, x = places()
+        mask = tube(10.0) | (np.sqrt((x - beside) ** 2 + y**2 + z**2) < radius)
+        assert greatest_width(volume_of(mask), mask).diameter_mm == pytest.approx(across, abs=2.5)
+
     def test_a_turned_image_changes_nothing(self):
         mask = tube(11.0, 0.3, bulge=6.0)
         straight = volume_of(mask)
@@ -180,6 +202,27 @@ class TestAttenuation:
             assert has_contrast(one, list(measured(one).values())) is expected
         assert has_contrast(ct(np.zeros(SHAPE, np.uint8)), []) is None
 
+    @pytest.mark.parametrize(
+        ("agent", "route", "expected"),
+        [
+            ("IOHEXOL", "INTRAVENOUS", True),
+            ("Ultravist 370", "", True),
+            ("", "", False),
+            ("NONE", "", False),
+            ("no", "", False),
+            ("Telebrix", "ORAL", False),
+            ("Ultravist 370", "VENOUS PORT", True),
+            ("APPLIED", "", True),
+        ],
+    )
+    def test_what_the_header_says_of_it(self, agent, route, expected):
+        """The aorta, of 45 HU, decides where no agent went into a vessel."""
+        one = ct(np.where(tube(10.0), 1, 0).astype(np.uint8), {1: 45.0})
+        header = Dataset()
+        header.ContrastBolusAgent, header.ContrastBolusRoute = agent, route
+        known = replace(one, volume=replace(one.volume, dicom=SimpleNamespace(headers=(header,))))
+        assert has_contrast(known, list(measured(one).values())) is expected
+
 
 def ndimage_erosion(mask):
     from scipy import ndimage
@@ -223,6 +266,20 @@ class TestStudy:
         assert found["left_kidney_volume"].value == pytest.approx(20 * 30 * 30 * 3.0 * 1.6 * 1.4 / 1000)
         assert found["spleen_volume"].reason == "It was not found."
         assert "spleen_length" not in found
+
+    def test_a_piece_elsewhere_makes_no_organ_longer(self):
+        """Such as an accessory spleen, or a stray click of a correction; both halves of an organ count."""
+        z, _, _ = places()
+        spleen = np.where(ellipsoid((50.0, 25.0, 20.0)), 7, 0).astype(np.uint8)
+        alone = measured(ct(spleen))
+        with_piece = spleen.copy()
+        with_piece[2:4, 40:42, 40:42] = 7
+        study = measure_study([ct(with_piece)])
+        for kind in ("spleen_height", "spleen_length"):
+            assert study.value(kind) == alone[kind].value
+        assert not [m.remark for m in study.measurements if m.remark]
+        halves = np.where(np.abs(z) < 4, 0, spleen)
+        assert measured(ct(halves))["spleen_height"].value == alone["spleen_height"].value
 
     def test_the_phantom(self):
         phantom = abdomen_phantom(seed=1)

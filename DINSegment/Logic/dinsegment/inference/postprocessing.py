@@ -5,15 +5,12 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from dinsegment.images.pieces import CUT_AREA_CM2, largest_component, pieces_of
+from dinsegment.images.pieces import CUT_AREA_CM2, large_pieces, largest_component, pieces_of
 from dinsegment.images.slices import SliceStack
 from dinsegment.tasks import Task
 
 APART_MM = 40.0
 """Two kidneys lie farther apart than this, from middle to middle; two parts of one do not."""
-
-LARGE_PIECE = 0.25
-"""Share of an organ's largest piece from which on another piece is kept; chosen on validation patients."""
 
 SMALL_PIECE = 0.05
 """Pieces smaller than this share of the largest one tell nothing about sides."""
@@ -45,9 +42,7 @@ def keep_large_pieces(
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:  # only where the segment is: a whole CT for each of them takes seconds
             continue
-        components, sizes = pieces_of(labels[box] == label)
-        wanted = sizes >= LARGE_PIECE * sizes.max()
-        large = np.stack([wanted[plane] for plane in components])  # an index is copied as int64, too
+        large = large_pieces(labels[box] == label)
         if not _is_speck(large, box, labels.shape, spacing, smallest_ml):
             kept[box][large] = label
     return kept

@@ -27,7 +27,18 @@ PLANE_STEP_MM = 0.6
 """Between the places of a cross-section."""
 
 MOST_OBLONG = 1.5
-"""A cross-section that is longer than so many times its width is no single vessel's: it divides there."""
+"""A cross-section that is longer than so many times its width is no single vessel's, unless it is widened."""
+
+WIDENED = 1.3
+"""An oblong cross-section whose smallest width is so many times a usual one is an aneurysm's: where a vessel divides,
+it is longer, and no wider than the vessel."""
+
+STRAIGHT = np.cos(np.radians(15.0))
+"""Between a centre line's direction where a cross-section is oblong and that of the vessel around it: where it bends
+into a sac, the cross-section lies askew and is longer than the aneurysm is wide."""
+
+USUAL = 25
+"""Percentile, of the smallest widths of cross-sections that are not oblong, that is the vessel's usual one."""
 
 SMOOTH_MM = 6.0
 """Standard deviation of the Gaussian along the centre line."""
@@ -125,9 +136,11 @@ def greatest_width(volume: Volume, mask: np.ndarray, up_to: float = np.inf) -> W
     line = _smoothed([c if s is None else s.center for c, s in zip(line, sections, strict=True)])
     sections = [_section(smooth, spacing, *at, reach) for at in zip(line, _tangents(line), strict=True)]
     along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
+    usual = _usual_width(sections)
     whole = [
-        s for s, at in zip(sections, along, strict=True)
-        if s is not None and min(at, along[-1] - at) >= s.widest / 2 and s.widest <= MOST_OBLONG * s.narrowest
+        s for n, (s, at) in enumerate(zip(sections, along, strict=True))
+        if s is not None and min(at, along[-1] - at) >= s.widest / 2
+        and (not s.oblong or (s.narrowest >= WIDENED * usual and _is_straight(line, n, s.widest)))
         and superior(volume, s.center / spacing - 2 + start) <= up_to
     ]  # fmt: skip
     if not whole:
@@ -137,6 +150,19 @@ def greatest_width(volume: Volume, mask: np.ndarray, up_to: float = np.inf) -> W
     best = whole[n]
     place = ras_of(volume, best.center / spacing - 2 + start)
     return Width(float(widths[n]), place, best.across, best.center + (start - 2) * spacing)
+
+
+def _usual_width(sections: Sequence[_Section | None]) -> float:
+    """Of a vessel where it is one; infinite where it is one nowhere."""
+    widths = [s.narrowest for s in sections if s is not None and not s.oblong]
+    return float(np.percentile(widths, USUAL)) if widths else float("inf")
+
+
+def _is_straight(line: np.ndarray, number: int, reach_mm: float) -> bool:
+    """Whether a centre line runs at a place as it does so far on either side: it bends into a sac beside a vessel."""
+    steps = int(reach_mm / LINE_STEP_MM)
+    chord = line[min(number + steps, len(line) - 1)] - line[max(number - steps, 0)]
+    return bool(_tangents(line)[number] @ chord >= STRAIGHT * np.linalg.norm(chord))
 
 
 def _tangents(line: np.ndarray) -> np.ndarray:
@@ -205,6 +231,11 @@ class _Section:
     across: np.ndarray
     widest: float
     narrowest: float
+
+    @property
+    def oblong(self) -> bool:
+        """Whether it is longer than a single vessel of usual width is across."""
+        return self.widest > MOST_OBLONG * self.narrowest
 
 
 def _section(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from pydicom import Dataset
 from scipy import ndimage
 
-from dinsegment.images.pieces import CUT_AREA_CM2
+from dinsegment.images.pieces import CUT_AREA_CM2, large_pieces
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.measurements.extents import greatest_width, height_mm, length_mm, superior_end
 from dinsegment.measurements.measurement import Measurement
@@ -23,6 +24,14 @@ CLIPPED_BELOW, CLIPPED_ABOVE = 0.005, 0.0002
 
 CONTRAST_HU = 80.0
 """Blood is denser where it holds contrast agent: without, it has 30 to 60 Hounsfield units."""
+
+NO_AGENT = ("", "NO", "NONE", "N/A", "NA", "WITHOUT", "UNENHANCED")
+"""What stands for no contrast agent where the name of one does."""
+
+OTHER_ROUTES = ("ORAL", "RECTAL", "PO")
+"""Contrast agent that was given in these ways is in the bowel alone."""
+
+_CONTRAST = ("ContrastBolusAgent", "ContrastBolusRoute")
 
 CLIPPED = "The image is clipped to a range of grey values."
 NOTHING_LEFT = "Without its outermost voxels nothing is left of it."
@@ -67,13 +76,19 @@ def is_clipped(array: np.ndarray) -> bool:
 
 
 def has_contrast(segmentation: Segmentation, measurements: list[Measurement]) -> bool | None:
-    """Whether contrast agent was given: as DICOM says, else by how dense the vessels are; None where nobody can say."""
+    """Whether contrast agent was given: as DICOM says, else by how dense vessels are; None where nobody can say."""
     dicom = segmentation.volume.dicom
-    if dicom is not None and str(dicom.headers[0].get("ContrastBolusAgent") or "").strip():
+    if dicom is not None and _was_injected(dicom.headers[0]):
         return True
     vessels = {s.name for s in segmentation.task.segments if "diameter" in s.measures}
     blood = [m.value for m in measurements if m.kind == "hu_mean" and m.subject in vessels and m.value is not None]
     return max(blood) >= CONTRAST_HU if blood else None
+
+
+def _was_injected(header: Dataset) -> bool:
+    """Whether a header names a contrast agent, and no other way into the body than a vessel."""
+    agent, route = (str(header.get(keyword) or "").strip().upper() for keyword in _CONTRAST)
+    return agent not in NO_AGENT and not set(OTHER_ROUTES) & set(route.split())
 
 
 def _hu_key(segment: Segment) -> str:
@@ -101,6 +116,7 @@ def _height(segmentation: Segmentation, segment: Segment, mask: np.ndarray, clip
 
 def _whole(kind: str, measure: object, segmentation: Segmentation, segment: Segment, mask: np.ndarray) -> Measurement:
     about = {"subject": segment.name, "segments": (segment.label,)}
+    mask = large_pieces(mask)  # an accessory spleen, or a stray voxel of a correction, makes no organ longer
     if _is_cut(mask, segmentation.volume.spacing):
         return Measurement(kind, None, reason=CUT, **about)
     return Measurement(kind, measure(segmentation.volume, mask), **about)
