@@ -361,6 +361,29 @@ class TestEveryNumber:
         assert {"8822-9", "8824-5", "8818-7", "429483009", "429619008"} <= right
         assert {"8821-1", "8823-7", "8811-2", "18087-7", "82799009", "54993008", "277381004"} <= left
 
+    def test_a_number_outside_of_its_range_is_said_to_be(self, results):
+        """As in measurements.json and in the report."""
+        study, _, _, out = results
+        groups = {
+            g.tracking_identifier: g for g in srread(out / "measurements.dcm").content.get_image_measurement_groups()
+        }
+        meant = {"below": "371880002", "within": "17621005", "above": "371879000"}
+        said = {}
+        for item in groups["Left ventricular function"].get_measurements():
+            told = [i for i in item[0].ContentSequence if i.RelationshipType == "HAS PROPERTIES"]
+            values = {i.ConceptNameCodeSequence[0].CodeMeaning: i for i in told}
+            if "Normality" in values:
+                normality = values["Normality"].ConceptCodeSequence[0].CodeValue
+                ends = [
+                    float(i.MeasuredValueSequence[0].NumericValue)
+                    for name, i in values.items()
+                    if name.startswith("Normal Range") and i.ValueType == "NUM"
+                ]
+                said[item.value] = normality, *ends
+        known = [m for m in study.measurements if m.normal is not None]
+        assert len(known) == 5
+        assert said == {m.value: (meant[m.normal.place_of(m.read)], m.normal.low, m.normal.high) for m in known}
+
     @pytest.mark.parametrize(
         ("name", "kind"),
         [("measurements.dcm", "ComprehensiveSR"), ("report.dcm", "EncapsulatedPDF"), ("key-slices.dcm", "SCImage")],

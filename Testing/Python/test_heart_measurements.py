@@ -20,6 +20,7 @@ from dinsegment.measurements.normals import (
     normal_range,
     sources,
     why_no_normal_values,
+    with_normal_values,
     with_remarks,
 )
 from dinsegment.measurements.rates import rates_of, rates_or_reason, why_no_rates
@@ -167,7 +168,7 @@ class TestNormalValues:
         for sex, (mean, sd) in (("M", man), ("F", woman)):
             found = normal_range(measurement, replace(MAN, sex=sex))
             assert (found.mean, found.low, found.high) == pytest.approx(
-                (mean, mean - WITHIN_SD * sd, mean + WITHIN_SD * sd)
+                (mean, round(mean - WITHIN_SD * sd), round(mean + WITHIN_SD * sd))
             )
             assert "papillary" in found.source.convention.lower() and "45 to 74" in found.source.population
 
@@ -181,8 +182,19 @@ class TestNormalValues:
             assert edv - esv == pytest.approx(sv, abs=1.5) and 100 * sv / edv == pytest.approx(ef, abs=1)
 
     def test_the_place_in_the_range(self):
-        found = normal_range(Measurement("lv_ef", 50.0), MAN)
-        assert [found.place_of(v) for v in (30, 48.0, 58, 68.0, 90)] == ["below", "below", "within", "above", "above"]
+        """Of what is read: 58 - 1.96 * 5 = 48.2 is read as 48, and so is 47.9."""
+
+        def place(value: float) -> str:
+            (found,) = with_normal_values([Measurement("lv_ef", value)], MAN)
+            assert found.to_dict()["normal"] == {
+                "low": 48.0, "high": 68.0, "place": found.normal.place_of(found.read), "source": "Petersen 2017",
+            }  # fmt: skip
+            return found.normal.place_of(found.read)
+
+        assert [place(v) for v in (30, 47.4, 47.9, 58)] == ["below", "below", "within", "within"]
+        assert [place(v) for v in (68.4, 68.6, 90)] == ["within", "above", "above"]
+        (missing,) = with_normal_values([Measurement("lv_ef", None, reason="No.")], MAN)
+        assert missing.normal is None and missing.to_dict()["normal"] is None
 
     @pytest.mark.parametrize(
         ("patient", "why"),
@@ -222,11 +234,12 @@ class TestLimits:
             self.remark("diameter", 30.0, 1)
             == "30 mm and more: an aneurysm, where it is the abdominal aorta (ESVS 2019)."
         )
-        assert self.remark("diameter", 29.9, 1) == self.remark("diameter", 40.0, 3) == ""
+        assert self.remark("diameter", 29.6, 1)  # is read as 30 mm
+        assert self.remark("diameter", 29.4, 1) == self.remark("diameter", 40.0, 3) == ""
 
     def test_an_enlarged_spleen(self):
         assert "enlarged spleen" in self.remark("height", 131.0, 7)
-        assert self.remark("height", 130.0, 7) == self.remark("height", 180.0, 5) == ""
+        assert self.remark("height", 130.4, 7) == self.remark("height", 180.0, 5) == ""
 
     @pytest.mark.parametrize("contrast", [True, None])
     def test_steatosis_is_told_of_images_without_contrast_agent_alone(self, contrast):

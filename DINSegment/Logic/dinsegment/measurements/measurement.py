@@ -6,10 +6,13 @@ import json
 import re
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dinsegment.resources import resource
 from dinsegment.tasks import Code
+
+if TYPE_CHECKING:
+    from dinsegment.measurements.normals import NormalRange
 
 Index = Literal["", "bsa", "height"]
 """What a number is divided by: nothing, body surface area in m2, or height in m."""
@@ -70,6 +73,7 @@ class Measurement:
         phases: Phases that it comes from, counted from 0; empty where there is but one, or all count.
         place: Where it was measured, in mm in RAS, where it is of one place.
         remark: What a published threshold says of it, in a sentence; empty for nothing.
+        normal: Where healthy people of the patient's sex and age are; None where nobody knows.
     """
 
     kind: str
@@ -81,6 +85,7 @@ class Measurement:
     phases: tuple[int, ...] = ()
     place: tuple[float, float, float] | None = field(default=None)
     remark: str = ""
+    normal: NormalRange | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError unless it has either a value or a reason."""
@@ -117,6 +122,11 @@ class Measurement:
         """Another value of the same kind as it is read."""
         return f"{value:.{self.definition.digits}f}"
 
+    @property
+    def read(self) -> float | None:
+        """The value as it is read, rounded, which is what ranges and limits are held against; None for none."""
+        return None if self.value is None else float(self.text)
+
     def to_dict(self) -> dict[str, Any]:
         """A dictionary for JSON."""
         return {
@@ -126,6 +136,7 @@ class Measurement:
             "unit": self.unit,
             "reason": self.reason,
             "remark": self.remark,
+            "normal": self.normal.to_dict(self.read) if self.normal is not None and self.read is not None else None,
             "phases": list(self.phases),
             "ras": None if self.place is None else list(self.place),
         }

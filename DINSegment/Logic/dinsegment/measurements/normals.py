@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dinsegment.measurements.measurement import Measurement
 from dinsegment.resources import resource
@@ -18,6 +18,9 @@ from dinsegment.tasks import Task
 
 if TYPE_CHECKING:
     from dinsegment.dicom.read.patient import Patient
+
+Place = Literal["below", "within", "above"]
+"""Of a number in a range."""
 
 WITHIN_SD = 1.96
 """Standard deviations on either side of the mean within which 95 of 100 healthy people are."""
@@ -46,9 +49,11 @@ class Source:
 class NormalRange:
     """Where healthy people of the patient's sex and age are.
 
+    Its ends have as many digits as the number is read with: one that is read as the end of the range is within it.
+
     Attributes:
-        low: Mean less 1.96 standard deviations.
-        high: Mean and 1.96 standard deviations.
+        low: Mean less 1.96 standard deviations, rounded.
+        high: Mean and 1.96 standard deviations, rounded.
         mean: The mean.
         source: Where it was published.
     """
@@ -58,9 +63,13 @@ class NormalRange:
     mean: float
     source: Source
 
-    def place_of(self, value: float) -> str:
-        """`below`, `within` or `above`."""
-        return "below" if value < self.low else "above" if value > self.high else "within"
+    def place_of(self, read: float) -> Place:
+        """Where a number is, as it is read (`Measurement.read`)."""
+        return "below" if read < self.low else "above" if read > self.high else "within"
+
+    def to_dict(self, read: float) -> dict[str, Any]:
+        """A dictionary for JSON; `read` as in `place_of`."""
+        return {"low": self.low, "high": self.high, "place": self.place_of(read), "source": self.source.short}
 
 
 @cache
@@ -89,7 +98,8 @@ def normal_range(measurement: Measurement, patient: Patient) -> NormalRange | No
         fits = entry["sex"] == patient.sex and youngest <= int(patient.age_years) <= oldest
         if fits and _is_of(entry, measurement):
             mean, reach = float(entry["mean"]), WITHIN_SD * entry["sd"]
-            return NormalRange(mean - reach, mean + reach, mean, _content()["sources"][entry["source"]])
+            low, high = (float(measurement.written(end)) for end in (mean - reach, mean + reach))
+            return NormalRange(low, high, mean, _content()["sources"][entry["source"]])
     return None
 
 
@@ -109,6 +119,11 @@ def _is_of(entry: dict[str, Any], measurement: Measurement) -> bool:
     return entry["kind"] == measurement.kind and entry.get("index", "") == measurement.index
 
 
+def with_normal_values(measurements: Sequence[Measurement], patient: Patient) -> list[Measurement]:
+    """The measurements of a patient, those with a value with where healthy people of this sex and age are."""
+    return [m if m.value is None else replace(m, normal=normal_range(m, patient)) for m in measurements]
+
+
 def with_remarks(
     measurements: Sequence[Measurement], task: Task, has_contrast: bool | None = None
 ) -> list[Measurement]:
@@ -123,7 +138,8 @@ def with_remarks(
 
 
 def _remark(measurement: Measurement, task: Task, has_contrast: bool | None) -> str:
-    if measurement.value is None or not measurement.segments:
+    value = measurement.read
+    if value is None or not measurement.segments:
         return ""
     kind = task.segments[measurement.segments[0] - 1].type
     for entry in _content()["limits"]:
@@ -131,7 +147,6 @@ def _remark(measurement: Measurement, task: Task, has_contrast: bool | None) -> 
             continue
         if entry.get("unenhanced") and has_contrast is not False:
             continue
-        value = measurement.value
         beyond = (
             value >= entry.get("at_least", float("inf"))
             or value > entry.get("above", float("inf"))

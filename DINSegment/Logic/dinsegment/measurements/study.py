@@ -11,7 +11,7 @@ from dinsegment.measurements.body import SurfaceFormula, body_surface_area
 from dinsegment.measurements.function import Beat, CardiacFunction, Ventricle, beat_of, right_ventricle_of
 from dinsegment.measurements.heart import heart_measurements
 from dinsegment.measurements.measurement import Measurement
-from dinsegment.measurements.normals import with_remarks
+from dinsegment.measurements.normals import with_normal_values, with_remarks
 from dinsegment.measurements.organs import has_contrast, organ_measurements
 from dinsegment.measurements.rates import Rates, rates_or_reason
 from dinsegment.measurements.volumes import segment_volumes
@@ -106,7 +106,7 @@ def measure_study(phases: Sequence[Segmentation], options: MeasureOptions | None
         found += walls.measurements((task.muscle, task.chamber))
     return StudyMeasurements(
         patient,
-        tuple(with_remarks(found, task)),
+        tuple(with_normal_values(with_remarks(found, task), patient)),
         beat,
         right,
         walls,

@@ -13,7 +13,6 @@ from dinsegment.measurements.measurement import Measurement
 from dinsegment.measurements.normals import (
     NormalRange,
     has_normal_values,
-    normal_range,
     sources,
     why_no_normal_values,
 )
@@ -33,9 +32,9 @@ class Row:
     Attributes:
         name: What was measured.
         cells: A text for each column; empty where there is nothing.
-        value: The number that the range is of; None for none.
+        value: The number that the range is of, as it is read; None for none.
         range: Where healthy people of this sex and age are; None for nobody knows.
-        range_text: The same in words.
+        range_text: The same in words, and on which side of it a number is that is not within.
         marks: Numbers, from 1, of the findings that touch the number.
         remark: What a published limit says of it.
     """
@@ -187,14 +186,16 @@ def _heart_tables(study: StudyMeasurements, gathered: Sequence[Gathered]) -> tup
         cells = [f"{measurement.text} {measurement.unit}"]
         cells += ["" if m is None or m.value is None else f"{m.text} {m.unit}" for m in indexed]
         ranged = next((m for m in (measurement, *indexed) if m is not None and has_normal_values(m)), None)
-        known = None if ranged is None or ranged.value is None else normal_range(ranged, study.patient)
+        known = None if ranged is None else ranged.normal
         text = ""
         if known is not None:
             text = f"{ranged.written(known.low)} to {ranged.written(known.high)} {ranged.unit}"
+            place = known.place_of(ranged.read)
+            text += "" if place == "within" else f", {place}"
         row = Row(
             measurement.definition.name,
             tuple(cells),
-            ranged.value if known is not None else None,
+            ranged.read if known is not None else None,
             known,
             text,
             _marks(measurement, gathered),
@@ -288,11 +289,7 @@ def _left_out(study: StudyMeasurements) -> list[str]:
 def _notes(study: StudyMeasurements, beats: bool, others: Sequence[str]) -> list[str]:
     notes = [*others]
     if beats:
-        used = {
-            known.source.short: known.source
-            for m in study.measurements
-            if m.value is not None and (known := normal_range(m, study.patient)) is not None
-        }
+        used = {m.normal.source.short: m.normal.source for m in study.measurements if m.normal is not None}
         for source in used.values():
             told = (source.citation, f"doi {source.doi}", source.population, source.convention)
             notes.append(f"Normal: mean ± 1.96 SD. {'. '.join(told)}.")

@@ -10,9 +10,14 @@ from collections.abc import Iterable, Sequence
 
 from highdicom.sr import (
     AlgorithmIdentification,
+    CodedConcept,
     FindingSite,
     Measurement,
+    MeasurementProperties,
     MeasurementsAndQualitativeEvaluations,
+    NormalRangeProperties,
+    NumContentItem,
+    RelationshipTypeValues,
     SourceImageForMeasurement,
     TrackingIdentifier,
 )
@@ -72,6 +77,17 @@ UNITS = {
 }
 """UCUM's code and its meaning."""
 
+NORMALITY = {
+    "below": Code("SCT", "371880002", "Abnormally Low"),
+    "within": Code("SCT", "17621005", "Normal"),
+    "above": Code("SCT", "371879000", "Abnormally High"),
+}
+"""Of a number in the range of healthy people (CID 222)."""
+
+LOWER_LIMIT = Code("SCT", "385524004", "Normal Range Lower Limit")
+UPPER_LIMIT = Code("SCT", "371933006", "Normal Range Upper Limit")
+"""Of that range (CID 223)."""
+
 GROUPS = (
     ("lv_", "Left ventricular function", LEFT_VENTRICLE),
     ("cardiac_output", "Left ventricular function", LEFT_VENTRICLE),
@@ -116,11 +132,30 @@ def to_item(number: Number, segs: Sequence[Dataset | None], modality: str, root:
         if number.kind.startswith("wall_")
         else None,
         method=to_concept(VOXEL_SUM) if volume else None,
+        properties=_normality(number, to_concept(Code("UCUM", unit, meaning))),
         referenced_images=[
             SourceImageForMeasurement(segs[phase].SOPClassUID, segs[phase].SOPInstanceUID)
             for phase in number.phases
             if segs[phase] is not None
         ],
+    )
+
+
+def _normality(number: Number, unit: CodedConcept) -> MeasurementProperties | None:
+    """Where a number lies among those of healthy people (TID 310, TID 312); None where nobody knows."""
+    known = number.normal
+    if known is None or number.read is None:
+        return None
+    return MeasurementProperties(
+        normality=to_concept(NORMALITY[known.place_of(number.read)]),
+        normal_range_properties=NormalRangeProperties(
+            [
+                NumContentItem(to_concept(name), end, unit, relationship_type=RelationshipTypeValues.HAS_PROPERTIES)
+                for name, end in ((LOWER_LIMIT, known.low), (UPPER_LIMIT, known.high))
+            ],
+            description=known.source.population,
+            authority=f"{known.source.short}, doi {known.source.doi}",
+        ),
     )
 
 
