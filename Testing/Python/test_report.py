@@ -18,7 +18,8 @@ from dinsegment.dicom.read.patient import Patient
 from dinsegment.dicom.source import DicomSource
 from dinsegment.images.segmentation import Finding, Segmentation
 from dinsegment.measurements.measurement import Measurement
-from dinsegment.measurements.normals import NormalRange, sources
+from dinsegment.measurements.normals import sources
+from dinsegment.measurements.ranges import NormalRange
 from dinsegment.measurements.study import MeasureOptions, measure_study
 from dinsegment.phantom.ct import abdomen_phantom
 from dinsegment.report.bars import bar_of

@@ -6,13 +6,11 @@ import json
 import re
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from dinsegment.measurements.ranges import NormalRange
 from dinsegment.resources import resource
 from dinsegment.tasks import Code
-
-if TYPE_CHECKING:
-    from dinsegment.measurements.normals import NormalRange
 
 Index = Literal["", "bsa", "height"]
 """What a number is divided by: nothing, body surface area in m2, or height in m."""

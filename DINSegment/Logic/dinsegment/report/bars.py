@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dinsegment.measurements.normals import NormalRange
+from dinsegment.measurements.ranges import NormalRange
 
 AROUND = 0.6
 """The bar reaches beyond the range by this share of the range on either side."""

@@ -11,11 +11,11 @@ from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.slices import slice_axis, slice_number
 from dinsegment.measurements.measurement import Measurement
 from dinsegment.measurements.normals import (
-    NormalRange,
     has_normal_values,
     sources,
     why_no_normal_values,
 )
+from dinsegment.measurements.ranges import NormalRange
 from dinsegment.measurements.study import StudyMeasurements
 from dinsegment.quality.gather import Gathered, gathered_findings, other_warnings
 from dinsegment.version import __version__
