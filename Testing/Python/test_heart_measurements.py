@@ -23,7 +23,7 @@ from dinsegment.measurements.normals import (
     with_normal_values,
     with_remarks,
 )
-from dinsegment.measurements.rates import rates_of, rates_or_reason, why_no_rates
+from dinsegment.measurements.rates import FEWEST_PHASES, rates_of, rates_or_reason, why_no_rates
 from dinsegment.measurements.study import MeasureOptions, measure_study
 from dinsegment.tasks import ABDOMEN, HEART
 
@@ -90,6 +90,17 @@ class TestVentricles:
         assert found["rv_ef"].value == pytest.approx(50)
         assert found["rv_ef_lv"].reason == "The left ventricle's end systole is not known."
 
+    def test_few_phases_are_told_beside_the_ejection_fraction(self):
+        """Which of few phases is end systole by chance: 4 points are missing at most of 6, and 1 of 10."""
+        found = measured()
+        assert "Of 6 phases end systole may lie between two" in found["lv_ef"].remark
+        assert found["rv_ef"].remark and not found["lv_esv"].remark and not found["lv_esv_bsa"].remark
+        kept = {m.key: m for m in with_remarks(list(found.values()), HEART)}
+        assert kept["lv_ef"].remark == found["lv_ef"].remark
+        many = measured(np.interp(np.arange(0, 5, 0.5), range(6), LEFT), None, [100.0] * 10)
+        assert not many["lv_ef"].remark
+        assert not measured(LEFT[::3], RIGHT[::3], MUSCLE[::3])["lv_ef"].remark
+
     def test_a_single_phase_has_no_function(self):
         assert measured([150.0], [140.0], [100.0]) == {}
 
@@ -121,6 +132,21 @@ class TestRates:
         assert rates.time_to_peak_ejection_ms == pytest.approx((fine[slope.argmin()] - ed) % 900, abs=3)
         assert rates.time_to_peak_filling_ms == pytest.approx((fine[slope.argmax()] - es) % 900, abs=3)
 
+    @pytest.mark.parametrize("begin", [0.0, 0.3, 0.7])
+    def test_the_fewest_phases_are_enough_for_a_heart_that_moves_fast(self, begin):
+        """A short filling wave, 92 ms wide at half of its height, diastasis, and an atrial wave."""
+        fine = np.arange(0, 920.0, 0.25)
+
+        def wave(center: float, width: float) -> np.ndarray:
+            return np.exp(-(((fine - center) / width) ** 2))
+
+        out, into = wave(170, 80), wave(470, 55) + 0.55 * wave(850, 35)
+        flow = 95.0 * (into / into.sum() - out / out.sum()) / 0.25  # ml a millisecond
+        t = 920.0 * (np.arange(FEWEST_PHASES) + begin) / FEWEST_PHASES
+        rates = rates_of(t, np.interp(t, fine, 150 + 0.25 * np.cumsum(flow)))
+        assert rates.peak_filling_ml_s == pytest.approx(1000 * flow.max(), rel=0.12)
+        assert rates.peak_ejection_ml_s == pytest.approx(-1000 * flow.min(), rel=0.05)
+
     def test_noise_changes_them_little(self):
         t, v, fine, exact = self.curve(30, noise=2.0)
         slope = 1000 * np.gradient(exact, fine)
@@ -137,9 +163,11 @@ class TestRates:
         even = list(np.arange(20) * 40.0)
         assert why_no_rates(even) == why_no_rates(even, 75) == ""
         assert why_no_rates(None) == "The images do not say when their phases were taken."
-        assert "11 phases are too few" in why_no_rates(even[:11])
+        assert "17 phases are too few" in why_no_rates(even[:17]) and not why_no_rates(even[:18])
+        assert "2 phases are too few" in why_no_rates([0.0, 320.0])
         assert "even intervals" in why_no_rates([*even[:10], *(t + 200 for t in even[10:])])
         assert why_no_rates(even, 50) == "The phases do not cover the whole beat."
+        assert why_no_rates(even, 120) == "The phases span 800 ms, longer than a heartbeat at 120/min."
 
     def test_they_are_measured_where_the_times_are_known(self):
         t, v, _, _ = self.curve(24)

@@ -30,7 +30,7 @@ from dinsegment.report.pages import make_pages
 from dinsegment.tasks import ABDOMEN
 
 MAN = Patient("M", 60.0, 1.80, 80.0, 70.0)
-RADII = (22, 21, 19, 17, 16, 17, 19, 20, 20.5, 21, 21.5, 21.8, 22)
+RADII = (22, 21, 19, 17, 16, 17, 18, 19, 20, 20.3, 20.6, 20.9, 21.1, 21.3, 21.5, 21.7, 21.8, 21.9)
 SECRET = "Grünwald^Änne=山田^太郎"
 
 
@@ -52,7 +52,7 @@ def beat() -> list[Segmentation]:
         one = segmentation(labels)
         grey = np.choose(labels, [40, 170, 70, 180]).astype(np.float32)
         volume = replace(
-            one.volume, array=grey, name="secret-name", time_ms=60.0 * n, dicom=DicomSource((header(),) * 9)
+            one.volume, array=grey, name="secret-name", time_ms=48.0 * n, dicom=DicomSource((header(),) * 9)
         )
         phases.append(replace(one, volume=volume))
     finding = Finding(
@@ -126,6 +126,15 @@ class TestContent:
         content = report_content(beat, unknown)
         assert not any(row.range_text for table in content.tables for row in table.rows)
         assert any("No normal value for this patient: the sex is not known." in note for note in content.notes)
+
+    def test_the_notes_say_by_which_formula_and_of_which_phases(self, beat, study):
+        notes = report_content(beat, study).notes
+        assert "Body surface area: Mosteller 1987." in notes
+        two = [beat[0], beat[4]]
+        other = measure_study(two, MeasureOptions(MAN, "dubois"))
+        notes = report_content(two, other).notes
+        assert "Body surface area: Du Bois 1916." in notes
+        assert "The larger of the two phases is taken for end diastole, the smaller for end systole." in notes
 
     def test_a_finding_stands_beside_the_numbers_that_it_touches(self, beat, study):
         left, right = report_content(beat, study).tables

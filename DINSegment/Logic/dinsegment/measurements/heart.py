@@ -14,6 +14,10 @@ from dinsegment.tasks import Task
 if TYPE_CHECKING:
     from dinsegment.dicom.read.patient import Patient
 
+FEW_PHASES = 10
+"""Of fewer phases of a beat, end systole may lie so far between two that the ejection fraction is lower by a point or
+more. Two phases are taken for those that somebody has chosen."""
+
 NO_HEART_RATE = "The heart rate is not known."
 
 NO_SIZE = {"bsa": "Height and weight are not known.", "height": "The height is not known."}
@@ -63,7 +67,9 @@ def _left(task: Task, beat: Beat, patient: Patient, rates: Rates | str) -> list[
         Measurement("lv_edv", volumes.end_diastolic_volume_ml, segments=chamber, phases=(ed,)),
         Measurement("lv_esv", volumes.end_systolic_volume_ml, segments=chamber, phases=(es,)),
         Measurement("lv_sv", volumes.stroke_volume_ml, segments=chamber, phases=(ed, es)),
-        Measurement("lv_ef", volumes.ejection_fraction_percent, segments=chamber, phases=(ed, es)),
+        Measurement(
+            "lv_ef", volumes.ejection_fraction_percent, segments=chamber, phases=(ed, es), remark=_few_phases(beat.left)
+        ),
         Measurement("lv_mass_ed", beat.mass_g(ed), segments=muscle, phases=(ed,)),
         Measurement("lv_mass_es", beat.mass_g(es), segments=muscle, phases=(es,)),
     ]
@@ -95,7 +101,9 @@ def _right(task: Task, right: Ventricle, left_ends: tuple[int, int] | None) -> l
         Measurement("rv_edv", volumes.end_diastolic_volume_ml, segments=segments, phases=(ed,)),
         Measurement("rv_esv", volumes.end_systolic_volume_ml, segments=segments, phases=(es,)),
         Measurement("rv_sv", volumes.stroke_volume_ml, segments=segments, phases=(ed, es)),
-        Measurement("rv_ef", volumes.ejection_fraction_percent, segments=segments, phases=(ed, es)),
+        Measurement(
+            "rv_ef", volumes.ejection_fraction_percent, segments=segments, phases=(ed, es), remark=_few_phases(right)
+        ),
     ]
     if left_ends is None:
         reason = "The left ventricle's end systole is not known."
@@ -109,11 +117,19 @@ def _right(task: Task, right: Ventricle, left_ends: tuple[int, int] | None) -> l
     ]
 
 
+def _few_phases(ventricle: Ventricle) -> str:
+    """What few phases mean for the ejection fraction, a sentence; empty for two phases, and for enough."""
+    count = len(ventricle.chamber_ml)
+    if not 2 < count < FEW_PHASES:
+        return ""
+    return f"Of {count} phases end systole may lie between two, so that the ejection fraction may be higher."
+
+
 def _indexed(measurement: Measurement, index: Index, patient: Patient, formula: SurfaceFormula) -> Measurement:
     """The same divided by the patient's body surface area or height."""
     height, weight = patient.height_m, patient.weight_kg
     if measurement.value is None:
-        return replace(measurement, index=index)
+        return replace(measurement, index=index, remark="")
     if height is None or (index == "bsa" and weight is None):
         return replace(measurement, index=index, value=None, reason=NO_SIZE[index])
     size = height if index == "height" else body_surface_area(height, weight, formula)

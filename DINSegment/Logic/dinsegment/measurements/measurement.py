@@ -70,7 +70,8 @@ class Measurement:
         segments: Labels of the segments that it comes from; a finding about one of them touches the number.
         phases: Phases that it comes from, counted from 0; empty where there is but one, or all count.
         place: Where it was measured, in mm in RAS, where it is of one place.
-        remark: What a published threshold says of it, in a sentence; empty for nothing.
+        remark: What a published threshold says of it, or what else is to be known of it, in a sentence; empty for
+            nothing.
         normal: Where healthy people of the patient's sex and age are; None where nobody knows.
     """
 

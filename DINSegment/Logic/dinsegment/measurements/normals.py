@@ -86,7 +86,7 @@ def with_remarks(
         task: What the segments are.
         has_contrast: Whether contrast agent was given; None where nobody knows, so that limits without are not asked.
     """
-    return [replace(m, remark=_remark(m, task, has_contrast)) for m in measurements]
+    return [replace(m, remark=_remark(m, task, has_contrast) or m.remark) for m in measurements]
 
 
 def _remark(measurement: Measurement, task: Task, has_contrast: bool | None) -> str:

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FEWEST_PHASES = 12
-"""Of fewer phases a curve is not smoothed: its steepest part may lie between two of them."""
+FEWEST_PHASES = 18
+"""Of fewer phases there are too few harmonics for how fast a healthy ventricle fills: of 18, a tenth too slow at most,
+of 15, a quarter, of 12, more than a third."""
 
 MOST_HARMONICS = 6
 """Of the curve's Fourier series; a third of the phases at most, so that what is not of the heart is smoothed away."""
 
 LONGEST_GAP = 2.0
 """A curve with a step longer than so many times the median one is not of the whole beat."""
+
+LONGEST_BEAT = 1.25
+"""Phases that span more than so many heartbeats are not of one, or the heart rate is not theirs."""
 
 SAMPLES = 1000
 """Of the smoothed curve, over the beat."""
@@ -60,6 +64,8 @@ def why_no_rates(times_ms: Sequence[float] | None, heart_rate_bpm: float | None 
         return "The phases are not taken at even intervals."
     if heart_rate_bpm and _beat_ms(times_ms) < 60_000 / heart_rate_bpm - LONGEST_GAP * np.median(steps):
         return "The phases do not cover the whole beat."
+    if heart_rate_bpm and _beat_ms(times_ms) > LONGEST_BEAT * 60_000 / heart_rate_bpm:
+        return f"The phases span {_beat_ms(times_ms):.0f} ms, longer than a heartbeat at {heart_rate_bpm:.0f}/min."
     return ""
 
 

@@ -48,6 +48,7 @@ class StudyMeasurements:
         function: Of the left ventricle; None for a single phase, and where `no_function` says why.
         rates: The smoothed curve of its volume; None where the phases tell none.
         contrast: Whether contrast agent was given to a CT; None where nobody can say.
+        surface_formula: That of the body surface area.
     """
 
     patient: Patient
@@ -60,6 +61,7 @@ class StudyMeasurements:
     function: CardiacFunction | None = None
     rates: Rates | None = None
     contrast: bool | None = None
+    surface_formula: SurfaceFormula = "mosteller"
 
     @property
     def no_function(self) -> str:
@@ -114,6 +116,7 @@ def measure_study(phases: Sequence[Segmentation], options: MeasureOptions | None
         surface,
         function,
         rates if isinstance(rates, Rates) else None,
+        surface_formula=options.surface_formula,
     )
 
 

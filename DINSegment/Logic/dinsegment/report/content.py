@@ -22,6 +22,9 @@ from dinsegment.version import __version__
 
 NOTE = "Research tool, not a medical device."
 
+FORMULAS = {"mosteller": "Mosteller 1987", "dubois": "Du Bois 1916"}
+"""Of body surface area, as they are named."""
+
 ONE_PHASE = "Ejection fraction, mass and wall thickness. One phase does not tell end diastole and end systole."
 
 
@@ -295,6 +298,10 @@ def _notes(study: StudyMeasurements, beats: bool, others: Sequence[str]) -> list
             notes.append(f"Normal: mean ± 1.96 SD. {'. '.join(told)}.")
         if not used:
             notes.append(why_no_normal_values(study.patient) or "No normal values are known of what was measured.")
+        if len(study.beat.chamber_ml) == 2:
+            notes.append("The larger of the two phases is taken for end diastole, the smaller for end systole.")
+        if study.surface_m2 is not None:
+            notes.append(f"Body surface area: {FORMULAS[study.surface_formula]}.")
         notes.append("Papillary muscles are counted as cavity; muscle has 1.05 g/ml.")
         if study.walls is not None and not study.walls.reason and not study.walls.named:
             notes.append("The walls have no names: the image does not tell how the patient lies.")
