@@ -153,6 +153,39 @@ class TestSegments:
         beside = segmentation(cylinder(septum=np.pi / 2), ijk_to_ras=matrix, slice_axis=0)
         assert not wall_of(replace(beside, volume=replace(beside.volume, dicom=object()))).named
 
+    @pytest.mark.parametrize("across_first", [False, True])
+    @pytest.mark.parametrize("columns", [1, -1])
+    @pytest.mark.parametrize("rows", [1, -1])
+    @pytest.mark.parametrize("slices", [1, -1])
+    def test_walls_lie_in_the_patient_where_their_names_say(self, slices, rows, columns, across_first):
+        """A heart as it lies in a chest, in slices, rows and columns that run either way."""
+        to_apex = np.array([-0.6, 0.55, -0.58]) / np.linalg.norm([0.6, 0.55, 0.58])  # left, in front, down
+        up = np.array([-0.2, 0.6, 0.75])
+        up -= (up @ to_apex) * to_apex
+        up /= np.linalg.norm(up)
+        to_right_ventricle = np.cross(up, to_apex)
+        assert to_right_ventricle[0] > 0.5  # to the right, and in front
+        labels = cylinder()[::slices, :, ::columns]  # the right ventricle is where columns begin, or end
+        matrix = np.eye(4)
+        steps = (-columns * 1.4 * to_right_ventricle, rows * 1.4 * up, slices * 8.0 * to_apex)
+        matrix[:3, :3] = np.column_stack(steps)
+        if across_first:
+            labels, matrix = labels.transpose(1, 2, 0), matrix[:, [2, 0, 1, 3]]
+        one = segmentation(np.ascontiguousarray(labels), ijk_to_ras=matrix)
+        one = replace(one, volume=replace(one.volume, dicom=object()))
+        wall = wall_of(one)
+        assert wall.named
+        divided = aha_labels(one, wall)
+
+        def middle(*numbers: int) -> np.ndarray:
+            return matrix[:3, :3] @ np.argwhere(np.isin(divided, numbers)).mean(axis=0)[::-1]
+
+        assert (middle(1, 7, 13) - middle(4, 10, 15)) @ up > 20
+        assert (middle(2, 3, 8, 9, 14) - middle(5, 6, 11, 12, 16)) @ to_right_ventricle > 20
+        assert min((middle(2) - middle(3)) @ up, (middle(6) - middle(5)) @ up) > 15
+        assert (middle(7, 8, 9) - middle(1, 2, 3)) @ to_apex > 15
+        assert (middle(13, 14) - middle(7, 8)) @ to_apex > 15
+
     def test_thickening(self):
         walls = walls_of(
             segmentation(cylinder(22.0, 30.0)), segmentation(cylinder(16.0, 28.0)), (0, 7), in_front(sense=-1)
@@ -188,6 +221,25 @@ class TestLeftOut:
         assert len(found.rings) == 8
         assert found.left_out == ("Slice 1: the muscle is no closed ring.",)
         assert found.thickness_mm[1:].mean() == pytest.approx(9.0, abs=0.3)
+
+    def test_a_slice_that_is_left_out_moves_none_of_the_others(self):
+        """Base, middle and apex are thirds of the way, not of the slices that are measured."""
+        labels = cylinder()
+        _, y, _ = grid()
+        for k in (1, 2):
+            labels[k][(labels[k] == 2) & (y[k] > 12)] = 0
+        found, whole = (wall_of(segmentation(one), in_front()) for one in (labels, cylinder()))
+        assert [ring.slice for ring in found.rings] == [0, 3, 4, 5, 6, 7, 8]
+        assert np.array_equal(found.segment, whole.segment[[0, 3, 4, 5, 6, 7, 8]])
+        assert found.left_out == ("Slices 2 and 3: the muscle is no closed ring.",)
+
+    def test_few_pixels_at_the_apex_are_called_that(self):
+        labels = cylinder()
+        labels[8][labels[8] == 3] = 2
+        labels[8, 54:57, 54:57] = 3
+        found = wall_of(segmentation(labels), in_front())
+        assert len(found.rings) == 8
+        assert found.left_out == ("Slice 9: the ventricle is a few pixels there.",)
 
     def test_a_gap_of_few_pixels_leaves_it_closed(self):
         labels = cylinder()

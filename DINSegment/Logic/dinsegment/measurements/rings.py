@@ -59,26 +59,30 @@ def directions() -> np.ndarray:
     return 2 * np.pi * np.arange(ANGLES) / ANGLES
 
 
-def rings_of(segmentation: Segmentation) -> tuple[list[Ring], list[int]]:
+def rings_of(segmentation: Segmentation) -> tuple[list[Ring], list[int], list[int]]:
     """The left ventricle in the slices of a segmentation.
 
     Returns:
-        Slices whose wall is a closed ring around a cavity, and those that have muscle alone; and the numbers, counted
-        from 0, of slices that show the ventricle in another way, as at the valves. Both in the order of the slices.
+        Slices whose wall is a closed ring around a cavity, and those that have muscle alone; the numbers, counted from
+        0, of slices whose wall is open, as at the valves; and of those that show but a few pixels, as at the apex. All
+        in the order of the slices.
     """
     task = segmentation.task
     stack = SliceStack.of(segmentation.volume).like(segmentation.labels)
     heart = largest_component(np.isin(stack.array, (task.chamber, task.muscle)))
-    rings, open_slices = [], []
+    rings, open_slices, small = [], [], []
+    fewest = SMALLEST_CM2 / (float(np.prod(stack.spacing)) / 100)
     for k in np.flatnonzero(heart.any(axis=(1, 2))):
         labels = np.where(heart[k], stack.array[k], 0)
         right = stack.array[k] == task.right_chamber
         ring = _ring(int(k), labels == task.chamber, labels == task.muscle, right, np.array(stack.spacing))
-        if ring is None:
-            open_slices.append(int(k))
-        else:
+        if ring is not None:
             rings.append(ring)
-    return rings, open_slices
+        elif (labels == (task.chamber if (labels == task.chamber).any() else task.muscle)).sum() < fewest:
+            small.append(int(k))
+        else:
+            open_slices.append(int(k))
+    return rings, open_slices, small
 
 
 def apex_first(phases: Sequence[Segmentation]) -> bool:

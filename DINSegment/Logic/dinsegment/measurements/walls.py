@@ -173,7 +173,7 @@ def wall_of(
         anterior: As for `walls_of`.
         from_apex: Whether the slices run from apex to base; None asks `rings.apex_first`.
     """
-    rings, open_slices = rings_of(segmentation)
+    rings, open_slices, small = rings_of(segmentation)
     closed = [ring for ring in rings if ring.endocardium is not None]
     if len(closed) < FEWEST_RINGS:
         count = "one slice has" if len(closed) == 1 else f"{len(closed) or 'no'} slices have"
@@ -186,8 +186,9 @@ def wall_of(
         return "the right ventricle does not touch the left one, so that nobody can say where the septum is"
     middles, sense, named = septum
     thickness = _thickness(order, closed, _slice_spacing(segmentation))
-    segment = np.array([_segments(n, len(closed), middles[n], sense) for n in range(len(closed))])
-    return Wall(tuple(closed), thickness, segment, named, _left_out(segmentation, open_slices))
+    levels = _levels([ring.slice for ring in closed])
+    segment = np.array([_segments(level, middle, sense) for level, middle in zip(levels, middles, strict=True)])
+    return Wall(tuple(closed), thickness, segment, named, _left_out(segmentation, open_slices, small))
 
 
 def aha_labels(segmentation: Segmentation, wall: Wall) -> np.ndarray:
@@ -206,13 +207,15 @@ def _slice_spacing(segmentation: Segmentation) -> float:
     return SliceStack.of(segmentation.volume).slice_spacing
 
 
-def _left_out(segmentation: Segmentation, open_slices: Sequence[int]) -> tuple[str, ...]:
-    if not open_slices:
-        return ()
+def _left_out(segmentation: Segmentation, open_slices: Sequence[int], small: Sequence[int]) -> tuple[str, ...]:
     stack = SliceStack.of(segmentation.volume)
-    numbers = sorted(stack.number(k) for k in open_slices)
-    listed = ", ".join(map(str, numbers[:-1])) + (" and " if len(numbers) > 1 else "") + str(numbers[-1])
-    return (f"Slice{'s' if len(numbers) > 1 else ''} {listed}: the muscle is no closed ring.",)
+    found = []
+    for slices, why in ((open_slices, "the muscle is no closed ring"), (small, "the ventricle is a few pixels there")):
+        numbers = sorted(stack.number(k) for k in slices)
+        if numbers:
+            listed = ", ".join(map(str, numbers[:-1])) + (" and " if len(numbers) > 1 else "") + str(numbers[-1])
+            found.append(f"Slice{'s' if len(numbers) > 1 else ''} {listed}: {why}.")
+    return tuple(found)
 
 
 def _thickness(rings: Sequence[Ring], closed: Sequence[Ring], slice_spacing: float) -> np.ndarray:
@@ -240,17 +243,25 @@ def _between(borders: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
     return np.concatenate(places)
 
 
-def _segments(number: int, count: int, middle: float, sense: int) -> np.ndarray:
+def _levels(slices: Sequence[int]) -> list[int]:
+    """0 at the base, 1 in the middle, 2 towards the apex: thirds of the way, so that a slice that is left out counts.
+
+    Args:
+        slices: Those that are divided, from base to apex.
+    """
+    begin, length = slices[0], abs(slices[-1] - slices[0]) + 1
+    return [min(int(3 * (abs(k - begin) + 0.5) / length), 2) for k in slices]
+
+
+def _segments(level: int, middle: float, sense: int) -> np.ndarray:
     """The AHA segment in each direction of one ring.
 
     Args:
-        number: Of the ring, counted from the base.
-        count: Of the rings.
+        level: Of the ring, as `_levels` has it.
         middle: Direction of the middle of the septum.
         sense: 1 where directions grow from the septum's anterior end to its inferior one, -1 otherwise.
     """
     turned = np.degrees(sense * (directions() - middle)) + 1e-9  # 0 in the septum's middle, growing to its inferior end
-    level = min(int(3 * (number + 0.5) / count), 2)
     if level < 2:
         return np.choose(np.floor(turned / 60).astype(int) % 6, [3, 4, 5, 6, 1, 2]) + 6 * level
     return np.choose(np.floor((turned + 45) / 90).astype(int) % 4, [14, 15, 16, 13])
