@@ -163,7 +163,7 @@ class TestSegments:
         up = np.array([-0.2, 0.6, 0.75])
         up -= (up @ to_apex) * to_apex
         up /= np.linalg.norm(up)
-        to_right_ventricle = np.cross(up, to_apex)
+        to_right_ventricle = np.cross(to_apex, up)
         assert to_right_ventricle[0] > 0.5  # to the right, and in front
         labels = cylinder()[::slices, :, ::columns]  # the right ventricle is where columns begin, or end
         matrix = np.eye(4)
