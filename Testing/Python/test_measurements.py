@@ -182,6 +182,23 @@ def test_a_beat_as_it_is_has_no_outlier():
     assert outliers([120.0, 95, 55, 30, 50, 85, 100, 112]) == []
 
 
+@pytest.mark.parametrize("phases", [6, 7, 8, 10, 12, 16, 20, 30])
+@pytest.mark.parametrize("ejection_fraction", [0.3, 0.5, 0.65, 0.8])
+def test_a_beat_of_few_phases_has_no_outlier(phases, ejection_fraction):
+    """End systole lies far below the phases beside it where these are a sixth of the beat away."""
+    for first in np.linspace(0, 1, 11)[:-1] / phases:
+        t = first + np.arange(phases) / phases
+        emptied = np.where(t < 0.35, t / 0.35, np.maximum(1 - (t - 0.35) / 0.4, 0))
+        volumes = 150 * (1 - ejection_fraction * emptied)
+        assert outliers(volumes) == []
+        assert function_from_volumes(volumes, [90.0] * phases) is not None
+
+
+def test_an_outlier_of_few_phases():
+    assert outliers([149.0, 121, 78, 104, 120, 140]) == []
+    assert outliers([149.0, 148, 60, 147, 148, 149]) == [2]
+
+
 def test_an_outlier_is_a_finding_of_its_phase():
     volumes = [200, 190, 150, 110, 95, 190, 120, 150, 180, 195]
     phases = [replace(ventricle([0, n, n, 0]), warnings=("Memory was short.",)) for n in volumes]

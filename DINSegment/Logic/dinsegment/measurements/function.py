@@ -21,6 +21,9 @@ OUTLIER_SHARE = 0.15
 OUTLIER_RATIO = 4.0
 """And by so many times what the phases of this beat differ so, by their median: few phases differ more than many."""
 
+QUICKEST_CHANGE = 0.2
+"""Part of the beat in which a ventricle empties, or fills again, at the quickest: few phases differ by much in it."""
+
 FEWEST_PHASES = 6
 """Of fewer phases, which may be any part of the beat, none is called an outlier."""
 
@@ -274,8 +277,9 @@ def cut_beyond_base(areas: Areas) -> str:
 def outliers(chamber_ml: Sequence[float]) -> list[int]:
     """Phases, counted from 0, whose cavity is an outlier of its neighbours in time, the beat being a circle.
 
-    A phase is one where its cavity is larger, or smaller, than in both phases beside it, and much farther from their
-    mean than the other phases of this beat are from that of theirs. Where no cavity was found at all is another matter.
+    A phase is one where its cavity is larger, or smaller, than in both phases beside it, much farther from their mean
+    than the other phases of this beat are from that of theirs, and farther than a heart moves between phases so far
+    apart in time. Where no cavity was found at all is another matter.
     """
     cavity = np.asarray(chamber_ml, dtype=float)
     left, found = np.flatnonzero(cavity > 0), []
@@ -287,6 +291,7 @@ def outliers(chamber_ml: Sequence[float]) -> list[int]:
         off = np.abs(here - (before + after) / 2)
         least = max(OUTLIER_SHARE * float(cavity.max()), OUTLIER_RATIO * float(np.median(off)))
         worst = int(np.argmax(np.where(beyond, off, 0.0)))
+        least = max(least, float(np.ptp(np.delete(here, worst))) / (QUICKEST_CHANGE * len(cavity)))
         if not beyond[worst] or off[worst] <= least:
             break
         found.append(int(left[worst]))
