@@ -144,6 +144,47 @@ def test_a_slice_twice_in_one_series(rows):
     assert [stack.is_repeat for stack in stacks].count(True) == 1
 
 
+def test_a_slice_twice_in_one_series_whose_numbers_start_again(rows):
+    series = series_per_slice(rows)
+    again = cine_study.repeated(series[REPEATED], 101 + REPEATED)
+    for number, image in enumerate(again):
+        image.SOPInstanceUID = f"1.2.{number}"
+    stacks = stacks_of([*series[:REPEATED], again + series[REPEATED], *series[REPEATED + 1 :]])
+    assert instances(cine_of(stacks))[REPEATED] == [image.SOPInstanceUID for image in again]
+    assert [stack.is_repeat for stack in stacks].count(True) == 1
+
+
+@pytest.mark.parametrize("layout", ["whole", "series per slice"])
+def test_phases_whose_instances_are_numbered_by_turns_are_one_acquisition(layout, sunnybrook_folder):
+    rows = cine_study.read_cine(sunnybrook_folder, range(4), range(8))
+    series = [cine_study.whole_series(rows)] if layout == "whole" else series_per_slice(rows)
+    expected = sorted(image.SOPInstanceUID for images in series for image in images)
+    for images in series:
+        for place, image in enumerate(images):
+            k, phase = divmod(place, 8)
+            image.InstanceNumber = 8 * k + 4 * (phase % 2) + phase // 2 + 1
+    (stack,) = stacks_of(series)
+    assert (stack.phases, stack.warnings, stack.problem) == (8, (), "")
+    assert sorted(key for one in stack.slices for key in one.keys) == expected
+    assert all(list(one.times_ms) == sorted(one.times_ms) for one in stack.slices)
+
+
+def test_twice_as_many_phases_are_no_second_acquisition(sunnybrook_folder):
+    """As of a stack in real time that runs on beside one that is gated."""
+    rows = cine_study.read_cine(sunnybrook_folder, range(4), range(0, 20, 2))
+    longer = cine_study.read_cine(sunnybrook_folder, range(4))
+    stacks = stacks_of([*series_per_slice(rows), *series_per_slice(longer, 301, "realtime")])
+    assert [(len(one.slices), one.phases, one.warnings) for one in stacks] == [(4, 10, ()), (4, 20, ())]
+
+
+def test_a_slice_of_one_series_that_is_incomplete_does_not_shorten_the_others(sunnybrook_folder):
+    rows = cine_study.read_cine(sunnybrook_folder, range(6), range(20))
+    images = cine_study.whole_series(rows)
+    stacks = stacks_of([images[:43] + images[60:]])
+    assert [(len(one.slices), one.phases) for one in stacks] == [(5, 20), (1, 3)]
+    assert "has 3 phases where the others have 20" in stacks[0].problem
+
+
 def test_two_complete_stacks_stay_two(rows):
     before = series_per_slice(rows)
     after = [cine_study.repeated(row, 301 + k, at=f"09{k:02d}00") for k, row in enumerate(rows)]
@@ -162,8 +203,25 @@ def test_every_slice_repeated_at_once_is_one_stack_of_the_later_ones(rows):
         for image in other:
             image.AcquisitionTime = f"09{k:02d}30"
     stacks = stacks_of([*first, *second])
-    assert instances(cine_of(stacks)) == uids(second) and len(cine_of(stacks).warnings) == SLICES
+    assert instances(cine_of(stacks)) == uids(second)
+    assert cine_of(stacks).warnings == (
+        "Slices 1-12 were acquired twice: those of series 201-212, the latest, are taken, and those of series 101-112 "
+        "are left out.",
+    )
     assert [stack.is_repeat for stack in stacks].count(True) == SLICES
+
+
+def test_a_filtered_copy_of_a_stack_was_not_acquired_again(rows):
+    first, second = series_per_slice(rows, 101), series_per_slice(rows, 201, "cine_filtered")
+    for k, images in enumerate(zip(first, second, strict=True)):
+        for image in (*images[0], *images[1]):
+            image.AcquisitionTime = f"09{k:02d}00"
+    stacks = stacks_of([*first, *second])
+    (warning,) = cine_of(stacks).warnings
+    assert warning.startswith(
+        "Slices 1-12 are there twice, acquired at the same time: those of series 201-212 are taken"
+    )
+    assert instances(cine_of(stacks)) == uids(second)
 
 
 def test_slices_that_a_breath_hold_moved(rows):

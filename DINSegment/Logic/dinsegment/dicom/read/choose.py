@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dinsegment.dicom.read.header import Header
 from dinsegment.dicom.read.kinds import LEAST_SLICES, says
+from dinsegment.dicom.read.placing import ranges
 from dinsegment.dicom.read.sorting import list_series, series_of
 from dinsegment.dicom.read.stack import CT_OVER_TIME, CT_PROJECTION, LOCALIZER, Stack
 from dinsegment.dicom.read.study import stacks_of
@@ -217,14 +218,3 @@ def series_words(stack: Stack) -> str:
     if not numbers:
         return f"series {stack.series[0].uid}" if len(stack.series) == 1 else f"{len(stack.series)} series"
     return f"series {ranges(numbers)}"
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Numbers in order, those that follow one another as first-last."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return ", ".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)

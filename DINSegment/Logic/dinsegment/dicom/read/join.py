@@ -14,18 +14,21 @@ from dinsegment.dicom.read.kinds import LEAST_SLICES
 from dinsegment.dicom.read.lattice import Lattice, find_lattice
 from dinsegment.dicom.read.picture import Picture
 from dinsegment.dicom.read.pieces import Piece, Take, in_time, parallel, same_spacing, split
-from dinsegment.dicom.read.placing import Joined, build, gaps_words, in_words
+from dinsegment.dicom.read.placing import Joined, build, gaps_words, in_words, ranges
 from dinsegment.dicom.read.stack import CINE, MR
 
 OF_OTHERS = 0.5
-"""A slice with no more than this share of the phases of the others is of another acquisition, and one with more than
-twice as many."""
+"""A slice with no more than this share of the phases of the others is of another acquisition, and one with twice as
+many."""
 
 TWICE = 0.75
 """Where at least this share of the slices was acquired twice, a whole stack was."""
 
 LEAST_MOVEMENT_MS = 100.0
 """Series of one phase each show a movement if they are further apart in the beat."""
+
+FEW = 2
+"""So many series are named by their descriptions, too."""
 
 MANY_PHASES = 5
 """From so many series on, which differ in their time alone, single slices are phases, not repetitions."""
@@ -132,7 +135,7 @@ def _join_parallel(takes: list[Take], kind: str) -> list[Joined]:
             continue
         chosen = [by_number[number][-1] for number in sorted(by_number)]
         repeats = [take for double in by_number.values() for take in double[:-1]]
-        said = [_repeat_words(number, double) for number, double in sorted(by_number.items()) if len(double) > 1]
+        said = _repeats_words(by_number)
         numbers = tuple(sorted(by_number))
         found.append(build(chosen, replace(lattice, numbers=numbers), kind, said))
         found += [_alone(images, kind, is_repeat=True) for images in _by_series(repeats)]
@@ -153,7 +156,7 @@ def _largest(takes: Sequence[Take]) -> tuple[list[Take], Lattice | None]:
             part
             for take in takes
             for part in _parts(take, count)
-            if OF_OTHERS * count < len(part.pictures) <= count / OF_OTHERS
+            if OF_OTHERS * count < len(part.pictures) < count / OF_OTHERS
         ]
         lattice = find_lattice(np.array([take.height for take in members]))
         places = len({number for number in lattice.numbers if number is not None})
@@ -164,18 +167,7 @@ def _largest(takes: Sequence[Take]) -> tuple[list[Take], Lattice | None]:
 
 def _parts(take: Take, count: int) -> list[Take]:
     """The acquisitions of a slice that one series holds several times, where other slices have `count` phases."""
-    images = list(take.pictures)
-    if len(images) >= 2 * count and len(images) % count == 0 and count > 1:
-        by_instance = sorted(images, key=lambda one: one.time("InstanceNumber") or 0.0)
-        parts = [by_instance[n : n + count] for n in range(0, len(images), count)]
-        if all(_rises(part) for part in parts):
-            return [replace(take, pictures=tuple(in_time(part)[0])) for part in parts]
-    return [replace(take, pictures=tuple(part)) for part in split(images, count)]
-
-
-def _rises(pictures: Sequence[Picture]) -> bool:
-    times = [one.heart_time_ms for one in pictures]
-    return None not in times and bool((np.diff(np.array(times, float)) > 0).all())
+    return [replace(take, pictures=tuple(part)) for part in split(list(take.pictures), count)]
 
 
 def _by_series(takes: Iterable[Take]) -> list[list[Take]]:
@@ -226,12 +218,37 @@ def _time(takes: Sequence[Take]) -> float:
     return median(take.order[0] or take.order[1] for take in takes)
 
 
-def _repeat_words(number: int, takes: Sequence[Take]) -> str:
-    others = in_words([str(take.series) for take in takes[:-1]])
-    return (
-        f"slice {number + 1} was acquired {_times(len(takes))}: that of series {takes[-1].series}, the latest, is "
-        f"taken, and that of series {others} is left out"
-    )
+def _repeats_words(by_number: dict[int, list[Take]]) -> list[str]:
+    """What is said of slices that are there several times, alike of all that are there as often."""
+    alike: dict[tuple[int, bool], list[int]] = {}
+    for number, takes in sorted(by_number.items()):
+        if len(takes) > 1:
+            at = {take.order[0] for take in takes}
+            alike.setdefault((len(takes), len(at) == 1 and at != {0.0}), []).append(number)
+    return [
+        _repeat_words(numbers, [by_number[number] for number in numbers], at_once)
+        for (_, at_once), numbers in alike.items()
+    ]
+
+
+def _repeat_words(numbers: Sequence[int], takes: Sequence[Sequence[Take]], at_once: bool) -> str:
+    several = len(numbers) > 1
+    was, that, taken = ("were", "those", "are") if several else ("was", "that", "is")
+    what = f"slice{'s' * several} {ranges([number + 1 for number in numbers])} "
+    times = _times(len(takes[0]))
+    what += f"{taken} there {times}, acquired at the same time" if at_once else f"{was} acquired {times}"
+    last, others = _series_words([double[-1:] for double in takes]), _series_words([double[:-1] for double in takes])
+    which = "" if at_once else ", the latest,"
+    return f"{what}: {that} of series {last}{which} {taken} taken, and {that} of series {others} {taken} left out"
+
+
+def _series_words(takes: Sequence[Sequence[Take]]) -> str:
+    """Series by number and description; many by their numbers alone."""
+    series = list(dict.fromkeys(take.series for part in takes for take in part))
+    numbers = {one.number for one in series}
+    if len(series) <= FEW or None in numbers:
+        return in_words(list(dict.fromkeys(map(str, series))))
+    return ranges(sorted(numbers))
 
 
 def _times(count: int) -> str:

@@ -20,6 +20,9 @@ SAME_PLACE_MM = 0.05
 SAME_CORNER_MM = 0.5
 """Pictures of one slice that were moved sideways by more were taken in different breath-holds."""
 
+SAME_PHASE = 0.2
+"""Share of the distance between phases by which two acquisitions of a slice may begin at another moment."""
+
 SAME_SPACING = 1e-4
 """Share by which pixel spacings may differ: rounding."""
 
@@ -115,9 +118,10 @@ def pieces_of(pictures: Sequence[Picture]) -> list[Piece]:
         takes: list[Take] = []
         problem = ""
         for height, images in slices:
-            ordered, told = in_time(images)
+            parts = [in_time(part) for part in split(in_time(images)[0])]
+            told = all(told for _, told in parts)
             problem = problem or (_mixed(images) if len(images) > 1 else "") or ("" if told else _twins(images))
-            takes += [Take(tuple(one), height, series) for one in split(ordered)]
+            takes += [Take(tuple(ordered), height, series) for ordered, _ in parts]
         pieces.append(Piece(tuple(takes), kind, series, problem))
     return pieces
 
@@ -188,23 +192,37 @@ def in_time(pictures: Sequence[Picture]) -> tuple[list[Picture], bool]:
 def split(pictures: list[Picture], count: int | None = None) -> list[list[Picture]]:
     """The pictures of a slice that was acquired several times, those of each time in the order of time.
 
-    They are told apart where the heart's time begins anew in the order of instances, each time after as many pictures.
+    They are told apart where the heart's time begins anew in the order of instances, or of the clock, each time after
+    as many pictures and near the same moment of the beat. Where it begins anew later by a part of the distance between
+    phases, they are phases of one acquisition in another order.
 
     Args:
         pictures: Of one slice.
         count: How many pictures other slices have; then as many make up an acquisition.
     """
     heart = [one.heart_time_ms for one in pictures]
+    if len(pictures) < 4 or None in heart:
+        return [pictures]
+    times = np.array(heart, float)
+    for order in _orders(pictures, times):
+        parts = np.split(order, np.flatnonzero(np.diff(times[order]) < 0) + 1)
+        length = len(parts[0])
+        if len(parts) < 2 or length < 2 or any(len(part) != length for part in parts) or count not in (None, length):
+            continue
+        starts = np.array([times[part[0]] for part in parts])
+        if np.ptp(starts) <= SAME_PHASE * float(np.median(np.diff(times[parts[0]]))):
+            return [[pictures[n] for n in part] for part in parts]
+    return [pictures]
+
+
+def _orders(pictures: Sequence[Picture], heart: np.ndarray) -> Iterator[np.ndarray]:
+    """Orders in which pictures may have been acquired."""
     instances = [one.time("InstanceNumber") for one in pictures]
-    if len(pictures) < 4 or None in heart or None in instances or len(set(instances)) < len(instances):
-        return [pictures]
-    order = np.argsort(np.array(instances, float), kind="stable")
-    again = np.flatnonzero(np.diff(np.array(heart, float)[order]) < 0) + 1
-    parts = np.split(order, again)
-    length = len(parts[0])
-    if len(parts) < 2 or length < 2 or any(len(part) != length for part in parts) or count not in (None, length):
-        return [pictures]
-    return [[pictures[n] for n in part] for part in parts]
+    if None not in instances and len(set(instances)) == len(instances):
+        yield np.argsort(np.array(instances, float), kind="stable")
+    clock = [one.acquired for one in pictures]
+    if None not in clock:
+        yield np.lexsort((heart, np.array(clock, float)))
 
 
 def _mixed(pictures: Sequence[Picture]) -> str:

@@ -257,3 +257,14 @@ def _slices_words(numbers: Sequence[int]) -> str:
 def in_words(words: Sequence[str]) -> str:
     """Words with commas and an `and`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Numbers in order, those that follow one another as first-last."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
