@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from dinsegment.dicom.read.files import DicomFile, has_preamble, is_packed
 from dinsegment.dicom.read.header import Header, read_header
@@ -15,6 +23,14 @@ from dinsegment.errors import InputError, damaged, unreadable
 
 BESIDE = 500
 """Files beside those of a series that are looked at for others of it."""
+
+_CONTENT = (
+    *("SeriesInstanceUID", "InstanceNumber", "NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient"),
+    *("TriggerTime", "AcquisitionTime", "ContentTime", "EchoTime", "InversionTime", "FlipAngle"),
+)
+"""Attributes of which some differ between images of a series that differ."""
+
+_UNCOMPRESSED = {*(ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)}
 
 
 def read_headers(
@@ -95,25 +111,63 @@ def _pattern(file: DicomFile) -> str:
 
 
 def without_copies(series: list[Header], warn: Callable[[str], None]) -> list[Header]:
-    """Each file once, where some are there again under other names: with the same UID and the same bytes."""
-    alike: dict[tuple[str, int, int], list[Header]] = {}
+    """Each image once, where some are there again under other names.
+
+    They are copies where they have the same UID and the same bytes. They are, too, where they show the same place at
+    the same time in the same series and have the same UID, or one is compressed and the other is not, as after a second
+    export: of these the one that is not compressed counts, or else the first. What merely has the same UID, as after a
+    careless anonymisation, is no copy.
+    """
+    by_uid: dict[str, list[Header]] = {}
     for header in series:
-        alike.setdefault((header.text("SOPInstanceUID"), header.offset, header.length), []).append(header)
-    copies: dict[Header, Header] = {}
-    for group in alike.values():
-        first: dict[bytes, Header] = {}
-        for header in group if len(group) > 1 else ():
-            original = first.setdefault(_digest(header.file), header)
+        by_uid.setdefault(header.text("SOPInstanceUID"), []).append(header)
+    same: dict[Header, Header] = {}
+    for group in by_uid.values():
+        same |= _same_files(group) if len(group) > 1 else {}
+    again = _exported_again([header for header in series if header not in same])
+    _warn_of_copies(same, "is the same file as", warn)
+    _warn_of_copies(again, "has the same image as", warn)
+    return [header for header in series if header not in same and header not in again]
+
+
+def _same_files(group: Sequence[Header]) -> dict[Header, Header]:
+    """Of files with one UID those that have the bytes of an earlier one, and that one."""
+    first: dict[tuple[int, int, bytes], Header] = {}
+    sizes = Counter((header.offset, header.length) for header in group)
+    found = {}
+    for header in group:
+        size = header.offset, header.length
+        if sizes[size] > 1:
+            original = first.setdefault((*size, _digest(header.file)), header)
             if original is not header:
-                copies[header] = original
+                found[header] = original
+    return found
+
+
+def _exported_again(series: Sequence[Header]) -> dict[Header, Header]:
+    """The files that show what another one shows, and that one."""
+    by_content: dict[tuple[str, ...], list[Header]] = {}
+    for header in series:
+        if header.text("InstanceNumber"):
+            # A compressed image is derived, but still of the same kind.
+            kind = header.text("ImageType").split("\\")[2:]
+            by_content.setdefault((*map(header.text, _CONTENT), *kind), []).append(header)
+    found = {}
+    for headers in by_content.values():
+        best = next((one for one in headers if one.transfer_syntax in _UNCOMPRESSED), headers[0])
+        plain = best.transfer_syntax in _UNCOMPRESSED
+        for header in headers:
+            same = header.text("SOPInstanceUID") == best.text("SOPInstanceUID") != ""
+            if header is not best and (same or (plain and header.transfer_syntax not in _UNCOMPRESSED)):
+                found[header] = best
+    return found
+
+
+def _warn_of_copies(copies: dict[Header, Header], words: str, warn: Callable[[str], None]) -> None:
     if copies:
         copy, original = next(iter(copies.items()))
-        warn(
-            f"'{copy.file.path}' is the same file as '{original.file.path}'"
-            + (f", and {len(copies) - 1} more are there twice" if len(copies) > 1 else "")
-            + ": each is read once."
-        )
-    return [header for header in series if header not in copies]
+        more = f", and {len(copies) - 1} more are there twice" if len(copies) > 1 else ""
+        warn(f"'{copy.file.path}' {words} '{original.file.path}'{more}: each is read once.")
 
 
 def _digest(file: DicomFile) -> bytes:
