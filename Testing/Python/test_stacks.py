@@ -15,7 +15,9 @@ from cine_study import REPEATED, SLICES, axes_of, into_series, move, series_per_
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 
+from dinsegment.dicom.read.choose import candidates
 from dinsegment.dicom.read.stacks import TAGS, Stack, find_stacks, picture_of
+from dinsegment.tasks import HEART
 
 PHASES = (0, 4, 8, 12, 16)
 
@@ -180,9 +182,9 @@ def test_twice_as_many_phases_are_no_second_acquisition(sunnybrook_folder):
 def test_a_slice_of_one_series_that_is_incomplete_does_not_shorten_the_others(sunnybrook_folder):
     rows = cine_study.read_cine(sunnybrook_folder, range(6), range(20))
     images = cine_study.whole_series(rows)
-    stacks = stacks_of([images[:43] + images[60:]])
-    assert [(len(one.slices), one.phases) for one in stacks] == [(5, 20), (1, 3)]
-    assert "has 3 phases where the others have 20" in stacks[0].problem
+    stacks = stacks_of([images[:44] + images[60:]])
+    assert [(len(one.slices), one.phases) for one in stacks] == [(5, 20), (1, 4)]
+    assert "has 4 phases where the others have 20" in stacks[0].problem
 
 
 def test_two_complete_stacks_stay_two(rows):
@@ -409,6 +411,109 @@ def test_what_is_no_cine_is_told_from_one(kind, changes, rows):
     stacks = stacks_of([*series_per_slice(rows), images])
     assert {stack.kind for stack in stacks} == {"short-axis cine", kind}
     assert len(cine_of(stacks).slices) == SLICES and cine_of(stacks).warnings == ()
+
+
+@pytest.mark.parametrize("words", ["CINE SAX post perfusion", "cine_sax_postperf nach T1 map", "FIESTA flow comp SA"])
+def test_a_cine_that_names_what_was_done_before_is_still_one(words, rows):
+    assert len(cine_of(stacks_of(series_per_slice(rows, description=words))).slices) == SLICES
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "time"),
+    [
+        ("perfusion", 20, lambda k, n: 100 + 200 * k),
+        ("perfusion", 20, lambda _k, n: 100 + 7 * (n % 5)),
+        ("perfusion", 20, lambda _k, n: 100 + 900 * n),
+        ("other", 8, lambda _k, _n: 600),
+        ("late enhancement", 2, lambda _k, n: 600 + n),
+        ("late enhancement", 2, None),
+    ],
+)
+def test_images_of_one_moment_of_the_beat_are_no_cine(kind, count, time, rows):
+    """Three slices whose description and clock say nothing."""
+    series = []
+    for k in range(3):
+        images = into_series([copy.deepcopy(rows[3 * k][0]) for _ in range(count)], 400 + k, "sax")
+        for number, image in enumerate(images):
+            image.InstanceNumber = number + 1
+            del image.AcquisitionTime, image.ContentTime, image.SeriesTime, image.NominalCardiacTriggerDelayTime
+            image.TriggerTime = None if time is None else str(time(k, number))
+            if kind == "late enhancement":
+                image.InversionTime, image.ScanningSequence = "300", ["GR", "IR"]
+        series += [images]
+    if kind == "perfusion":  # as one series, as it is stored
+        series = [into_series([image for images in series for image in images], 400, "sax")]
+    assert {one.kind for one in stacks_of(series)} == {kind}
+
+
+def test_one_trigger_time_in_all_images_of_a_cine_says_nothing(sunnybrook_folder):
+    series = series_per_slice(cine_study.read_cine(sunnybrook_folder, range(4), range(12)))
+    for image in (image for images in series for image in images):
+        image.TriggerTime, image.NominalCardiacTriggerDelayTime = "600", 600.0
+    assert cine_of(stacks_of(series)).phases == 12
+
+
+def phase_images(images: list[Dataset], number: int) -> list[Dataset]:
+    made = into_series(copy.deepcopy(images), number, "cine")
+    for image in made:
+        image.ImageType = ["ORIGINAL", "PRIMARY", "P", "ND"]
+    return made
+
+
+def test_the_magnitude_images_of_a_flow_measurement_are_no_slice_of_the_cine(rows):
+    """They lie where a slice lies, and nothing in their own headers says what they are."""
+    series = series_per_slice(rows)
+    magnitude = cine_study.repeated(rows[2], 400)
+    stacks = stacks_of([*series, magnitude, phase_images(magnitude, 401)])
+    assert [(one.kind, len(one.slices)) for one in stacks] == [
+        ("short-axis cine", SLICES),
+        ("flow", 1),
+        ("phase images", 1),
+    ]
+    assert instances(stacks[0]) == uids(series) and stacks[0].warnings == ()
+
+
+@pytest.mark.parametrize("long_axis", [False, True])
+def test_a_cine_that_is_stored_with_its_phase_images_stays_one(long_axis, rows):
+    series = series_per_slice(rows)
+    stacks = stacks_of(
+        [
+            *series,
+            *(phase_images(images, 301 + k) for k, images in enumerate(series)),
+            *([cine_study.long_axis(rows, 90)] if long_axis else []),
+        ]
+    )
+    assert instances(cine_of(stacks)) == uids(series)
+
+
+def test_a_wide_gap_is_no_end_of_a_stack(rows):
+    series = series_per_slice(rows)
+    stacks = stacks_of([*series[:5], *series[9:]])
+    assert [len(one.slices) for one in stacks] == [5, 3]
+    assert "slices of series 110-112 continue it behind a gap" in stacks[0].problem and stacks[1].problem
+    stacks = stacks_of([*series[:7], *series[11:]])
+    assert [(len(one.slices), one.problem) for one in stacks] == [(7, ""), (1, "")]
+    assert "series 112 'cine' continue it behind a gap" in stacks[0].warnings[0]
+
+
+def test_a_few_slices_do_not_count_beside_a_whole_stack(rows):
+    few = series_per_slice(rows[3:10:3], 400)
+    for image in (image for images in few for image in images):
+        image.PixelSpacing = ["2", "2"]
+    stacks = stacks_of([*series_per_slice(rows), *few])
+    assert [(one.kind, len(one.slices), one.problem) for one in stacks] == [
+        ("short-axis cine", SLICES, ""),
+        ("short-axis cine", 3, ""),
+    ]
+    assert candidates(stacks, HEART) == stacks[:1]
+
+
+def test_of_a_gated_stack_and_one_in_real_time_the_gated_one_is_proposed(rows):
+    series = [*series_per_slice(rows), *(cine_study.repeated(row, 301 + k, "110000") for k, row in enumerate(rows))]
+    for image in (image for images in series[:SLICES] for image in images):
+        image.SeriesDescription = "cine_realtime_sax"
+    first, second = candidates(stacks_of(series), HEART)
+    assert first.series[0].number == 301 and second.series[0].number == 101
 
 
 def test_colour_images_and_such_without_a_place_are_listed_with_a_reason(rows):

@@ -133,6 +133,22 @@ def test_what_the_headers_say_of_the_patient(study):
     assert patient.age_years == pytest.approx(61.75, abs=0.1) and patient.heart_rate_bpm == pytest.approx(79, abs=1)
 
 
+def test_too_few_slices_are_named(rows, tmp_path):
+    text = refusal(write(series_per_slice(rows[4:6]), tmp_path), None, HEART)
+    assert "no 3 slices that make up a short-axis cine" in text and "series 101" in text and "series 102" in text
+
+
+def test_a_cine_that_is_no_short_axis_is_the_first_that_is_named(rows, tmp_path):
+    axial = series_per_slice(rows, 301)
+    for k, images in enumerate(axial):
+        for image in images:
+            image.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
+            image.ImagePositionPatient = cine_study.decimals([-170, -170, 8.0 * k])
+    others = [cine_study.localizer(rows, number) for number in range(1, 11)]
+    text = refusal(write([*axial, *others], tmp_path), None, HEART)
+    assert "none of which is a short-axis cine" in text and ": 'axial cine' (12 slices x 2 phases" in text
+
+
 def test_without_a_task_the_series_are_listed(study):
     text = refusal(study)
     assert "17 DICOM series" in text and uid_of(90) in text and "make up 'short-axis cine'" in text

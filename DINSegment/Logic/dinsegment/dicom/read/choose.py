@@ -26,6 +26,7 @@ USUAL_THICKNESS_MM = 2.5
 _SHARP_WORDS = r"lung|lunge|bone|knochen|os|osseux|poumon|sharp|edge|yc|yd|ye"
 _PORTAL_VENOUS = r"portal\w*|ven\w*|pv|pvp|portalven\w*|7[0-9] ?s|80 ?s"
 _OTHER_PHASES = r"art\w*|native|nativ|non ?contrast|without|plain|delayed|late|spaet|urographic|unenhanced|ohne"
+_REAL_TIME_WORDS = r"real ?time\w*|rt|echtzeit"
 _NAMED = 8
 """So many stacks are named in a message."""
 
@@ -43,11 +44,16 @@ def of_kind(stack: Stack, task: Task) -> bool:
 
 
 def candidates(stacks: Sequence[Stack], task: Task) -> list[Stack]:
-    """The stacks that a task can use, of the kind that it prefers; the one to be proposed comes first."""
+    """The stacks that a task can use, of the kind that it prefers; the one to be proposed comes first.
+
+    Of a heart, one that has fewer than half as many slices as another does not count beside it.
+    """
     good = [stack for stack in stacks if usable(stack, task)]
     if task.stacks and good:
         best = min(task.stacks.index(stack.kind) for stack in good)
         good = [stack for stack in good if task.stacks.index(stack.kind) == best]
+        most = max(len(stack.slices) for stack in good)
+        good = [stack for stack in good if 2 * len(stack.slices) >= most]
     return sorted(good, key=_rank, reverse=True)
 
 
@@ -56,7 +62,7 @@ def _rank(stack: Stack) -> tuple:
     words = _words(stack)
     extent = len(stack.slices) * stack.spacing_mm[0]
     if stack.modality != "CT":
-        return len(stack.slices), stack.phases
+        return not says(words, _REAL_TIME_WORDS), len(stack.slices), stack.phases
     contrast = says(words, _PORTAL_VENOUS) - says(words, _OTHER_PHASES)
     distance = -abs((stack.thickness_mm or stack.spacing_mm[0]) - USUAL_THICKNESS_MM)
     return is_soft(stack), is_usual(stack), contrast, round(extent, -2), distance
@@ -178,8 +184,15 @@ def _none(path: Path, stacks: Sequence[Stack], series: int, task: Task) -> Input
             f"'{bad[0].name}' of '{path}' cannot be read as a volume, {bad[0].problem}: export the complete "
             "study again, or choose another stack with --series."
         )
+    few = [stack for stack in stacks if of_kind(stack, task) and len(stack.slices) < LEAST_SLICES]
+    if few and task.stacks:
+        return InputError(
+            f"'{path}' has no {LEAST_SLICES} slices that make up {task.images}, only {listed(few)}: export the "
+            "complete study again."
+        )
+    largest = sorted(stacks, key=lambda stack: len(stack.keys), reverse=True)
     return InputError(
-        f"'{path}' has {series} DICOM series, none of which is {task.images}: {listed(stacks)}. Choose one with "
+        f"'{path}' has {series} DICOM series, none of which is {task.images}: {listed(largest)}. Choose one with "
         "--series NAME if it is."
     )
 

@@ -10,11 +10,11 @@ from statistics import median
 
 import numpy as np
 
-from dinsegment.dicom.read.kinds import LEAST_SLICES
+from dinsegment.dicom.read.kinds import LEAST_MOVEMENT_MS, LEAST_SLICES
 from dinsegment.dicom.read.lattice import Lattice, find_lattice
 from dinsegment.dicom.read.picture import Picture
 from dinsegment.dicom.read.pieces import Piece, Take, in_time, parallel, same_spacing, split
-from dinsegment.dicom.read.placing import Joined, build, gaps_words, in_words, ranges
+from dinsegment.dicom.read.placing import Joined, build, gaps_words, ranges, series_words
 from dinsegment.dicom.read.stack import CINE, MR
 
 OF_OTHERS = 0.5
@@ -23,12 +23,6 @@ many."""
 
 TWICE = 0.75
 """Where at least this share of the slices was acquired twice, a whole stack was."""
-
-LEAST_MOVEMENT_MS = 100.0
-"""Series of one phase each show a movement if they are further apart in the beat."""
-
-FEW = 2
-"""So many series are named by their descriptions, too."""
 
 MANY_PHASES = 5
 """From so many series on, which differ in their time alone, single slices are phases, not repetitions."""
@@ -237,18 +231,10 @@ def _repeat_words(numbers: Sequence[int], takes: Sequence[Sequence[Take]], at_on
     what = f"slice{'s' * several} {ranges([number + 1 for number in numbers])} "
     times = _times(len(takes[0]))
     what += f"{taken} there {times}, acquired at the same time" if at_once else f"{was} acquired {times}"
-    last, others = _series_words([double[-1:] for double in takes]), _series_words([double[:-1] for double in takes])
+    last = series_words(take.series for double in takes for take in double[-1:])
+    others = series_words(take.series for double in takes for take in double[:-1])
     which = "" if at_once else ", the latest,"
     return f"{what}: {that} of series {last}{which} {taken} taken, and {that} of series {others} {taken} left out"
-
-
-def _series_words(takes: Sequence[Sequence[Take]]) -> str:
-    """Series by number and description; many by their numbers alone."""
-    series = list(dict.fromkeys(take.series for part in takes for take in part))
-    numbers = {one.number for one in series}
-    if len(series) <= FEW or None in numbers:
-        return in_words(list(dict.fromkeys(map(str, series))))
-    return ranges(sorted(numbers))
 
 
 def _times(count: int) -> str:

@@ -49,6 +49,18 @@ LEAST_SLICES = 3
 MANY_INVERSIONS = 12
 """Inversion times of a slice from which on they are a scout for the best one; a T1 map takes fewer."""
 
+LEAST_MOVEMENT_MS = 100.0
+"""Images of a slice show a movement if they are further apart in the beat."""
+
+LONG_PHASE_MS = 250.0
+"""Images that are further apart in time are of a heartbeat each."""
+
+MANY_IMAGES = 10
+"""So many images of a slice may show contrast agent arrive."""
+
+MOST_STILL = 4
+"""So many images of a slice after an inversion are measurements, not phases."""
+
 LEAST_BEATS_S = 12.0
 """A slice that was looked at for longer shows contrast agent arrive, not a beat."""
 
@@ -56,7 +68,7 @@ _WORDS = {
     INVERSION_SCOUT: r"ti ?scouts?|tiscout|look ?locker|inversion scout",
     T1_MAP: r"t1 ?maps?|t1 ?mapping|\w*molli\w*|sasha|ecv|t1 ?moco",
     T2_MAP: r"t2 ?maps?|t2 ?mapping|t2 ?star\w*|t2 ?moco|t2s",
-    FLOW: r"\w*flow|venc ?\d*|phase ?contrast|pc ?mri?|pca|\w*v\d{2,3}(in|ap|rl|fh|through)?",
+    FLOW: r"\w*flow(?! ?comp)|venc ?\d*|phase ?contrast|pc ?mri?|pca|\w*v\d{2,3}(in|ap|rl|fh|through)?",
     TAGGING: r"tag|tags|tagged|tagging|c?spamm|grid ?tag\w*",
     LATE_ENHANCEMENT: r"lge|late ?(gad|gd|enh)\w*|delayed\w*|dhe|mde|\w*psir\w*|viab\w*",
     PERFUSION: r"perf\w*|first ?pass",
@@ -64,6 +76,7 @@ _WORDS = {
 }
 """Words of a series' description or sequence, all that is no letter or digit taken as a space; in this order."""
 
+_CINE_WORDS = r"\w*cine|\w*cini|kine|zine"
 _SHORT_WORDS = r"sax|sa|short ?axis|short ?ax|kurze ?achse|ka|petit ?axe|eje ?corto|asse ?corto"
 _LONG_WORDS = (
     r"lax|la|long ?axis|[234] ?ch|[234] ?chamber|[234] ?kammer\w*|[234] ?cv|[234]cav\w*|hla|vla|lvot|rvot|"
@@ -123,7 +136,11 @@ def header_kind(slices: Sequence[Sequence[Picture]], directions: int) -> str:
     if types & _FLOW_TYPES:
         return FLOW
     told = next((kind for kind, pattern in _WORDS.items() if says(words, pattern)), "")
-    if told == LATE_ENHANCEMENT and most > 4:  # a cine after contrast agent
+    if told == LATE_ENHANCEMENT and most > MOST_STILL:  # a cine after contrast agent
+        told = ""
+    if (
+        told in (PERFUSION, T1_MAP, T2_MAP) and most > MOST_STILL and says(words, _CINE_WORDS)
+    ):  # a cine after one of these
         told = ""
     if told == LOCALIZER and most >= 8:  # no localizer moves
         told = ""
@@ -133,23 +150,46 @@ def header_kind(slices: Sequence[Sequence[Picture]], directions: int) -> str:
         return PHASE_IMAGES
     if _is_perfusion(slices):
         return PERFUSION
-    if most > 1:
-        return CINE
-    if first.inversion_time is not None and "IR" in first.sequence and "SE" not in first.sequence:
+    inverted = first.inversion_time is not None and "IR" in first.sequence and "SE" not in first.sequence
+    if inverted and most <= MOST_STILL:
         return LATE_ENHANCEMENT
+    if most > 1:
+        return OTHER if _is_still(slices) else CINE
     return LOCALIZER if directions > 1 else MR
 
 
 def _is_perfusion(slices: Sequence[Sequence[Picture]]) -> bool:
-    """Whether each picture of a slice was taken in another heartbeat: the clock runs on, the heart's does not."""
+    """Whether each picture of a slice was taken in another heartbeat.
+
+    The clock runs on and the heart's time does not, or that runs on as no beat does; without a clock, many pictures of
+    one moment of the beat are taken for it.
+    """
     images = max(slices, key=len)
-    clock = [one.acquired for one in images if one.acquired is not None]
-    if len(images) < 10 or len(clock) < len(images):
+    if len(images) < MANY_IMAGES:
         return False
-    lasted = max(clock) - min(clock)
     heart = [one.heart_time_ms for one in images if one.heart_time_ms is not None]
-    beats = not heart or max(heart) - min(heart) < 100 or max(heart) > 2500
+    if len(heart) == len(images) and float(np.median(np.diff(sorted(heart)))) >= LONG_PHASE_MS:
+        return True
+    clock = [one.acquired for one in images if one.acquired is not None]
+    if len(clock) < len(images):
+        return _is_still(slices)
+    lasted = max(clock) - min(clock)
+    beats = not heart or max(heart) - min(heart) < LEAST_MOVEMENT_MS or max(heart) > 2500
     return len(set(clock)) > 0.8 * len(clock) and lasted > max(LEAST_BEATS_S, 0.3 * len(images)) and beats
+
+
+def _is_still(slices: Sequence[Sequence[Picture]]) -> bool:
+    """Whether the pictures of each slice are of one moment of the beat.
+
+    False where nothing says when, or where one value that stands in all of many pictures says nothing.
+    """
+    times = [[one.heart_time_ms for one in images] for images in slices if len(images) > 1]
+    if any(None in heart for heart in times):
+        return False
+    values = {time for heart in times for time in heart}
+    if values == {0.0} or (len(values) == 1 and max(map(len, times)) >= MANY_IMAGES):
+        return False
+    return all(max(heart) - min(heart) < LEAST_MOVEMENT_MS for heart in times)
 
 
 def _ct_kind(pictures: Sequence[Picture], words: str, most: int) -> str:

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from dinsegment.dicom.read.kinds import LEAST_SLICES, degrees
+from dinsegment.dicom.read.lattice import UNEVEN
 from dinsegment.dicom.read.pieces import SAME_DIRECTION, same_spacing
-from dinsegment.dicom.read.placing import Joined
+from dinsegment.dicom.read.placing import Joined, series_words
 from dinsegment.dicom.read.stack import CINE, LONG_AXIS_CINE, SHORT_AXIS_CINE
 
 NEARLY_PARALLEL_DEGREES = 10.0
@@ -17,6 +18,10 @@ NEARLY_PARALLEL_DEGREES = 10.0
 
 NEXT = 1.6
 """How far beyond the ends of a stack a slice lies in line with it, in distances between slices."""
+
+
+FAR = 8.0
+"""How far beyond the ends of a stack slices may be a part of it, in distances between slices."""
 
 
 def with_neighbours(joined: Sequence[Joined]) -> list[Joined]:
@@ -33,6 +38,13 @@ def _is_cine(one: Joined) -> bool:
 
 def _with_neighbours(one: Joined, joined: Sequence[Joined]) -> Joined:
     problem, warnings = one.stack.problem, list(one.stack.warnings)
+    if beyond := [other for other in joined if _continues(other, one)]:
+        series = series_words(name for other in beyond for name in other.stack.series)
+        sentence = f"slices of series {series} continue it behind a gap, so that those between them seem to be missing"
+        if sum(len(other.stack.slices) for other in beyond) > 1:
+            problem = f"{problem}; {sentence}" if problem else sentence
+        else:
+            warnings.append(f"{sentence[0].upper()}{sentence[1:]}.")
     for other in joined:
         if other is one or other.stack.is_repeat or other.stack.kind not in (SHORT_AXIS_CINE, LONG_AXIS_CINE, CINE):
             continue
@@ -49,6 +61,21 @@ def _with_neighbours(one: Joined, joined: Sequence[Joined]) -> Joined:
         elif any(_is_next(height, one, step) for height in heights):
             warnings.append(f"Series {series} lies in line with the stack, but is left out: it {reason}.")
     return replace(one, stack=replace(one.stack, problem=problem, warnings=tuple(warnings)))
+
+
+def _continues(other: Joined, one: Joined) -> bool:
+    """Whether slices are of the same kind, in the same direction, in steps of a stack, but far beyond its end."""
+    if other is one or other.stack.is_repeat or other.stack.kind != one.stack.kind:
+        return False
+    spacing, its = one.stack.spacing_mm[1:], other.stack.spacing_mm[1:]
+    if np.abs(one.axes - other.axes).max() >= SAME_DIRECTION or not same_spacing(np.array(spacing), np.array(its)):
+        return False
+    if one.stack.phases != other.stack.phases:
+        return False
+    heights = [float(one.normal @ each.position) for each in other.stack.slices]
+    step, low, high = one.stack.spacing_mm[0], min(one.heights), max(one.heights)
+    gap = max(min(heights) - high, low - max(heights)) / step
+    return NEXT < gap <= FAR and abs(gap - round(gap)) <= 2 * UNEVEN
 
 
 def _is_next(height: float, one: Joined, step: float) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -15,6 +15,9 @@ from dinsegment.dicom.read.picture import Picture
 from dinsegment.dicom.read.pieces import Take, name_of, series_of
 from dinsegment.dicom.read.stack import SeriesName, Stack, StackSlice
 from dinsegment.geometry import RAS_FROM_LPS, nearest_voxel
+
+FEW = 2
+"""So many series are named by their descriptions, too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,3 +271,12 @@ def ranges(numbers: Sequence[int]) -> str:
         else:
             parts.append([number])
     return ", ".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
+
+
+def series_words(series: Iterable[SeriesName]) -> str:
+    """Series by number and description; many by their numbers alone."""
+    once = list(dict.fromkeys(series))
+    numbers = {one.number for one in once}
+    if len(once) <= FEW or None in numbers:
+        return in_words(list(dict.fromkeys(map(str, once))))
+    return ranges(sorted(numbers))

@@ -30,6 +30,7 @@ from dinsegment.dicom.read.stack import (
     Stack,
     StackSlice,
 )
+from dinsegment.dicom.read.velocity import with_flow
 
 WHOLE_HEART = 6
 """Slices of a cine from which on it is taken for a short-axis one although it lies in another way than most."""
@@ -57,7 +58,7 @@ def find_stacks(pictures: Sequence[Picture]) -> list[Stack]:
     """
     joined: list[Joined] = []
     stacks: list[Stack] = []
-    moving: list[Piece] = []
+    found: list[Piece] = []
     for series in series_of(pictures).values():
         placed = [one for one in series if not one.problem]
         if len(placed) < len(series):
@@ -66,11 +67,13 @@ def find_stacks(pictures: Sequence[Picture]) -> list[Stack]:
         if len(pieces) > 1 and all(piece.kind == LOCALIZER for piece in pieces):
             stacks.append(_unplaced(placed))
             continue
-        for piece in pieces:
-            if piece.kind in (CINE, MR) and not piece.problem:
-                moving.append(piece)
-            else:
-                joined.append(joined_of(piece))
+        found += pieces
+    moving: list[Piece] = []
+    for piece in with_flow(found):
+        if piece.kind in (CINE, MR) and not piece.problem:
+            moving.append(piece)
+        else:
+            joined.append(joined_of(piece))
     moving = movements(moving)
     for kind in (CINE, MR):
         joined += join([piece for piece in moving if piece.kind == kind])
