@@ -244,6 +244,11 @@ class TestStudy:
         assert none.value is None
         assert none.reason == "It is measured up to the upper end of left kidney or right kidney, which was not found."
 
+    def test_a_stray_piece_of_a_kidney_is_no_upper_end(self):
+        labels = self.aorta_and_kidney(-20.0)
+        labels[-3:, 20:22, 20:22] = 3
+        assert measured(ct(labels, {1: 200.0}))["aorta_diameter"].value == pytest.approx(22, abs=1.5)
+
     def test_an_aneurysm_is_told_of_a_patient_who_lies_in_another_way(self):
         one = ct(self.aorta_and_kidney(-20.0), {1: 200.0})
         turned = replace(one.volume, ijk_to_ras=np.diag([1.0, 1.0, -1.0, 1.0]) @ one.volume.ijk_to_ras)

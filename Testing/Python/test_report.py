@@ -23,7 +23,7 @@ from dinsegment.measurements.ranges import NormalRange
 from dinsegment.measurements.study import MeasureOptions, measure_study
 from dinsegment.phantom.ct import abdomen_phantom
 from dinsegment.report.bars import bar_of
-from dinsegment.report.content import day, person, report_content
+from dinsegment.report.content import age, day, person, report_content
 from dinsegment.report.figures import bulls_eyes, curve_colors, key_slices, volume_curve
 from dinsegment.report.fonts import REGULAR, marked_up, register_fonts
 from dinsegment.report.pages import make_pages
@@ -169,6 +169,7 @@ class TestContent:
         assert person("Grünwald^Änne^M") == "Grünwald, Änne M"
         assert person(SECRET) == "Grünwald, Änne (山田, 太郎)"
         assert person("") == "" and person("Single") == "Single"
+        assert age(74.9) == "74 years" and age(2) == "2 years" and age(0.7) == "8 months"
         assert day("20240131") == day("2024.01.31") == "2024-01-31"
         assert day("20120000") == "2012" and day("00000000") == day("") == ""
 

@@ -137,7 +137,7 @@ def _diameter(segmentation: Segmentation, segment: Segment, mask: np.ndarray, cl
         landmarks = np.isin(segmentation.labels, segment.measured_up_to)
         if not landmarks.any():
             return [Measurement("diameter", None, reason=_no_landmark(segmentation.task, segment), **about)]
-        up_to = superior_end(segmentation.volume, landmarks)
+        up_to = superior_end(segmentation.volume, large_pieces(landmarks))
     width = greatest_width(segmentation.volume, mask, up_to)
     if width is None:
         return [Measurement("diameter", None, reason=NO_VESSEL, **about)]

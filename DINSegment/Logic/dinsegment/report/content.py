@@ -141,12 +141,17 @@ def size_line(patient: Patient, surface_m2: float | None) -> list[tuple[str, str
 
     return [
         ("Sex", {"M": "male", "F": "female"}.get(patient.sex or "", "")),
-        ("Age", number(patient.age_years and int(patient.age_years), "{} years")),
+        ("Age", "" if patient.age_years is None else age(patient.age_years)),
         ("Height", number(patient.height_m and 100 * patient.height_m, "{:.0f} cm")),
         ("Weight", number(patient.weight_kg, "{:.0f} kg")),
         ("Body surface", number(surface_m2, "{:.2f} m²")),
         ("Heart rate", number(patient.heart_rate_bpm, "{:.0f}/min")),
     ]
+
+
+def age(years: float) -> str:
+    """An age as it is read: in whole years; in months below two years."""
+    return f"{int(years)} years" if years >= 2 else f"{int(12 * years)} months"
 
 
 def person(name: str) -> str:
