@@ -17,7 +17,7 @@ from wall_phantoms import cylinder, segmentation
 from dinsegment.dicom.read.patient import Patient
 from dinsegment.dicom.source import DicomSource
 from dinsegment.images.segmentation import Finding, Segmentation
-from dinsegment.measurements.measurement import Measurement
+from dinsegment.measurements.measurement import Measurement, rounded
 from dinsegment.measurements.normals import sources
 from dinsegment.measurements.ranges import NormalRange
 from dinsegment.measurements.study import MeasureOptions, measure_study
@@ -189,6 +189,19 @@ class TestContent:
         below, within, above = (bar_of(value, known) for value in (10, 41, 300))
         assert (below.place, within.place, above.place) == ("below", "within", "above")
         assert 0 < below.value < below.low < within.value < above.high < above.value < 1
+
+    def test_a_zero_has_no_sign(self):
+        assert [rounded(value, 0) for value in (-0.3, 0.3, -0.6, 12.5)] == ["0", "0", "-1", "12"]
+        assert Measurement("hu_difference", -0.2, "Liver and spleen").text == "0"
+
+    def test_a_phase_that_its_neighbours_contradict_tells_no_rates(self, beat, study):
+        """It would be the steepest place of the curve; volumes at end diastole and end systole are as before."""
+        labels = beat[10].labels.copy()
+        labels[:3][labels[:3] == 3] = 2
+        spoilt = measure_study([*beat[:10], replace(beat[10], labels=labels), *beat[11:]], MeasureOptions(MAN))
+        assert spoilt.value("lv_ef") == study.value("lv_ef") and study.value("lv_peak_filling_rate") is not None
+        (missing,) = (m for m in spoilt.measurements if m.key == "lv_peak_filling_rate")
+        assert missing.reason == "The left ventricle of phase 11 does not go with those of the phases before and after."
 
 
 class TestPages:

@@ -57,6 +57,12 @@ def definitions() -> dict[str, Definition]:
     }
 
 
+def rounded(value: float, digits: int) -> str:
+    """A number with so many digits after the point, and without the sign of a zero."""
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text
+
+
 @dataclass(frozen=True)
 class Measurement:
     """One number, or why there is none.
@@ -119,7 +125,7 @@ class Measurement:
 
     def written(self, value: float) -> str:
         """Another value of the same kind as it is read."""
-        return f"{value:.{self.definition.digits}f}"
+        return rounded(value, self.definition.digits)
 
     @property
     def read(self) -> float | None:

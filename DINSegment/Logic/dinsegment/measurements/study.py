@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dinsegment.dicom.read.patient import Patient
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.measurements.body import SurfaceFormula, body_surface_area
-from dinsegment.measurements.function import Beat, CardiacFunction, Ventricle, beat_of, right_ventricle_of
+from dinsegment.measurements.function import Beat, CardiacFunction, Ventricle, beat_of, outliers, right_ventricle_of
 from dinsegment.measurements.heart import heart_measurements
 from dinsegment.measurements.measurement import Measurement
 from dinsegment.measurements.normals import with_normal_values, with_remarks
@@ -98,7 +98,7 @@ def measure_study(phases: Sequence[Segmentation], options: MeasureOptions | None
     times = tuple(phase.volume.time_ms for phase in phases)
     times_ms = None if None in times else times
     function = beat.function
-    rates = rates_or_reason(times_ms, beat.chamber_ml, patient.heart_rate_bpm) if function else beat.reason
+    rates = _rates(beat, times_ms, patient) if function else beat.reason
     found = heart_measurements(task, beat, right, patient, rates, options.surface_formula)
     if function is None:
         walls = Walls(reason=beat.reason)
@@ -118,6 +118,14 @@ def measure_study(phases: Sequence[Segmentation], options: MeasureOptions | None
         rates if isinstance(rates, Rates) else None,
         surface_formula=options.surface_formula,
     )
+
+
+def _rates(beat: Beat, times_ms: tuple[float, ...] | None, patient: Patient) -> Rates | str:
+    """Of the left ventricle; a phase that its neighbours contradict would be the steepest place of the curve."""
+    odd = outliers(beat.chamber_ml)
+    if odd:
+        return f"The left ventricle of phase {odd[0] + 1} does not go with those of the phases before and after."
+    return rates_or_reason(times_ms, beat.chamber_ml, patient.heart_rate_bpm)
 
 
 def known_of(said: Patient, read: Patient | None) -> Patient:

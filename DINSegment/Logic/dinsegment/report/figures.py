@@ -15,6 +15,7 @@ import numpy as np
 from dinsegment.images.outlines import crop_around, outlines, plot_color
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.slices import SliceStack
+from dinsegment.measurements.measurement import definitions, rounded
 from dinsegment.measurements.rings import apex_first
 from dinsegment.measurements.study import StudyMeasurements
 from dinsegment.measurements.walls import Walls
@@ -113,17 +114,18 @@ def bulls_eyes(walls: Walls, kind: Literal["png", "svg"] = "png") -> list[Pictur
     ed, es, thickening = (walls.values[kind_of] for kind_of in ("wall_ed", "wall_es", "thickening"))
     largest = max([*ed.values(), *es.values()])
     plots = (
-        ("Wall at end diastole, mm", ed, largest, "{:.1f}"),
-        ("Wall at end systole, mm", es, largest, "{:.1f}"),
-        ("Thickening, %", thickening, max([100.0, *thickening.values()]), "{:.0f}"),
+        ("Wall at end diastole, mm", ed, largest, "wall_ed"),
+        ("Wall at end systole, mm", es, largest, "wall_es"),
+        ("Thickening, %", thickening, max([100.0, *thickening.values()]), "thickening"),
     )
     pictures = []
-    for title, values, most, text in plots:
+    for title, values, most, kind_of in plots:
+        digits = definitions()[kind_of].digits
         figure = _figure(2.35, 2.2)
         axes = figure.add_axes((0.01, 0.01, 0.98, 0.9))
-        _bulls_eye(axes, values, most, text, walls.named)
+        _bulls_eye(axes, values, most, digits, walls.named)
         figure.text(0.5, 0.94, title, fontsize=8, color=INK, ha="center")
-        told = ", ".join(f"segment {n} {text.format(value)}" for n, value in values.items())
+        told = ", ".join(f"segment {n} {rounded(value, digits)}" for n, value in values.items())
         picture = _saved(figure, kind, f"{title}: {told if walls.named else 'sixteen segments'}")
         pictures.append(replace(picture, new_line=not pictures))
     return pictures
@@ -190,7 +192,7 @@ def _spread(segmentation: Segmentation, count: int, from_apex: bool = False) -> 
     return [int(k) for k in dict.fromkeys(filled[np.minimum(at.astype(int), len(filled) - 1)])]
 
 
-def _bulls_eye(axes: Axes, values: dict[int, float], most: float, text: str, named: bool) -> None:
+def _bulls_eye(axes: Axes, values: dict[int, float], most: float, digits: int, named: bool) -> None:
     from matplotlib import colormaps
     from matplotlib.patches import Circle, Wedge
 
@@ -211,7 +213,7 @@ def _bulls_eye(axes: Axes, values: dict[int, float], most: float, text: str, nam
             radius = (inner + outer) / 2
             at = np.radians(middle)
             axes.text(
-                radius * np.cos(at), radius * np.sin(at), "–" if value is None else text.format(value), ha="center",
+                radius * np.cos(at), radius * np.sin(at), "–" if value is None else rounded(value, digits), ha="center",
                 va="center", fontsize=6.6, color=INK if value is None or part > 0.55 else "white",
             )  # fmt: skip
     axes.add_patch(Circle((0, 0), RINGS[-1][0], facecolor="#e3e6ea", edgecolor="white"))
