@@ -407,7 +407,8 @@ class TestEveryNumber:
     def test_of_an_organ_they_are_with_its_segment(self, organs, tmp_path):
         segmentation, seg = organs
         numbers = [
-            Number("volume", 12.0, "Liver", segments=(5,)), Number("hu_mean", 55.5, "Liver", segments=(5,)),
+            Number("volume", 12.0, "Liver", segments=(5,)),
+            Number("hu_mean", 55.5, "Liver", segments=(5,), remark="Something is to be known."),
             Number("hu_sd", 9.5, "Liver", segments=(5,)), Number("length", 101.0, "Left kidney", segments=(3,)),
             Number("hu_ratio", 1.1, "Liver and spleen", segments=(5, 7)),
             Number("length", None, "Spleen", reason="No."),
@@ -421,4 +422,11 @@ class TestEveryNumber:
         assert read["Liver", "112181"] == (55.5, "[hnsf'U]") and read["Liver", "112183"] == (9.5, "[hnsf'U]")
         assert read["Left kidney", "410668003"] == (101.0, "mm")
         assert sum(name == "118565006" for _, name in read) == 3
+        said = {
+            group.tracking_identifier: item.TextValue
+            for group in roi_groups(srread(tmp_path / "organs.dcm"))
+            for item in group[0].ContentSequence
+            if item.ValueType == "TEXT" and item.ConceptNameCodeSequence[0].CodeMeaning == "Comment"
+        }
+        assert said == {"Liver": "Liver: Mean attenuation, 56 HU: Something is to be known."}
         assert dciodvfy_errors(tmp_path / "organs.dcm", "ComprehensiveSR") == []

@@ -132,6 +132,11 @@ class Measurement:
         """The value as it is read, rounded, which is what ranges and limits are held against; None for none."""
         return None if self.value is None else float(self.text)
 
+    @property
+    def remarked(self) -> str:
+        """The number and what is to be known of it, a sentence; empty for nothing."""
+        return f"{self.name}, {self.text} {self.unit}: {self.remark}" if self.remark else ""
+
     def to_dict(self) -> dict[str, Any]:
         """A dictionary for JSON."""
         return {

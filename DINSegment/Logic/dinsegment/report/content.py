@@ -102,7 +102,7 @@ def report_content(phases: Sequence[Segmentation], study: StudyMeasurements, ano
             findings = [text.replace(f"'{phase.volume.name}'", "the image") for text in findings]
     beats = study.beat is not None and len(phases) > 1
     tables = _heart_tables(study, gathered) if beats else _organ_tables(study, gathered, phases[0])
-    remarks = [f"{m.name}, {m.text} {m.unit}: {m.remark}" for m in study.measurements if m.remark]
+    remarks = [m.remarked for m in study.measurements if m.remark]
     return Report(
         title=f"{task.title} {'MR' if task.modality == 'MR' else task.modality}",
         patient=tuple(_patient_line(phases[0], study, anonymous)),

@@ -19,6 +19,7 @@ from highdicom.sr import (
     NumContentItem,
     RelationshipTypeValues,
     SourceImageForMeasurement,
+    TextContentItem,
     TrackingIdentifier,
 )
 from pydicom import Dataset
@@ -87,6 +88,8 @@ NORMALITY = {
 LOWER_LIMIT = Code("SCT", "385524004", "Normal Range Lower Limit")
 UPPER_LIMIT = Code("SCT", "371933006", "Normal Range Upper Limit")
 """Of that range (CID 223)."""
+
+COMMENT = Code("DCM", "121106", "Comment")
 
 GROUPS = (
     ("lv_", "Left ventricular function", LEFT_VENTRICLE),
@@ -186,12 +189,20 @@ def group_of(
     modality: str,
     options: SegOptions,
 ) -> MeasurementsAndQualitativeEvaluations:
-    """A group of numbers about one structure (TID 1501)."""
+    """A group of numbers about one structure, and what is to be known of them (TID 1501)."""
     study = next(str(seg.StudyInstanceUID) for seg in segs if seg is not None)
-    return MeasurementsAndQualitativeEvaluations(
+    group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(derived_uid(options.uid_root, "tracking", study, title), title),
         finding_type=to_concept(about),
         finding_sites=[FindingSite(to_concept(site))],
         algorithm_id=AlgorithmIdentification(MANUFACTURER, __version__),
         measurements=[to_item(number, segs, modality, options.uid_root) for number in numbers] or None,
     )
+    add_comments(group, [number.remarked for number in numbers])
+    return group
+
+
+def add_comments(group: MeasurementsAndQualitativeEvaluations, texts: Iterable[str]) -> None:
+    """Adds sentences to a group, those that say something."""
+    for text in filter(None, texts):
+        group[0].ContentSequence.append(TextContentItem(to_concept(COMMENT), text, RelationshipTypeValues.CONTAINS))

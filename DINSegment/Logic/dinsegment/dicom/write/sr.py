@@ -30,10 +30,8 @@ from highdicom.sr import (
     ObserverContext,
     PersonObserverIdentifyingAttributes,
     ReferencedSegment,
-    RelationshipTypeValues,
     SourceImageForSegmentation,
     SourceSeriesForSegmentation,
-    TextContentItem,
     TimePointContext,
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
@@ -44,7 +42,7 @@ from pydicom.valuerep import DA, TM
 from dinsegment.dicom.codes import from_item, from_sequence, to_concept
 from dinsegment.dicom.source import DicomSource
 from dinsegment.dicom.uids import NewUids, derived_uid
-from dinsegment.dicom.write.numbers import VOXEL_SUM, group_of, heart_groups, to_item
+from dinsegment.dicom.write.numbers import VOXEL_SUM, add_comments, group_of, heart_groups, to_item
 from dinsegment.dicom.write.save import save_dicom, warnings_off
 from dinsegment.dicom.write.seg import LONG_STRING, MANUFACTURER, SegOptions
 from dinsegment.dicom.write.source import UTF8, series_description, source_datetime
@@ -69,7 +67,6 @@ PROCEDURES = {
 IMAGING_PROCEDURE = Code("SCT", "363679005", "Imaging procedure")
 DEVICE = Code("DCM", "121007", "Device")
 PERSON = Code("DCM", "121006", "Person")
-COMMENT = Code("DCM", "121106", "Comment")
 
 FUNCTION = "Left ventricular function"
 DEFAULTS = SegOptions()
@@ -208,6 +205,7 @@ def _segment_groups(
     groups = []
     for segment in seg.SegmentSequence:
         name = str(segment.SegmentLabel)
+        found = [n for n in numbers if n.subject == name and n.kind != "volume" and n.value is not None]
         # One structure in one series, whichever phase and report it is measured in, is tracked by one UID.
         tracking_uid = derived_uid(options.uid_root, "tracking", str(seg.StudyInstanceUID), series, name)
         groups.append(
@@ -231,14 +229,11 @@ def _segment_groups(
                         unit=to_concept(CUBIC_CENTIMETER),
                         method=to_concept(VOXEL_SUM),
                     ),
-                    *(
-                        to_item(number, [seg], modality, options.uid_root)
-                        for number in numbers
-                        if number.subject == name and number.kind != "volume" and number.value is not None
-                    ),
+                    *(to_item(number, [seg], modality, options.uid_root) for number in found),
                 ],
             )
         )
+        add_comments(groups[-1], [number.remarked for number in found])
     return groups
 
 
@@ -293,7 +288,7 @@ def _no_function_group(
 ) -> MeasurementsAndQualitativeEvaluations:
     """Why the phases tell nothing of the left ventricle, as a comment where its measurements would be."""
     group = group_of(FUNCTION, LEFT_VENTRICLE, LEFT_VENTRICLE, (), segs, "", options)
-    group[0].ContentSequence.append(TextContentItem(to_concept(COMMENT), reason, RelationshipTypeValues.CONTAINS))
+    add_comments(group, [reason])
     return group
 
 
