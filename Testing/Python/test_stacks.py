@@ -197,6 +197,43 @@ def test_two_complete_stacks_stay_two(rows):
     assert [len(stack.slices) for stack in stacks_of(whole)] == [SLICES, SLICES]
 
 
+@pytest.mark.parametrize("layout", ["whole", "series per slice"])
+def test_a_second_stack_in_the_middle_between_the_slices_of_the_first(layout, rows):
+    after = copy.deepcopy(rows)
+    normal = np.cross(*axes_of(rows[0][0]))
+    for k, images in enumerate(after):
+        move(images, 5.0 * normal)
+        for image in images:
+            image.AcquisitionTime = f"11{k:02d}00"
+    if layout == "whole":
+        series = [cine_study.whole_series(rows, 7), cine_study.whole_series(after, 8)]
+    else:
+        series = [*series_per_slice(rows), *series_per_slice(after, 301)]
+    stacks = stacks_of(series)
+    assert [(len(one.slices), one.warnings, one.problem) for one in stacks] == [(SLICES, (), "")] * 2
+    assert all(round(one.spacing_mm[0]) == 10 for one in stacks)
+
+
+def test_slices_that_overlap_as_they_were_planned_are_one_stack(rows):
+    between = copy.deepcopy(rows)
+    for images in between:
+        move(images, 5.0 * np.cross(*axes_of(rows[0][0])))
+    both = [images for pair in zip(rows, between, strict=True) for images in pair]
+    for k, images in enumerate(both):
+        for image in images:
+            image.AcquisitionTime = f"10{k:02d}00"
+    assert len(cine_of(stacks_of(series_per_slice(both))).slices) == 2 * SLICES
+
+
+def test_a_half_that_was_planned_anew_is_named(rows):
+    series = series_per_slice(rows)
+    for images in series[6:]:
+        move(images, 3.0 * np.cross(*axes_of(rows[0][0])))
+    first, second = stacks_of(series)
+    assert "Series 107-112 lies in line with the stack, but is left out" in first.warnings[0]
+    assert "Series 101-106 lies in line with the stack, but is left out" in second.warnings[0]
+
+
 def test_every_slice_repeated_at_once_is_one_stack_of_the_later_ones(rows):
     first, second = series_per_slice(rows, 101), series_per_slice(rows, 201)
     for k, (one, other) in enumerate(zip(first, second, strict=True)):
@@ -275,6 +312,30 @@ def test_a_slice_with_a_phase_fewer(lost, rows):
     assert keys[lost] in (whole[lost - 1], whole[(lost + 1) % 5])
     (warning,) = stack.warnings
     assert "108" in warning and "4 phases" in warning and "5" in warning
+
+
+def test_a_slice_that_was_broken_off_is_not_stretched_over_the_beat(sunnybrook_folder):
+    """Without a nominal interval only the distance between its images tells that the rest of the beat is missing."""
+    series = series_per_slice(cine_study.read_cine(sunnybrook_folder, range(5)))
+    for image in (image for images in series for image in images):
+        image.pop("NominalInterval", None)
+        image.pop("HeartRate", None)
+    whole = uids(series)[2]
+    del series[2][12:]
+    (stack,) = stacks_of(series)
+    assert instances(stack)[2] == [*whole[:12], *whole[11:12] * 4, *whole[:1] * 4]
+    (warning,) = stack.warnings
+    assert "103" in warning and "has 12 phases and most slices have 20" in warning
+    assert "but for 6 phases none is near" in warning
+
+
+def test_a_repetition_that_was_broken_off_does_not_count(sunnybrook_folder):
+    rows = cine_study.read_cine(sunnybrook_folder, range(5))
+    series = series_per_slice(rows)
+    stacks = stacks_of([*series, cine_study.repeated(rows[2][:14], 150)])
+    assert instances(cine_of(stacks)) == uids(series)
+    (warning,) = cine_of(stacks).warnings
+    assert "that of series 103 'cine', the latest with all phases, is taken" in warning and "150" in warning
 
 
 def test_slices_of_20_and_of_25_phases_meet_by_their_times(sunnybrook_folder):

@@ -12,6 +12,7 @@ import numpy as np
 
 from dinsegment.dicom.read.kinds import LEAST_MOVEMENT_MS, LEAST_SLICES
 from dinsegment.dicom.read.lattice import Lattice, find_lattice
+from dinsegment.dicom.read.phases import is_cut, usual_count
 from dinsegment.dicom.read.picture import Picture
 from dinsegment.dicom.read.pieces import Piece, Take, in_time, parallel, same_spacing, split
 from dinsegment.dicom.read.placing import Joined, build, gaps_words, ranges, series_words
@@ -23,6 +24,12 @@ many."""
 
 TWICE = 0.75
 """Where at least this share of the slices was acquired twice, a whole stack was."""
+
+BROKEN_OFF = 0.9
+"""A slice with less than this share of the phases of the others, as far apart, was broken off or is incomplete."""
+
+OVERLAP = 0.8
+"""Slices that are closer than this share of their thickness overlap."""
 
 MANY_PHASES = 5
 """From so many series on, which differ in their time alone, single slices are phases, not repetitions."""
@@ -120,9 +127,10 @@ def _join_parallel(takes: list[Take], kind: str) -> list[Joined]:
             if number is not None:
                 by_number.setdefault(number, []).append(take)
         for double in by_number.values():
-            double.sort(key=lambda take: take.order)
+            # A later one that was broken off does not count.
+            double.sort(key=lambda take: (not _is_broken_off(take, on), take.order))
         takes = _without(takes, on)
-        parts = _acquisitions(by_number)
+        parts = _by_turns(by_number, lattice.step) or _acquisitions(by_number)
         if len(parts) > 1:
             for part in parts:
                 found += _join_parallel(part, kind)
@@ -179,6 +187,26 @@ def _alone(takes: list[Take], kind: str, is_repeat: bool = False) -> Joined:
     return build(takes, lattice, kind, problem=gaps_words(takes) if twice else "", whole=not twice, is_repeat=is_repeat)
 
 
+def _is_broken_off(take: Take, others: Sequence[Take]) -> bool:
+    return len(take.pictures) < BROKEN_OFF * usual_count(others) and is_cut(take, others)
+
+
+def _by_turns(by_number: dict[int, list[Take]], step: float) -> list[list[Take]]:
+    """The slices of two stacks, one after the other, of which one lies in the middle between those of the other.
+
+    Their slices overlap, as those of one stack of many series never do unless they were acquired in their order.
+    """
+    parts = [[take for number, takes in by_number.items() if number % 2 == n for take in takes] for n in (0, 1)]
+    if min(map(len, parts)) < LEAST_SLICES:
+        return []
+    thickness = parts[0][0].first.thickness
+    apart = not {take.series.uid for take in parts[0]} & {take.series.uid for take in parts[1]}
+    if thickness is None or step >= OVERLAP * thickness or not apart:
+        return []
+    first, last = sorted(parts, key=lambda part: min(take.order for take in part))
+    return parts if max(take.order for take in first) < min(take.order for take in last) else []
+
+
 def _acquisitions(by_number: dict[int, list[Take]]) -> list[list[Take]]:
     """The slices of each of several complete stacks in one place; one list where there are none."""
     everything = [take for takes in by_number.values() for take in takes]
@@ -214,26 +242,29 @@ def _time(takes: Sequence[Take]) -> float:
 
 def _repeats_words(by_number: dict[int, list[Take]]) -> list[str]:
     """What is said of slices that are there several times, alike of all that are there as often."""
-    alike: dict[tuple[int, bool], list[int]] = {}
+    alike: dict[tuple[int, str], list[int]] = {}
     for number, takes in sorted(by_number.items()):
         if len(takes) > 1:
-            at = {take.order[0] for take in takes}
-            alike.setdefault((len(takes), len(at) == 1 and at != {0.0}), []).append(number)
-    return [
-        _repeat_words(numbers, [by_number[number] for number in numbers], at_once)
-        for (_, at_once), numbers in alike.items()
-    ]
+            alike.setdefault((len(takes), _which(takes)), []).append(number)
+    return [_repeat_words(numbers, [by_number[n] for n in numbers], which) for (_, which), numbers in alike.items()]
 
 
-def _repeat_words(numbers: Sequence[int], takes: Sequence[Sequence[Take]], at_once: bool) -> str:
+def _which(takes: Sequence[Take]) -> str:
+    """Which of several acquisitions of a slice the last one is; "" if all are of one time."""
+    at = {take.order[0] for take in takes}
+    if len(at) == 1 and at != {0.0}:
+        return ""
+    return ", the latest," if takes[-1].order == max(take.order for take in takes) else ", the latest with all phases,"
+
+
+def _repeat_words(numbers: Sequence[int], takes: Sequence[Sequence[Take]], which: str) -> str:
     several = len(numbers) > 1
     was, that, taken = ("were", "those", "are") if several else ("was", "that", "is")
     what = f"slice{'s' * several} {ranges([number + 1 for number in numbers])} "
     times = _times(len(takes[0]))
-    what += f"{taken} there {times}, acquired at the same time" if at_once else f"{was} acquired {times}"
+    what += f"{was} acquired {times}" if which else f"{taken} there {times}, acquired at the same time"
     last = series_words(take.series for double in takes for take in double[-1:])
     others = series_words(take.series for double in takes for take in double[:-1])
-    which = "" if at_once else ", the latest,"
     return f"{what}: {that} of series {last}{which} {taken} taken, and {that} of series {others} {taken} left out"
 
 

@@ -48,14 +48,14 @@ def _with_neighbours(one: Joined, joined: Sequence[Joined]) -> Joined:
     for other in joined:
         if other is one or other.stack.is_repeat or other.stack.kind not in (SHORT_AXIS_CINE, LONG_AXIS_CINE, CINE):
             continue
-        if len(other.stack.slices) >= max(LEAST_SLICES, len(one.stack.slices) / 2):  # another stack
-            continue
+        if len(other.stack.slices) >= max(LEAST_SLICES, len(one.stack.slices) / 2) and _overlap(one, other):
+            continue  # another stack
         if degrees(one.normal, other.normal) > NEARLY_PARALLEL_DEGREES:
             continue
         reason = _difference(one, other)
         heights = [float(one.normal @ each.position) for each in other.stack.slices]
         step = one.stack.spacing_mm[0]
-        series = ", ".join(map(str, other.stack.series))
+        series = series_words(other.stack.series)
         if any(abs(height - gap) < step / 2 for height in heights for gap in one.missing):
             problem += f"; series {series} lies there, but {reason}"
         elif any(_is_next(height, one, step) for height in heights):
@@ -76,6 +76,11 @@ def _continues(other: Joined, one: Joined) -> bool:
     step, low, high = one.stack.spacing_mm[0], min(one.heights), max(one.heights)
     gap = max(min(heights) - high, low - max(heights)) / step
     return NEXT < gap <= FAR and abs(gap - round(gap)) <= 2 * UNEVEN
+
+
+def _overlap(one: Joined, other: Joined) -> bool:
+    heights = [float(one.normal @ each.position) for each in other.stack.slices]
+    return min(heights) < max(one.heights) and min(one.heights) < max(heights)
 
 
 def _is_next(height: float, one: Joined, step: float) -> bool:

@@ -1,16 +1,16 @@
-"""Slices put on one grid: which matrix, where each lies on it, and which of its pictures belong to which phase."""
+"""Slices put on one grid: which matrix, and where each lies on it."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 
 import numpy as np
 
 from dinsegment.dicom.read.kinds import words_of
 from dinsegment.dicom.read.lattice import PLACE_ROUNDING_MM, SAME_SLICE_MM, UNEVEN, Lattice
+from dinsegment.dicom.read.phases import match_phases
 from dinsegment.dicom.read.picture import Picture
 from dinsegment.dicom.read.pieces import Take, name_of, series_of
 from dinsegment.dicom.read.stack import SeriesName, Stack, StackSlice
@@ -84,7 +84,7 @@ def build(
     problem = problem or (gaps_words(takes) if missing or not _even(takes) else "")
     step = step if step > SAME_SLICE_MM / 2 else first.spacing or first.thickness or 1.0
     size, reference, offsets, shifts = _in_plane(takes)
-    count, matched, times = _phases(takes)
+    count, matched, times, without = match_phases(takes)
     slices = tuple(
         StackSlice(
             tuple(one.key for one in images),
@@ -97,7 +97,7 @@ def build(
         )
         for take, images, offset, shift in zip(takes, matched, offsets, shifts, strict=True)
     )
-    sentences = [*said, *_said_of(takes, count, size, offsets, shifts)]
+    sentences = [*said, *_said_of(takes, count, without, size, offsets, shifts)]
     if first.modality != "MR" and any(max(map(abs, shift)) > PLACE_ROUNDING_MM for shift in shifts):
         problem = problem or "its slices are shifted against each other, as those of a tilted gantry"
     stack = Stack(
@@ -175,43 +175,10 @@ def _grid(takes: Sequence[Take], reference: Picture, step: float) -> np.ndarray:
     return RAS_FROM_LPS @ ijk_to_lps
 
 
-def _phases(takes: Sequence[Take]) -> tuple[int, list[list[Picture]], tuple[float | None, ...]]:
-    """How many phases, the pictures of each slice for them, and the time of each phase."""
-    counts = Counter(len(take.pictures) for take in takes)
-    count = max(counts, key=lambda one: (counts[one], one))
-    complete = [take for take in takes if len(take.pictures) == count]
-    parts = np.median([_part_of_beat(take) for take in complete], axis=0)
-    matched = []
-    for take in takes:
-        if len(take.pictures) == count:
-            matched.append(list(take.pictures))
-        else:
-            away = np.abs(parts[:, None] - _part_of_beat(take)[None, :])
-            matched.append([take.pictures[n] for n in np.minimum(away, 1 - away).argmin(axis=1)])
-    times = []
-    for phase in range(count):
-        known = [t for take in complete if (t := take.pictures[phase].heart_time_ms) is not None]
-        times.append(median(known) if known else None)
-    return count, matched, tuple(times)
-
-
-def _part_of_beat(take: Take) -> np.ndarray:
-    """When in the beat, from 0 to 1, each picture was taken; evenly where no time says it."""
-    count = len(take.pictures)
-    times = [one.heart_time_ms for one in take.pictures]
-    if None in times or count == 1:
-        return np.arange(count) / count
-    values = np.array(times, float)
-    beats = [one.interval_ms for one in take.pictures if one.interval_ms is not None]
-    beat = median(beats) if beats else 0.0
-    if beat <= values[-1]:
-        beat = values[-1] + float(np.median(np.diff(values)))
-    return values / beat
-
-
 def _said_of(
     takes: Sequence[Take],
     count: int,
+    without: Sequence[int],
     size: tuple[int, int],
     offsets: Sequence[tuple[int, int]],
     shifts: Sequence[tuple[float, float]],
@@ -223,6 +190,7 @@ def _said_of(
             said.append(
                 f"slice {number} of series {take.series} has {len(take.pictures)} phases and most slices have {count}: "
                 "each phase has that of its images which is nearest in time over the beat"
+                + (f", but for {without[number - 1]} phases none is near" if without[number - 1] > 1 else "")
             )
     moved = [n for n, shift in enumerate(shifts) if max(map(abs, shift)) > PLACE_ROUNDING_MM]
     usual = [n for n in moved if (takes[n].first.rows, takes[n].first.columns) == size]

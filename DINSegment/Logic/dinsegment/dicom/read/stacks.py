@@ -45,7 +45,8 @@ def find_stacks(pictures: Sequence[Picture]) -> list[Stack]:
 
     Short-axis stacks are put together from whatever series they are in: a series for each slice, for some of them, for
     all or for each phase. Their slices are parallel, with pixels of one size, and evenly spaced within a tenth. Of
-    slices that were acquired twice the later one counts; the other is a stack of its own (`is_repeat`). Two complete
+    slices that were acquired twice the later one counts that was not broken off; the other is a stack of its own
+    (`is_repeat`). Two complete
     stacks, as before and after exercise, stay two. A slice that has fewer or more phases than most takes part with the
     pictures that are nearest in time over the beat. Matrices of several sizes become one. All that is said in
     `Stack.warnings`. Everything else is listed series by series as what it is.
