@@ -41,7 +41,7 @@ def peak_bytes() -> int:
     """The most memory that this process has held."""
     status = Path("/proc/self/status")
     if status.exists():  # what getrusage says includes the process that has started this one
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MEBI
 

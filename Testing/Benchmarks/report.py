@@ -122,7 +122,7 @@ def groups(data: Path, split: Path) -> dict[str, Any]:
     """The experts' labels by the diagnosis of Info.cfg."""
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for patient, cases in hearts(data, split).items():
-        lines = (cases[0].image.parent / "Info.cfg").read_text().splitlines()
+        lines = (cases[0].image.parent / "Info.cfg").read_text(encoding="utf-8").splitlines()
         info = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         size = Patient(height_m=float(info["Height"]) / 100, weight_kg=float(info["Weight"]))
         study = measure_study(by_experts(cases), MeasureOptions(size))

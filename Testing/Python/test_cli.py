@@ -52,7 +52,7 @@ def test_one_image(run, image, phantoms, tmp_path):
     assert dice(labels.array, phantoms[0].labels, 3) > 0.8
     enhanced = read_volume(tmp_path / "OUT" / "enhanced.nrrd")
     np.testing.assert_allclose(enhanced.ijk_to_ras, source.ijk_to_ras, atol=1e-6)
-    content = json.loads((tmp_path / "OUT" / "measurements.json").read_text())
+    content = json.loads((tmp_path / "OUT" / "measurements.json").read_text(encoding="utf-8"))
     for segment, entry in zip(HEART.segments, content["segments"], strict=True):
         assert entry["name"] == segment.name
         assert entry["voxels"] == int((labels.array == segment.label).sum())
@@ -103,7 +103,7 @@ def test_every_phase_of_a_4d_file(run, phantoms, tmp_path):
     assert files(tmp_path / "OUT") == [
         "dinsegment.json", "measurements.json", *(f"phase{n:02d}/{f}" for n in (1, 2) for f in FILES[1:])
     ]  # fmt: skip
-    function = json.loads((tmp_path / "OUT" / "measurements.json").read_text())["function"]
+    function = json.loads((tmp_path / "OUT" / "measurements.json").read_text(encoding="utf-8"))["function"]
     truth = [(p.labels == 3).sum() for p in phantoms]
     assert (function["end_diastole"], function["end_systole"]) == (0, 1)
     assert function["ejection_fraction_percent"] == pytest.approx(100 * (1 - truth[1] / truth[0]), abs=15)
@@ -123,7 +123,10 @@ def test_dicom_folder(run, totalsegmentator_folder, tmp_path):
     code, _, errors = run("segment", totalsegmentator_folder, "--task", "heart", "--output", tmp_path / "OUT")
     assert code == 0
     assert "looks like CT" in errors
-    assert "looks like CT" in json.loads((tmp_path / "OUT" / "measurements.json").read_text())["warnings"][0]
+    assert (
+        "looks like CT"
+        in json.loads((tmp_path / "OUT" / "measurements.json").read_text(encoding="utf-8"))["warnings"][0]
+    )
 
 
 def test_again_into_the_same_folder(run, image, tmp_path):
@@ -266,7 +269,7 @@ def remote(tmp_path, monkeypatch):
     monkeypatch.setenv("DINSEGMENT_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "models"
     _copy_models(folder)
-    listed = json.loads((folder / "weights.json").read_text())
+    listed = json.loads((folder / "weights.json").read_text(encoding="utf-8"))
     content = (folder / listed["models"][0]["weights"]["file"]).read_bytes()
     place = {"file": "heart-remote.safetensors", "repository": "hospital/heart", "revision": "0" * 40}
     first = listed["models"][0]
@@ -301,7 +304,7 @@ def test_models_says_where_the_weights_are(run, remote, tmp_path, monkeypatch):
 def test_models_takes_in_weights_from_another_machine(run, remote, tmp_path):
     (tmp_path / "downloaded").write_bytes(remote.files[("hospital/heart", "0" * 40, "heart-remote.safetensors")])
     (models_folder() / "weights.json").write_text(
-        json.dumps({"models": json.loads((models_folder() / "weights.json").read_text())["models"][1:]})
+        json.dumps({"models": json.loads((models_folder() / "weights.json").read_text(encoding="utf-8"))["models"][1:]})
     )
     code, printed, errors = run("models", "--import", tmp_path / "downloaded")
     assert (code, errors) == (0, "") and "Imported the weights of 'heart-remote'" in printed
@@ -331,14 +334,14 @@ def test_models_with_a_hub_that_fails(run, remote):
 
 def test_evaluate(run, acdc_folder, tmp_path):
     """Two validation volumes; the scores are recomputed from what `segment` writes."""
-    patient = (acdc_folder / "split-val.txt").read_text().split()[0]
+    patient = (acdc_folder / "split-val.txt").read_text(encoding="utf-8").split()[0]
     (tmp_path / "split.txt").write_text(patient + "\n")
     code, _, _ = run(
         "evaluate", "--task", "heart", "--data", acdc_folder, "--split", tmp_path / "split.txt",
         "--output", tmp_path / "OUT",
     )  # fmt: skip
     assert code == 0
-    metrics = json.loads((tmp_path / "OUT" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "OUT" / "metrics.json").read_text(encoding="utf-8"))
     assert list(metrics["dice"]) == ["mean", "RV", "Myo", "LV"]
     assert {case["phase"] for case in metrics["cases"]} == {"ED", "ES"}
     assert metrics["dice"]["mean"] == pytest.approx(np.mean([metrics["dice"][s] for s in ("RV", "Myo", "LV")]))

@@ -90,7 +90,7 @@ def test_a_killed_worker_loses_nothing_and_results_are_those_of_one_machine(ray,
     expected = {path.name: "failed" if path.name == "notes.nii" else "done" for path in inputs}
     assert {name: result.status for name, result in results.items()} == expected
     assert str(inputs[1]) in results["notes.nii"].message
-    assert len((output / INDEX).read_text().splitlines()) == 5
+    assert len((output / INDEX).read_text(encoding="utf-8").splitlines()) == 5
     assert not list(output.rglob(".*"))
 
     alone: list[StudyResult] = []
@@ -101,7 +101,7 @@ def test_a_killed_worker_loses_nothing_and_results_are_those_of_one_machine(ray,
         name = Path(result.folder).name
         labels = [read_volume(o / name / "segmentation.seg.nrrd").array for o in (output, here.output)]
         np.testing.assert_array_equal(*labels)
-        said = [json.loads((o / name / "measurements.json").read_text()) for o in (output, here.output)]
+        said = [json.loads((o / name / "measurements.json").read_text(encoding="utf-8")) for o in (output, here.output)]
         assert [content.pop("seconds") > 0 for content in said] == [True, True]
         assert said[0] == said[1]
         assert results[Path(result.input).name].volumes_ml == result.volumes_ml
@@ -193,4 +193,4 @@ def test_a_model_folder_that_is_named_from_here_is_found_by_the_workers(run, ima
     )
     assert done.returncode == 0, done.stderr[-2000:]
     (folder,) = (path for path in Path("OUT").iterdir() if path.is_dir())
-    assert json.loads((folder / "measurements.json").read_text())["model"] == "mine-1"
+    assert json.loads((folder / "measurements.json").read_text(encoding="utf-8"))["model"] == "mine-1"

@@ -136,7 +136,9 @@ def test_the_dicom_seg_is_read_back_on_the_grid_of_another_orientation(result, c
 
 
 def test_measurements_count_the_voxels_of_the_dicom_seg(result, ct):
-    measured = {s["name"]: s for s in json.loads((result / "measurements.json").read_text())["segments"]}
+    measured = {
+        s["name"]: s for s in json.loads((result / "measurements.json").read_text(encoding="utf-8"))["segments"]
+    }
     content = read_dicom_seg(result / "segmentation.dcm", ct)
     for segment, mask in zip(content.segments, content.masks, strict=True):
         assert measured[segment.name]["voxels"] == mask.sum()

@@ -317,7 +317,7 @@ class TestResults:
         assert sorted(p.name for p in (tmp_path / "OUT").iterdir()) == sorted({*RESULT_FILES, MANIFEST} - set(BOTH))
         (warning,) = result.warnings
         assert "No DICOM result" in warning and "several studies" in warning
-        assert json.loads((tmp_path / "OUT" / "measurements.json").read_text())["warnings"] == [warning]
+        assert json.loads((tmp_path / "OUT" / "measurements.json").read_text(encoding="utf-8"))["warnings"] == [warning]
 
     def test_results_without_their_dicom_are_not_complete(self, tmp_path):
         write_series(tmp_path / "images", SAX)

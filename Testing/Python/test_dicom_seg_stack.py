@@ -413,7 +413,9 @@ class TestResults:
         labels = np.random.default_rng(0).integers(0, 4, series.shape).astype(np.uint8)
         segmentation = Segmentation(volume, labels, HEART, "heart-1", volume, "cpu", 0.0, ("As before.",))
         (result,) = write_results([segmentation], folder, **options)
-        assert json.loads((folder / "measurements.json").read_text())["warnings"] == list(result.warnings)
+        assert json.loads((folder / "measurements.json").read_text(encoding="utf-8"))["warnings"] == list(
+            result.warnings
+        )
         assert (folder / "measurements.dcm").is_file()
         return result.warnings, highdicom.seg.segread(folder / "segmentation.dcm")
 

@@ -194,7 +194,7 @@ def test_what_is_missing_is_counted_and_in_no_mean_of_distances(tmp_path):
     assert found["dice"]["RV"] == pytest.approx(0.4)
     assert found["function"]["ef"]["patients"] == 1 and found["function"]["ef"]["undefined"] == 1  # b has no cavity
     write_evaluation(incomplete, tmp_path, "split.txt", "command")
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["cases"][0]["hd95_mm"]["RV"] is None and metrics["patients"][1]["ef"]["model"] is None
     assert [r["hd95_mm"] for r in rows(tmp_path / "cases.csv") if r["segment"] == "RV"] == ["", "", "6.0", ""]
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -205,7 +205,7 @@ def test_what_is_missing_is_counted_and_in_no_mean_of_distances(tmp_path):
 def test_one_patient_has_no_intervals(evaluation, tmp_path):
     alone = replace(evaluation, cases=evaluation.cases[:2], patients=evaluation.patients[:1], worst=())
     write_evaluation(alone, tmp_path, "split.txt", "command")
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["intervals"]["dice"]["mean"] == [None, None]
     assert metrics["function"]["ef"]["lower_limit"] is None and metrics["ef_mae"] is not None
 

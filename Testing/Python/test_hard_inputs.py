@@ -96,7 +96,7 @@ def hard(data_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cases(hard) -> dict[str, dict[str, Any]]:
-    return json.loads((hard / "cases.json").read_text())
+    return json.loads((hard / "cases.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,7 @@ def case(hard, run, monkeypatch):
     monkeypatch.chdir(hard)
 
     def case(name: str) -> list[tuple[int, str]]:
-        if name not in (cases := json.loads((hard / "cases.json").read_text())):
+        if name not in (cases := json.loads((hard / "cases.json").read_text(encoding="utf-8"))):
             pytest.skip(f"This file system does not take the names of '{name}'.")
         before = hashes(hard / name) if (hard / name).is_dir() else {}
         outcomes = []
@@ -386,7 +386,7 @@ def test_a_list_that_names_files_elsewhere_is_not_this_programs(tmp_path):
     output = tmp_path / "OUT"
     for name in ("../theirs.txt", "/theirs.txt", "a/../../theirs.txt", ".."):
         write_results(made_up(0), output)
-        content = json.loads((output / MANIFEST).read_text())
+        content = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
         content["files"]["segmentation"][name] = [digest]
         (output / MANIFEST).write_text(json.dumps(content))
         assert Manifest.read(output) is None and written(output, "segmentation") == {}
@@ -484,7 +484,9 @@ def test_a_table_that_was_edited_is_kept(program, images, tmp_path):
     code, _, errors = program(*command)
     assert code == 2 and hashes(tmp_path) == before
     one_error(errors, tmp_path / TABLE, "--overwrite")
-    assert program(*command, "--overwrite")[0] == 0 and "my remark" not in (tmp_path / TABLE).read_text()
+    assert program(*command, "--overwrite")[0] == 0 and "my remark" not in (tmp_path / TABLE).read_text(
+        encoding="utf-8"
+    )
     assert program(*command)[0] == 0
 
 
@@ -582,7 +584,7 @@ def test_a_long_last_suffix_leaves_room_for_a_temporary_name(tmp_path):
     path = tmp_path / ("a." + "b" * 253)
     with atomic_path(path) as temporary:
         temporary.write_text("x")
-    assert path.read_text() == "x"
+    assert path.read_text(encoding="utf-8") == "x"
 
 
 @pytest.mark.parametrize("name", ["cuda:first", "cuda:", "cuda:-1", "cuda:²", "cuda:1:2", " cuda", "cpu:", "CPU", ""])
@@ -671,7 +673,7 @@ def test_evaluate_names_a_bad_case_and_counts_the_others_when_told_to(program, d
     assert "patient002_frame03.nii.gz" in errors and "--leave-out-failed" in errors.splitlines()[-1]
     code, _, errors = program(*command, "--leave-out-failed")
     assert code == 0 and len(errors.splitlines()) == 1 and "patient002_frame03.nii.gz" in errors
-    metrics = json.loads((tmp_path / "OUT" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "OUT" / "metrics.json").read_text(encoding="utf-8"))
     assert len(metrics["cases"]) == 5 and [case["case"] for case in metrics["failed"]] == ["patient002_frame03"]
     assert [p["patient"] for p in metrics["patients"]] == ["patient001", "patient003"]
     with (tmp_path / "OUT" / "cases.csv").open(encoding="utf-8", newline="") as file:

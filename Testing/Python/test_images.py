@@ -449,7 +449,7 @@ class TestWriting:
         assert file in done.stdout and "could not be written" in done.stdout, done.stderr
         assert len(done.stdout.splitlines()) == 1
         assert [one.name for one in tmp_path.iterdir()] == [file]
-        assert (tmp_path / file).read_text() == "the result of the run before"
+        assert (tmp_path / file).read_text(encoding="utf-8") == "the result of the run before"
 
     @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="Only root may mount a disk.")
     @pytest.mark.parametrize("file", ("image.nii", "image.nii.gz", "image.nrrd", "image.mha"))
@@ -483,7 +483,7 @@ class TestAtomicPath:
             assert temporary.name.endswith("".join(Path(name).suffixes[-2:]))
             temporary.write_text("new")
             assert not (tmp_path / name).exists()
-        assert (tmp_path / name).read_text() == "new"
+        assert (tmp_path / name).read_text(encoding="utf-8") == "new"
         assert [file.name for file in tmp_path.iterdir()] == [name]
 
     @pytest.mark.parametrize("error", (ValueError, KeyboardInterrupt, InputError))
@@ -493,7 +493,7 @@ class TestAtomicPath:
             temporary.write_text("half")
             raise error("stop")
         assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
-        assert (tmp_path / "a.json").read_text() == "old"
+        assert (tmp_path / "a.json").read_text(encoding="utf-8") == "old"
 
     def test_an_error_of_the_system_is_told_in_a_sentence(self, tmp_path):
         with pytest.raises(OutputError, match="disk is full"), atomic_path(tmp_path / "a.json") as temporary:
@@ -513,7 +513,7 @@ class TestWritableFolder:
         for path in (tmp_path / "file", tmp_path / "file" / "folder"):
             with pytest.raises(OutputError, match="cannot be written to"):
                 ensure_writable_folder(path)
-        assert (tmp_path / "file").read_text() == "mine"
+        assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
     def test_nothing_is_left_of_one_that_fails(self, tmp_path):
         too_long = tmp_path / "a" / "b" / ("c" * 300)

@@ -268,7 +268,7 @@ class TestStudyOfManySeries:
         assert found[-2:] == [("SEG", 2), ("SR", 1)] and len(found) == SLICES + 5 + 2
         back = get(archive, match.StudyInstanceUID)
         images = {str(h.SOPInstanceUID) for h in back.values() if h.Modality == "MR"}
-        phases = json.loads((output / "measurements.json").read_text())["phases"]
+        phases = json.loads((output / "measurements.json").read_text(encoding="utf-8"))["phases"]
         for number, seg in enumerate(made[1:], start=1):
             again = back[seg.SOPInstanceUID]
             assert list(again) == [element for element in seg if element.tag.element != 0]

@@ -421,7 +421,7 @@ class TestProgram:
             write_volume(phantom.volume, path)
         code, printed, _ = run("segment", *paths, "--phases", "--task", "heart", "--output", tmp_path / "OUT")
         assert code == 0 and "ejection fraction" in printed
-        content = json.loads((tmp_path / "OUT" / "measurements.json").read_text())
+        content = json.loads((tmp_path / "OUT" / "measurements.json").read_text(encoding="utf-8"))
         assert [phase["input"] for phase in content["phases"]] == ["ES", "ED"]
         assert (content["function"]["end_diastole"], content["function"]["end_systole"]) == (1, 0)
         assert {path.name for path in (tmp_path / "OUT").iterdir()} == {

@@ -82,7 +82,9 @@ class TestFiles:
     def test_an_anonymous_one_makes_nothing_for_the_patients_study(self, beat, tmp_path):
         write_study(study_in(tmp_path, anonymous=True), beat)
         assert not list((tmp_path / "OUT").rglob("*.dcm"))
-        assert str(beat[0].volume.dicom.headers[0].PatientID) not in (tmp_path / "OUT" / "report.html").read_text()
+        assert str(beat[0].volume.dicom.headers[0].PatientID) not in (tmp_path / "OUT" / "report.html").read_text(
+            encoding="utf-8"
+        )
 
 
 class Rows(HTMLParser):

@@ -454,7 +454,7 @@ def test_the_command_line_lists_what_is_there(run, study, ct_study, rows, tmp_pa
 def test_the_command_line_segments_the_one_cine(run, study, whole, tmp_path):
     code, _, errors = run("segment", study, "--task", "heart", "--output", tmp_path / "OUT", "--device", "cpu")
     assert code == 0 and "is read; not read" in errors and "series 105" in errors
-    content = json.loads((tmp_path / "OUT" / "measurements.json").read_text())
+    content = json.loads((tmp_path / "OUT" / "measurements.json").read_text(encoding="utf-8"))
     assert len(content["phases"]) == len(PHASES) and "not read" in " ".join(content["warnings"])
     uids = [uid_of(101 + k) for k in range(SLICES) if k != REPEATED]
     code, _, errors = run(
@@ -508,10 +508,13 @@ class TestManyStudies:
         assert code == 2 and errors.count("Error: ") == 1 and "three" in errors
         done = sorted(path.parent.name for path in (tmp_path / "OUT").glob("*/measurements.json"))
         assert done == ["DICOM", "P2_20120101", "P2_20130101"]
-        table = (tmp_path / "OUT" / "studies.csv").read_text()
+        table = (tmp_path / "OUT" / "studies.csv").read_text(encoding="utf-8")
         assert table.count(",done,") == 3 and table.count(",failed,") == 1
         code, _, _ = run(*command)
-        assert code == 2 and (tmp_path / "OUT" / "studies.csv").read_text().count("Its results are complete") == 3
+        assert (
+            code == 2
+            and (tmp_path / "OUT" / "studies.csv").read_text(encoding="utf-8").count("Its results are complete") == 3
+        )
 
     def test_a_damaged_file_stops_its_own_study_alone(self, studies, whole, tmp_path):
         (studies / "one/DICOM/broken.dcm").write_bytes(b"nothing")

@@ -236,7 +236,7 @@ def test_series_that_name_frames_of_reference_of_their_own(own, words, rows, tmp
         for image in images:
             image.FrameOfReferenceUID = f"{cine_study.ROOT}.77.{k + 1}"
     phases = results(write(series, tmp_path / "study"), tmp_path / "OUT")
-    said = json.loads((tmp_path / "OUT" / "measurements.json").read_text())["warnings"]
+    said = json.loads((tmp_path / "OUT" / "measurements.json").read_text(encoding="utf-8"))["warnings"]
     assert any(words in text for text in said)
     uids = {str(dcmread(seg_of(tmp_path / "OUT", n)).FrameOfReferenceUID) for n in range(len(phases))}
     assert len(uids) == 1 and (uids == {f"{cine_study.ROOT}.2"}) == (own == 1)

@@ -112,13 +112,17 @@ def test_check_train_evaluate_and_segment(blood, cases, run, tmp_path, one_threa
         *("--output", tmp_path / "EVAL", "--device", "cpu"),
     )
     assert code == 0, printed + errors
-    assert set(json.loads((tmp_path / "EVAL" / "metrics.json").read_text())["dice"]) == {"mean", "RC", "LC"}
+    assert set(json.loads((tmp_path / "EVAL" / "metrics.json").read_text(encoding="utf-8"))["dice"]) == {
+        "mean",
+        "RC",
+        "LC",
+    }
     image = cases / "imagesTr" / "p3_0000.nii.gz"
     code, printed, errors = run(
         "segment", image, "--task", "blood", "--model", trained, "--output", tmp_path / "OUT", "--device", "cpu"
     )
     assert code == 0, printed + errors
-    found = json.loads((tmp_path / "OUT" / "measurements.json").read_text())
+    found = json.loads((tmp_path / "OUT" / "measurements.json").read_text(encoding="utf-8"))
     assert [s["name"] for s in found["segments"]] == ["Right cavity", "Left cavity"]
     assert found["task"] == "blood" and found["model"].startswith("RUN-")
     assert read_volume(tmp_path / "OUT" / "segmentation.seg.nrrd").array.max() <= 2

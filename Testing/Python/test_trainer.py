@@ -338,7 +338,7 @@ def test_the_folder_of_a_run_is_a_model(whole, cases, tmp_path):
     command = ["segment", str(cases[0].image), "--task", "heart", "--device", "cpu"]
     result = CliRunner().invoke(app, [*command, "--model", str(whole.output), "--output", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
-    assert json.loads((tmp_path / "out" / "measurements.json").read_text())["model"] == model.name
+    assert json.loads((tmp_path / "out" / "measurements.json").read_text(encoding="utf-8"))["model"] == model.name
     (entry,) = json.loads((whole.output / "weights.json").read_text(encoding="utf-8"))["models"]
     assert entry["scores"] == {} and entry["data"]["name"] == "data of a training run"
     assert RECIPE.name in entry["description"]

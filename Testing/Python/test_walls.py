@@ -267,7 +267,7 @@ def test_hearts_of_experts(acdc_folder):
     """Walls as thick as hearts have them, thicker in hypertrophy, and thicker at end systole."""
     means = {}
     for patient, group in (("patient061", "NOR"), ("patient028", "HCM")):
-        assert f"Group: {group}" in (acdc_folder / patient / "Info.cfg").read_text() or group == "NOR"
+        assert f"Group: {group}" in (acdc_folder / patient / "Info.cfg").read_text(encoding="utf-8") or group == "NOR"
         phases = []
         for path in sorted((acdc_folder / patient).glob("*frame??.nii.gz")):
             volume = read_volume(path)

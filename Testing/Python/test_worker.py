@@ -142,7 +142,7 @@ def test_tells_how_far_it_is_and_that_it_lives(worker, volume, tmp_path):
 
 def test_what_libraries_print_stays_out_of_the_protocol(worker, volume, tmp_path):
     worker.answers(request(tmp_path, volume))
-    said = worker.errors.read_text()
+    said = worker.errors.read_text(encoding="utf-8")
     assert "a library's print" in said
     assert "what a library starts prints" in said
 
@@ -222,7 +222,7 @@ def test_rubbish_as_a_request_ends_it_with_a_traceback(bare):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has such a score")
 def test_linux_ends_it_before_the_application(bare):
     process = bare()
-    assert int(Path(f"/proc/{process.popen.pid}/oom_score_adj").read_text()) >= 500
+    assert int(Path(f"/proc/{process.popen.pid}/oom_score_adj").read_text(encoding="utf-8")) >= 500
 
 
 def test_no_room_for_the_result(volume, tmp_path):

@@ -32,7 +32,9 @@ API = ROOT.parent / "shared" / "slicer-api.json"
 OTHERS = ("safetensors==0.5.0", "huggingface_hub==1.1.0", "psutil==6.0")
 TORCH = ("torch==2.8.0+cpu", "torchvision==0.23.0+cpu")
 
-requirements = [Requirement(line) for line in REQUIREMENTS.read_text().splitlines() if not line.startswith("#")]
+requirements = [
+    Requirement(line) for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines() if not line.startswith("#")
+]
 
 
 class VenvPackaging:

@@ -713,7 +713,7 @@ class TestController:
         (out / "SAX Heart.dcm").write_text("another's")
         assert "could not be written" in panel.wait().text
         assert [p.name for p in out.iterdir()] == ["SAX Heart.dcm"]
-        assert (out / "SAX Heart.dcm").read_text() == "another's"
+        assert (out / "SAX Heart.dcm").read_text(encoding="utf-8") == "another's"
 
 
 class TestSlicersOwnExport:

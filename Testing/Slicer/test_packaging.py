@@ -98,7 +98,7 @@ def configured(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def said(configured):
-    lines = (configured / "said").read_text().splitlines()
+    lines = (configured / "said").read_text(encoding="utf-8").splitlines()
     return dict(line.split(" ", 1) for line in lines)
 
 

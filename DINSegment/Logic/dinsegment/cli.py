@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -147,7 +148,9 @@ def _split(inputs: list[Path], wanted: str | None) -> list[tuple[Path, StudyPart
     """The inputs, each study of a folder on its own; a damaged file of none of them, too, which will be an error."""
     found: list[tuple[Path, StudyPart | None]] = []
     for path in inputs:
-        if not path.is_dir() or (wanted is not None and re.fullmatch(r"[\d., ]+", wanted)):
+        # A name that is too long is no folder here, and told of when it is read; Path would raise.
+        is_folder = os.path.isdir(path)  # noqa: PTH112
+        if not is_folder or (wanted is not None and re.fullmatch(r"[\d., ]+", wanted)):
             found.append((path, None))  # a UID is of one study alone
             continue
         from dinsegment.dicom.read.parts import split_studies

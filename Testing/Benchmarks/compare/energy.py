@@ -68,7 +68,7 @@ def _gpu_meter(device: torch.device) -> Meter | None:
 def _rapl_meter(folder: Path = COUNTERS) -> Meter | None:
     packages = [p for p in sorted(folder.glob("intel-rapl:*")) if p.name.count(":") == 1]
     try:
-        ranges = [int((p / "max_energy_range_uj").read_text()) for p in packages]
+        ranges = [int((p / "max_energy_range_uj").read_text(encoding="utf-8")) for p in packages]
         _microjoule(packages)
     except (OSError, ValueError):  # since 2020 only the administrator may read them
         return None
@@ -86,4 +86,4 @@ def _rapl_meter(folder: Path = COUNTERS) -> Meter | None:
 
 
 def _microjoule(packages: list[Path]) -> list[int]:
-    return [int((p / "energy_uj").read_text()) for p in packages]
+    return [int((p / "energy_uj").read_text(encoding="utf-8")) for p in packages]

@@ -53,7 +53,11 @@ class Api:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or api_file()
         self.known = self.path.is_file()
-        document = json.loads(self.path.read_text()) if self.known else {"classes": {}, "functions": {}, "objects": {}}
+        document = (
+            json.loads(self.path.read_text(encoding="utf-8"))
+            if self.known
+            else {"classes": {}, "functions": {}, "objects": {}}
+        )
         self._classes = document["classes"]
         self._functions = document["functions"]
         self._objects = {name: frozenset(names.split()) for name, names in document["objects"].items()}
@@ -108,7 +112,7 @@ def check_sources(
     found = []
     for path in map(Path, paths):
         visitor = _Uses(api, {name.lower() for name in own_modules})
-        visitor.visit(ast.parse(path.read_text(), str(path)))
+        visitor.visit(ast.parse(path.read_text(encoding="utf-8"), str(path)))
         found += [f"{path}:{line}: {text}" for line, text in sorted(visitor.found)]
     return found
 

@@ -96,6 +96,7 @@ class Host:
         Host._main_window.setAttribute(Qt.WA_DontShowOnScreen)
         Host._main_window.show()  # So that everything in it is laid out.
         self._probes: list[Responsiveness] = []
+        self._database: DicomDatabase | None = None
         if dicom:
             sys.modules.update({module.__name__: module for module in library()})
         proxies.errors.clear()
@@ -191,7 +192,7 @@ class Host:
             left = Host._dialogs.close()
             sys.excepthook = self._hook
             forget_library()
-            if hasattr(slicer, "dicomDatabase"):
+            if self._database is not None:
                 del slicer.dicomDatabase
             for name in ("app", "modules", "mrmlScene"):  # Outside the application there is none of them.
                 delattr(slicer, name)
@@ -225,7 +226,8 @@ class Host:
     def open_dicom(self, folder: Path) -> DicomDatabase:
         """The DICOM module's part of the start, after the modules were loaded: an empty database in a folder."""
         assert "DICOMLib" in sys.modules, "This application has no DICOM modules."
-        return open_dicom(folder)
+        self._database = open_dicom(folder)
+        return self._database
 
     def open_dicom_browser(self) -> DicomBrowser:
         """The window in which series are chosen and loaded."""
