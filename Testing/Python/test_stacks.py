@@ -335,7 +335,7 @@ def test_a_repetition_that_was_broken_off_does_not_count(sunnybrook_folder):
     stacks = stacks_of([*series, cine_study.repeated(rows[2][:14], 150)])
     assert instances(cine_of(stacks)) == uids(series)
     (warning,) = cine_of(stacks).warnings
-    assert "that of series 103 'cine', the latest with all phases, is taken" in warning and "150" in warning
+    assert "that of series 103 'cine', the latest whole one of this scan, is taken" in warning and "150" in warning
 
 
 def test_slices_of_20_and_of_25_phases_meet_by_their_times(sunnybrook_folder):
@@ -512,6 +512,29 @@ def test_one_trigger_time_in_all_images_of_a_cine_says_nothing(sunnybrook_folder
     for image in (image for images in series for image in images):
         image.TriggerTime, image.NominalCardiacTriggerDelayTime = "600", 600.0
     assert cine_of(stacks_of(series)).phases == 12
+
+
+def test_trigger_times_that_are_all_zero_are_no_times(sunnybrook_folder):
+    series = series_per_slice(cine_study.read_cine(sunnybrook_folder, range(4), range(6)))
+    for image in (image for images in series for image in images):
+        image.TriggerTime, image.NominalCardiacTriggerDelayTime = "0", 0.0
+    (stack,) = stacks_of(series)
+    assert instances(stack) == uids(series) and stack.times_ms == (None,) * 6
+
+
+@pytest.mark.parametrize("changes", [{"FlipAngle": "14"}, {"EchoTime": "4.5"}, {"SequenceName": "*fl2d1_tag2"}])
+def test_another_scan_of_a_slice_is_no_repetition(changes, rows):
+    """As grid tagging that is called by nothing but its place."""
+    series = series_per_slice(rows)
+    for image in (image for images in series for image in images):
+        image.FlipAngle, image.EchoTime, image.SequenceName = "60", "1.3", "*tfi2d1_12"
+    others = [cine_study.repeated(series[k], 400 + k) for k in (2, 6, 9)]
+    for image in (image for images in others for image in images):
+        for keyword, value in changes.items():
+            setattr(image, keyword, value)
+    stacks = stacks_of([*series, *others])
+    first = next(one for one in stacks if len(one.slices) == SLICES)
+    assert instances(first) == uids(series) and "402, 406, 409" in " ".join(first.warnings)
 
 
 def phase_images(images: list[Dataset], number: int) -> list[Dataset]:

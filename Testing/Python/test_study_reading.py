@@ -133,6 +133,13 @@ def test_what_the_headers_say_of_the_patient(study):
     assert patient.age_years == pytest.approx(61.75, abs=0.1) and patient.heart_rate_bpm == pytest.approx(79, abs=1)
 
 
+def test_trigger_times_that_are_all_zero_are_no_times(rows, tmp_path):
+    series = series_per_slice(rows)
+    for image in (image for images in series for image in images):
+        image.TriggerTime, image.NominalCardiacTriggerDelayTime = "0", 0.0
+    assert [volume.time_ms for volume in read_volumes(write(series, tmp_path), None, HEART)] == [None, None]
+
+
 def test_too_few_slices_are_named(rows, tmp_path):
     text = refusal(write(series_per_slice(rows[4:6]), tmp_path), None, HEART)
     assert "no 3 slices that make up a short-axis cine" in text and "series 101" in text and "series 102" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -27,6 +28,9 @@ TWICE = 0.75
 
 BROKEN_OFF = 0.9
 """A slice with less than this share of the phases of the others, as far apart, was broken off or is incomplete."""
+
+OTHER_SCAN = 0.35
+"""Share by which flip angle or echo time differ between scans of different purpose."""
 
 OVERLAP = 0.8
 """Slices that are closer than this share of their thickness overlap."""
@@ -127,8 +131,8 @@ def _join_parallel(takes: list[Take], kind: str) -> list[Joined]:
             if number is not None:
                 by_number.setdefault(number, []).append(take)
         for double in by_number.values():
-            # A later one that was broken off does not count.
-            double.sort(key=lambda take: (not _is_broken_off(take, on), take.order))
+            # A later one that was broken off, or is of another scan such as tagging, does not count.
+            double.sort(key=lambda take: (_is_of_scan(take, on), not _is_broken_off(take, on), take.order))
         takes = _without(takes, on)
         parts = _by_turns(by_number, lattice.step) or _acquisitions(by_number)
         if len(parts) > 1:
@@ -185,6 +189,23 @@ def _alone(takes: list[Take], kind: str, is_repeat: bool = False) -> Joined:
     lattice = find_lattice(np.array([take.height for take in takes]))
     twice = len(set(lattice.numbers)) < len(takes) or None in lattice.numbers
     return build(takes, lattice, kind, problem=gaps_words(takes) if twice else "", whole=not twice, is_repeat=is_repeat)
+
+
+def _is_of_scan(take: Take, others: Sequence[Take]) -> bool:
+    """Whether a slice was acquired as most others were, as far as sequence, flip angle and echo time tell."""
+    if _sequence(take) != Counter(map(_sequence, others)).most_common(1)[0][0]:
+        return False
+    for name in ("flip_angle", "echo_time"):
+        mine, its = getattr(take.first, name), [getattr(one.first, name) for one in others]
+        known = [value for value in its if value is not None]
+        if mine is not None and known and abs(mine - median(known)) > OTHER_SCAN * median(known):
+            return False
+    return True
+
+
+def _sequence(take: Take) -> str:
+    """Letters with which the name of the sequence begins: what follows counts lines, or is a direction."""
+    return re.sub(r"[^a-z].*", "", take.first.sequence_name.lower().lstrip("*"))
 
 
 def _is_broken_off(take: Take, others: Sequence[Take]) -> bool:
@@ -254,7 +275,11 @@ def _which(takes: Sequence[Take]) -> str:
     at = {take.order[0] for take in takes}
     if len(at) == 1 and at != {0.0}:
         return ""
-    return ", the latest," if takes[-1].order == max(take.order for take in takes) else ", the latest with all phases,"
+    return (
+        ", the latest,"
+        if takes[-1].order == max(take.order for take in takes)
+        else ", the latest whole one of this scan,"
+    )
 
 
 def _repeat_words(numbers: Sequence[int], takes: Sequence[Sequence[Take]], which: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import median
 
 import numpy as np
@@ -58,12 +59,19 @@ def match_phases(takes: Sequence[Take]) -> tuple[int, list[list[Picture]], tuple
     for phase in range(count):
         known = [t for take in complete if (t := take.pictures[phase].heart_time_ms) is not None]
         times.append(median(known) if known else None)
-    return count, matched, tuple(times), without
+    return count, matched, rising(times), without
+
+
+def rising(times_ms: Sequence[float | None]) -> tuple[float | None, ...]:
+    """Times of phases; nothing where one does not follow on another, as where all are zero."""
+    told = [time for time in times_ms if time is not None]
+    is_rising = all(before < after for before, after in pairwise(told))
+    return tuple(times_ms) if is_rising else (None,) * len(times_ms)
 
 
 def _times_ms(take: Take) -> np.ndarray | None:
     times = [one.heart_time_ms for one in take.pictures]
-    return None if None in times or len(times) == 1 else np.array(times, float)
+    return None if None in times or len(set(times)) == 1 else np.array(times, float)
 
 
 def _step_ms(take: Take) -> float | None:

@@ -22,6 +22,7 @@ from dinsegment.dicom.read.header import Header, text
 from dinsegment.dicom.read.headers import look_beside, read_headers, without_copies
 from dinsegment.dicom.read.parts import StudyPart
 from dinsegment.dicom.read.patient import Patient, patient_of
+from dinsegment.dicom.read.phases import rising
 from dinsegment.dicom.read.pixels import read_pixels
 from dinsegment.dicom.read.sorting import series_of
 from dinsegment.dicom.source import DicomSource
@@ -109,7 +110,7 @@ def read_series(
         arranged.ijk_to_ras,
         [source_of(phase) for phase in arranged.phases],
         used[0].text("Modality") or None,
-        [heart_time_of(phase) for phase in arranged.phases],
+        list(rising([heart_time_of(phase) for phase in arranged.phases])),
         patient_of([header.dataset for header in used]),
         tuple(said),
     )
