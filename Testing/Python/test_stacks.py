@@ -335,7 +335,9 @@ def test_a_repetition_that_was_broken_off_does_not_count(sunnybrook_folder):
     stacks = stacks_of([*series, cine_study.repeated(rows[2][:14], 150)])
     assert instances(cine_of(stacks)) == uids(series)
     (warning,) = cine_of(stacks).warnings
-    assert "that of series 103 'cine', the latest whole one of this scan, is taken" in warning and "150" in warning
+    assert (
+        "that of series 103 'cine', the latest of this scan with all phases, is taken" in warning and "150" in warning
+    )
 
 
 def test_slices_of_20_and_of_25_phases_meet_by_their_times(sunnybrook_folder):

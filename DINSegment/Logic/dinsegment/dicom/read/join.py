@@ -278,7 +278,7 @@ def _which(takes: Sequence[Take]) -> str:
     return (
         ", the latest,"
         if takes[-1].order == max(take.order for take in takes)
-        else ", the latest whole one of this scan,"
+        else ", the latest of this scan with all phases,"
     )
 
 
