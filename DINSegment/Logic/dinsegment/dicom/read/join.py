@@ -130,7 +130,7 @@ def _join_parallel(takes: list[Take], kind: str) -> list[Joined]:
         for take, number in zip(members, lattice.numbers, strict=True):
             if number is not None:
                 by_number.setdefault(number, []).append(take)
-        for double in by_number.values():
+        for double in (takes for takes in by_number.values() if len(takes) > 1):
             # A later one that was broken off, or is of another scan such as tagging, does not count.
             double.sort(key=lambda take: (_is_of_scan(take, on), not _is_broken_off(take, on), take.order))
         takes = _without(takes, on)
