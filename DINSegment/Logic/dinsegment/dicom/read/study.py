@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from dinsegment.dicom.read.files import open_files
 from dinsegment.dicom.read.frames import Frame, all_frames, complex_component, image_type
 from dinsegment.dicom.read.header import Header, numbers, text
-from dinsegment.dicom.read.headers import read_headers
 from dinsegment.dicom.read.picture import Picture, picture_of
 from dinsegment.dicom.read.stack import Stack
 from dinsegment.dicom.read.stacks import find_stacks
@@ -32,18 +28,6 @@ _ENHANCED = {
 
 _SEQUENCES = {"GRADIENT": "GR", "SPIN": "SE", "BOTH": "GR\\SE"}
 """Echo Pulse Sequence of enhanced images, as Scanning Sequence says it."""
-
-
-def stacks_in(path: Path) -> list[Stack]:
-    """The stacks of the study in a folder, a zip archive, a DICOMDIR or a file; their pictures are frames or headers.
-
-    Raises:
-        InputError: There are no images, or one is damaged.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # what pydicom says of values that are not by the rules
-        with open_files(path) as files:
-            return stacks_of(read_headers(path, files, lambda _sentence: None))
 
 
 def stacks_of(headers: Sequence[Header]) -> list[Stack]:
