@@ -97,7 +97,7 @@ def main():
         host.load_module(ROOT / "DINSegment" / "DINSegment.py")
         panel = host.open_module("DINSegment")
         panel.ui.inputSelector.setCurrentNode(add_image(options.image, options.task))
-        button = panel.taskButtons[options.task]
+        button = panel.run.buttons[options.task]
         with host.responsiveness() as probe:
             host.pump(3)
         table.add_row("nothing runs", "3.0", f"{1000 * probe.longest:.0f}")

@@ -37,7 +37,8 @@ from dinsegment_slicer.running.job import Worker
 from dinsegment_slicer.running.states import State
 from dinsegment_slicer.scene.edits import mark_edited
 from dinsegment_slicer.scene.nodes import enhanced_node, segmentation_node, volume_from_node
-from dinsegment_slicer.scene.sequences import add_sequences_to_scene, phase_images
+from dinsegment_slicer.scene.sequence_results import add_sequences_to_scene
+from dinsegment_slicer.scene.sequences import phase_images
 
 LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
 

@@ -21,7 +21,7 @@ from dinsegment_slicer.running.segment_part import JobImage, SegmentPart
 from dinsegment_slicer.scene.changes import made
 from dinsegment_slicer.scene.findings import FINDINGS_ATTRIBUTE, NotedFinding, findings_of, show_segment
 from dinsegment_slicer.scene.nodes import parent_to_world, segmentation_node, volume_from_node
-from dinsegment_slicer.scene.sequences import add_sequences_to_scene
+from dinsegment_slicer.scene.sequence_results import add_sequences_to_scene
 
 TEXT = "Größe: \"50 %\" <of> 'SAX'; check & correct\\it."
 

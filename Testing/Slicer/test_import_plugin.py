@@ -27,14 +27,9 @@ from dinsegment.images.volume import Volume
 from dinsegment.tasks import HEART
 from dinsegment_slicer.logic import DINSegmentLogic
 from dinsegment_slicer.running.job import Worker
-from dinsegment_slicer.scene.sequences import (
-    add_sequences_to_scene,
-    phase_images,
-    phases,
-    proxy_of,
-    sequence_of,
-    times_ms,
-)
+from dinsegment_slicer.scene.browsers import proxy_of
+from dinsegment_slicer.scene.sequence_results import add_sequences_to_scene
+from dinsegment_slicer.scene.sequences import phase_images, phases, sequence_of, times_ms
 
 MODULE = Path(__file__).parents[2] / "DINSegment" / "DINSegment.py"
 PYTHON = sys.executable  # On the host it is empty at first, as in the application.

@@ -13,7 +13,8 @@ from test_sequences import SHIFT, Application, add_browser, add_sequence
 
 from dinsegment.images.volume import Volume
 from dinsegment_slicer.dicom.joining import find_joinable, join
-from dinsegment_slicer.scene.sequences import phase_images, phases, proxy_of, times_ms
+from dinsegment_slicer.scene.browsers import proxy_of
+from dinsegment_slicer.scene.sequences import phase_images, phases, times_ms
 
 TIMES = [str(35.5 * n) for n in range(PHASES)]
 

@@ -18,17 +18,11 @@ from dinsegment.measurements.volumes import segment_volumes
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
 from dinsegment_slicer.scene import measure as measure_module
-from dinsegment_slicer.scene.measure import (
-    MeasuredSegment,
-    beat_of,
-    function_of,
-    measure,
-    measure_phases,
-    show_legend_beside,
-    update_measurement_table,
-    update_volume_plot,
-)
+from dinsegment_slicer.scene import plots
+from dinsegment_slicer.scene.measure import MeasuredSegment, beat_of, function_of, measure, measure_phases
 from dinsegment_slicer.scene.nodes import segmentation_node, volume_from_node
+from dinsegment_slicer.scene.plots import show_legend_beside, update_volume_plot
+from dinsegment_slicer.scene.tables import update_measurement_table
 
 STRETCH = np.diag([2.0, 1.5, -1.0, 1.0])
 CLOSED_SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
@@ -481,7 +475,7 @@ class TestPlot:
         def stopping(*args):
             raise RuntimeError("stop")
 
-        monkeypatch.setattr(measure_module, "_marks", stopping)
+        monkeypatch.setattr(plots, "_marks", stopping)
         with pytest.raises(RuntimeError, match="stop"):
             update_volume_plot(scene, "Volumes", measured, None, function)
         assert mrml.scene_state(scene) == before

@@ -17,13 +17,14 @@ from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment_slicer import logic as logic_module
 from dinsegment_slicer.logic import DINSegmentLogic, Output
-from dinsegment_slicer.scene import sequences
+from dinsegment_slicer.scene import sequence_results
+from dinsegment_slicer.scene.browsers import select_phase
 from dinsegment_slicer.scene.edits import corrected_segments
 from dinsegment_slicer.scene.findings import findings_of
 from dinsegment_slicer.scene.measure import function_of, measure, measure_phases
 from dinsegment_slicer.scene.nodes import segmentation_node, volume_from_node
 from dinsegment_slicer.scene.segments import wanted_segments
-from dinsegment_slicer.scene.sequences import add_sequences_to_scene, select_phase
+from dinsegment_slicer.scene.sequence_results import add_sequences_to_scene
 
 RV, MYO, LV = (segment.name for segment in HEART.segments)
 
@@ -287,7 +288,7 @@ class TestIntoACine:
 
     @pytest.mark.parametrize("call", [1, 3])
     def test_an_error_leaves_what_was_there(self, scene, sequenceNode, logic, first, output, others, call, monkeypatch):
-        before, real, calls = mrml.scene_state(scene), sequences.fill_enhanced, []
+        before, real, calls = mrml.scene_state(scene), sequence_results.fill_enhanced, []
 
         def stopping(*arguments):
             real(*arguments)
@@ -295,7 +296,7 @@ class TestIntoACine:
             if len(calls) == call:
                 raise DINSegmentError("stop")
 
-        monkeypatch.setattr(sequences, "fill_enhanced", stopping)
+        monkeypatch.setattr(sequence_results, "fill_enhanced", stopping)
         with pytest.raises(DINSegmentError, match="stop"):
             logic.addToScene(sequenceNode, others, into=output)
         assert mrml.scene_state(scene) == before

@@ -143,7 +143,7 @@ class TestWarmUp:
     def panel(self, host):
         """With a process that only waits."""
         widget = host.open_module("DINSegment")
-        widget._warmUpTimer.setInterval(1)
+        widget.run._warmUpTimer.setInterval(1)
         host.pump()  # The application knows its Python by then.
         widget.logic.worker = Worker([sys.executable, "-c", "import sys; sys.stdin.read()"])
         yield widget
@@ -170,11 +170,11 @@ class TestWarmUp:
         assert not psutil.pid_exists(pid)
 
     def test_not_while_packages_are_missing_or_another_module_is_open(self, host, panel):
-        panel._missing = Dependencies(path=[]).missing()
+        panel.run.missing = Dependencies(path=[]).missing()
         choose(panel, add_heart_phantom(slicer.mrmlScene))
         host.pump(0.2)
         assert panel.logic.worker.pid is None
-        panel._missing = []
+        panel.run.missing = []
         slicer.util.selectModule("SegmentEditor")
         choose(panel, add_heart_phantom(slicer.mrmlScene))
         host.pump(0.2)

@@ -205,7 +205,7 @@ class TestTable:
             assert f"phase {phase + 1} of 4" in plain(panel.ui.resultLabel.text)
             assert panel.ui.volumeTable.horizontalHeaderItem(2).text() == f"Phase {phase + 1}"
             seen.append(rows(panel.ui.volumeTable)[2][1])
-        expected = [f"{phase[2].volume_ml:.1f}" for phase in panel._measurement.phases]
+        expected = [f"{phase[2].volume_ml:.1f}" for phase in panel.result.measurement.phases]
         assert seen == [expected[phase] for phase in (1, 2, 3, 0, 1)] and len(set(expected)) > 1
 
 
@@ -238,7 +238,7 @@ class TestPatients:
         offered = panel.ui.inputSelector.sortFilterProxyModel().hiddenNodeIDs
         assert enhanced.GetID() in offered
         slicer.mrmlScene.RemoveNode(panel.parameters.inputNode)
-        panel._chooseAnImage()
+        panel.input.chooseOne()
         assert panel.parameters.inputNode is None
 
 
@@ -396,10 +396,10 @@ class TestTasks:
         monkeypatch.setenv("DINSEGMENT_TASKS", str(tmp_path / "tasks"))
 
     def test_each_has_its_button(self, third, host, panel):
-        titles = [button.text.replace("&", "") for button in panel.taskButtons.values()]
+        titles = [button.text.replace("&", "") for button in panel.run.buttons.values()]
         assert titles == ["Segment heart", "Segment abdomen", "Segment blood pools"]
         assert panel.ui.segmentBloodButton.text == "Segment &blood pools"
-        assert all(not button.icon.isNull() for button in panel.taskButtons.values())
+        assert all(not button.icon.isNull() for button in panel.run.buttons.values())
         titles = [action.text for action in panel.structures._menu.actions()]
         assert {"Right cavity", "Left cavity"} <= set(titles)
 

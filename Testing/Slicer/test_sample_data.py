@@ -20,8 +20,9 @@ from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import TASKS
 from dinsegment_slicer.running import process
 from dinsegment_slicer.scene import sample_data
+from dinsegment_slicer.scene.browsers import proxy_of
 from dinsegment_slicer.scene.sample_data import phantom_of, phantom_steps, phantoms, volume_of
-from dinsegment_slicer.scene.sequences import is_image_sequence, phase_images, proxy_of, times_ms
+from dinsegment_slicer.scene.sequences import is_image_sequence, phase_images, times_ms
 
 
 @pytest.fixture

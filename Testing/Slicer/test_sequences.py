@@ -19,23 +19,21 @@ from dinsegment.tasks import HEART
 from dinsegment_slicer.logic import DINSegmentLogic
 from dinsegment_slicer.scene import changes as scene_module
 from dinsegment_slicer.scene import nodes, sequences
-from dinsegment_slicer.scene.measure import function_of, measure_phases, update_measurement_table, update_volume_plot
+from dinsegment_slicer.scene.browsers import browser_of, proxy_of, select_phase, selected_phase
+from dinsegment_slicer.scene.measure import function_of, measure_phases
+from dinsegment_slicer.scene.plots import update_volume_plot
 from dinsegment_slicer.scene.segment_display import show_colors
+from dinsegment_slicer.scene.sequence_results import add_sequences_to_scene, adding_sequences
 from dinsegment_slicer.scene.sequences import (
-    add_sequences_to_scene,
-    adding_sequences,
-    browser_of,
     hidden_inputs,
     is_enhanced,
     is_image_sequence,
     phase_images,
     phases,
-    proxy_of,
-    select_phase,
-    selected_phase,
     sequence_of,
     times_ms,
 )
+from dinsegment_slicer.scene.tables import update_measurement_table
 
 SHIFT = mrml.affine(mrml.rotation(10, 20, 30), (1, 1, 1), (5, 6, 7))
 

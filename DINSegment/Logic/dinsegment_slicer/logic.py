@@ -36,7 +36,8 @@ from dinsegment_slicer.scene.nodes import (
 )
 from dinsegment_slicer.scene.segment_display import has_surfaces, show_3d
 from dinsegment_slicer.scene.segments import wanted_segments
-from dinsegment_slicer.scene.sequences import SequenceResult, adding_sequences, phase_images, refilling_sequences
+from dinsegment_slicer.scene.sequence_results import SequenceResult, adding_sequences, refilling_sequences
+from dinsegment_slicer.scene.sequences import phase_images
 
 Progress = Callable[[float, str], None]
 """Is called with the fraction that is done, 0..1, and what is being done."""

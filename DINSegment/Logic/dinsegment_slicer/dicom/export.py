@@ -19,6 +19,7 @@ from dinsegment.images.fingerprint import EMPTY, VERSION_TAG
 from dinsegment_slicer.dicom.export_part import ExportSegment, SegExport
 from dinsegment_slicer.dicom.instances import DicomDatabase, SourceFiles, SourceUnknown, source_files
 from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.scene.browsers import proxy_of
 from dinsegment_slicer.scene.edits import (
     ALGORITHM_NAME_TAG,
     ALGORITHM_TYPE_TAG,
@@ -31,7 +32,7 @@ from dinsegment_slicer.scene.edits import (
 )
 from dinsegment_slicer.scene.labelmaps import SEGMENTATION_LABELMAP
 from dinsegment_slicer.scene.nodes import checked_volume, original_of
-from dinsegment_slicer.scene.sequences import phases, proxy_of, sequence_of
+from dinsegment_slicer.scene.sequences import phases, sequence_of
 from dinsegment_slicer.scene.terminology import read_entry
 
 PACKAGES = {"pydicom": Version("3.0.1"), "highdicom": Version("0.27")}

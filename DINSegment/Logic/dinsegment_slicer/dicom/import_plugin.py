@@ -16,8 +16,9 @@ from dinsegment.dicom.read.stack import AXIAL_CINE, SHORT_AXIS_CINE, Stack
 from dinsegment_slicer.dicom.pictures import Headers, is_cine_stack, mr_pictures, stacks_of
 from dinsegment_slicer.dicom.pixels import read_picture
 from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.scene.browsers import proxy_of
 from dinsegment_slicer.scene.changes import restored_on_error, subject_hierarchy
-from dinsegment_slicer.scene.sequences import proxy_of, show_cine
+from dinsegment_slicer.scene.sequences import show_cine
 from dinsegment_slicer.scene.stacks import add_stack, dimensions
 
 NAME = "DINSegmentDICOMPlugin"

@@ -14,9 +14,10 @@ from dinsegment.geometry import RAS_FROM_LPS
 from dinsegment_slicer.dicom.instances import FRAME_FILES_ATTRIBUTE, application_database
 from dinsegment_slicer.dicom.pictures import is_cine_stack, stacks_of, texts
 from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.scene.browsers import proxy_of
 from dinsegment_slicer.scene.changes import restored_on_error, subject_hierarchy
 from dinsegment_slicer.scene.nodes import lay_on, local_ijk_to_ras, modality_of
-from dinsegment_slicer.scene.sequences import is_enhanced, is_image_sequence, proxy_of, sequence_of, times_ms
+from dinsegment_slicer.scene.sequences import is_enhanced, is_image_sequence, sequence_of, times_ms
 from dinsegment_slicer.scene.stacks import INSTANCE_UIDS_ATTRIBUTE, add_stack
 
 TRIGGER_TIME_ATTRIBUTE = "DICOM.triggerTime"

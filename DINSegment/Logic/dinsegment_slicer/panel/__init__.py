@@ -1,7 +1,8 @@
-"""What the user sees and clicks: `widget` reads the parameter node, asks the controller, and shows what it says.
+"""What the user sees and clicks: `widget` makes the sections of the panel and tells each what happens.
 
-The widget is made of sections, each of which knows its own part of the form: model, enhanced image, structures, sample
-data, joining of sequences, result, DICOM export, log. `parameters` is what is saved with the scene, `result` the nodes
-of the result in view.
+A section is a file of its own, `..._section.py`, and knows its own part of the form: image, joining of sequences,
+sample data, model, structures, run, enhanced image, result, DICOM export, views, log. It has those methods of
+`section.Section` that it needs, and is added by a line in `_addSections` of `widget`. `parameters` is what is saved
+with the scene, `result` the nodes of the result in view.
 Qt is imported here and nowhere below.
 """

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import qt
-
 from dinsegment.enhancement.methods import Enhancement, available_methods
+from dinsegment.errors import DINSegmentError
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.panel.parameters import DINSegmentParameters
-from dinsegment_slicer.scene.preview import EnhancedImage, EnhancementPreview
+from dinsegment_slicer.panel.result import ResultNodes
+from dinsegment_slicer.panel.section import Section
+from dinsegment_slicer.panel.timers import timer
+from dinsegment_slicer.scene.preview import EnhancementPreview
+from dinsegment_slicer.signal import Signal
 
 PUBLISHED = Enhancement("fuzzy", {"m": 2, "n": 2, "gamma": 1.0})
 """Three by three windows, as in the DIN paper, and as the models that ship were trained with."""
@@ -24,25 +27,21 @@ def enhancement_of(parameters: DINSegmentParameters) -> Enhancement:
     return Enhancement("fuzzy", options)
 
 
-class EnhancementSection:
-    """Keeps the enhanced images in step with the parameters.
+class EnhancementSection(Section):
+    """Keeps the enhanced images in step with the parameters. `shown` is emitted once the user asked for one.
 
     Args:
         ui: The panel's widgets by name.
-        images: Says which enhanced images there are, the one in view first.
         currentSlice: Says which slice is in view.
     """
 
-    def __init__(self, ui: Any, images: Callable[[], Sequence[EnhancedImage]], currentSlice: Callable[[], int]) -> None:
-        self.ui = ui
-        self._images = images
+    def __init__(self, ui: Any, currentSlice: Callable[[], int]) -> None:
+        super().__init__(ui)
+        self.shown = Signal()
         self._currentSlice = currentSlice
         self._preview = EnhancementPreview()
-        self._parameters: DINSegmentParameters | None = None
         self._shown: Enhancement | None = None
-        self._timer = qt.QTimer()
-        self._timer.setInterval(0)
-        self._timer.timeout.connect(self._step)
+        self._timer = timer(0, self._step)
         titles = {
             "fuzzy": _("Fuzzy enhancement"),
             "histogram-equalization": _("Histogram equalisation"),
@@ -53,13 +52,13 @@ class EnhancementSection:
             ui.methodComboBox.addItem(titles.get(method, method), method)
         ui.methodComboBox.currentTextChanged.connect(self._onMethodChanged)
         ui.resetEnhancementButton.clicked.connect(self._onReset)
+        ui.showEnhancedButton.clicked.connect(self._onShowEnhanced)
 
     def setParameters(self, parameters: DINSegmentParameters | None) -> None:
         """Follows another parameter node from now on, or none."""
         self.stop()
-        self._parameters = parameters
         self._shown = enhancement_of(parameters) if parameters else None
-        self.update()
+        super().setParameters(parameters)
 
     def update(self) -> None:
         """Shows the parameters, and begins to recompute the images if they changed."""
@@ -83,7 +82,8 @@ class EnhancementSection:
         """Makes the slice in view now, and the rest while the window is idle."""
         # A scene from elsewhere may ask for a method that cannot be used here.
         if self._parameters is not None and self._parameters.method in available_methods():
-            self._preview.begin(self._images(), enhancement_of(self._parameters), self._currentSlice())
+            images = ResultNodes(self._parameters).enhancedImages()
+            self._preview.begin(images, enhancement_of(self._parameters), self._currentSlice())
             self._timer.start()
 
     def stop(self) -> None:
@@ -99,6 +99,18 @@ class EnhancementSection:
         method = self.ui.methodComboBox.itemData(self.ui.methodComboBox.currentIndex)
         if self._parameters is not None and method:
             self._parameters.method = method
+
+    def _onShowEnhanced(self, _checked: bool = False) -> None:
+        if self._parameters is None:
+            return
+        try:
+            ResultNodes(self._parameters).addEnhanced()
+        except DINSegmentError as error:
+            self.message.emit(str(error), True)
+            return
+        self._parameters.sideBySide = True
+        self.recompute()
+        self.shown.emit()
 
     def _onReset(self, _checked: bool = False) -> None:
         if self._parameters is not None:

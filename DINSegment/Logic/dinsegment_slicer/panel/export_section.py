@@ -1,4 +1,4 @@
-"""The part of the panel that exports DICOM SEG: where to, and where from if Slicer does not know."""
+"""The part of the panel that exports DICOM SEG."""
 
 from __future__ import annotations
 
@@ -8,42 +8,52 @@ from typing import Any
 import qt
 import slicer
 
-from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.panel.model_section import ModelSection
+from dinsegment_slicer.panel.result import ResultNodes
+from dinsegment_slicer.panel.section import Section
+from dinsegment_slicer.running.controller import Controller, ExportRequest
+from dinsegment_slicer.running.states import State
+from dinsegment_slicer.signal import Signal
 
 FOLDER_SETTING = "DINSegment/ExportFolder"
 """The folder is the machine's, not the scene's."""
 
 
-class DicomSection:
-    """The folder of the export, kept as the user's setting.
+class ExportSection(Section):
+    """Writes the segmentations in view; the folder is kept as the user's setting. `begins` is emitted before.
 
     Args:
         ui: The panel's widgets by name.
+        controller: Runs the export.
+        model: Says what the process that writes is told of the environment.
     """
 
-    def __init__(self, ui: Any) -> None:
-        self.ui = ui
+    def __init__(self, ui: Any, controller: Controller, model: ModelSection) -> None:
+        super().__init__(ui)
+        self.begins = Signal()
+        self._controller = controller
+        self._model = model
         ui.exportFolderEdit.setCurrentPath(slicer.util.settingsValue(FOLDER_SETTING, ""))
         ui.exportFolderEdit.currentPathChanged.connect(self._saveFolder)
+        ui.exportButton.clicked.connect(self._onExport)
 
-    def folder(self) -> Path | None:
+    def showState(self, controller: Controller) -> None:
+        """Lets nothing be exported while a run goes on."""
+        for widget in (self.ui.exportFolderEdit, self.ui.exportDatabaseCheckBox, self.ui.exportButton):
+            widget.setEnabled(controller.state is State.READY)
+
+    def _folder(self) -> Path | None:
         """Where to write; None while none is chosen."""
         text = self.ui.exportFolderEdit.currentPath.strip()
         return Path(text) if text else None
 
-    def setReady(self, ready: bool) -> None:
-        """Whether something can be exported: not while a run goes on."""
-        for widget in (self.ui.exportFolderEdit, self.ui.exportDatabaseCheckBox, self.ui.exportButton):
-            widget.setEnabled(ready)
-
-    def askFolder(self, text: str) -> Path | None:
-        """Says what is not known of the DICOM images, and asks for their folder; None if the user has none."""
-        question = _("{text}\n\nChoose the folder now?").format(text=text)
-        if not slicer.util.confirmOkCancelDisplay(question, windowTitle=_("DINSegment")):
-            return None
-        title = _("Folder of the DICOM series")
-        chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, "")
-        return Path(chosen) if chosen else None
+    def _onExport(self, _checked: bool = False) -> None:
+        if self._parameters is None:
+            return
+        self.begins.emit()
+        self._controller.logic.worker.environment = self._model.environment()
+        nodes = tuple(ResultNodes(self._parameters).segmentations())
+        self._controller.export(ExportRequest(nodes, self._folder(), self._parameters.exportToDatabase))
 
     def _saveFolder(self, path: str) -> None:
         settings = qt.QSettings()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import qt
 import slicer
 
 from dinsegment.errors import DINSegmentError
 from dinsegment_slicer.dicom.joining import Joinable, find_joinable, join
 from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.panel.section import Section
+from dinsegment_slicer.panel.timers import timer
+from dinsegment_slicer.running.controller import Controller
 from dinsegment_slicer.scene.sequences import show_cine
 from dinsegment_slicer.scene.stacks import dimensions
 from dinsegment_slicer.signal import Signal
@@ -19,29 +20,38 @@ LOOK_DELAY_MS = 300
 """After the last of many sequences was added, until it is looked whether they make up one stack."""
 
 
-class JoinSection:
+class JoinSection(Section):
     """A button that is there where something can be joined.
 
-    `joined` is emitted with the new sequence and a sentence that says what was joined, `failed` with one that says why
-    nothing was.
+    `joined` is emitted with the new sequence.
 
     Args:
         ui: The panel's widgets by name.
-        inputNode: Gives the chosen image, or None.
     """
 
-    def __init__(self, ui: Any, inputNode: Callable[[], slicer.vtkMRMLNode | None]) -> None:
-        self.ui = ui
+    def __init__(self, ui: Any) -> None:
+        super().__init__(ui)
         self.joined = Signal()
-        self.failed = Signal()
-        self._inputNode = inputNode
+        self._chosen: str | None = None
         self._joinable: Joinable | None = None
         self._enabled = True
-        self._timer = qt.QTimer()
-        self._timer.setInterval(LOOK_DELAY_MS)
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._look)
+        self._timer = timer(LOOK_DELAY_MS, self._look, once=True)
         ui.joinButton.clicked.connect(self._onJoin)
+
+    def update(self) -> None:
+        """Looks anew where another image is chosen."""
+        if self._parameters is None:
+            return
+        inputNode = self._parameters.inputNode
+        chosen = inputNode.GetID() if inputNode is not None else None
+        if chosen != self._chosen:
+            self.lookLater()
+        self._chosen = chosen
+
+    def showState(self, controller: Controller) -> None:
+        """Offers nothing while a run goes on."""
+        self._enabled = not controller.busy
+        self._show()
 
     def lookLater(self) -> None:
         """Another image is chosen, or what is in the scene has changed."""
@@ -55,13 +65,8 @@ class JoinSection:
         self._joinable = None
         self._show()
 
-    def setEnabled(self, enabled: bool) -> None:
-        """Whether the user may choose something: not while a run goes on."""
-        self._enabled = enabled
-        self._show()
-
     def _look(self) -> None:
-        self._joinable = find_joinable(self._inputNode())
+        self._joinable = find_joinable(self._parameters.inputNode if self._parameters is not None else None)
         self._show()
 
     def _show(self) -> None:
@@ -84,11 +89,12 @@ class JoinSection:
             node = join(joinable)
         except DINSegmentError as error:
             self._show()
-            self.failed.emit(str(error))
+            self.message.emit(str(error), True)
             return
         show_cine(node)
         self._show()
-        self.joined.emit(node, _said(node, joinable))
+        self.joined.emit(node)
+        self.message.emit(_said(node, joinable), False)
 
 
 def _said(node: slicer.vtkMRMLSequenceNode, joinable: Joinable) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import qt
@@ -22,9 +21,11 @@ from dinsegment.models.settings import (
 from dinsegment.models.weights import import_weights
 from dinsegment.tasks import Task
 from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.panel.dialogs import ask_file, ask_folder
 from dinsegment_slicer.panel.model_card import model_card
 from dinsegment_slicer.panel.parameters import DINSegmentParameters
-from dinsegment_slicer.signal import Signal
+from dinsegment_slicer.panel.section import Section
+from dinsegment_slicer.running.controller import Controller
 
 SETTINGS = {
     "mirrorEdit": ("DINSegment/Mirror", HUB_VARIABLE),
@@ -35,17 +36,15 @@ SETTINGS = {
 """Widget, key in the application's settings, and the environment variable that tells the worker."""
 
 
-class ModelSection:
-    """Model, device and weights. `message` is emitted with a text and whether it is an error.
+class ModelSection(Section):
+    """Model, device and weights.
 
     Args:
         ui: The panel's widgets by name.
     """
 
     def __init__(self, ui: Any) -> None:
-        self.ui = ui
-        self.message = Signal()
-        self._parameters: DINSegmentParameters | None = None
+        super().__init__(ui)
         self._entries: list[ModelEntry] = []
         self._fillDevices()
         self._loadSettings()
@@ -60,9 +59,8 @@ class ModelSection:
 
     def setParameters(self, parameters: DINSegmentParameters | None) -> None:
         """Follows another parameter node from now on, or none."""
-        self._parameters = parameters
         self._readModels()
-        self.update()
+        super().setParameters(parameters)
 
     def update(self) -> None:
         """Shows the parameters."""
@@ -74,6 +72,11 @@ class ModelSection:
         combo.setCurrentIndex(max(0, combo.findData(self._parameters.model)))
         self.ui.deviceComboBox.setCurrentIndex(max(0, self.ui.deviceComboBox.findData(self._parameters.device)))
         self._showCard()
+
+    def showState(self, controller: Controller) -> None:
+        """Lets nothing be chosen while a run goes on."""
+        self.ui.modelComboBox.setEnabled(not controller.busy)
+        self.ui.deviceComboBox.setEnabled(not controller.busy)
 
     def modelFor(self, task: Task) -> str | None:
         """The model that the user chose, if it is one for this task; else None, the task's first."""
@@ -141,11 +144,11 @@ class ModelSection:
             self._parameters.device = self.ui.deviceComboBox.itemData(self.ui.deviceComboBox.currentIndex) or "auto"
 
     def _onFolder(self, _checked: bool = False) -> None:
-        title = _("Folder of a training run")
-        chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, "")
-        if not chosen or self._parameters is None:
+        folder = ask_folder(_("Folder of a training run"))
+        if folder is None or self._parameters is None:
             return
-        if not (Path(chosen) / LIST).is_file():
+        chosen = str(folder)
+        if not (folder / LIST).is_file():
             text = _("'{folder}' holds no model: choose a folder that dinsegment train has written.")
             self.message.emit(text.format(folder=chosen), True)
             return
@@ -159,15 +162,11 @@ class ModelSection:
         self._parameters.model = chosen
 
     def _onImport(self, _checked: bool = False) -> None:
-        chosen = qt.QFileDialog.getOpenFileName(
-            slicer.util.mainWindow(), _("Import weights"), "", _("Weights (*.safetensors)")
-        )
-        # PySide answers with the chosen filter, too.
-        path = chosen[0] if isinstance(chosen, tuple) else chosen
-        if not path:
+        path = ask_file(_("Import weights"), _("Weights (*.safetensors)"))
+        if path is None:
             return
         try:
-            entry = import_weights(Path(path), settings=self._settings())
+            entry = import_weights(path, settings=self._settings())
         except DINSegmentError as error:
             self.message.emit(str(error), True)
             return

@@ -16,27 +16,16 @@ from dinsegment.quality.beat import outlier_topic
 from dinsegment.tasks import TASKS, Task
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.logic import Output, Result
+from dinsegment_slicer.scene.browsers import browser_of, proxy_of, select_phase, selected_phase
 from dinsegment_slicer.scene.changes import remove_node
 from dinsegment_slicer.scene.findings import NotedFinding, findings_of, show_segment
-from dinsegment_slicer.scene.measure import (
-    MeasuredSegment,
-    beat_of,
-    measure_phases,
-    update_measurement_table,
-    update_volume_plot,
-)
+from dinsegment_slicer.scene.measure import MeasuredSegment, beat_of, measure_phases
 from dinsegment_slicer.scene.nodes import checked_volume, original_of, parent_to_world, plain_enhanced_node
+from dinsegment_slicer.scene.plots import update_volume_plot
 from dinsegment_slicer.scene.preview import EnhancedImage
 from dinsegment_slicer.scene.reading import AS_ACQUIRED, Reading, reading_of, reading_of_task
-from dinsegment_slicer.scene.sequences import (
-    browser_of,
-    phases,
-    proxy_of,
-    select_phase,
-    selected_phase,
-    sequence_of,
-    times_ms,
-)
+from dinsegment_slicer.scene.sequences import phases, sequence_of, times_ms
+from dinsegment_slicer.scene.tables import update_measurement_table
 
 if TYPE_CHECKING:  # The application alone has what it is made of.
     from dinsegment_slicer.panel.parameters import DINSegmentParameters

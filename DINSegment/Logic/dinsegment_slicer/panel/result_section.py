@@ -1,156 +1,205 @@
-"""The panel's section with the result: segments with their volumes, the heart's function, what is to be checked."""
+"""The panel's section with the result: measured anew at every correction, shown of the phase in view, to be checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
-import qt
+import slicer
+from slicer.util import VTKObservationMixin
 
-from dinsegment.measurements.function import CardiacFunction
+from dinsegment.errors import DINSegmentError
 from dinsegment_slicer.i18n import tr as _
-from dinsegment_slicer.panel.result import MeasurementView
-from dinsegment_slicer.panel.tables import number_item, set_up_table, stretch_column
-from dinsegment_slicer.panel.texts import breakable
+from dinsegment_slicer.panel.dialogs import ask_new_file
+from dinsegment_slicer.panel.parameters import DINSegmentParameters
+from dinsegment_slicer.panel.result import Measurement, ResultNodes
+from dinsegment_slicer.panel.result_tables import ResultTables
+from dinsegment_slicer.panel.section import Section
+from dinsegment_slicer.panel.timers import later, timer
+from dinsegment_slicer.scene.edits import mark_edited
 from dinsegment_slicer.scene.findings import NotedFinding
-from dinsegment_slicer.scene.measure import MeasuredSegment
+from dinsegment_slicer.scene.segment_display import show_3d
+from dinsegment_slicer.scene.tables import table_text, write_csv
 from dinsegment_slicer.signal import Signal
 
-SWATCH = 14
-"""Side of the colour shown beside a segment's name, in pixels."""
-
-EYE, NAME = 0, 1
-"""Columns of the table of volumes, before those with numbers."""
+MEASURE_DELAY_MS = 300
+"""After the last correction, until the volumes are computed again."""
 
 
-class ResultSection:
-    """Fills the tables of the result.
+class ResultSection(Section, VTKObservationMixin):
+    """Measures the result, and shows what was measured and what is to be checked.
 
-    `findingChosen` is emitted with a NotedFinding that the user wants to see; `visibilityToggled` with the ID of a
-    segment to show or hide; `segmentChosen` with the ID of one whose middle the user wants to see.
+    `measured` is emitted with the Measurement, or None where there is none; `placeChosen` with a place (mm RAS) that
+    the user wants to see.
 
     Args:
         ui: The panel's widgets by name.
         icon: Gives the path of an icon of the module.
+        quietly: While it lasts, the panel does not follow changes of the parameter node.
     """
 
-    def __init__(self, ui: Any, icon: Callable[[str], str]) -> None:
-        self.ui = ui
-        self.findingChosen = Signal()
-        self.visibilityToggled = Signal()
-        self.segmentChosen = Signal()
-        self._findings: Sequence[NotedFinding] = ()
-        self._segments: Sequence[MeasuredSegment] = ()
-        self._eyes = {True: qt.QIcon(icon("visible.png")), False: qt.QIcon(icon("hidden.png"))}
-        ui.findingsTable.horizontalHeader().setVisible(False)
-        for table in (ui.findingsTable, ui.volumeTable, ui.functionTable):
-            set_up_table(table)
-        ui.findingsTable.cellClicked.connect(self._onFinding)
-        ui.findingsTable.cellActivated.connect(self._onFinding)
-        ui.volumeTable.cellClicked.connect(self._onSegmentClicked)
-        ui.volumeTable.cellDoubleClicked.connect(self._onSegmentDoubleClicked)
+    def __init__(
+        self, ui: Any, icon: Callable[[str], str], quietly: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        Section.__init__(self, ui)
+        VTKObservationMixin.__init__(self)
+        self.measured = Signal()
+        self.placeChosen = Signal()
+        self.measurement: Measurement | None = None
+        self._quietly = quietly
+        self._observed: list[tuple[Any, ...]] = []
+        self._measuredNodes: list[str] | None = None
+        self._measureTimer = timer(MEASURE_DELAY_MS, self._measure, once=True)
+        self._tables = ResultTables(ui, icon)
+        self._tables.findingChosen.connect(self._onFinding)
+        self._tables.visibilityToggled.connect(self._onSegmentVisibility)
+        self._tables.segmentChosen.connect(self._onSegmentChosen)
+        ui.endDiastoleButton.clicked.connect(lambda _checked=False: self._showPhase("end_diastole"))
+        ui.endSystoleButton.clicked.connect(lambda _checked=False: self._showPhase("end_systole"))
+        ui.copyButton.clicked.connect(self._onCopyTable)
+        ui.saveTableButton.clicked.connect(self._onSaveTable)
+        ui.editButton.clicked.connect(self._onEdit)
 
-    def showTitle(self, title: str) -> None:
-        """What the result is of."""
-        self.ui.resultLabel.setText(breakable(title))
+    def setParameters(self, parameters: DINSegmentParameters | None) -> None:
+        """Follows another parameter node from now on, or none."""
+        self._measuredNodes = None
+        super().setParameters(parameters)
 
-    def showFindings(self, findings: Sequence[NotedFinding]) -> None:
-        """One line for each, with their number in the title; those with a place to look at are underlined, as links."""
-        self._findings = tuple(findings)
-        self.ui.findingsSection.setVisible(bool(findings))
-        self.ui.findingsSection.text = _("To check ({count})").format(count=len(findings))
-        self.ui.findingsSection.toolTip = _("Check what is said of segments, and correct it in the Segment Editor.")
-        table = self.ui.findingsTable
-        table.setColumnCount(1)
-        table.setRowCount(len(findings))
-        for row, finding in enumerate(findings):
-            item = qt.QTableWidgetItem(finding.short or finding.text)
-            item.setToolTip(finding.text)
-            if finding.position is not None:
-                font = qt.QFont(table.font)
-                font.setUnderline(True)
-                item.setFont(font)
-            table.setItem(row, 0, item)
-        stretch_column(table, 0)
-
-    def showSegments(self, view: MeasurementView, hidden: Collection[str] = ()) -> None:
-        """One row per segment: an eye, its name, and one column of millilitres per phase.
-
-        Args:
-            view: What is shown; all its columns have the same segments first.
-            hidden: IDs of segments that are not shown in the views.
-        """
-        table = self.ui.volumeTable
-        self._segments = tuple(max(view.columns, key=len, default=[]))
-        table.setColumnCount(2 + len(view.titles))
-        table.setRowCount(len(self._segments))
-        table.setHorizontalHeaderLabels(["", view.heading, *view.titles])
-        for row, segment in enumerate(self._segments):
-            table.setItem(row, EYE, self._eye(segment, segment.id not in hidden))
-            name = qt.QTableWidgetItem(segment.name)
-            name.setIcon(_swatch(segment.color))
-            table.setItem(row, NAME, name)
-            for column, segments in enumerate(view.columns, start=2):
-                volumes = {s.id: s.volume_ml for s in segments}
-                text = f"{volumes[segment.id]:.1f}" if segment.id in volumes else ""
-                table.setItem(row, column, number_item(text))
-        stretch_column(table, NAME)
-
-    def showFunction(self, function: CardiacFunction | None, reason: str = "") -> None:
-        """The function of the left ventricle, or why there is none, or nothing."""
-        table = self.ui.functionTable
-        table.setVisible(function is not None or bool(reason))
-        if function is None:
-            self._showReason(reason)
+    def update(self) -> None:
+        """Follows the result that the parameter node names: every correction, and every change of phase."""
+        self._observe()
+        if self._parameters is None:
             return
-        rows = [
-            (_("Ejection fraction"), _("{value:.0f} %").format(value=function.ejection_fraction_percent)),
-            (_("End-diastolic volume"), _("{value:.1f} ml").format(value=function.end_diastolic_volume_ml)),
-            (_("End-systolic volume"), _("{value:.1f} ml").format(value=function.end_systolic_volume_ml)),
-            (_("Stroke volume"), _("{value:.1f} ml").format(value=function.stroke_volume_ml)),
-            (_("Myocardial mass"), _("{value:.0f} g").format(value=function.myocardial_mass_g)),
-        ]
-        table.setColumnCount(2)
-        table.setRowCount(len(rows))
-        table.setHorizontalHeaderLabels([_("Left ventricle"), _("Value")])
-        for row, (name, value) in enumerate(rows):
-            table.setItem(row, 0, qt.QTableWidgetItem(name))
-            table.setItem(row, 1, number_item(value))
-        stretch_column(table, 0)
+        nodes = [node.GetID() for node in ResultNodes(self._parameters).segmentations()]
+        if nodes != self._measuredNodes:  # Not at every step of a slider: a cine takes a fifth of a second.
+            self._measuredNodes = nodes
+            later(self._measure)  # Showing a large CT has taken its time already.
 
-    def _showReason(self, reason: str) -> None:
-        """A row that says why there is no function; the whole sentence is its tooltip."""
-        table = self.ui.functionTable
-        table.setColumnCount(1)
-        table.setRowCount(1 if reason else 0)
-        table.setHorizontalHeaderLabels([_("Left ventricle")])
-        if reason:
-            item = qt.QTableWidgetItem(reason)
-            item.setToolTip(reason)
-            table.setItem(0, 0, item)
-        stretch_column(table, 0)
+    def measureLater(self) -> None:
+        """Measures once nothing has changed for a moment."""
+        self._measureTimer.start()
 
-    def _eye(self, segment: MeasuredSegment, shown: bool) -> qt.QTableWidgetItem:
-        item = qt.QTableWidgetItem()
-        item.setIcon(self._eyes[shown])
-        text = _("Hide {segment}") if shown else _("Show {segment}")
-        item.setToolTip(text.format(segment=segment.name))
-        return item
+    def show(self) -> None:
+        """Shows what was measured, of the phase in view."""
+        if self.measurement is None or self._parameters is None or self._parameters.segmentationNode is None:
+            return
+        nodes = ResultNodes(self._parameters)
+        view = self.measurement.view(nodes.selectedPhase())
+        self._tables.showTitle(view.title)
+        self._tables.showSegments(view, nodes.hiddenSegments())
+        self._tables.showFindings(nodes.findings(self.measurement))
 
-    def _onFinding(self, row: int, _column: int) -> None:
-        if row < len(self._findings):
-            self.findingChosen.emit(self._findings[row])
+    def stop(self) -> None:
+        """Measures no more: the scene is closed, or the panel."""
+        self._measureTimer.stop()
 
-    def _onSegmentClicked(self, row: int, column: int) -> None:
-        if column == EYE and row < len(self._segments):
-            self.visibilityToggled.emit(self._segments[row].id)
+    def close(self) -> None:
+        """Observes nothing any more: the panel is closed."""
+        self.removeObservers()
 
-    def _onSegmentDoubleClicked(self, row: int, column: int) -> None:
-        if column != EYE and row < len(self._segments):
-            self.segmentChosen.emit(self._segments[row].id)
+    def _observe(self) -> None:
+        observed: list[tuple[Any, ...]] = []
+        if self._parameters is not None:
+            nodes = ResultNodes(self._parameters)
+            observed += [(*entry, self._onCorrected) for entry in nodes.corrected()]
+            observed += [(*entry, self._onPhase) for entry in nodes.browsed()]
+        if observed == self._observed:
+            return
+        for entry in self._observed:
+            self.removeObserver(*entry)
+        for entry in observed:
+            self.addObserver(*entry)
+        self._observed = observed
 
+    def _onCorrected(self, _caller: Any, _event: str) -> None:
+        self.measureLater()
 
-def _swatch(color: tuple[int, int, int]) -> qt.QIcon:
-    pixmap = qt.QPixmap(SWATCH, SWATCH)
-    pixmap.fill(qt.QColor(*color))
-    return qt.QIcon(pixmap)
+    def _onPhase(self, _caller: Any, _event: str) -> None:
+        """Another phase comes into view, in a cine that plays many times a second: what was measured is shown anew."""
+        self.show()
+
+    def _measure(self) -> None:
+        if self._parameters is None:
+            return
+        nodes = ResultNodes(self._parameters)
+        self._measuredNodes = [node.GetID() for node in nodes.segmentations()]
+        measurement = None
+        with self._quietly():
+            try:
+                if self._parameters.threeD:  # Another phase has no surfaces yet.
+                    for segmentationNode in nodes.segmentations():
+                        show_3d(segmentationNode, True)
+                measurement = nodes.measure()
+            except DINSegmentError as error:
+                self.message.emit(str(error), True)
+        self.measurement = measurement
+        self.ui.resultSection.setVisible(measurement is not None)
+        if measurement is not None:
+            self._tables.showFunction(measurement.function, measurement.no_function)
+            self.ui.phaseFrame.setVisible(measurement.function is not None)
+            self.ui.plotCheckBox.setVisible(measurement.is_sequence)
+            self.show()
+            later(self._markEdited)
+        self.measured.emit(measurement)
+
+    def _markEdited(self) -> None:
+        """What was corrected is not the network's alone any more; Slicer's own DICOM export reads the mark, too."""
+        if self._parameters is None:
+            return
+        with self._quietly():
+            for segmentationNode in ResultNodes(self._parameters).segmentations():
+                mark_edited(segmentationNode)
+
+    def _showPhase(self, name: str) -> None:
+        if self.measurement is not None and self.measurement.function is not None:
+            ResultNodes(self._parameters).showPhase(getattr(self.measurement.function, name))
+
+    def _onSegmentVisibility(self, segmentID: str) -> None:
+        if self._parameters is not None:
+            ResultNodes(self._parameters).toggleSegment(segmentID)
+            self.show()
+
+    def _onSegmentChosen(self, segmentID: str) -> None:
+        place = ResultNodes(self._parameters).middleOfSegment(segmentID) if self._parameters is not None else None
+        if place is not None:
+            self.placeChosen.emit(place)
+
+    def _onFinding(self, finding: NotedFinding) -> None:
+        if self._parameters is None:
+            return
+        try:
+            place = ResultNodes(self._parameters).showFinding(finding)
+        except DINSegmentError as error:
+            self.message.emit(str(error), True)
+            return
+        if place is not None:
+            self.placeChosen.emit(place)
+
+    def _onCopyTable(self, _checked: bool = False) -> None:
+        if self._parameters is not None and self._parameters.tableNode is not None:
+            slicer.app.clipboard().setText(table_text(self._parameters.tableNode))
+
+    def _onSaveTable(self, _checked: bool = False) -> None:
+        if self._parameters is None or self._parameters.tableNode is None:
+            return
+        name = f"{self._parameters.tableNode.GetName()}.csv"
+        path = ask_new_file(_("Save the table"), name, _("Comma-separated values (*.csv)"))
+        if path is None:
+            return
+        try:
+            write_csv(self._parameters.tableNode, path)
+        except DINSegmentError as error:
+            self.message.emit(str(error), True)
+        else:
+            self.message.emit(_("Saved '{path}'.").format(path=path), False)
+
+    def _onEdit(self, _checked: bool = False) -> None:
+        nodes = ResultNodes(self._parameters)
+        segmentationNode = nodes.segmentationShown()
+        volumeNode, _enhancedNode = nodes.shown()
+        slicer.util.selectModule("SegmentEditor")
+        editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
+        editor.setSegmentationNode(segmentationNode)
+        editor.setSourceVolumeNode(volumeNode)
+        slicer.util.setSliceViewerLayers(background=volumeNode)

@@ -9,29 +9,30 @@ import slicer
 
 from dinsegment.errors import Cancelled, DINSegmentError
 from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.panel.section import Section
+from dinsegment_slicer.panel.timers import timer
+from dinsegment_slicer.running.controller import Controller
+from dinsegment_slicer.running.states import State
 from dinsegment_slicer.scene.sample_data import Phantom, PhantomSteps, phantom_steps, phantoms
 from dinsegment_slicer.signal import Signal
 
 INTERVAL_MS = 50
 
 
-class SampleSection:
-    """Offers all samples that are generated. `added` is emitted with the volume or sequence, `failed` with a text.
+class SampleSection(Section):
+    """Offers all samples that are generated. `added` is emitted with the volume or sequence.
 
     Args:
         ui: The panel's widgets by name.
     """
 
     def __init__(self, ui: Any) -> None:
-        self.ui = ui
+        super().__init__(ui)
         self.added = Signal()
-        self.failed = Signal()
         self._title = ui.sampleDataButton.text
         self._phantom: Phantom | None = None
         self._steps: PhantomSteps | None = None
-        self._timer = qt.QTimer()
-        self._timer.setInterval(INTERVAL_MS)
-        self._timer.timeout.connect(self._step)
+        self._timer = timer(INTERVAL_MS, self._step)
         self._menu = qt.QMenu(ui.sampleDataButton)
         for phantom in phantoms():
             action = self._menu.addAction(_(phantom.sample))
@@ -42,6 +43,10 @@ class SampleSection:
     def busy(self) -> bool:
         """An image is being generated."""
         return self._steps is not None
+
+    def showState(self, controller: Controller) -> None:
+        """Offers samples where no image is chosen."""
+        self.ui.sampleDataButton.setVisible(controller.state is State.NO_INPUT or self.busy)
 
     def begin(self, phantom: Phantom) -> None:
         """Begins to generate a sample, unless one is under way."""
@@ -73,7 +78,7 @@ class SampleSection:
             self.stop()
         except DINSegmentError as error:
             self.stop()
-            self.failed.emit(str(error))
+            self.message.emit(str(error), True)
         except BaseException:
             self.stop()
             raise

@@ -8,10 +8,11 @@ import qt
 
 from dinsegment.tasks import TASKS, Task
 from dinsegment_slicer.i18n import tr as _
-from dinsegment_slicer.panel.parameters import DINSegmentParameters
+from dinsegment_slicer.panel.section import Section
+from dinsegment_slicer.running.controller import Controller
 
 
-class StructuresSection:
+class StructuresSection(Section):
     """Keeps the names of the segments that are not wanted in the parameter node.
 
     Args:
@@ -19,8 +20,7 @@ class StructuresSection:
     """
 
     def __init__(self, ui: Any) -> None:
-        self.ui = ui
-        self._parameters: DINSegmentParameters | None = None
+        super().__init__(ui)
         self._actions: dict[str, Any] = {}
         self._updating = False
         self._menu = qt.QMenu(ui.structuresButton)
@@ -35,11 +35,6 @@ class StructuresSection:
         self._menu.addAction(_("All")).triggered.connect(self._onAll)
         ui.structuresButton.setMenu(self._menu)
 
-    def setParameters(self, parameters: DINSegmentParameters | None) -> None:
-        """Follows another parameter node from now on, or none."""
-        self._parameters = parameters
-        self.update()
-
     def update(self) -> None:
         """Shows the parameters."""
         unwanted = set(self._parameters.unwanted) if self._parameters is not None else set()
@@ -51,6 +46,10 @@ class StructuresSection:
         every = len(wanted) == len(self._actions)
         some = _("{count} of {all}").format(count=len(wanted), all=len(self._actions))
         self.ui.structuresButton.setText(_("All") if every else some)
+
+    def showState(self, controller: Controller) -> None:
+        """Lets nothing be chosen while a run goes on."""
+        self.ui.structuresButton.setEnabled(not controller.busy)
 
     def wanted(self, task: Task) -> list[str] | None:
         """Names of the wanted segments of a task; None for all of them."""

@@ -21,8 +21,8 @@ from dinsegment.errors import Cancelled, WorkerError
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.running.interpreter import python_executable
 from dinsegment_slicer.running.process import WorkerProcess
+from dinsegment_slicer.scene.browsers import browser_of, proxy_of
 from dinsegment_slicer.scene.nodes import MODALITY_ATTRIBUTE
-from dinsegment_slicer.scene.sequences import browser_of, proxy_of
 
 if TYPE_CHECKING:  # They import SciPy, which takes long.
     from dinsegment.images.volume import Volume

@@ -1,45 +1,27 @@
-"""Cine images: sequence nodes of volumes in, sequences of segmentations and enhanced volumes beside them."""
+"""Cine images: the sequence nodes that hold one, the images of their phases, and how they are shown."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import slicer
-import vtk
 
 from dinsegment.errors import InputError
 from dinsegment.files import phase_names
-from dinsegment.images.segmentation import Segmentation
-from dinsegment.tasks import Segment
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.running.segment_part import JobImage
-from dinsegment_slicer.scene.changes import Steps, all_or_nothing, made, new_node, unique_name
-from dinsegment_slicer.scene.content import LabelContent, grey_image, label_content
+from dinsegment_slicer.scene.browsers import browser_of, browsers, join, new_browser, proxy_of
+from dinsegment_slicer.scene.changes import new_node
 from dinsegment_slicer.scene.nodes import (
     ENHANCED_ATTRIBUTE,
     ENHANCED_MARK,
-    ENHANCED_SUFFIX,
     ORIGINAL_ROLE,
-    REFERENCE_ROLE,
-    check_in_scene,
-    check_same_grid,
-    content_restored_on_error,
-    copy_display,
-    display_segments,
-    fill_enhanced,
-    fill_segmentation,
     image_of,
-    lay_on,
-    local_ijk_to_ras,
     modality_of,
     parent_to_world,
-    refer_to_original,
 )
-from dinsegment_slicer.scene.segment_display import has_surfaces, show_3d
-from dinsegment_slicer.scene.segments import wanted_segments
 
 MILLISECONDS = dict.fromkeys(("s", "sec", "second", "seconds"), 1000.0) | dict.fromkeys(
     ("ms", "msec", "millisecond", "milliseconds"), 1.0
@@ -64,7 +46,7 @@ def sequence_of(
     if volumeNode is None:
         return None
     found = []
-    for browserNode in _browsers(volumeNode.GetScene()):
+    for browserNode in browsers(volumeNode.GetScene()):
         sequenceNode = browserNode.GetSequenceNode(volumeNode)
         if is_image_sequence(sequenceNode):
             found.append((browserNode, sequenceNode))
@@ -99,41 +81,6 @@ def hidden_inputs(scene: slicer.vtkMRMLScene) -> list[str]:
     """
     nodes = [scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes())]
     return [node.GetID() for node in nodes if _is_other_sequence(node) or (_is_volume_like(node) and is_enhanced(node))]
-
-
-def browser_of(sequenceNode: slicer.vtkMRMLSequenceNode) -> slicer.vtkMRMLSequenceBrowserNode | None:
-    """The browser that shows a sequence: of several the one whose master it is, else the first; None for none."""
-    browserNodes = [b for b in _browsers(sequenceNode.GetScene()) if b.IsSynchronizedSequenceNode(sequenceNode, True)]
-    masters = [b for b in browserNodes if b.GetMasterSequenceNode() is sequenceNode]
-    return next(iter(masters + browserNodes), None)
-
-
-def show_in_browser(sequenceNode: slicer.vtkMRMLSequenceNode) -> slicer.vtkMRMLSequenceBrowserNode:
-    """The browser of a sequence in a scene; a new one, with a volume that shows its first phase, where there is none.
-
-    Its window and level are those of the first phase, and stay: they would flicker as the cine plays.
-    """
-    browserNode = browser_of(sequenceNode)
-    if browserNode is None:
-        browserNode = _new_browser(sequenceNode)
-        displayNode = _image_proxy(browserNode, sequenceNode).GetDisplayNode()
-        displayNode.SetAutoWindowLevel(False)
-    return browserNode
-
-
-def show_cine(sequenceNode: slicer.vtkMRMLSequenceNode) -> None:
-    """Shows a sequence in the slice views, and the tool bar that plays it; it is the application's active volume."""
-    slicer.modules.sequences.showSequenceBrowser(browser_of(sequenceNode))
-    volumeNode = proxy_of(sequenceNode)
-    slicer.app.applicationLogic().GetSelectionNode().SetActiveVolumeID(volumeNode.GetID())
-    if slicer.app.layoutManager() is not None:  # There may be no window.
-        slicer.util.setSliceViewerLayers(background=volumeNode, fit=True, rotateToVolumePlane=True)
-
-
-def proxy_of(sequenceNode: slicer.vtkMRMLSequenceNode) -> slicer.vtkMRMLDisplayableNode | None:
-    """The node that shows the selected phase of a sequence; None where it is not in view."""
-    browserNode = browser_of(sequenceNode)
-    return browserNode.GetProxyNode(sequenceNode) if browserNode is not None else None
 
 
 def phases(sequenceNode: slicer.vtkMRMLSequenceNode) -> list[slicer.vtkMRMLScalarVolumeNode]:
@@ -173,7 +120,7 @@ def phase_images(sequenceNode: slicer.vtkMRMLSequenceNode) -> list[JobImage]:
     """
     images = [image_of(node) for node in phases(sequenceNode)]
     _check_stacks(sequenceNode, images)
-    names = phase_names(_name(sequenceNode), len(images))
+    names = phase_names(cine_name(sequenceNode), len(images))
     images = [replace(image, name=name) for image, name in zip(images, names, strict=True)]
     proxyNode = proxy_of(sequenceNode)
     if proxyNode is None:
@@ -190,234 +137,66 @@ def times_ms(sequenceNode: slicer.vtkMRMLSequenceNode) -> list[float] | None:
     if factor is None or sequenceNode.GetIndexType() != slicer.vtkMRMLSequenceNode.NumericIndex:
         return None
     try:
-        times = [float(value) * factor for value in _index_values(sequenceNode)]
+        times = [float(value) * factor for value in index_values(sequenceNode)]
     except ValueError:
         return None
     return times if np.isfinite(times).all() else None
 
 
-@dataclass(frozen=True, eq=False)
-class SequenceResult:
-    """What a run on a cine added to the scene, and what it was made from.
+def index_values(sequenceNode: slicer.vtkMRMLSequenceNode) -> list[str]:
+    """The index value of each phase, as Slicer keeps it, in the order of the index."""
+    return [sequenceNode.GetNthIndexValue(index) for index in range(sequenceNode.GetNumberOfDataNodes())]
 
-    Attributes:
-        browserNode: The browser of the cine, which now moves the three sequences together.
-        segmentationSequenceNode: One segmentation per phase; what the user edits is kept in it.
-        enhancedSequenceNode: One enhanced volume per phase.
-        segmentationNode: Proxy of the segmentations: shows, and edits, the one of the selected phase.
-        enhancedNode: Proxy of the enhanced volumes.
-        segmentations: What was added, a phase each.
+
+def cine_name(sequenceNode: slicer.vtkMRMLSequenceNode) -> str:
+    """What the user calls the cine: the name of its proxy, unless that changes with the phase."""
+    proxyNode = proxy_of(sequenceNode)
+    if proxyNode is None or browser_of(sequenceNode).GetOverwriteProxyName(sequenceNode):
+        return sequenceNode.GetName() or "sequence"
+    return proxyNode.GetName() or "sequence"
+
+
+def show_in_browser(sequenceNode: slicer.vtkMRMLSequenceNode) -> slicer.vtkMRMLSequenceBrowserNode:
+    """The browser of a sequence in a scene; a new one, with a volume that shows its first phase, where there is none.
+
+    Its window and level are those of the first phase, and stay: they would flicker as the cine plays.
     """
-
-    browserNode: slicer.vtkMRMLSequenceBrowserNode
-    segmentationSequenceNode: slicer.vtkMRMLSequenceNode
-    enhancedSequenceNode: slicer.vtkMRMLSequenceNode
-    segmentationNode: slicer.vtkMRMLSegmentationNode
-    enhancedNode: slicer.vtkMRMLScalarVolumeNode
-    segmentations: tuple[Segmentation, ...]
-
-
-def add_sequences_to_scene(
-    sequenceNode: slicer.vtkMRMLSequenceNode,
-    segmentations: Sequence[Segmentation],
-    wanted: Collection[str] | None = None,
-) -> SequenceResult:
-    """Adds the finished segmentations of a cine to its scene: all of it or, with an error, nothing.
-
-    Two sequences with the index of `sequenceNode` join its browser (of several the one whose master it is, else the
-    first; where there is none, a new one). Their proxies lie where the cine's proxy lies, which is their reference
-    image; the enhanced one is shown like it.
-
-    Args:
-        sequenceNode: The cine, in a scene.
-        segmentations: One per phase, in the same order.
-        wanted: Names of the task's segments that are added; None for all.
-
-    Raises:
-        InputError: The cine is in no scene any more, or has other phases or grids than the segmentations, or nothing is
-            wanted.
-        DINSegmentError: Slicer did not take the labels.
-    """
-    return made(adding_sequences(sequenceNode, segmentations, wanted))
-
-
-def adding_sequences(
-    sequenceNode: slicer.vtkMRMLSequenceNode,
-    segmentations: Sequence[Segmentation],
-    wanted: Collection[str] | None = None,
-) -> Steps[SequenceResult]:
-    """The steps of `add_sequences_to_scene`; the scene changes in the last few of them alone."""
-    volumeNodes = _checked_phases(sequenceNode, segmentations)
-    scene, task = sequenceNode.GetScene(), segmentations[0].task
-    segments = wanted_segments(task, wanted)
-    values = _index_values(sequenceNode)
-    segmentationSequence = _new_sequence(sequenceNode, task.title)
-    enhancedSequence = _new_sequence(sequenceNode, ENHANCED_SUFFIX, ENHANCED_MARK)
-    yield
-    for value, segmentation, volumeNode in zip(values, segmentations, volumeNodes, strict=True):
-        content = yield from label_content(segmentation.labels, segments, local_ijk_to_ras(volumeNode))
-        _add_segmentation(segmentationSequence, value, segmentation, volumeNode, segments, content)
-        yield
-        image = yield from grey_image(segmentation.enhanced.array)
-        _add_enhanced(enhancedSequence, value, volumeNode, image)
-        yield
-    _check_same_index(sequenceNode, segmentationSequence)
-    steps = _adding_to_browser(sequenceNode, segmentations, segmentationSequence, enhancedSequence)
-    return (yield from all_or_nothing(scene, steps))
-
-
-def refilling_sequences(
-    sequenceNode: slicer.vtkMRMLSequenceNode,
-    segmentations: Sequence[Segmentation],
-    segmentationSequence: slicer.vtkMRMLSequenceNode,
-    enhancedSequence: slicer.vtkMRMLSequenceNode,
-    wanted: Collection[str] | None = None,
-) -> Steps[SequenceResult]:
-    """Puts the segmentations of a cine into the sequences that `adding_sequences` once added, bit by bit.
-
-    Segments that the user added stay, and so does what is set of the display. All changes in the last step.
-
-    Raises:
-        InputError: As `add_sequences_to_scene`, or the sequences are not in the cine's browser or have other phases.
-        DINSegmentError: Slicer did not take the labels.
-    """
-    volumeNodes = _checked_phases(sequenceNode, segmentations)
-    segments = wanted_segments(segmentations[0].task, wanted)
-    _check_belong_to(sequenceNode, segmentationSequence, enhancedSequence)
-    yield
-    contents, images = [], []
-    for segmentation, volumeNode in zip(segmentations, volumeNodes, strict=True):
-        contents.append((yield from label_content(segmentation.labels, segments, local_ijk_to_ras(volumeNode))))
-        images.append((yield from grey_image(segmentation.enhanced.array)))
-        yield
-    volumeNodes = _checked_phases(sequenceNode, segmentations)
-    browserNode = _check_belong_to(sequenceNode, segmentationSequence, enhancedSequence)
-    segmented, enhanced = (
-        [node.GetNthDataNode(n) for n in range(len(volumeNodes))] for node in (segmentationSequence, enhancedSequence)
-    )
-    proxies = [(browserNode.GetProxyNode(node), node) for node in (segmentationSequence, enhancedSequence)]
-    solid = has_surfaces(proxies[0][0])
-    with content_restored_on_error([*segmented, *enhanced, *(proxyNode for proxyNode, _node in proxies)]):
-        for node, *made_of in zip(segmented, segmentations, volumeNodes, contents, strict=True):
-            segmentation, volumeNode, content = made_of
-            fill_segmentation(node, segmentation, volumeNode, segments, content)
-            _refer_to_grid(node, volumeNode)
-        for node, image, volumeNode in zip(enhanced, images, volumeNodes, strict=True):
-            fill_enhanced(node, image, volumeNode)
-        for proxyNode, node in proxies:
-            proxyNode.CopyContent(node.GetNthDataNode(_selected(browserNode, node)), False)
-        if solid:
-            show_3d(proxies[0][0], True)
-        return SequenceResult(
-            browserNode=browserNode,
-            segmentationSequenceNode=segmentationSequence,
-            enhancedSequenceNode=enhancedSequence,
-            segmentationNode=proxies[0][0],
-            enhancedNode=proxies[1][0],
-            segmentations=tuple(segmentations),
-        )
-
-
-def _check_belong_to(
-    sequenceNode: slicer.vtkMRMLSequenceNode, *others: slicer.vtkMRMLSequenceNode
-) -> slicer.vtkMRMLSequenceBrowserNode:
-    """The browser that shows a cine together with the sequences of a result; raises InputError where none does."""
     browserNode = browser_of(sequenceNode)
-    for node in others:
-        check_in_scene(node)
-        if browserNode is None or browserNode.GetProxyNode(node) is None:
-            raise InputError(
-                _("'{name}' is not shown together with '{cine}': choose a new segmentation.").format(
-                    name=node.GetName(), cine=sequenceNode.GetName()
-                )
-            )
-        if _index_values(node) != _index_values(sequenceNode):
-            raise InputError(
-                _("'{name}' has other phases than '{cine}': choose a new segmentation.").format(
-                    name=node.GetName(), cine=sequenceNode.GetName()
-                )
-            )
+    if browserNode is None:
+        browserNode = new_browser(sequenceNode)
+        displayNode = image_proxy(browserNode, sequenceNode).GetDisplayNode()
+        displayNode.SetAutoWindowLevel(False)
     return browserNode
 
 
-def _adding_to_browser(
-    sequenceNode: slicer.vtkMRMLSequenceNode,
-    segmentations: Sequence[Segmentation],
-    segmentationSequence: slicer.vtkMRMLSequenceNode,
-    enhancedSequence: slicer.vtkMRMLSequenceNode,
-) -> Steps[SequenceResult]:
-    scene, task = sequenceNode.GetScene(), segmentations[0].task
-    needed = [sequenceNode]
-
-    def add(node: slicer.vtkMRMLNode) -> slicer.vtkMRMLNode:
-        for other in needed:
-            check_in_scene(other)
-        needed.append(scene.AddNode(node))
-        return node
-
-    for node, suffix in ((segmentationSequence, task.title), (enhancedSequence, ENHANCED_SUFFIX)):
-        node.SetName(unique_name(scene, f"{_name(sequenceNode)} {suffix}"))
-        add(node)
-        yield
-    enhancedNode = add(_proxy_of(enhancedSequence))
-    source = proxy_of(sequenceNode)
-    enhancedNode.CreateDefaultDisplayNodes()
-    # Before it has voxels, or Slicer would look through all of them for a window that is not kept.
-    if source is not None:
-        copy_display(source.GetDisplayNode(), enhancedNode.GetDisplayNode(), task.grey_window)
-    yield
-    segmentationNode = add(_proxy_of(segmentationSequence))
-    display_segments(segmentationNode)
-    yield
-    for other in needed:
-        check_in_scene(other)
-    _checked_phases(sequenceNode, segmentations)
-    _check_same_index(sequenceNode, segmentationSequence)
-    browserNode = browser_of(sequenceNode) or _new_browser(sequenceNode)
-    # In one step: the browser brings its proxies up to date at each change, and would make them itself.
-    with _browser_restored_on_error(browserNode), slicer.util.NodeModify(browserNode):
-        # A browser that plays or records neither keeps what is edited nor shows what is selected.
-        browserNode.SetPlaybackActive(False)
-        browserNode.SetRecordingActive(False)
-        if not _has_selection(browserNode):
-            # Slicer would show, and add to sequences that keep changes, a phase with the index value 0.
-            browserNode.SetSelectedItemNumber(0)
-        proxyNode = _image_proxy(browserNode, sequenceNode)
-        if proxyNode is not source:
-            copy_display(proxyNode.GetDisplayNode(), enhancedNode.GetDisplayNode(), task.grey_window)
-        for node, itsSequence in ((enhancedNode, enhancedSequence), (segmentationNode, segmentationSequence)):
-            _join(browserNode, itsSequence, node, saveChanges=True)
-            # By default Slicer invents the phases that a sequence lacks, as soon as they are selected.
-            browserNode.SetMissingItemMode(itsSequence, browserNode.MissingItemSetToDefault)
-            lay_on(node, proxyNode)
-        refer_to_original(enhancedNode, proxyNode)
-        # Only the node: the geometry is that of the phase, and each segmentation has it.
-        segmentationNode.SetNodeReferenceID(REFERENCE_ROLE, proxyNode.GetID())
-        return SequenceResult(
-            browserNode=browserNode,
-            segmentationSequenceNode=segmentationSequence,
-            enhancedSequenceNode=enhancedSequence,
-            segmentationNode=segmentationNode,
-            enhancedNode=enhancedNode,
-            segmentations=tuple(segmentations),
-        )
+def image_proxy(
+    browserNode: slicer.vtkMRMLSequenceBrowserNode, sequenceNode: slicer.vtkMRMLSequenceNode
+) -> slicer.vtkMRMLScalarVolumeNode:
+    """The volume that shows the cine; a new one where there is none, as in a new browser."""
+    if not browserNode.IsSynchronizedSequenceNode(sequenceNode, True):
+        browserNode.SetAndObserveMasterSequenceNodeID(sequenceNode.GetID())
+    proxyNode = browserNode.GetProxyNode(sequenceNode)
+    if proxyNode is None:
+        proxyNode = sequenceNode.GetScene().AddNode(new_proxy(sequenceNode))
+        join(browserNode, sequenceNode, proxyNode, saveChanges=False)
+        proxyNode.CreateDefaultDisplayNodes()
+    return proxyNode
 
 
-def selected_phase(sequenceNode: slicer.vtkMRMLSequenceNode) -> int:
-    """The phase of a sequence that its browser shows, counted from 0; the first one where none is selected."""
-    browserNode = browser_of(sequenceNode)
-    return _selected(browserNode, sequenceNode) if browserNode is not None else 0
+def new_proxy(sequenceNode: slicer.vtkMRMLSequenceNode) -> slicer.vtkMRMLDisplayableNode:
+    """A node for a phase of `sequenceNode`, still in no scene and without content."""
+    mark = ENHANCED_MARK if is_enhanced(sequenceNode) else None
+    className = sequenceNode.GetNthDataNode(0).GetClassName()
+    return new_node(sequenceNode.GetScene(), className, sequenceNode.GetName(), mark)
 
 
-def select_phase(browserNode: slicer.vtkMRMLSequenceBrowserNode, index: int) -> None:
-    """Shows a phase, counted from 0: the scene's Sequences logic then brings all proxies of the browser to it.
-
-    Raises:
-        IndexError: There is no such phase.
-    """
-    if not 0 <= index < browserNode.GetNumberOfItems():
-        raise IndexError(f"'{browserNode.GetName()}' has {browserNode.GetNumberOfItems()} phases, none is {index}.")
-    browserNode.SetSelectedItemNumber(index)
+def show_cine(sequenceNode: slicer.vtkMRMLSequenceNode) -> None:
+    """Shows a sequence in the slice views, and the tool bar that plays it; it is the application's active volume."""
+    slicer.modules.sequences.showSequenceBrowser(browser_of(sequenceNode))
+    volumeNode = proxy_of(sequenceNode)
+    slicer.app.applicationLogic().GetSelectionNode().SetActiveVolumeID(volumeNode.GetID())
+    if slicer.app.layoutManager() is not None:  # There may be no window.
+        slicer.util.setSliceViewerLayers(background=volumeNode, fit=True, rotateToVolumePlane=True)
 
 
 def _is_volume_like(node: slicer.vtkMRMLNode) -> bool:
@@ -473,176 +252,3 @@ def _check_stacks(sequenceNode: slicer.vtkMRMLSequenceNode, images: Sequence[Job
             "stack: choose a cine of parallel slices that are evenly spaced."
         )
     raise InputError(text.format(name=sequenceNode.GetName(), count=len(single), total=len(images)))
-
-
-def _checked_phases(
-    sequenceNode: slicer.vtkMRMLSequenceNode, segmentations: Sequence[Segmentation]
-) -> list[slicer.vtkMRMLScalarVolumeNode]:
-    volumeNodes = phases(sequenceNode)
-    check_in_scene(sequenceNode)
-    if len(segmentations) != len(volumeNodes):
-        raise InputError(
-            _(
-                "The sequence '{name}' has changed since it was segmented, from {old} phases to {new}: segment it "
-                "again."
-            ).format(name=sequenceNode.GetName(), old=len(segmentations), new=len(volumeNodes))
-        )
-    for segmentation, volumeNode in zip(segmentations, volumeNodes, strict=True):
-        check_same_grid(segmentation, volumeNode)
-    return volumeNodes
-
-
-def _index_values(sequenceNode: slicer.vtkMRMLSequenceNode) -> list[str]:
-    return [sequenceNode.GetNthIndexValue(index) for index in range(sequenceNode.GetNumberOfDataNodes())]
-
-
-def _check_same_index(sequenceNode: slicer.vtkMRMLSequenceNode, made: slicer.vtkMRMLSequenceNode) -> None:
-    # Slicer puts two phases whose values are equal, or nearly so, in one place.
-    if _index_values(made) != _index_values(sequenceNode):
-        raise InputError(
-            _(
-                "The sequence '{name}' has index values that are equal or not in order: correct them (module "
-                "Sequences) and segment it again."
-            ).format(name=sequenceNode.GetName())
-        )
-
-
-def _browsers(scene: slicer.vtkMRMLScene | None) -> list[slicer.vtkMRMLSequenceBrowserNode]:
-    if scene is None:
-        return []
-    count = scene.GetNumberOfNodesByClass("vtkMRMLSequenceBrowserNode")
-    return [scene.GetNthNodeByClass(n, "vtkMRMLSequenceBrowserNode") for n in range(count)]
-
-
-def _new_browser(sequenceNode: slicer.vtkMRMLSequenceNode) -> slicer.vtkMRMLSequenceBrowserNode:
-    scene = sequenceNode.GetScene()
-    # Not by class name, which only the Sequences module makes known to the scene.
-    node = slicer.vtkMRMLSequenceBrowserNode()
-    node.SetName(unique_name(scene, f"{sequenceNode.GetName()} browser"))
-    return scene.AddNode(node)
-
-
-@contextmanager
-def _browser_restored_on_error(browserNode: slicer.vtkMRMLSequenceBrowserNode) -> Iterator[None]:
-    """Makes the browser forget what joined it inside the block if the block raises; the error goes on.
-
-    The nodes themselves are for the caller to remove.
-    """
-    before = slicer.vtkMRMLSequenceBrowserNode()
-    before.CopyContent(browserNode)
-    try:
-        yield
-    except BaseException:
-        browserNode.CopyContent(before)
-        raise
-
-
-def _name(sequenceNode: slicer.vtkMRMLSequenceNode) -> str:
-    """What the user calls the cine: the name of its proxy, unless that changes with the phase."""
-    proxyNode = proxy_of(sequenceNode)
-    if proxyNode is None or browser_of(sequenceNode).GetOverwriteProxyName(sequenceNode):
-        return sequenceNode.GetName() or "sequence"
-    return proxyNode.GetName() or "sequence"
-
-
-def _new_sequence(
-    sequenceNode: slicer.vtkMRMLSequenceNode, suffix: str, attributes: Mapping[str, str] | None = None
-) -> slicer.vtkMRMLSequenceNode:
-    """In no scene, without phases, with the kind of index of `sequenceNode`."""
-    name = f"{_name(sequenceNode)} {suffix}"
-    node = new_node(sequenceNode.GetScene(), "vtkMRMLSequenceNode", name, attributes)
-    node.SetIndexName(sequenceNode.GetIndexName())
-    node.SetIndexUnit(sequenceNode.GetIndexUnit())
-    node.SetIndexType(sequenceNode.GetIndexType())
-    node.SetNumericIndexValueTolerance(sequenceNode.GetNumericIndexValueTolerance())
-    return node
-
-
-def _add_phase(sequenceNode: slicer.vtkMRMLSequenceNode, value: str, className: str) -> slicer.vtkMRMLDisplayableNode:
-    """A new, empty data node. It is filled where it lies, because Slicer puts a copy into the sequence."""
-    empty = getattr(slicer, className)()
-    empty.SetName(sequenceNode.GetName())
-    return sequenceNode.SetDataNodeAtValue(empty, value)
-
-
-def _add_segmentation(
-    sequenceNode: slicer.vtkMRMLSequenceNode,
-    value: str,
-    segmentation: Segmentation,
-    volumeNode: slicer.vtkMRMLScalarVolumeNode,
-    segments: Sequence[Segment],
-    content: LabelContent,
-) -> None:
-    node = _add_phase(sequenceNode, value, "vtkMRMLSegmentationNode")
-    fill_segmentation(node, segmentation, volumeNode, segments, content)
-    _refer_to_grid(node, volumeNode)
-
-
-def _refer_to_grid(node: slicer.vtkMRMLSegmentationNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
-    node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-    # That noted the volume's ID as well, which has no meaning in the scene of another sequence.
-    node.SetNodeReferenceID(REFERENCE_ROLE, None)
-
-
-def _add_enhanced(
-    sequenceNode: slicer.vtkMRMLSequenceNode,
-    value: str,
-    volumeNode: slicer.vtkMRMLScalarVolumeNode,
-    image: vtk.vtkImageData,
-) -> None:
-    fill_enhanced(_add_phase(sequenceNode, value, "vtkMRMLScalarVolumeNode"), image, volumeNode)
-
-
-def _image_proxy(
-    browserNode: slicer.vtkMRMLSequenceBrowserNode, sequenceNode: slicer.vtkMRMLSequenceNode
-) -> slicer.vtkMRMLScalarVolumeNode:
-    """The volume that shows the cine; a new one where there is none, as in a new browser."""
-    if not browserNode.IsSynchronizedSequenceNode(sequenceNode, True):
-        browserNode.SetAndObserveMasterSequenceNodeID(sequenceNode.GetID())
-    proxyNode = browserNode.GetProxyNode(sequenceNode)
-    if proxyNode is None:
-        proxyNode = sequenceNode.GetScene().AddNode(_proxy_of(sequenceNode))
-        _join(browserNode, sequenceNode, proxyNode, saveChanges=False)
-        proxyNode.CreateDefaultDisplayNodes()
-    return proxyNode
-
-
-def _proxy_of(sequenceNode: slicer.vtkMRMLSequenceNode) -> slicer.vtkMRMLDisplayableNode:
-    """A node for a phase of `sequenceNode`, still in no scene and without content."""
-    mark = ENHANCED_MARK if is_enhanced(sequenceNode) else None
-    className = sequenceNode.GetNthDataNode(0).GetClassName()
-    return new_node(sequenceNode.GetScene(), className, sequenceNode.GetName(), mark)
-
-
-def _join(
-    browserNode: slicer.vtkMRMLSequenceBrowserNode,
-    sequenceNode: slicer.vtkMRMLSequenceNode,
-    node: slicer.vtkMRMLDisplayableNode,
-    *,
-    saveChanges: bool,
-) -> None:
-    """Makes `node` show the selected phase of `sequenceNode`, which joins the browser.
-
-    Args:
-        browserNode: Has a master sequence.
-        sequenceNode: Its data nodes are shown.
-        node: In the scene.
-        saveChanges: Whether what the user changes is kept, which makes the proxy share its content with the phase.
-    """
-    browserNode.AddSynchronizedSequenceNodeID(sequenceNode.GetID())
-    browserNode.SetSaveChanges(sequenceNode, saveChanges)
-    node.CopyContent(sequenceNode.GetNthDataNode(_selected(browserNode, sequenceNode)), not saveChanges)
-    node.AddDefaultStorageNode()
-    browserNode.AddProxyNode(node, sequenceNode, False)
-
-
-def _selected(browserNode: slicer.vtkMRMLSequenceBrowserNode, sequenceNode: slicer.vtkMRMLSequenceNode) -> int:
-    if not _has_selection(browserNode):
-        return 0
-    value = browserNode.GetMasterSequenceNode().GetNthIndexValue(browserNode.GetSelectedItemNumber())
-    return max(0, sequenceNode.GetItemNumberFromIndexValue(value, False))
-
-
-def _has_selection(browserNode: slicer.vtkMRMLSequenceBrowserNode) -> bool:
-    """Whether a browser shows a phase: one to which a sequence was just added does not, nor does an empty one."""
-    return 0 <= browserNode.GetSelectedItemNumber() < browserNode.GetNumberOfItems()

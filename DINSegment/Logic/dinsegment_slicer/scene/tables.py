@@ -1,0 +1,104 @@
+"""What was measured -> a table node, which is saved with the scene; and its text, for clipboard and spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import slicer
+import vtk
+
+from dinsegment.files import atomic_path
+from dinsegment.measurements.function import CardiacFunction
+from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.scene.changes import restored_on_error
+from dinsegment_slicer.scene.measure import MeasuredSegment
+
+
+def update_table(
+    scene: slicer.vtkMRMLScene,
+    name: str,
+    columns: Sequence[tuple[str, Sequence[float] | Sequence[str]]],
+    tableNode: slicer.vtkMRMLTableNode | None,
+) -> slicer.vtkMRMLTableNode:
+    """Gives `tableNode`, or a new one, these columns; numbers where the first value is one."""
+    if tableNode is None or tableNode.GetScene() is not scene:
+        tableNode = scene.AddNewNodeByClass("vtkMRMLTableNode", scene.GenerateUniqueName(name))
+    table = vtk.vtkTable()
+    for title, values in columns:
+        column = vtk.vtkStringArray() if values and isinstance(values[0], str) else vtk.vtkDoubleArray()
+        column.SetName(title)
+        for value in values:
+            column.InsertNextValue(value)
+        table.AddColumn(column)
+    tableNode.SetUseColumnTitleAsColumnHeader(True)
+    tableNode.SetLocked(True)  # Results are not typed in.
+    tableNode.SetAndObserveTable(table)
+    return tableNode
+
+
+def update_measurement_table(
+    scene: slicer.vtkMRMLScene,
+    name: str,
+    phases: Sequence[Sequence[MeasuredSegment]],
+    function: CardiacFunction | None,
+    tableNode: slicer.vtkMRMLTableNode | None = None,
+) -> slicer.vtkMRMLTableNode:
+    """A table of what was measured, which is saved with the scene: the heart's function, then each segment per phase.
+
+    Args:
+        scene: Where the table is.
+        name: Of a new table.
+        phases: What `measure` said of each.
+        function: From `function_of`.
+        tableNode: A table that this function made: it gets the new content.
+
+    Returns:
+        The table, with columns for measurement, phase (from 1; empty where it is of the whole beat), value and unit.
+    """
+    rows = [*_function_rows(function), *_segment_rows(phases)]
+    titles = (_("Measurement"), _("Phase"), _("Value"), _("Unit"))
+    columns = list(zip(titles, zip(*rows, strict=True), strict=True)) if rows else [(title, ()) for title in titles]
+    with restored_on_error(scene):
+        return update_table(scene, name, columns, tableNode)
+
+
+def _function_rows(function: CardiacFunction | None) -> list[tuple[str, str, float, str]]:
+    if function is None:
+        return []
+    ed, es = str(function.end_diastole + 1), str(function.end_systole + 1)
+    return [
+        (_("End-diastolic volume (EDV)"), ed, function.end_diastolic_volume_ml, "ml"),
+        (_("End-systolic volume (ESV)"), es, function.end_systolic_volume_ml, "ml"),
+        (_("Stroke volume (SV)"), "", function.stroke_volume_ml, "ml"),
+        (_("Ejection fraction (EF)"), "", function.ejection_fraction_percent, "%"),
+        (_("Myocardial mass"), ed, function.myocardial_mass_g, "g"),
+    ]
+
+
+def _segment_rows(phases: Sequence[Sequence[MeasuredSegment]]) -> list[tuple[str, str, float, str]]:
+    return [(s.name, str(number), s.volume_ml, "ml") for number, phase in enumerate(phases, start=1) for s in phase]
+
+
+def table_text(tableNode: slicer.vtkMRMLTableNode, delimiter: str = "\t") -> str:
+    """Headings and rows, a line each; tabs, as spreadsheets paste them, unless another delimiter is given."""
+    table = tableNode.GetTable()
+    columns = range(table.GetNumberOfColumns())
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    writer.writerow([table.GetColumnName(column) for column in columns])
+    for row in range(table.GetNumberOfRows()):
+        writer.writerow([table.GetValue(row, column).ToString() for column in columns])
+    return text.getvalue()
+
+
+def write_csv(tableNode: slicer.vtkMRMLTableNode, path: Path) -> None:
+    """Writes a table as comma-separated values in UTF-8 with a byte order mark, which spreadsheets look for.
+
+    Raises:
+        OutputError: The file cannot be written; what was there is as it was.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(table_text(tableNode, ","), encoding="utf-8-sig")
