@@ -18,7 +18,7 @@ from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
 from dinsegment_slicer.logic import DINSegmentLogic
 from dinsegment_slicer.scene import changes as scene_module
-from dinsegment_slicer.scene import nodes, sequences
+from dinsegment_slicer.scene import nodes, sequence_results
 from dinsegment_slicer.scene.browsers import browser_of, proxy_of, select_phase, selected_phase
 from dinsegment_slicer.scene.measure import function_of, measure_phases
 from dinsegment_slicer.scene.plots import update_volume_plot
@@ -778,12 +778,12 @@ class TestErrors:
         ("_add_segmentation", 3),
         ("_add_enhanced", 2),
         ("_check_same_index", 1),
-        ("_proxy_of", 1),
-        ("_proxy_of", 2),
+        ("new_proxy", 1),
+        ("new_proxy", 2),
         ("display_segments", 1),
         ("_check_same_index", 2),
-        ("_join", 1),
-        ("_join", 2),
+        ("join", 1),
+        ("join", 2),
         ("copy_display", 1),
         ("lay_on", 1),
         ("lay_on", 2),
@@ -870,7 +870,7 @@ class TestErrors:
 
     def stop_after(self, monkeypatch, step, call):
         """Raises once `step` was done for the given time."""
-        real, calls = getattr(sequences, step), []
+        real, calls = getattr(sequence_results, step), []
 
         def stopping(*args, **kwargs):
             made = real(*args, **kwargs)
@@ -879,7 +879,7 @@ class TestErrors:
                 raise DINSegmentError("stop")
             return made
 
-        monkeypatch.setattr(sequences, step, stopping)
+        monkeypatch.setattr(sequence_results, step, stopping)
 
 
 def test_sunnybrook(scene, application, sunnybrook_folder):
