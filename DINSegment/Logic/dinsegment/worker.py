@@ -19,6 +19,14 @@ places; where several lie in one place, image.npy, if it is there, tells them ap
 first. Sources that several requests of one `run` share are read once. What segments and options hold is in
 `dinsegment.dicom.write.seg`.
 
+    {"command": "look", "id": 3, "folder": "/tmp/z", "key": "b2", "slices": [4, 5, 6], "task": "heart", "model": null,
+     "device": "auto", "volume": {...}}
+    {"command": "stroke", "id": 4, "folder": "/tmp/w", "key": "b2", "segment": 3, "slice": 5, "first": 4}
+
+`look` computes the features of slices of an image.npy, which a `key` then names; without a volume, of the image that
+is remembered. `stroke` gives a segment's masks after strokes in one slice; `dinsegment.correction.serving` says what
+is in the folder.
+
 Events; all but the first carry the request's id:
 
     ready       everything is loaded; sent once, at the start
@@ -26,7 +34,7 @@ Events; all but the first carry the request's id:
     progress    fraction 0..1, text
     done        of `segment`: model, device, seconds, warnings, and findings, each with kind, text, short, slice, ras
                 and segment; labels.npy (uint8) and enhanced.npy (of the type of image.npy) are in the folder; of
-                `export`: path, and uid, the SOP Instance UID
+                `export`: path, and uid, the SOP Instance UID; of `look` and `stroke`: known, whether the image is
     error       type and message of the exception, and its traceback where it is none of the library's own
 
 The files of a request are closed before its `done` or `error` is sent.
@@ -55,6 +63,7 @@ from dinsegment.images.volume import Volume
 from dinsegment.tasks import Code, Task
 
 if TYPE_CHECKING:  # DICOM only once it is asked for, and what computes only in the worker itself.
+    from dinsegment.correction.serving import StrokeServer
     from dinsegment.dicom.read.match import Instances
     from dinsegment.dicom.write.seg import SegSegment
     from dinsegment.inference.model import Model
@@ -92,6 +101,16 @@ class Models:
 
     def __init__(self) -> None:
         self._loaded: dict[tuple[str | None, str], Model] = {}
+        self._strokes: StrokeServer | None = None
+
+    @property
+    def strokes(self) -> StrokeServer:
+        """What answers strokes with these models."""
+        if self._strokes is None:
+            from dinsegment.correction.serving import StrokeServer
+
+            self._strokes = StrokeServer(self.load)
+        return self._strokes
 
     def load(self, name: str | None, task: Task, **options: Any) -> Model:
         """The model `load_model` gives; one that was loaded before is returned again without being read."""
@@ -163,7 +182,10 @@ def run(request: dict[str, Any], models: Models, channel: Channel, sources: Sour
         return run_segment(request, models, channel)
     if request["command"] == "export":
         return run_export(request, channel, sources)
-    raise InputError(f"There is no command '{request['command']}'; there are 'segment' and 'export'.")
+    if request["command"] in ("look", "stroke"):
+        return run_strokes(request, models, channel)
+    known = "'segment', 'export', 'look' and 'stroke'"
+    raise InputError(f"There is no command '{request['command']}'; there are {known}.")
 
 
 def run_segment(request: dict[str, Any], models: Models, channel: Channel) -> dict[str, Any]:
@@ -235,6 +257,23 @@ def run_export(request: dict[str, Any], channel: Channel, sources: Sources) -> d
     progress(0.8, f"Writing '{path.name}'")
     save_dicom(seg, path)
     return {"path": str(path), "uid": str(seg.SOPInstanceUID)}
+
+
+def run_strokes(request: dict[str, Any], models: Models, channel: Channel) -> dict[str, Any]:
+    """Looks at slices of an image, or answers strokes in one of them.
+
+    Raises:
+        DINSegmentError: As the methods of `dinsegment.correction.serving.StrokeServer`.
+    """
+    folder = Path(request["folder"])
+
+    def cancelled() -> bool:  # Whoever cancels ends this process.
+        channel.alive(request["id"])
+        return False
+
+    if request["command"] == "stroke":
+        return models.strokes.answer(request, folder, cancelled)
+    return models.strokes.look(request, folder / IMAGE, cancelled)
 
 
 def _whole_mask(path: Path, first: list[int], shape: tuple[int, int, int]) -> np.ndarray:
