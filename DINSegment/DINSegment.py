@@ -58,6 +58,7 @@ class DINSegment(ScriptedLoadableModule):
         # Only then there are the logics of other modules.
         slicer.app.connect("startupCompleted()", load_terminology)
         slicer.app.connect("startupCompleted()", register_sample_data)
+        slicer.app.connect("startupCompleted()", register_editor_effect)
 
 
 class DINSegmentWidget(widget.DINSegmentWidget):
@@ -143,6 +144,17 @@ def register_sample_data() -> None:
         SampleDataLogic.registerCustomSampleDataSource(
             category="DINSegment", thumbnailFileName=str(thumbnail), **sample
         )
+
+
+def register_editor_effect() -> None:
+    """Gives the Segment Editor the effect DIN."""
+    try:
+        import qSlicerSegmentationsEditorEffectsPythonQt as effects
+    except ImportError:
+        return  # An application without the Segment Editor.
+    effect = effects.qSlicerSegmentEditorScriptedEffect(None)
+    effect.setPythonSource((HERE / "DINSegmentEditorEffect" / "SegmentEditorEffect.py").as_posix())
+    effect.self().register()
 
 
 class DINSegmentTest(self_test.SelfTest):

@@ -24,6 +24,7 @@ from dinsegment_slicer.effect.target import Target, find_target
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.running.job import Worker
 from dinsegment_slicer.scene.nodes import image_of
+from dinsegment_slicer.scene.placement import slice_plane
 
 ICON = Path(__file__).resolve().parents[1] / "Resources" / "Icons" / "DINSegment.png"
 
@@ -89,6 +90,10 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         )
         self.neighboursSpinBox.valueChanged.connect(self.updateMRMLFromGUI)
         self.scriptedEffect.addLabeledOptionsWidget(_("Slices beside it:"), self.neighboursSpinBox)
+        self.turnButton = qt.QPushButton(_("Show the slices to draw in"))
+        self.turnButton.setToolTip(_("Turn the first slice view to the slices that the network looks at."))
+        self.turnButton.clicked.connect(self._onTurn)
+        self.scriptedEffect.addOptionsWidget(self.turnButton)
         self.statusLabel = qt.QLabel()
         self.statusLabel.setWordWrap(True)
         self.scriptedEffect.addOptionsWidget(self.statusLabel)
@@ -307,6 +312,18 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         node = self.scriptedEffect.parameterSetNode()
         return find_target(node.GetSegmentationNode(), node.GetSelectedSegmentID(), node.GetSourceVolumeNode())
 
+    def _onTurn(self, _checked: bool = False) -> None:
+        try:
+            grid = self._find().grid
+        except DINSegmentError as error:
+            self._say(str(error))
+            return
+        sliceNode = _first_view().mrmlSliceNode()
+        n = grid.nearest_slice(_middle(sliceNode))
+        sliceNode.GetSliceToRAS().DeepCopy(slice_plane(sliceNode, grid, n))
+        sliceNode.UpdateMatrices()
+        _first_view().sliceLogic().FitSliceToBackground()
+
     def _image(self, target: Target) -> Image:
         panel = slicer.util.getModuleWidget("DINSegment")
         self._talk.worker.environment = panel.model.environment()
@@ -324,8 +341,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
             self._say(str(error))
             return
         if sliceNode is None:
-            sliceNode = slicer.app.layoutManager().sliceWidget(slicer.app.layoutManager().sliceViewNames()[0])
-            sliceNode = sliceNode.mrmlSliceNode()
+            sliceNode = _first_view().mrmlSliceNode()
         n = target.grid.nearest_slice(_middle(sliceNode))
         if n != self._shown:
             self._shown = n
@@ -391,6 +407,13 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
 
     def _say(self, text: str) -> None:
         self.statusLabel.setText(text)
+
+
+def _first_view() -> Any:
+    """The first slice view that the layout shows."""
+    layoutManager = slicer.app.layoutManager()
+    views = [layoutManager.sliceWidget(name) for name in layoutManager.sliceViewNames()]
+    return next((view for view in views if view.visible), views[0])
 
 
 def _middle(sliceNode: Any) -> list[float]:

@@ -25,12 +25,34 @@ from dinsegment_slicer.effect.target import find_target
 from dinsegment_slicer.running.job import Worker
 from dinsegment_slicer.scene.nodes import image_of, segmentation_node, volume_from_node
 from dinsegment_slicer.scene.placement import Grid
+from dinsegment_slicer.scene.segments import LABELMAP
 
 LV, LV_NAME = 3, "Left ventricle"
+COARSE = affine(np.eye(3), (2, 2, 2), (0.5, 0.5, 0.5))
 
 
 def segmented(volumeNode, model="heart-din-small"):
     return segmentation_node(threshold(volume_from_node(volumeNode), HEART, model), volumeNode)
+
+
+def add_segment(node, segment_id, name):
+    """An empty segment, as the Segment Editor adds it."""
+    segment = slicer.vtkSegment()
+    segment.SetName(name)
+    segment.AddRepresentation(LABELMAP, slicer.vtkOrientedImageData())
+    assert node.GetSegmentation().AddSegment(segment, segment_id)
+
+
+def set_voxels(node, segment_id, array, ijk_to_ras):
+    """Gives a segment a labelmap of its own."""
+    image = slicer.vtkOrientedImageData()
+    image.SetExtent(0, array.shape[2] - 1, 0, array.shape[1] - 1, 0, array.shape[0] - 1)
+    image.SetGeometryFromImageToWorldMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras))
+    image.AllocateScalars(3, 1)
+    vtk_to_numpy(image.GetPointData().GetScalars())[:] = array.ravel()
+    segment = node.GetSegmentation().GetSegment(segment_id)
+    segment.AddRepresentation(LABELMAP, image)
+    segment.SetLabelValue(1)
 
 
 def labels_of(volumeNode):
@@ -51,7 +73,7 @@ def test_a_segment_is_known_by_its_codes_whatever_it_is_called(scene):
 def test_a_segment_of_the_users_own_is_known_by_its_name(scene):
     volumeNode = add_volume(scene)
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
-    node.GetSegmentation().AddEmptySegment("1", "Spleen")
+    add_segment(node, "1", "Spleen")
     target = find_target(node, "1", volumeNode)
     assert (target.task, target.model) == (ABDOMEN, None)
 
@@ -74,7 +96,7 @@ def test_says_what_to_choose(scene, make, message):
 def test_a_segment_that_no_model_knows_is_named_with_those_that_one_does(scene):
     volumeNode = add_volume(scene)
     node = segmented(volumeNode)
-    node.GetSegmentation().AddEmptySegment("tumor", "Tumor")
+    add_segment(node, "tumor", "Tumor")
     with pytest.raises(InputError, match="does not know the segment 'Tumor': choose one of Right ventricle") as said:
         find_target(node, "tumor", volumeNode)
     assert "Spleen" not in str(said.value)  # A network for the heart has made the others.
@@ -168,10 +190,10 @@ def test_slices_of_a_segment_that_is_small_or_empty(scene):
     node = segmented(volumeNode)
     array = np.zeros(image_of(volumeNode).array.shape, np.uint8)
     array[2, 3, 1:4] = 1
-    slicer.util.updateSegmentBinaryLabelmapFromArray(array, node, LV_NAME, volumeNode)
+    set_voxels(node, LV_NAME, array, OBLIQUE)
     found = slices_of(find_target(node, LV_NAME, volumeNode), range(4))
     assert np.array_equal(np.stack([found[n] for n in range(4)]), array > 0)
-    node.GetSegmentation().AddEmptySegment("x", "Right ventricle")
+    add_segment(node, "x", "Right ventricle")
     assert not any(mask.any() for mask in slices_of(find_target(node, "x", volumeNode), range(4)).values())
 
 
@@ -187,13 +209,11 @@ def test_slices_follow_a_transform_of_both(scene):
 
 def test_slices_of_a_segmentation_on_another_grid_are_resampled(scene):
     volumeNode = add_volume(scene, np.zeros((4, 10, 10), np.int16), np.eye(4))
-    coarse = add_volume(scene, np.zeros((2, 5, 5), np.int16), affine(np.eye(3), (2, 2, 2), (0.5, 0.5, 0.5)), "Coarse")
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
-    node.SetReferenceImageGeometryParameterFromVolumeNode(coarse)
-    node.GetSegmentation().AddEmptySegment("1", LV_NAME)
+    add_segment(node, "1", LV_NAME)
     array = np.zeros((2, 5, 5), np.uint8)
     array[1, 1:3, 2] = 1
-    slicer.util.updateSegmentBinaryLabelmapFromArray(array, node, "1", coarse)
+    set_voxels(node, "1", array, COARSE)
     found = slices_of(find_target(node, "1", volumeNode), range(4))
     assert [int(found[n].sum()) for n in range(4)] == [0, 0, 8, 8]
     assert found[2][2:6, 4:6].all()
@@ -224,7 +244,7 @@ def test_lines_are_there_only_in_their_slice_and_where_the_view_has_it(scene):
     sliceNode = scene.AddNewNodeByClass("vtkMRMLSliceNode")
     sliceNode.SetDimensions(200, 100, 1)
     sliceNode.SetFieldOfView(100, 50, 5)
-    sliceNode.SetOrientationToAxial()
+    sliceNode.SetSliceToRASByNTP(0, 0, 1, -1, 0, 0, 0, 0, 0, 0)
     sliceNode.UpdateMatrices()
     lines = Lines((1, 1, 0), 2)
     lines.set(np.array([[(10.0, 5.0, 0.0), (10.0, -5.0, 1.0)]]))
@@ -234,10 +254,10 @@ def test_lines_are_there_only_in_their_slice_and_where_the_view_has_it(scene):
     to_world = slicer.util.arrayFromVTKMatrix(sliceNode.GetXYToRAS())
     back = points @ to_world[:3, :3].T + to_world[:3, 3]
     np.testing.assert_allclose(back[:, :2], [(10, 5), (10, -5)], atol=1e-4)
-    sliceNode.SetSliceOffset(5.0)
+    sliceNode.SetSliceToRASByNTP(0, 0, 1, -1, 0, 0, 0, 0, 5, 0)
     lines.place(sliceNode)
     assert not lines.actor.GetVisibility()
-    sliceNode.SetSliceOffset(0.0)
+    sliceNode.SetSliceToRASByNTP(0, 0, 1, -1, 0, 0, 0, 0, 0, 0)
     lines.place(sliceNode)
     assert lines.actor.GetVisibility()
     lines.set(np.zeros((0, 2, 3)))
