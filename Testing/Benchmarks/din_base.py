@@ -44,7 +44,7 @@ def main() -> None:
         stacks = trainer._stacks()
         sampler = SliceSampler(stacks, recipe.batch, recipe.seed)
         trainer.steps = len(sampler) * recipe.epochs
-        trainer.step_network, trainer.step_optimizer = trainer.fabric.setup(trainer.network, trainer.optimizer)
+        trainer.step.set_up(trainer.fabric, trainer.network)
         before = next(trainer.network.parameters()).detach().clone()
         started = time.perf_counter()
         loss = trainer._step(*trainer._batch(stacks, sampler.epoch(0)[0])).item()

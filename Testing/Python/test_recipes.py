@@ -27,10 +27,15 @@ SIZES += ("merge_kernel", "expand_kernel", "decoder_layers", "in_channels")
 
 
 def first_of_each():
-    """The whole network at both sizes, and of the experiments a recipe each, at whichever size comes first."""
+    """The whole network at both sizes, and of the experiments a recipe each, at whichever size comes first.
+
+    Of those that are fitted to labels; test_cdal.py has the others.
+    """
     kept = {}
     for name in NAMES:
         recipe = load_recipe(name)
+        if recipe.network.kind.learns != "supervised":
+            continue
         experiment = {k: v for k, v in vars(recipe.network).items() if k not in SIZES or name == "acdc-din-base"}
         key = experiment, recipe.boundary_weight, recipe.preprocessing.enhancement
         kept.setdefault(repr(key), name)
@@ -83,6 +88,7 @@ def side_of(config):
 
 def batch_of(recipe):
     image, labels = discs(side=side_of(recipe.network))
+    labels = labels.clamp(max=recipe.network.classes - 1)
     enhanced = recipe.preprocessing.enhancement(image)
     channels = recipe.network.in_channels  # neighbours are as the slice itself
     image, enhanced = (x.unsqueeze(1).repeat(1, channels, 1, 1) for x in (image, enhanced))
@@ -107,6 +113,33 @@ def test_where_sides_matter_nothing_is_mirrored(name):
         assert recipe.preprocessing.plane == "axial" and not recipe.preprocessing.mirror
     assert recipe.preprocessing.grey_window == recipe.task.grey_window
     assert all(n % PATCH == 0 for n in recipe.preprocessing.box)
+
+
+def test_a_recipe_of_a_kind_that_its_task_does_not_name_is_refused(write):
+    file = write("mine", base="abdomen-din-small", network={"name": "cdal", "classes": 9})
+    assert "gives samples, but the task 'abdomen' names probabilities" in complaint(file)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if load_recipe(n).network.kind.returns == "samples"])
+def test_sizes_of_a_diffusion_fit_its_box(name):
+    """Levels of attention are where the paper has it, 16 and 8 pixels wide, and the discriminator has pixels left."""
+    recipe = load_recipe(name)
+    network, box = recipe.network, recipe.preprocessing.box
+    assert all(side % network.stride == 0 for side in box)
+    assert [box[0] // 2**level for level in network.attention] in ([16, 8], [14, 7])
+    assert box[0] // 2 ** (len(network.discriminator_multipliers) - 1) >= 4
+
+
+def test_what_cdal_is_compared_with_has_as_many_parameters_and_sees_as_much():
+    names = (("hippocampus-cdal-small", "hippocampus-unet-small"), ("heart-cdal-small", "heart-din-small"))
+    for pair in names:
+        recipes = [load_recipe(name) for name in pair]
+        with torch.device("meta"):
+            counts = [sum(p.numel() for p in build_network(r.network).parameters()) for r in recipes]
+        assert counts[0] == pytest.approx(counts[1], rel=0.05)
+    same = ("batch", "epochs", "preprocessing", "augmentation", "ema", "task")
+    cdal, unet = map(load_recipe, names[0])
+    assert all(getattr(cdal, name) == getattr(unet, name) for name in same)
 
 
 @pytest.mark.parametrize("name", first_of_each())

@@ -30,6 +30,7 @@ from dinsegment.training.label_names import DATASETS
 from dinsegment.training.metrics import dice
 from dinsegment.training.publish import all_data
 from dinsegment.training.recipe import RECIPES, Recipe, load_recipe
+from dinsegment.training.steps.supervised import learning_rate
 from dinsegment.training.trainer import Trainer, _moving_average
 
 TINY = DINConfig(
@@ -501,12 +502,9 @@ def test_a_shared_encoder_trains_and_is_saved(cases, tmp_path):
     assert network.encoder_i is network.encoder_e
 
 
-def test_learning_rate_warms_up_and_falls_to_zero(cases, tmp_path):
-    trainer = Trainer(replace(RECIPE, warmup_steps=4), cases, cases, tmp_path, device="cpu")
-    trainer.steps = 20
-    rates = []
-    for trainer.state.step in range(21):
-        rates.append(trainer._learning_rate())
+def test_learning_rate_warms_up_and_falls_to_zero():
+    recipe = replace(RECIPE, warmup_steps=4)
+    rates = [learning_rate(recipe, number, 20) for number in range(21)]
     assert rates[:4] == pytest.approx([0.002, 0.004, 0.006, 0.008])
     assert rates[4] == pytest.approx(RECIPE.learning_rate) and rates[12] == pytest.approx(0.004)
     assert rates[4:] == sorted(rates[4:], reverse=True) and rates[20] == pytest.approx(0, abs=1e-9)
@@ -514,7 +512,7 @@ def test_learning_rate_warms_up_and_falls_to_zero(cases, tmp_path):
 
 def test_norms_and_biases_do_not_decay(cases, tmp_path):
     trainer = Trainer(RECIPE, cases, cases, tmp_path, device="cpu")
-    decayed, others = trainer.optimizer.param_groups
+    decayed, others = trainer.step.optimizer.param_groups
     assert decayed["weight_decay"] == RECIPE.weight_decay and others["weight_decay"] == 0
     assert all(p.ndim > 1 for p in decayed["params"]) and all(p.ndim == 1 for p in others["params"])
     count = sum(len(g["params"]) for g in (decayed, others))

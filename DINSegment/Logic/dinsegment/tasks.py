@@ -1,5 +1,8 @@
 """The tasks: what is segmented in which images. Each is a JSON file in Resources/Tasks, or where DINSEGMENT_TASKS says.
 
+Tasks in Resources/Tasks/Research are those of recipes for which no weights ship: they are known by name, and offered to
+nobody.
+
 Codes are SNOMED CT. Segments have two colours. In one they are told apart on grey, as outlines, also by the
 colour-blind: any two differ by 10 and more (CIEDE2000), and so does each from mid greys, as everybody sees them, with
 deuteranopia and with protanopia. The other is what Slicer's own terminologies recommend, mostly reds of flesh.
@@ -18,6 +21,9 @@ from typing import Any, Literal
 
 from dinsegment.errors import InputError
 from dinsegment.resources import resource
+
+KINDS = ("probabilities", "samples")
+"""What a model may return: the probability of each label, or one possible segmentation for each draw."""
 
 MEASURES = ("attenuation", "length", "height", "diameter")
 """What a segment's task may ask to measure beside its volume."""
@@ -161,6 +167,7 @@ class Task:
         icon: Name of its icon in Resources/Icons, without the suffix; empty for none.
         order: Its place among the tasks, smallest first.
         key: The letter of its title that starts it from the keyboard, with Alt; empty for none.
+        kinds: What its models may return, of `KINDS`.
     """
 
     name: str
@@ -185,6 +192,7 @@ class Task:
     icon: str = ""
     order: int = 100
     key: str = ""
+    kinds: tuple[str, ...] = ("probabilities",)
 
     def __post_init__(self) -> None:
         """Raises ValueError if an entry has no such value."""
@@ -197,6 +205,8 @@ class Task:
             raise ValueError(f"its plane is '{self.plane}', not 'acquired' or 'axial'")
         if self.grey_window is not None and not self.grey_window[0] < self.grey_window[1]:
             raise ValueError(f"its grey_window is {list(self.grey_window)}, not a lower and a higher value")
+        if not self.kinds or set(self.kinds) - set(KINDS):
+            raise ValueError(f"its kinds are {list(self.kinds)}, not some of {list(KINDS)}")
         named = {
             self.chamber,
             self.muscle,
@@ -249,11 +259,18 @@ def get_task(name: str) -> Task:
     Raises:
         InputError: There is none, and the message names those that there are; or a task's file cannot be used.
     """
+    known = _read_all(os.environ.get(TASKS_VARIABLE))
     try:
-        return TASKS[name]
+        return known[name] if name in known else _research()[name]
     except KeyError:
         known = ", ".join(TASKS)
         raise InputError(f"There is no task '{name}'; the tasks are: {known}.") from None
+
+
+@cache
+def _research() -> dict[str, Task]:
+    tasks = [read_task(path) for path in sorted(resource("Tasks").joinpath("Research").glob("*.json"))]
+    return {task.name: task for task in tasks}
 
 
 @cache
@@ -287,6 +304,8 @@ def read_task(path: Path) -> Task:
             options["doubt"] = Doubt(**options["doubt"])
         if options.get("phantom") is not None:
             options["phantom"] = PhantomOptions(**options["phantom"])
+        if "kinds" in options:
+            options["kinds"] = tuple(options["kinds"])
         for name in ("pairs", "compared", "sides"):
             options[name] = tuple((int(left), int(right)) for left, right in options.get(name, ()))
         if options.get("grey_window") is not None:

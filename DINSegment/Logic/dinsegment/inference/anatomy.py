@@ -64,6 +64,8 @@ def find_box(runner: Runner, preprocessing: Preprocessing, stack: SliceStack) ->
     if preprocessing.locate == "body":
         runner.report(0.05, "Finding the body")
         return box_around_body(preprocessing, stack)
+    if preprocessing.locate == "middle":
+        return preprocessing.box_around(stack.middle_mm)
     overview = preprocessing.overview(stack)
     count = overview.slices(stack)
     few = np.unique(np.linspace(0, count - 1, OVERVIEW_SLICES + 2).round().astype(int))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dinsegment.inference.preprocessing import Preprocessing
-    from dinsegment.network import DIN, Comparator
+    from dinsegment.network import Network
     from dinsegment.progress import Progress
     from dinsegment.quality.estimator import Estimator
 from dinsegment.models.entries import ModelEntry, choose_folder, find_entry
@@ -31,7 +31,7 @@ class Model:
 
     name: str
     task: str
-    network: DIN | Comparator
+    network: Network
     preprocessing: Preprocessing
     estimator: Estimator | None = None
 

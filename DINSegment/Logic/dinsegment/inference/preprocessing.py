@@ -82,7 +82,8 @@ class Preprocessing:
         slice_spacing: Distance in mm to which slices are resampled; None for the image's own.
         grey_window: Grey values that become -1 and 1 where they mean the same in every image, as Hounsfield units do;
             None where they do not, for `percentiles`; the task's.
-        locate: What the box is centred on: the `anatomy`, as the network finds it on the overview, or the `body`.
+        locate: What the box is centred on: the `anatomy`, as the network finds it on the overview, the `body`, or the
+            `middle` of an image that was cut to what is looked for.
     """
 
     spacing: float = 1.5
@@ -94,7 +95,7 @@ class Preprocessing:
     plane: Plane = "acquired"
     slice_spacing: float | None = None
     grey_window: tuple[float, float] | None = None
-    locate: Literal["anatomy", "body"] = "anatomy"
+    locate: Literal["anatomy", "body", "middle"] = "anatomy"
 
     def __post_init__(self) -> None:
         """Raises ValueError if an option has no such value."""
@@ -110,7 +111,7 @@ class Preprocessing:
             raise ValueError(
                 f"'grey_window' of the preprocessing is {self.grey_window}, not a lower and a higher value"
             )
-        for name, known in (("plane", ("acquired", "axial")), ("locate", ("anatomy", "body"))):
+        for name, known in (("plane", ("acquired", "axial")), ("locate", ("anatomy", "body", "middle"))):
             if getattr(self, name) not in known:
                 raise ValueError(f"'{name}' of the preprocessing is '{getattr(self, name)}', not one of {known}")
         if self.locate == "body" and self.grey_window is None:

@@ -15,7 +15,7 @@ from dinsegment.images.slices import SliceStack
 from dinsegment.inference.devices import autocast_dtype, free_memory, is_out_of_memory, keep_freed_memory, lowered
 from dinsegment.inference.preprocessing import Preprocessing, Slices
 from dinsegment.inference.view import View
-from dinsegment.network import DIN, Comparator
+from dinsegment.network import Network
 from dinsegment.progress import Progress
 
 MAX_BATCH = {"cpu": 16, "cuda": 64, "mps": 16}
@@ -31,7 +31,7 @@ def prepared(preprocessing: Preprocessing, count: int) -> int:
     return min(count, PREPARED) if preprocessing.grey_window else count
 
 
-def bytes_per_slice(network: DIN | Comparator, view: View) -> int:
+def bytes_per_slice(network: Network, view: View) -> int:
     """Peak activation memory of one slice, in float32, with room to spare."""
     return int(4 * view.size[0] * view.size[1] * network.values_per_pixel)
 
@@ -41,7 +41,7 @@ class Runner:
 
     def __init__(
         self,
-        network: DIN | Comparator,
+        network: Network,
         device: torch.device,
         progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -113,7 +113,7 @@ class Runner:
     def batches(
         self, blocks: Iterable[Slices], count: int, text: str, start: float, stop: float, mirror: bool = False
     ) -> Iterator[Tensor]:
-        """Softmax of the inputs of one block after the other, which are asked for as they are needed.
+        """Probabilities of the inputs of one block after the other, which are asked for as they are needed.
 
         Args:
             blocks: What is shown to the network.
@@ -161,7 +161,7 @@ class Runner:
             inputs = tuple(torch.cat((x, x.flip(-1))) for x in inputs)
         with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             image, enhanced = (self._to_device(x) for x in inputs)
-            out = self.network(image, enhanced).float().softmax(1)
+            out = self.network.probabilities(image, enhanced)
         if mirror:
             straight, mirrored = out.chunk(2)
             out = (straight + mirrored.flip(-1)) / 2

@@ -3,22 +3,29 @@
 `factory` builds a network from its options. A DIN (`din`) takes the original and the enhanced slices through two
 encoders (`encoder`, of ConvNeXt blocks), which meet at every level in a Dual Interaction Fusion Module (`fusion`); a
 `decoder` makes logits of the fused levels. For inference `rewriting` composes what is linear, so that the same function
-takes fewer steps. `comparators` are networks of other makers with the same inputs and outputs.
+takes fewer steps. `comparators` are networks of other makers with the same inputs and outputs. `cdal` is a diffusion of
+masks, whose samples are possible segmentations. `kinds` says how a network learns and what it returns.
 """
 
+from dinsegment.network.cdal.network import CDAL, CDALConfig
 from dinsegment.network.comparators import Comparator, ComparatorConfig
 from dinsegment.network.din import CONFIGS, DIN, DIN_BASE, DIN_SMALL, DINConfig, count_parameters
-from dinsegment.network.factory import NetworkConfig, build_network, network_config
+from dinsegment.network.factory import Network, NetworkConfig, build_network, network_config
+from dinsegment.network.kinds import Kind
 from dinsegment.network.rewriting import rewrite
 
 __all__ = [
+    "CDAL",
     "CONFIGS",
     "DIN",
     "DIN_BASE",
     "DIN_SMALL",
+    "CDALConfig",
     "Comparator",
     "ComparatorConfig",
     "DINConfig",
+    "Kind",
+    "Network",
     "NetworkConfig",
     "build_network",
     "count_parameters",

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from importlib.util import find_spec
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from dinsegment.errors import InputError
+from dinsegment.network.kinds import SEGMENTER, Kind, Segmenter
 
 DEFAULTS: dict[str, tuple[str, dict[str, Any]]] = {
     "monai-unet": (
@@ -54,6 +55,8 @@ class ComparatorConfig:
         ValueError: There is no such network, or no such inputs.
     """
 
+    kind: ClassVar[Kind] = SEGMENTER
+
     name: str
     classes: int = 4
     inputs: str = "image"
@@ -86,7 +89,7 @@ class ComparatorConfig:
         return {**DEFAULTS[self.name][1], **self.options}
 
 
-class Comparator(nn.Module):
+class Comparator(Segmenter):
     """A network of MONAI with DIN's inputs and output, so that it takes DIN's place anywhere.
 
     Any input size will do: it is padded with its edge values to a multiple of the network's stride and the logits are

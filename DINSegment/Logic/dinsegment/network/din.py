@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from dinsegment.network.decoder import MLPDecoder
 from dinsegment.network.emcad import EMCADDecoder
 from dinsegment.network.encoder import Encoder
 from dinsegment.network.fusion import DIFM, Concatenation
+from dinsegment.network.kinds import SEGMENTER, Kind, Segmenter
 
 CHOICES = {
     "fusion": ("difm", "concatenation", "input", "none"),
@@ -54,6 +55,8 @@ class DINConfig:
         backbone: Name of one of timm's networks, which then is each encoder; `dims` and `stem_stride` are its own, and
             `depths` and `layer_scale` do not count. Empty for the published encoder.
     """
+
+    kind: ClassVar[Kind] = SEGMENTER
 
     classes: int = 4
     in_channels: int = 1
@@ -157,7 +160,7 @@ DIN_SMALL = DINConfig(
 CONFIGS = {"din-base": DIN_BASE, "din-small": DIN_SMALL}
 
 
-class DIN(nn.Module):
+class DIN(Segmenter):
     """Two encoders, a DIFM at each of four levels, an MLP decoder (figure 2), or what the options make of it.
 
     Any input size will do: it is padded with its edge values to a multiple of the coarsest level's stride and the

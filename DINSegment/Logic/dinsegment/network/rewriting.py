@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinsegment.network.comparators import Comparator
 from dinsegment.network.composed import Normalize, Pointwise, convolution
 from dinsegment.network.convnext import ConvNeXtBlock
 from dinsegment.network.decoder import MLPDecoder
@@ -121,7 +120,7 @@ class RewrittenFeedForward(nn.Module):
         return self.project(gated) + f
 
 
-def for_inference(network: DIN | Comparator) -> DIN | Comparator:
+def for_inference(network: nn.Module) -> nn.Module:
     """A trained network ready for inference: rewritten if it is a DIN, no gradients, channels last.
 
     A network of another kind is itself changed; a DIN stays as it is, but for its evaluation mode.

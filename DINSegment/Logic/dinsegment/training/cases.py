@@ -224,7 +224,10 @@ def _nnunet_cases(data: Path, task: Task, labels: Path | None) -> list[Case]:
     for file in files:
         name = file.name.removesuffix(ending)
         patient = re.sub(r"(?<=.)_frame\d+$", "", name)
-        cases.append(Case(patient, name, data / "imagesTr" / f"{name}_0000{ending}", file, label_map=mapping))
+        image = data / "imagesTr" / f"{name}_0000{ending}"
+        if not image.exists() and (plain := data / "imagesTr" / f"{name}{ending}").exists():
+            image = plain
+        cases.append(Case(patient, name, image, file, label_map=mapping))
     return cases
 
 

@@ -69,6 +69,8 @@ def prepare(case: Case, task: Task, preprocessing: Preprocessing) -> TrainingSta
         raise InputError(f"'{case.labels}' has no label above 0: there is nothing to learn from.")
     if preprocessing.locate == "body":
         center = box_around_body(preprocessing, stack).center
+    elif preprocessing.locate == "middle":
+        center = stack.middle_mm
     else:
         center = (float(rows.mean()) * stack.spacing[0], float(columns.mean()) * stack.spacing[1])
     clip = preprocessing.grey_window

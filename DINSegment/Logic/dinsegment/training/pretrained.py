@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dinsegment.errors import InputError, ModelError
-from dinsegment.network import DIN, Comparator
+from dinsegment.network import DIN, Network
 
 SOURCES = {
     ((96, 192, 384, 768), (3, 3, 9, 3)): "convnext_tiny",
@@ -23,7 +23,7 @@ SOURCES = {
 """Channels and blocks of the four levels -> timm's model with the same."""
 
 
-def load_pretrained(network: DIN | Comparator) -> int:
+def load_pretrained(network: Network) -> int:
     """Loads timm's weights into all blocks and downsampling layers of both encoders.
 
     Both sets of downsampling layers get the same; the stem is DIN's own (table 14) and stays as it is. On the first
@@ -91,7 +91,7 @@ def _for_encoder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def load_start(network: DIN | Comparator, start: str) -> None:
+def load_start(network: Network, start: str) -> None:
     """Loads the weights of a model of the same network.
 
     Where that model sees a slice alone and the network its neighbours as well, the neighbours' weights start with 0:

@@ -8,7 +8,7 @@ network. `name` and `description` are each recipe's own.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,37 @@ RECIPES = Path(__file__).with_name("recipes")
 
 
 @dataclass(frozen=True)
+class Adversarial:
+    """How a diffusion with a discriminator is trained; the defaults are cDAL's for MoNuSeg.
+
+    Attributes:
+        discriminator_learning_rate: Of the discriminator; the recipe's own is the generator's.
+        betas: Of Adam, for both.
+        final_learning_rate: What both rates fall to with half a cosine; None where they stay.
+        r1_gamma: Factor of half the R1 penalty.
+        r1_every: The penalty counts every so many steps.
+    """
+
+    discriminator_learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.5, 0.9)
+    final_learning_rate: float | None = 1e-5
+    r1_gamma: float = 1.0
+    r1_every: int = 10
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One training run.
 
     Attributes:
         name: Of the recipe and of the model it makes.
         task: What is learned.
-        network: Options of the DIN, or of what it is compared with.
+        network: Options of the network; of which kind it is decides how it is trained.
         preprocessing: How slices are prepared; goes into weights.json with the model.
         augmentation: What is varied.
         boundary_weight: Factor of the boundary loss; 1 in the paper.
-        learning_rate: Of AdamW, at the end of the warm-up; falls to zero with half a cosine.
+        learning_rate: Of AdamW, at the end of the warm-up; falls to zero with half a cosine. Of a diffusion, of the
+            generator's Adam, without a warm-up.
         weight_decay: Of AdamW.
         warmup_steps: Steps of linear warm-up.
         batch: Slices a step.
@@ -42,6 +62,7 @@ class Recipe:
         validate_every: Epochs between validations.
         seed: Of weights, order and augmentation.
         description: A line for who has to choose: what it is for, and the published score where there is one.
+        adversarial: Of a network that is trained with a discriminator.
     """
 
     name: str
@@ -60,6 +81,16 @@ class Recipe:
     validate_every: int = 4
     seed: int = 1
     description: str = ""
+    adversarial: Adversarial = field(default_factory=Adversarial)
+
+
+def identity_of(recipe: Recipe) -> dict[str, Any]:
+    """All that makes a run what it is. What is younger than the first checkpoints counts where it is no default."""
+    known = asdict(recipe)
+    del known["task"]["kinds"]  # which does not touch a training that goes on
+    if recipe.adversarial == Adversarial():
+        del known["adversarial"]
+    return known
 
 
 def load_recipe(name_or_file: str) -> Recipe:
@@ -141,11 +172,18 @@ def _from_dict(options: dict[str, Any]) -> Recipe:
     if missing:
         raise ValueError(f"it has no entry {', '.join(map(repr, missing))}")
     augmentation = {k: tuple(v) if isinstance(v, list) else v for k, v in options.get("augmentation", {}).items()}
-    task = get_task(options["task"])
+    task, network = get_task(options["task"]), network_config(options["network"])
+    if network.kind.returns not in task.kinds:
+        raise ValueError(
+            f"its network gives {network.kind.returns}, but the task '{task.name}' names {', '.join(task.kinds)} as "
+            "the kinds of its models"
+        )
+    adversarial = {k: tuple(v) if isinstance(v, list) else v for k, v in options.get("adversarial", {}).items()}
     made = {
         "task": task,
-        "network": network_config(options["network"]),
+        "network": network,
         "preprocessing": Preprocessing.from_dict(options["preprocessing"], task),
         "augmentation": Augmentation(**augmentation),
+        "adversarial": Adversarial(**adversarial),
     }
     return Recipe(**{**options, **made})

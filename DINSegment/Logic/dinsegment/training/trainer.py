@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import torch
 from lightning.fabric import Fabric
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dinsegment.errors import InputError
 from dinsegment.files import atomic_path, ensure_writable_folder
@@ -26,13 +24,13 @@ from dinsegment.network import build_network
 from dinsegment.network.rewriting import for_inference
 from dinsegment.training.cases import Case
 from dinsegment.training.dataset import SliceSampler, TrainingStack, prepare
-from dinsegment.training.losses import din_loss
 from dinsegment.training.metrics import dice
 from dinsegment.training.pack import PackedCase
 from dinsegment.training.publish import write_run
-from dinsegment.training.recipe import Recipe
+from dinsegment.training.recipe import Recipe, identity_of
 from dinsegment.training.run_log import RunLog
 from dinsegment.training.run_options import RunOptions, make_fabric
+from dinsegment.training.steps import make_step
 
 SAVE_SECONDS = 5.0
 """Time kept for the last checkpoint before a time limit, at the least."""
@@ -170,15 +168,8 @@ class Trainer:
         self.average = torch.optim.swa_utils.AveragedModel(
             self.network, avg_fn=_moving_average(recipe.ema), use_buffers=True
         )
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        others = [p for p in self.network.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
-            lr=recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
-        )
+        self.step = make_step(recipe, self.network)
         self.state = State()
-        self.step_network: nn.Module = self.network
         self._slowest_step = self._slowest_validation = self._slowest_save = 0.0
 
     @property
@@ -198,7 +189,7 @@ class Trainer:
                 f"the recipe '{recipe.name}': give more cases or a smaller batch."
             )
         self.steps = len(sampler) * recipe.epochs
-        self.identity = f"{len(sampler.index)} slices, {asdict(recipe)}"
+        self.identity = f"{len(sampler.index)} slices, {identity_of(recipe)}"
         if resume and self.checkpoint.exists():
             self._load()
         elif self.options.pretrained or self.options.start:
@@ -207,7 +198,7 @@ class Trainer:
         if self.state.finished:
             return self.state
         module = torch.compile(self.network) if self.options.compile else self.network
-        self.step_network, self.step_optimizer = self.fabric.setup(module, self.optimizer)
+        self.step.set_up(self.fabric, module)
         try:
             with self.log.open(self.state.epoch):
                 self._train(stacks, sampler)
@@ -232,7 +223,7 @@ class Trainer:
             state.finished = state.epoch == recipe.epochs
             if state.finished:
                 self._write_weights(self.average.module, "last.safetensors")
-            self.log.write(row, state.history, self.optimizer.param_groups[0]["lr"])
+            self.log.write(row, state.history, self.step.rate)
             self._save()
             self.log.bars.update(whole, completed=state.step)
 
@@ -303,20 +294,9 @@ class Trainer:
     def _step(self, image: Tensor, enhanced: Tensor, labels: Tensor) -> Tensor:
         # Stochastic depth draws from the global generator: after a resume it must draw the same.
         torch.manual_seed(_seed(self.recipe.seed, self.state.step, self.fabric.global_rank))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
-        # The fused attention of CPUs is fast forwards only; backwards the plain one wins.
-        backend = SDPBackend.MATH if self.device.type == "cpu" else list(SDPBackend.__members__.values())
-        with sdpa_kernel(backend):
-            logits = self.step_network(image, enhanced)
-        loss = din_loss(logits, labels, self.recipe.boundary_weight)
-        self.step_optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
-        # In float16 gradients may overflow: the scaler then leaves out the step.
-        self.fabric.clip_gradients(self.step_network, self.step_optimizer, max_norm=1.0, error_if_nonfinite=False)
-        self.step_optimizer.step()
+        loss = self.step(image, enhanced, labels, self.state.step, self.steps)
         self.average.update_parameters(self.network)
-        return loss.detach()
+        return loss
 
     def _batch(
         self, stacks: Sequence[TrainingStack], batch: Sequence[tuple[int, int]], first: int = 0
@@ -337,14 +317,6 @@ class Trainer:
         enhanced = recipe.preprocessing.enhancement(image)
         image, enhanced = (x.contiguous(memory_format=torch.channels_last) for x in (image, enhanced))
         return image, enhanced, labels
-
-    def _learning_rate(self) -> float:
-        """Linear warm-up, then half a cosine to zero."""
-        step, warmup = self.state.step, self.recipe.warmup_steps
-        if step < warmup:
-            return self.recipe.learning_rate * (step + 1) / warmup
-        done = (step - warmup) / max(1, self.steps - warmup)
-        return self.recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
     def _validate_once(self) -> dict[str, float]:
         """Validates in the first process while the others wait."""
@@ -408,7 +380,7 @@ class Trainer:
                 "identity": self.identity,
                 "network": self.network.state_dict(),
                 "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                **self.step.state_dict(),
                 "scaler": self.fabric.strategy.precision.state_dict(),
                 "state": {**vars(self.state), **now},
             }
@@ -426,7 +398,7 @@ class Trainer:
             )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.step.load_state_dict(state)
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
         self.state = State(**state["state"])
 
