@@ -27,6 +27,7 @@ from dinsegment.report.content import age, day, person, report_content
 from dinsegment.report.figures import bulls_eyes, curve_colors, key_slices, volume_curve
 from dinsegment.report.fonts import REGULAR, marked_up, register_fonts
 from dinsegment.report.pages import make_pages
+from dinsegment.report.scripts import as_read
 from dinsegment.tasks import ABDOMEN
 
 MAN = Patient("M", 60.0, 1.80, 80.0, 70.0)
@@ -274,7 +275,8 @@ class TestFigures:
 class TestFonts:
     def test_letters_of_many_scripts_have_a_font(self):
         register_fonts()
-        assert marked_up("Müller Άννα Ивáн שלום محمد Հայ ქარ") == "Müller Άννα Ивáн שלום محمد Հայ ქარ"
+        text = "Müller Άννα Ивáн שלום محمد Հայ ქარ"
+        assert marked_up(text) == as_read(text)
         for text in ("山田 太郎", "홍길동", "ひらがな"):
             assert "<font name=" in marked_up(text)
         assert marked_up("<&>") == "&lt;&amp;&gt;"
@@ -307,3 +309,36 @@ def test_a_measurement_with_a_remark_is_a_finding():
     assert any("ESVS 2019: A. Wanhainen" in note for note in content.notes)
     assert isinstance(study.measurements[0], Measurement)
     assert "aneurysm" in pdf_text(make_pages([one], study).pdf)
+
+
+class TestScripts:
+    """What is written from right to left, against what the Unicode algorithms give."""
+
+    @pytest.mark.parametrize(
+        ("text", "drawn"),
+        [
+            ("Doe, John", "Doe, John"),
+            ("山田, 太郎", "山田, 太郎"),
+            ("כהן, משה", "השמ ,ןהכ"),
+            ("Cohen, Ada (כהן)", "Cohen, Ada (ןהכ)"),
+            ("כהן (משה) 12", "12 (השמ) ןהכ"),
+            ("Cohen (כהן) 12", "Cohen (ןהכ) 12"),
+            ("محمد", "\ufeaa\ufee4\ufea4\ufee3"),
+            ("لا", "\ufefb"),
+            ("سلام", "\ufee1\ufefc\ufeb3"),
+            ("گچ", "\ufb7b\ufb94"),
+        ],
+    )
+    def test_as_it_is_drawn_from_left_to_right(self, text, drawn):
+        assert as_read(text) == drawn
+
+    def test_marks_stay_on_their_letters(self):
+        assert as_read("אָב") == "באָ"
+        assert as_read("بَيت") == "\ufe96\ufef4\ufe91\u064e"
+
+    def test_a_name_in_a_pdf_is_drawn_so(self, beat, study):
+        header_ = header("Cohen^Moshe=כהן^משה")
+        phases = [replace(p, volume=replace(p.volume, dicom=DicomSource((header_,) * 9))) for p in beat]
+        text = pdf_text(make_pages(phases, study).pdf)
+        # What reads a PDF turns each word back: of one that is drawn the wrong way round it makes another.
+        assert "כהן" in text and "משה" in text and "U+05" not in text

@@ -17,6 +17,8 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfbase.ttfonts import TTFError, TTFont
 
+from dinsegment.report.scripts import as_read
+
 REGULAR, BOLD = "DejaVuSans", "DejaVuSans-Bold"
 MOST_FONTS = 400
 """Of the computer's are looked at."""
@@ -32,11 +34,12 @@ def register_fonts() -> None:
 
 
 def marked_up(text: str) -> str:
-    """A text for a Paragraph: what XML means is escaped, and letters that DejaVu lacks have their font."""
+    """A text for a Paragraph: what XML means is escaped, letters that DejaVu lacks have their font, and what is written
+    from right to left is in the order in which a PDF draws it."""
     register_fonts()
     known = pdfmetrics.getFont(REGULAR).face.charToGlyph
     runs: list[tuple[str, str]] = []
-    for letter in unicodedata.normalize("NFC", text):
+    for letter in as_read(unicodedata.normalize("NFC", text)):
         font = REGULAR if ord(letter) in known or letter.isspace() else _font_for(letter)
         shown = letter if font else f"U+{ord(letter):04X} "
         font = font or REGULAR

@@ -66,7 +66,7 @@ def write_html(report: Report, pictures: Sequence[Picture]) -> bytes:
         f'<header><span class="made">{escape(report.made_by)}</span><h1>{escape(report.title)}</h1>',
     ]
     if report.patient:
-        known = "".join(f"<div><dt>{escape(a)}</dt><dd>{escape(b)}</dd></div>" for a, b in report.patient)
+        known = "".join(f'<div><dt>{escape(a)}</dt><dd dir="auto">{escape(b)}</dd></div>' for a, b in report.patient)
         parts.append(f"<dl>{known}</dl>")
     parts.append("</header><main>")
     parts += [_table(table) for table in report.tables]
