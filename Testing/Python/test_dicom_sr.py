@@ -410,7 +410,8 @@ class TestEveryNumber:
             Number("volume", 12.0, "Liver", segments=(5,)),
             Number("hu_mean", 55.5, "Liver", segments=(5,), remark="Something is to be known."),
             Number("hu_sd", 9.5, "Liver", segments=(5,)), Number("length", 101.0, "Left kidney", segments=(3,)),
-            Number("hu_ratio", 1.1, "Liver and spleen", segments=(5, 7)),
+            Number("hu_difference", -3.2, "Liver and left kidney", segments=(5, 3), remark="Too small."),
+            Number("hu_ratio", 1.1, "Liver and left kidney", segments=(5, 3)),
             Number("length", None, "Spleen", reason="No."),
         ]  # fmt: skip
         write_dicom_sr([segmentation], [seg], None, tmp_path / "organs.dcm", numbers=numbers)
@@ -429,4 +430,11 @@ class TestEveryNumber:
             if item.ValueType == "TEXT" and item.ConceptNameCodeSequence[0].CodeMeaning == "Comment"
         }
         assert said == {"Liver": "Liver: Mean attenuation, 56 HU: Something is to be known."}
+        (both,) = srread(tmp_path / "organs.dcm").content.get_image_measurement_groups()
+        assert both.tracking_identifier == "Liver and left kidney" and both.finding_type.meaning == "Liver"
+        assert [site.value.meaning for site in both.finding_sites] == ["Liver", "Kidney"]
+        measured = [(m.name.value, m.value, m.unit.value) for m in both.get_measurements()]
+        assert measured == [("hu_difference", -3.2, "[hnsf'U]"), ("hu_ratio", 1.1, "1")]
+        comments = [item.TextValue for item in both[0].ContentSequence if item.ValueType == "TEXT"]
+        assert any("Too small." in comment for comment in comments)
         assert dciodvfy_errors(tmp_path / "organs.dcm", "ComprehensiveSR") == []

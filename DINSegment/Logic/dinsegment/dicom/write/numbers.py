@@ -172,29 +172,35 @@ def heart_groups(
         begins = tuple(begin for begin, of, _ in GROUPS if of == title)
         found = [number for number in measured if not number.subject and number.kind.startswith(begins)]
         if found:
-            groups.append(group_of(title, about, about, found, segs, modality, options))
+            groups.append(group_of(title, about, [site_of(about)], found, segs, modality, options))
     for segment in aha_segments():
         found = [number for number in measured if number.subject == segment.subject]
         if found:
-            groups.append(group_of(segment.subject, MYOCARDIUM, segment.code, found, segs, modality, options))
+            sites = [site_of(segment.code)]
+            groups.append(group_of(segment.subject, MYOCARDIUM, sites, found, segs, modality, options))
     return groups
+
+
+def site_of(code: Code) -> FindingSite:
+    """Where something was measured, by a code alone."""
+    return FindingSite(to_concept(code))
 
 
 def group_of(
     title: str,
     about: Code,
-    site: Code,
+    sites: Sequence[FindingSite],
     numbers: Sequence[Number],
     segs: Sequence[Dataset | None],
     modality: str,
     options: SegOptions,
 ) -> MeasurementsAndQualitativeEvaluations:
-    """A group of numbers about one structure, and what is to be known of them (TID 1501)."""
+    """A group of numbers about one structure, or several together, and what is to be known of them (TID 1501)."""
     study = next(str(seg.StudyInstanceUID) for seg in segs if seg is not None)
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(derived_uid(options.uid_root, "tracking", study, title), title),
         finding_type=to_concept(about),
-        finding_sites=[FindingSite(to_concept(site))],
+        finding_sites=list(sites),
         algorithm_id=AlgorithmIdentification(MANUFACTURER, __version__),
         measurements=[to_item(number, segs, modality, options.uid_root) for number in numbers] or None,
     )

@@ -42,7 +42,7 @@ from pydicom.valuerep import DA, TM
 from dinsegment.dicom.codes import from_item, from_sequence, to_concept
 from dinsegment.dicom.source import DicomSource
 from dinsegment.dicom.uids import NewUids, derived_uid
-from dinsegment.dicom.write.numbers import VOXEL_SUM, add_comments, group_of, heart_groups, to_item
+from dinsegment.dicom.write.numbers import VOXEL_SUM, add_comments, group_of, heart_groups, site_of, to_item
 from dinsegment.dicom.write.save import save_dicom, warnings_off
 from dinsegment.dicom.write.seg import LONG_STRING, MANUFACTURER, SegOptions
 from dinsegment.dicom.write.source import UTF8, series_description, source_datetime
@@ -53,6 +53,9 @@ from dinsegment.measurements.measurement import Measurement as Number
 from dinsegment.measurements.volumes import SegmentVolume, segment_volumes
 from dinsegment.tasks import LEFT, LEFT_VENTRICLE, RIGHT, Code
 from dinsegment.version import __version__
+
+COMPARED = ("hu_difference", "hu_ratio")
+"""Kinds of numbers that are of two structures."""
 
 VOLUME = Code("SCT", "118565006", "Volume")
 CUBIC_CENTIMETER = Code("UCUM", "cm3", "cubic centimeter")
@@ -114,6 +117,7 @@ def make_dicom_sr(
             if seg is not None:
                 point = _time_point(number, len(segs))
                 groups += _segment_groups(seg, of_phase, source, series, point, options, numbers)
+        groups += _compared_groups(first, numbers, segs, modality, options)
         known = numbers or (_of_function(function) if function is not None else ())
         groups += heart_groups(known, segs, modality, options)
         if function is None and reason:
@@ -237,6 +241,28 @@ def _segment_groups(
     return groups
 
 
+def _compared_groups(
+    seg: Dataset,
+    numbers: Sequence[Number],
+    segs: Sequence[Dataset | None],
+    modality: str,
+    options: SegOptions,
+) -> list[MeasurementsAndQualitativeEvaluations]:
+    """A group for each two structures that were compared, such as liver and spleen, both being its sites (TID 1501)."""
+    measured = [n for n in numbers if n.kind in COMPARED and n.value is not None]
+    groups = []
+    for subject in dict.fromkeys(number.subject for number in measured):
+        names = subject.lower().split(" and ")
+        both = [segment for segment in seg.SegmentSequence if str(segment.SegmentLabel).lower() in names]
+        both.sort(key=lambda segment: names.index(str(segment.SegmentLabel).lower()))
+        if both:
+            about = from_item(both[0].SegmentedPropertyTypeCodeSequence[0])
+            sites = [_finding_site(segment) for segment in both]
+            found = [number for number in measured if number.subject == subject]
+            groups.append(group_of(subject, about, sites, found, segs, modality, options))
+    return groups
+
+
 def _source_images(source: DicomSource) -> list[SourceImageForSegmentation] | None:
     """The images one by one, where they are of several series: TID 1411 has room for one series alone."""
     if len(source.series_uids) == 1:
@@ -287,7 +313,7 @@ def _no_function_group(
     reason: str, segs: Sequence[Dataset | None], options: SegOptions
 ) -> MeasurementsAndQualitativeEvaluations:
     """Why the phases tell nothing of the left ventricle, as a comment where its measurements would be."""
-    group = group_of(FUNCTION, LEFT_VENTRICLE, LEFT_VENTRICLE, (), segs, "", options)
+    group = group_of(FUNCTION, LEFT_VENTRICLE, [site_of(LEFT_VENTRICLE)], (), segs, "", options)
     add_comments(group, [reason])
     return group
 
