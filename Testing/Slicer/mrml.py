@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import slicer
 import vtk
+from vtk.util.numpy_support import vtk_to_numpy
 
 from dinsegment.errors import DINSegmentError
 from dinsegment.images.segmentation import Segmentation
@@ -189,6 +190,17 @@ def exported_labels(segmentationNode, volumeNode):
         if node_id not in before:
             scene.RemoveNode(scene.GetNodeByID(node_id))
     return labels
+
+
+def set_segment(segmentationNode, segmentId, mask, matrix):
+    """Gives a segment these voxels (k, j, i) of a grid with that IJK-to-RAS matrix, as `slicer.util` does it."""
+    image = slicer.vtkOrientedImageData()
+    image.SetDimensions(*mask.shape[::-1])
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    vtk_to_numpy(image.GetPointData().GetScalars())[:] = np.asarray(mask, np.uint8).ravel()
+    image.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(matrix))
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    assert logic.SetBinaryLabelmapToSegment(image, segmentationNode, segmentId, logic.MODE_REPLACE)
 
 
 def segments(segmentationNode):

@@ -29,7 +29,7 @@ from dinsegment_slicer.installing.dependencies import REQUIREMENTS, SLICERS_OWN,
 ROOT = Path(__file__).parents[2]
 API = ROOT.parent / "shared" / "slicer-api.json"
 
-OTHERS = ("safetensors==0.5.0", "huggingface_hub==1.1.0", "psutil==6.0")
+OTHERS = ("safetensors==0.5.0", "huggingface_hub==1.1.0", "psutil==6.0", "matplotlib==3.9.0", "reportlab==4.2.0")
 TORCH = ("torch==2.8.0+cpu", "torchvision==0.23.0+cpu")
 
 requirements = [
@@ -94,6 +94,8 @@ def wheels(tmp_path_factory):
     write_wheel(folder, "safetensors", "0.5.0")
     write_wheel(folder, "huggingface_hub", "1.1.0")
     write_wheel(folder, "psutil", "6.0")
+    write_wheel(folder, "matplotlib", "3.9.0", "numpy")
+    write_wheel(folder, "reportlab", "4.2.0")
     return folder
 
 
@@ -146,7 +148,7 @@ class TestRequirements:
     def test_none_is_slicers_own(self):
         assert not {r.name for r in requirements} & set(SLICERS_OWN)
 
-    def test_they_are_all_that_the_worker_needs_to_segment(self):
+    def test_they_are_all_that_the_worker_needs_to_segment_and_to_report(self):
         """In a process that finds these, Slicer's own and what both require, but nothing else."""
         code = """
             import sys
@@ -163,13 +165,13 @@ class TestRequirements:
                     continue
                 if name not in allowed:
                     allowed.add(name)
-                    # vtk asks for matplotlib, which Slicer does not bring.
+                    # What vtk asks for Slicer does not bring.
                     found = map(Requirement, requires if name != "vtk" else [])
                     todo += [r.name for r in found if r.marker is None or r.marker.evaluate({"extra": ""})]
             owners = metadata.packages_distributions()
             blocked = {top for top, names in owners.items() if not allowed & set(map(canonicalize_name, names))}
             blocked -= {"dinsegment", "dinsegment_slicer"}
-            assert {"matplotlib", "skimage"} <= blocked
+            assert {"rich", "skimage"} <= blocked
 
             class Filtered:
                 # Some packages only look for others: nothing is found then, as where they are not installed.
@@ -190,7 +192,16 @@ class TestRequirements:
             from dinsegment.inference import segment
             from dinsegment.phantom.heart import heart_phantom
 
-            assert segment(heart_phantom(slices=2, size=(130, 130)).volume, "heart", device="cpu").labels.any()
+            phantom = heart_phantom(slices=2, size=(130, 130))
+            made = segment(phantom.volume, "heart", device="cpu")
+            assert made.labels.any()
+
+            import dinsegment.worker_report
+            from dinsegment.measurements.study import measure_study
+            from dinsegment.report.pages import make_pages
+
+            pages = make_pages([made], measure_study([made]))
+            assert pages.pdf.startswith(b"%PDF") and pages.html
         """
         command = [sys.executable, "-c", textwrap.dedent(code), *names_of(requirements), *SLICERS_OWN]
         done = subprocess.run(command, cwd=ROOT / "DINSegment" / "Logic", capture_output=True, text=True)
@@ -211,7 +222,7 @@ class TestMissing:
     def test_too_old(self, environment):
         install(environment, "torch==2.4.0+cpu", "torchvision==0.19.0+cpu", "safetensors==0.4.0")
         missing = dependencies_of(environment).missing()
-        absent = [("huggingface_hub", None), ("psutil", None)]
+        absent = [(name, None) for name in ("huggingface_hub", "psutil", "matplotlib", "reportlab")]
         old = [("torch", "2.4.0+cpu"), ("safetensors", "0.4.0")]
         assert [(m.name, m.installed) for m in missing] == [*old, *absent]
 

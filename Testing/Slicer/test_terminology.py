@@ -8,15 +8,13 @@ import pytest
 import slicer
 
 from dinsegment.tasks import ANATOMICAL_STRUCTURE, TASKS, TERMINOLOGY_CONTEXT, Code
-from dinsegment_slicer.scene.terminology import terminology_file
+from dinsegment_slicer.scene.terminology import aha_structures, terminology_file
 
 FILE = Path(__file__).parents[2] / "DINSegment" / "Resources" / "Terminologies" / "DINSegment.term.json"
 
-every_segment = pytest.mark.parametrize(
-    "segment",
-    [segment for task in TASKS.values() for segment in task.segments],
-    ids=lambda segment: segment.name,
-)
+SEGMENTS = [*(segment for task in TASKS.values() for segment in task.segments), *aha_structures()]
+
+every_segment = pytest.mark.parametrize("segment", SEGMENTS, ids=lambda segment: segment.name)
 
 
 @pytest.fixture
@@ -30,7 +28,7 @@ def coded(entry):
     return Code(entry.GetCodingSchemeDesignator(), entry.GetCodeValue(), entry.GetCodeMeaning())
 
 
-def test_the_file_is_made_from_the_tasks():
+def test_the_file_is_made_from_the_tasks_and_the_aha_segments():
     assert FILE.read_text(encoding="utf-8") == terminology_file()
 
 
@@ -39,7 +37,7 @@ def test_one_category_with_every_type_once(logic):
     category = slicer.vtkSlicerTerminologyCategory()
     assert logic.GetNthCategoryInTerminology(TERMINOLOGY_CONTEXT, 0, category)
     assert category.GetCodeValue() == ANATOMICAL_STRUCTURE.value
-    codes = {segment.type.value for task in TASKS.values() for segment in task.segments}
+    codes = {segment.type.value for segment in SEGMENTS}
     assert logic.GetNumberOfTypesInTerminologyCategory(TERMINOLOGY_CONTEXT, category) == len(codes)
 
 

@@ -27,14 +27,17 @@ first. Sources that several requests of one `run` share are read once. What segm
 is remembered. `stroke` gives a segment's masks after strokes in one slice; `dinsegment.correction.serving` says what
 is in the folder.
 
+`python -m dinsegment.worker report` serves reports alone, without what a network needs: see `dinsegment.worker_report`.
+
 Events; all but the first carry the request's id:
 
     ready       everything is loaded; sent once, at the start
     alive       a sign of life of the computation, at most one a second
     progress    fraction 0..1, text
-    done        of `segment`: model, device, seconds, warnings, and findings, each with kind, text, short, slice, ras
-                and segment; labels.npy (uint8) and enhanced.npy (of the type of image.npy) are in the folder; of
-                `export`: path, and uid, the SOP Instance UID; of `look` and `stroke`: known, whether the image is
+    done        of `segment`: model, device, seconds, warnings, and findings, each with kind, text, short, slice, ras,
+                segment, topic, slices and advice; labels.npy (uint8) and enhanced.npy (of the type of image.npy) are in
+                the folder; of `export`: path, and uid, the SOP Instance UID; of `look` and `stroke`: known, whether
+                the image is
     error       type and message of the exception, and its traceback where it is none of the library's own
 
 The files of a request are closed before its `done` or `error` is sent.
@@ -67,9 +70,13 @@ if TYPE_CHECKING:  # DICOM only once it is asked for, and what computes only in 
     from dinsegment.dicom.read.match import Instances
     from dinsegment.dicom.write.seg import SegSegment
     from dinsegment.inference.model import Model
+    from dinsegment.worker_report import Reports
 
 IMAGE, LABELS, ENHANCED = "image.npy", "labels.npy", "enhanced.npy"
 MASK, SOURCES = "mask {}.npy", "sources.json"
+
+REPORTS = {"report": "measure", "figures": "draw", "page": "write_page"}
+"""Methods of `worker_report.Reports` by the commands that ask for them."""
 
 IDLE_LIMIT_S = 15 * 60.0
 """Without a request for so long, the process ends and gives its memory back."""
@@ -169,23 +176,31 @@ def read_requests(stream: BinaryIO, requests: queue.Queue[bytes]) -> None:
     os._exit(0)  # The only way out while another thread computes.
 
 
-def run(request: dict[str, Any], models: Models, channel: Channel, sources: Sources) -> dict[str, Any]:
+def run(
+    request: dict[str, Any], models: Models, channel: Channel, sources: Sources, reports: Reports | None = None
+) -> dict[str, Any]:
     """Does what a request says.
 
     Returns:
         What `done` says.
 
     Raises:
-        DINSegmentError: As `run_segment` and `run_export`.
+        DINSegmentError: As `run_segment`, `run_export` and those of `worker_report.Reports`.
     """
-    if request["command"] == "segment":
+    command = request["command"]
+    if command == "segment":
         return run_segment(request, models, channel)
-    if request["command"] == "export":
+    if command == "export":
         return run_export(request, channel, sources)
-    if request["command"] in ("look", "stroke"):
+    if command in ("look", "stroke"):
         return run_strokes(request, models, channel)
-    known = "'segment', 'export', 'look' and 'stroke'"
-    raise InputError(f"There is no command '{request['command']}'; there are {known}.")
+    if reports is not None and command in REPORTS:
+        return getattr(reports, REPORTS[command])(request)
+    known = ", ".join(f"'{one}'" for one in ("segment", "export", "look", "stroke"))
+    raise InputError(
+        f"There is no command '{command}'; there are {known}, and in a process for reports "
+        f"{', '.join(map(repr, REPORTS))}."
+    )
 
 
 def run_segment(request: dict[str, Any], models: Models, channel: Channel) -> dict[str, Any]:
@@ -221,7 +236,11 @@ def run_segment(request: dict[str, Any], models: Models, channel: Channel) -> di
         "device": result.device,
         "seconds": result.seconds,
         "warnings": list(result.warnings),
-        "findings": [finding.to_dict(volume, result.task.plane) for finding in result.findings],
+        "findings": [
+            finding.to_dict(volume, result.task.plane)
+            | {"topic": finding.topic, "slices": list(finding.slices), "advice": finding.advice}
+            for finding in result.findings
+        ],
     }
 
 
@@ -294,11 +313,17 @@ def _described_segment(described: dict[str, Any]) -> SegSegment:
     return SegSegment(**values | {"color": tuple(values["color"])})
 
 
-def answer(request: dict[str, Any], models: Models, channel: Channel, sources: Sources | None = None) -> None:
-    """Runs a request and sends its `done` or `error`; `sources` are those of the requests before it."""
+def answer(
+    request: dict[str, Any],
+    models: Models,
+    channel: Channel,
+    sources: Sources | None = None,
+    reports: Reports | None = None,
+) -> None:
+    """Runs a request and sends its `done` or `error`; `sources` and `reports` are those of the requests before it."""
     event, content = "done", {}
     try:
-        content = run(request, models, channel, sources or Sources())
+        content = run(request, models, channel, sources or Sources(), reports)
     except Exception as error:
         event, content = "error", {"type": type(error).__name__, "message": str(error)}
         if not isinstance(error, DINSegmentError):
@@ -311,9 +336,8 @@ def answer(request: dict[str, Any], models: Models, channel: Channel, sources: S
 
 def _release_device_memory() -> None:
     """Gives back what PyTorch keeps for the next time: this process may be idle for long."""
-    import torch
-
-    if torch.cuda.is_initialized():
+    torch = sys.modules.get("torch")  # A process for reports has none.
+    if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 
@@ -328,14 +352,21 @@ def preload() -> None:
     import dinsegment.inference.pipeline  # noqa: F401
 
 
-def main() -> None:
+def preload_reports() -> Reports:
+    """The same of a process for reports."""
+    from dinsegment.worker_report import Reports
+
+    return Reports()
+
+
+def main(for_reports: bool = False) -> None:
     """Serves requests until there are none for a while; does not return."""
     stream, events = take_standard_streams()
     faulthandler.enable()
     _offer_to_end_first()
     requests: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=read_requests, args=(stream, requests), daemon=True).start()
-    preload()
+    reports = preload_reports() if for_reports else preload()
     gc.freeze()  # What is loaded stays, and need not be looked through after each request.
     channel, models, sources = Channel(events), Models(), Sources()
     channel.send("ready")
@@ -344,11 +375,11 @@ def main() -> None:
             line = requests.get(timeout=IDLE_LIMIT_S)
         except queue.Empty:
             break
-        answer(json.loads(line), models, channel, sources)
+        answer(json.loads(line), models, channel, sources, reports)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # Not by returning: the interpreter would wait for the thread that reads.
 
 
 if __name__ == "__main__":
-    main()
+    main(for_reports=sys.argv[1:] == ["report"])

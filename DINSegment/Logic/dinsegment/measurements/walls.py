@@ -24,6 +24,7 @@ from scipy.spatial import cKDTree
 
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import ras_of
 from dinsegment.measurements.measurement import Measurement
 from dinsegment.measurements.rings import ANGLES, Ring, apex_first, directions, rings_of
 from dinsegment.resources import resource
@@ -52,11 +53,14 @@ LEAST_LEAN = 0.3
 
 @dataclass(frozen=True)
 class AhaSegment:
-    """A segment of the AHA's model: its number, its name, and what DICOM calls it (CID 3717)."""
+    """A segment of the AHA's model: its number, its name, what DICOM calls it (CID 3717), and the colour it is shown
+    in (red, green, blue in 0..255): walls have hues that the colour-blind tell apart, levels of one wall are lighter
+    towards the apex."""
 
     number: int
     name: str
     code: Code
+    color: tuple[int, int, int]
 
     @property
     def subject(self) -> str:
@@ -68,7 +72,9 @@ class AhaSegment:
 def aha_segments() -> tuple[AhaSegment, ...]:
     """The sixteen segments that short-axis slices show."""
     entries = json.loads((resource("Measurements") / "aha_segments.json").read_text(encoding="utf-8"))
-    return tuple(AhaSegment(entry["number"], entry["name"], Code(*entry["code"])) for entry in entries)
+    return tuple(
+        AhaSegment(entry["number"], entry["name"], Code(*entry["code"]), tuple(entry["color"])) for entry in entries
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +207,22 @@ def aha_labels(segmentation: Segmentation, wall: Wall) -> np.ndarray:
         angle = np.arctan2(offset[:, 0], offset[:, 1]) % (2 * np.pi)
         divided[ring.slice, rows, columns] = segment[np.rint(angle / (2 * np.pi) * ANGLES).astype(int) % ANGLES]
     return stack.to_volume_axes(divided)
+
+
+def anterior_insertion(segmentation: Segmentation, wall: Wall) -> tuple[float, float, float] | None:
+    """Where the wall of the right ventricle meets the left one's in front, in mm in RAS: what `anterior` may be.
+
+    It lies on the outer border, in the middle one of the slices at the base and in the middle of the heart. None where
+    it is not known which end of the septum is the anterior one.
+    """
+    levels = [n for n, numbers in enumerate(wall.segment) if numbers.max() <= 12]
+    if not wall.named or not levels:
+        return None
+    ring, numbers = wall.rings[levels[len(levels) // 2]], (wall.segment[levels[len(levels) // 2]] - 1) % 6
+    ends = [n for n in range(ANGLES) if {numbers[n - 1], numbers[n]} == {0, 1}]  # anterior and anteroseptal
+    stack = SliceStack.of(segmentation.volume)
+    row, column = (ring.epicardium[ends[0]] + ring.epicardium[ends[0] - 1]) / 2 / stack.spacing
+    return ras_of(segmentation.volume, stack.volume_index((ring.slice, float(row), float(column))))
 
 
 def _slice_spacing(segmentation: Segmentation) -> float:

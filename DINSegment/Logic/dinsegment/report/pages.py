@@ -11,7 +11,6 @@ from dinsegment.measurements.study import StudyMeasurements
 from dinsegment.report.content import Report, report_content
 from dinsegment.report.figures import Picture, bulls_eyes, curve_colors, key_slices, volume_curve
 from dinsegment.report.html import write_html
-from dinsegment.report.pdf import write_pdf
 
 FEWEST_PHASES = 3
 """Of fewer phases there is no curve."""
@@ -47,6 +46,8 @@ def make_pages(phases: Sequence[Segmentation], study: StudyMeasurements, anonymo
         study: What they measure.
         anonymous: As in `content.report_content`.
     """
+    from dinsegment.report.pdf import write_pdf  # It takes reportlab, which the figures alone do without.
+
     content = report_content(phases, study, anonymous)
     pictures = figures_of(phases, study)
     key = pictures[0].data

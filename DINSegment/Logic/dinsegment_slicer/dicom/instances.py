@@ -106,6 +106,20 @@ def source_files(
     )
 
 
+def is_from_dicom(
+    volumeNode: slicer.vtkMRMLScalarVolumeNode,
+    proxyNode: slicer.vtkMRMLScalarVolumeNode | None = None,
+    sequenceNode: slicer.vtkMRMLSequenceNode | None = None,
+) -> bool:
+    """Whether an image was loaded from DICOM, so that its place in the patient is known; arguments as `source_files`.
+
+    That is so whether or not the files are still there.
+    """
+    if volumeNode.GetAttribute(INSTANCE_UIDS_ATTRIBUTE) or any(_uids_in_hierarchy(proxyNode or volumeNode)):
+        return True
+    return sequenceNode is not None and bool(sequenceNode.GetAttribute(FRAME_FILES_ATTRIBUTE))
+
+
 def add_to_database(paths: list[Path], uids: list[str], database: DicomDatabase | None) -> None:
     """Copies DICOM files, which are saved already, into Slicer's DICOM database.
 

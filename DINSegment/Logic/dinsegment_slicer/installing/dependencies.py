@@ -32,6 +32,8 @@ DOWNLOADS = {
     "safetensors": (1, 1),
     "huggingface_hub": (10, 10),
     "psutil": (1, 1),
+    "matplotlib": (25, 25),
+    "reportlab": (3, 3),
 }
 """MB, with all that comes with them: for a CPU, and for an NVIDIA GPU."""
 

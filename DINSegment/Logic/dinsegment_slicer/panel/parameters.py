@@ -13,6 +13,7 @@ from dinsegment.enhancement.methods import METHODS
 MODULE = "DINSegment"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 OUTPUTS = ("replace", "new")
+SEXES = ("", "F", "M")
 
 
 @parameterNodeWrapper
@@ -42,6 +43,16 @@ class DINSegmentParameters:
         recommendedColors: Segments in the colours that Slicer recommends, instead of those that are told apart.
         showPlot: The plot of volume over time is in view.
         exportToDatabase: Slicer's DICOM database gets a copy of what is exported.
+        reportImageNode: The image that the report is of, and what follows belongs to.
+        patientSex: `F` or `M`, where the user says it; empty for what DICOM says.
+        patientAge: In years, where the user says it; 0 for what DICOM says.
+        patientHeight: In cm, the same.
+        patientWeight: In kg, the same.
+        heartRate: Beats a minute, the same.
+        anteriorNode: A point where the right ventricle's wall meets the left one's in front.
+        wallsNode: The AHA segments of the wall at end diastole.
+        reportTableNode: The numbers of the report.
+        anonymous: The saved report does not tell who the patient is.
         method: How the shown enhanced image is made, as in `dinsegment.enhancement.fuzzy.METHODS`.
         windowsX: Fuzzy windows along a row, m + 1.
         windowsY: Fuzzy windows along a column, n + 1.
@@ -71,6 +82,16 @@ class DINSegmentParameters:
     recommendedColors: bool = False
     showPlot: bool = True
     exportToDatabase: bool = True
+    reportImageNode: slicer.vtkMRMLScalarVolumeNode
+    patientSex: Annotated[str, Choice(list(SEXES)), Default("")]
+    patientAge: float = 0.0
+    patientHeight: float = 0.0
+    patientWeight: float = 0.0
+    heartRate: float = 0.0
+    anteriorNode: slicer.vtkMRMLMarkupsFiducialNode
+    wallsNode: slicer.vtkMRMLSegmentationNode
+    reportTableNode: slicer.vtkMRMLTableNode
+    anonymous: bool = False
     method: Annotated[str, Choice(list(METHODS)), Default("fuzzy")]
     windowsX: Annotated[int, WithinRange(2, 9), Default(3)]
     windowsY: Annotated[int, WithinRange(2, 9), Default(3)]

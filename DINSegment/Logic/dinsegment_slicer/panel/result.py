@@ -154,7 +154,9 @@ class ResultNodes:
         if p.segmentationNode is None or p.task != task.name or p.enhancedNode is None:
             return None
         if p.segmentationSequenceNode is not None:
-            if p.enhancedSequenceNode is None or original_of(p.enhancedNode) is not proxy_of(inputNode):
+            if p.enhancedSequenceNode is None or not inputNode.IsA("vtkMRMLSequenceNode"):
+                return None
+            if original_of(p.enhancedNode) is not proxy_of(inputNode):
                 return None
             return Output((), (), p.segmentationSequenceNode, p.enhancedSequenceNode)
         enhanced = (p.enhancedNode, p.secondEnhancedNode) if p.secondSegmentationNode is not None else (p.enhancedNode,)

@@ -22,6 +22,7 @@ from dinsegment_slicer.panel.join_section import JoinSection
 from dinsegment_slicer.panel.log_section import LogSection
 from dinsegment_slicer.panel.model_section import ModelSection
 from dinsegment_slicer.panel.parameters import DINSegmentParameters, parameters_of_scene
+from dinsegment_slicer.panel.report_section import ReportSection
 from dinsegment_slicer.panel.result import Measurement, ResultNodes
 from dinsegment_slicer.panel.result_section import ResultSection
 from dinsegment_slicer.panel.run_section import RunSection
@@ -77,6 +78,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.views = ViewsSection(self.ui, self.controller, self._isOpen)
         self.enhancement = self._add(EnhancementSection(self.ui, self.views.currentSlice))
         self.result = self._add(ResultSection(self.ui, self._icon, self._quietly))
+        self.report = self._add(ReportSection(self.ui, self.controller))
         self.export = self._add(ExportSection(self.ui, self.controller, self.model))
         self._add(self.views)
 
@@ -101,6 +103,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndImportEvent, self._onSceneChanged)
         self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved)
+        self.addObserver(scene, scene.NodeRemovedEvent, lambda *_event: self.report.update())
 
     # --- life of the module -------------------------------------------------------------------------
 

@@ -80,6 +80,7 @@ class Worker:
     Args:
         command: Program and arguments; by default `dinsegment.worker` in Slicer's Python.
         environment: Variables set on top of this process's own.
+        arguments: Of `dinsegment.worker`, where no command is given.
 
     Attributes:
         environment: As given; may be changed, which restarts the process before the next job.
@@ -91,9 +92,15 @@ class Worker:
     SILENCE_LIMIT_S = 120.0
     """How long a computation may show no sign of life."""
 
-    def __init__(self, command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
         self.environment = dict(environment or {})
         self._command = tuple(command or ())
+        self._arguments = tuple(arguments)
         self._started_with: dict[str, str] = {}
         self._process: WorkerProcess | None = None
         self._job: Job | None = None
@@ -166,7 +173,7 @@ class Worker:
         if process is None or not process.running or process.worn or self._started_with != self.environment:
             self.end_process()
             self._started_with = dict(self.environment)
-            command = self._command or (python_executable(), "-m", "dinsegment.worker")
+            command = self._command or (python_executable(), "-m", "dinsegment.worker", *self._arguments)
             self._process = WorkerProcess(command, self._started_with)
         return self._process
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,13 +97,23 @@ class SegmentPart:
 
 
 def _finding(
-    text: str, short: str, slice: int | None, ras: list[float] | None, segment: int | None, kind: str = ""
+    text: str,
+    short: str,
+    slice: int | None,
+    ras: list[float] | None,
+    segment: int | None,
+    kind: str = "",
+    topic: str = "",
+    slices: Sequence[int] = (),
+    advice: str = "",
 ) -> Finding:
     """What the worker tells of a finding; the number of its slice is in its text, too."""
-    if ras is None:
-        return Finding(str(text), None, segment, str(short), str(kind))
-    r, a, s = map(float, ras)
-    return Finding(str(text), (r, a, s), segment, str(short), str(kind))
+    place = None
+    if ras is not None:
+        r, a, s = map(float, ras)
+        place = (r, a, s)
+    said = str(text), place, segment, str(short), str(kind), str(topic), tuple(int(n) for n in slices), str(advice)
+    return Finding(*said)
 
 
 def write_blocks(path: Path, array: np.ndarray, dtype: type = np.float32) -> Iterator[None]:

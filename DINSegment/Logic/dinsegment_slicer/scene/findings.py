@@ -27,6 +27,9 @@ class NotedFinding:
         segment: ID of the segment that it is about; None for none.
         short: The same in a few words, for one line of a list; empty where there are none.
         kind: Which rule it comes from.
+        topic: What is wrong, without slices and what to do.
+        slices: Slices that it is about, counted from 1.
+        advice: What to do, where it is not to correct a segment.
     """
 
     text: str
@@ -34,6 +37,9 @@ class NotedFinding:
     segment: str | None = None
     short: str = ""
     kind: str = ""
+    topic: str = ""
+    slices: tuple[int, ...] = ()
+    advice: str = ""
 
     def place(self, to_world: np.ndarray) -> tuple[float, float, float] | None:
         """Where it lies in the world (mm RAS), with the 4x4 of the node's parent transforms; None without a place."""
@@ -65,7 +71,8 @@ def note_findings(
             position = [round(float(x), 3) for x in (to_node @ (*finding.place, 1.0))[:3]]
         segment = ids.get(finding.segment)
         about = {"segment": segment, "short": finding.short, "kind": finding.kind}
-        noted.append({"text": finding.text, "position": position} | about)
+        several = {"topic": finding.topic, "slices": list(finding.slices), "advice": finding.advice}
+        noted.append({"text": finding.text, "position": position} | about | several)
     if noted:
         segmentationNode.SetAttribute(FINDINGS_ATTRIBUTE, json.dumps(noted))
 
@@ -90,8 +97,23 @@ def show_segment(segmentationNode: slicer.vtkMRMLSegmentationNode, segment_id: s
 
 
 def _read(
-    text: str, position: list[float] | None = None, segment: str | None = None, short: str = "", kind: str = ""
+    text: str,
+    position: list[float] | None = None,
+    segment: str | None = None,
+    short: str = "",
+    kind: str = "",
+    topic: str = "",
+    slices: Sequence[int] = (),
+    advice: str = "",
 ) -> NotedFinding:
     x, y, z = position or (0.0, 0.0, 0.0)
-    place = None if position is None else (float(x), float(y), float(z))
-    return NotedFinding(str(text), place, None if segment is None else str(segment), str(short), str(kind))
+    return NotedFinding(
+        text=str(text),
+        position=None if position is None else (float(x), float(y), float(z)),
+        segment=None if segment is None else str(segment),
+        short=str(short),
+        kind=str(kind),
+        topic=str(topic),
+        slices=tuple(int(n) for n in slices),
+        advice=str(advice),
+    )

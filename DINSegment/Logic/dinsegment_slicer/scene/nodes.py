@@ -228,7 +228,9 @@ def fill_segmentation(
 
     They take the place of those of the task that a network made before; the user's own stay.
     """
-    after, ids = with_segments(node.GetSegmentation(), segmentation.task, segments, content, segmentation.model)
+    after, ids = with_segments(
+        node.GetSegmentation(), segmentation.task.segments, segments, content, segmentation.model
+    )
     node.SetAndObserveSegmentation(after)
     node.RemoveAttribute(FINDINGS_ATTRIBUTE)
     named = [replace(segment, name=ids[segment.label]) for segment in segments]

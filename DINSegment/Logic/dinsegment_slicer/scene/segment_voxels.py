@@ -55,7 +55,7 @@ def label_voxels(
         if image is not None and not image.IsEmpty() and image.GetPointData().GetScalars() is not None:
             shared.setdefault(image, {})[segment.GetLabelValue()] = label
     for image, values in shared.items():
-        first = _first_voxel(image, image_to_node)
+        first = first_voxel(image, image_to_node)
         if first is None:
             image, first = _resampled(image, image_to_node, part), [axis.start for axis in part]
         stored = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
@@ -70,7 +70,7 @@ def label_voxels(
     return voxels
 
 
-def _first_voxel(image: slicer.vtkOrientedImageData, image_to_node: np.ndarray) -> tuple[int, int, int] | None:
+def first_voxel(image: slicer.vtkOrientedImageData, image_to_node: np.ndarray) -> tuple[int, int, int] | None:
     """Where the first voxel (k, j, i) of a labelmap lies in the image; None if it has another grid."""
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)

@@ -32,7 +32,11 @@ def wanted_segments(task: Task, wanted: Collection[str] | None) -> tuple[Segment
 
 
 def with_segments(
-    before: slicer.vtkSegmentation, task: Task, segments: Sequence[Segment], content: LabelContent, model: str
+    before: slicer.vtkSegmentation,
+    replaceable: Sequence[Segment],
+    segments: Sequence[Segment],
+    content: LabelContent,
+    model: str,
 ) -> tuple[slicer.vtkSegmentation, dict[int, str]]:
     """A segmentation with new segments of a task in place of those that a network made before.
 
@@ -41,7 +45,7 @@ def with_segments(
 
     Args:
         before: Stays as it is. Its source are binary labelmaps.
-        task: What was segmented: a network's segments of it that are not among the new ones are left out.
+        replaceable: All of the task: a network's that are not among the new ones are left out.
         segments: Those to make.
         content: Their voxels.
         model: Name of the model.
@@ -56,7 +60,7 @@ def with_segments(
     after.SetSourceRepresentationName(LABELMAP)
     after.CopyConversionParameters(before)
     old_ids = [before.GetNthSegmentID(n) for n in range(before.GetNumberOfSegments())]
-    names = {segment.name for segment in task.segments}
+    names = {segment.name for segment in replaceable}
     replaced = {i for i in old_ids if i in names and tag(before.GetSegment(i), FINGERPRINT_TAG) is not None}
     kept = _kept(before, replaced)
     new = {}

@@ -84,14 +84,7 @@ def _segment_rows(phases: Sequence[Sequence[MeasuredSegment]]) -> list[tuple[str
 
 def table_text(tableNode: slicer.vtkMRMLTableNode, delimiter: str = "\t") -> str:
     """Headings and rows, a line each; tabs, as spreadsheets paste them, unless another delimiter is given."""
-    table = tableNode.GetTable()
-    columns = range(table.GetNumberOfColumns())
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    writer.writerow([table.GetColumnName(column) for column in columns])
-    for row in range(table.GetNumberOfRows()):
-        writer.writerow([table.GetValue(row, column).ToString() for column in columns])
-    return text.getvalue()
+    return rows_text(_rows_of(tableNode), delimiter)
 
 
 def write_csv(tableNode: slicer.vtkMRMLTableNode, path: Path) -> None:
@@ -100,5 +93,29 @@ def write_csv(tableNode: slicer.vtkMRMLTableNode, path: Path) -> None:
     Raises:
         OutputError: The file cannot be written; what was there is as it was.
     """
+    write_rows(_rows_of(tableNode), path)
+
+
+def rows_text(rows: Sequence[Sequence[str]], delimiter: str = "\t") -> str:
+    """A line for each row, as `table_text` has them."""
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def write_rows(rows: Sequence[Sequence[str]], path: Path) -> None:
+    """Writes rows as `write_csv` does a table.
+
+    Raises:
+        OutputError: The file cannot be written; what was there is as it was.
+    """
     with atomic_path(path) as temporary:
-        temporary.write_text(table_text(tableNode, ","), encoding="utf-8-sig")
+        temporary.write_text(rows_text(rows, ","), encoding="utf-8-sig")
+
+
+def _rows_of(tableNode: slicer.vtkMRMLTableNode) -> list[list[str]]:
+    """Headings and rows."""
+    table = tableNode.GetTable()
+    columns = range(table.GetNumberOfColumns())
+    rows = [[table.GetValue(row, column).ToString() for column in columns] for row in range(table.GetNumberOfRows())]
+    return [[table.GetColumnName(column) for column in columns], *rows]

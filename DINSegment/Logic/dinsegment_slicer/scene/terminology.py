@@ -1,4 +1,4 @@
-"""The terminology that Slicer loads, made from the tasks, and the entries of it that segments carry.
+"""The terminology that Slicer loads, made from the tasks and the AHA segments, and the entries that segments carry.
 
     python -m dinsegment_slicer.scene.terminology > DINSegment.term.json
 
@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from dinsegment.measurements.walls import aha_segments
 from dinsegment.tasks import ANATOMICAL_STRUCTURE, TASKS, TERMINOLOGY_CONTEXT, Code, Segment
 
 # Slicer compares this text to tell a terminology from other JSON; it does not fetch it.
@@ -44,6 +46,22 @@ def _read_code(text: str) -> Code | None:
     return Code(*parts) if len(parts) == 3 and all(parts) else None
 
 
+@cache
+def aha_structures() -> tuple[Segment, ...]:
+    """The sixteen AHA segments that short-axis slices show, as a segmentation has them."""
+    return tuple(
+        Segment(
+            label=aha.number,
+            name=aha.name,
+            abbreviation=str(aha.number),
+            type=aha.code,
+            color=aha.color,
+            recommended_color=aha.color,
+        )
+        for aha in aha_segments()
+    )
+
+
 def terminology_context(segments: Iterable[Segment]) -> dict[str, Any]:
     """What vtkSlicerTerminologiesModuleLogic.LoadTerminologyFromFile reads: each type once, with name and colour.
 
@@ -66,7 +84,7 @@ def terminology_context(segments: Iterable[Segment]) -> dict[str, Any]:
 
 def terminology_file() -> str:
     """Text of DINSegment.term.json."""
-    segments = [segment for task in TASKS.values() for segment in task.segments]
+    segments = [segment for task in TASKS.values() for segment in task.segments] + list(aha_structures())
     return json.dumps(terminology_context(segments), indent=2) + "\n"
 
 
