@@ -92,6 +92,14 @@ def segment(
     heart_rate: Annotated[
         float | None, typer.Option("--heart-rate", metavar="BPM", help="While the images were taken.")
     ] = None,
+    samples: Annotated[
+        int,
+        typer.Option(
+            "--samples",
+            metavar="N",
+            help="Draw N possible segmentations, 16 say: where they disagree, and how far numbers can be trusted.",
+        ),
+    ] = 0,
     surface: Annotated[
         str, typer.Option("--surface", metavar="FORMULA", help="For body surface area: mosteller or dubois.")
     ] = "mosteller",
@@ -105,8 +113,9 @@ def segment(
     """Segment images: segmentation.seg.nrrd, enhanced.nrrd, overview.png and measurements.json each.
 
     DICOM images also get segmentation.dcm (DICOM SEG) and measurements.dcm (DICOM SR). With --report each gets
-    report.pdf and report.html, and several an index.html. What DICOM says of the patient need not be given; what is
-    given goes before it, for all inputs.
+    report.pdf and report.html, and several an index.html. With --samples each gets disagreement.nrrd, the
+    probability of another label over all samples, and measurements.json has 90 % intervals. What DICOM says of the
+    patient need not be given; what is given goes before it, for all inputs.
     Several get a folder each, and a table of all of them, studies.csv. Results that are there are replaced, unless
     somebody has changed them; files of others never are.
     """
@@ -122,11 +131,15 @@ def segment(
         raise InputError("--phases is for several inputs: give an image for each phase.")
     if phases and cluster is not None:
         raise InputError("--phases makes one study of all inputs: leave out --cluster, which is for many.")
+    if samples:
+        from dinsegment.inference.draws import check_draws
+
+        check_draws(samples)
     if anonymous and not report:
         raise InputError("--anonymous is for --report: give both, or neither.")
     wanted = ",".join(series) if series else None
     how = Study(
-        Path(), output, wanted, overwrite, common_grid=common_grid, report=report, anonymous=anonymous,
+        Path(), output, wanted, overwrite, common_grid=common_grid, report=report, anonymous=anonymous, samples=samples,
         measure=_measure_options(height, weight, sex, age, heart_rate, surface, anterior),
     )  # fmt: skip
     created = not output.exists()
@@ -328,7 +341,22 @@ def _print_result(result: StudyResult) -> None:
         )
     elif result.no_function:
         out.print(result.no_function, soft_wrap=True, markup=False)
+    _print_intervals(result)
     out.print(f"Written to {result.folder}. {NOTE}", soft_wrap=True, markup=False)
+
+
+def _print_intervals(result: StudyResult) -> None:
+    """Numbers with intervals, where samples were drawn."""
+    if not result.samples:
+        return
+    table = Table("", "Value", "90 % interval")
+    measured = {one["key"]: one for one in result.measurements}
+    for one in result.samples["intervals"]:
+        number = measured[one["key"]]
+        value, low, high = (f"{v:.1f}" for v in (number["value"], one["low"], one["high"]))
+        table.add_row(number["name"], f"{value} {number['unit']}", f"{low} to {high}")
+    out.print(table)
+    out.print(result.samples["remark"], soft_wrap=True, markup=False)
 
 
 def _print_table(results: list[StudyResult], task: Task) -> None:
@@ -362,10 +390,16 @@ def _segment_phantom(
     out.print(f"No image given: segmenting a generated {task.phantom.description}.", soft_wrap=True)
     study = replace(how, input=Path("phantom"))
     check_results(
-        [p.volume for p in phantoms], study.folder, study.input, study.overwrite, study.report, study.anonymous
+        [p.volume for p in phantoms],
+        study.folder,
+        study.input,
+        study.overwrite,
+        study.report,
+        study.anonymous,
+        study.samples > 0,
     )
     line = bar.add_task("Phantom", total=1.0)
-    results = compute_study([p.volume for p in phantoms], task, model, device, _updater(bar, line))
+    results = compute_study([p.volume for p in phantoms], task, model, device, _updater(bar, line), samples=how.samples)
     _print_result(write_study(study, results))
     scores = {
         s.abbreviation: fmean(dice(r.labels, p.labels, s.label) for r, p in zip(results, phantoms, strict=True))

@@ -19,6 +19,12 @@ places; where several lie in one place, image.npy, if it is there, tells them ap
 first. Sources that several requests of one `run` share are read once. What segments and options hold is in
 `dinsegment.dicom.write.seg`.
 
+    {"command": "samples", "id": 5, "folder": "/tmp/v", "task": "heart", "model": null, "device": "auto", "draws": 16,
+     "volume": {...}}
+
+draws possible segmentations of image.npy, whose labels are labels.npy (k, j, i), uint8. Draws of the same number in the
+requests for other phases of a heart belong together.
+
     {"command": "look", "id": 3, "folder": "/tmp/z", "key": "b2", "slices": [4, 5, 6], "task": "heart", "model": null,
      "device": "auto", "volume": {...}}
     {"command": "stroke", "id": 4, "folder": "/tmp/w", "key": "b2", "segment": 3, "slice": 5, "first": 4}
@@ -36,6 +42,8 @@ Events; all but the first carry the request's id:
     progress    fraction 0..1, text
     done        of `segment`: model, device, seconds, warnings, and findings, each with kind, text, short, slice, ras,
                 segment, topic, slices and advice; labels.npy (uint8) and enhanced.npy (of the type of image.npy) are in
+                the folder; of `samples`: model, volumes_ml (of each draw those of all segments) and scales as in
+                `images.samples`, and disagreement.npy (float32), the probability of another label over all draws, is in
                 the folder; of `export`: path, and uid, the SOP Instance UID; of `look` and `stroke`: known, whether
                 the image is
     error       type and message of the exception, and its traceback where it is none of the library's own
@@ -73,6 +81,7 @@ if TYPE_CHECKING:  # DICOM only once it is asked for, and what computes only in 
     from dinsegment.worker_report import Reports
 
 IMAGE, LABELS, ENHANCED = "image.npy", "labels.npy", "enhanced.npy"
+DISAGREEMENT = "disagreement.npy"
 MASK, SOURCES = "mask {}.npy", "sources.json"
 
 REPORTS = {"report": "measure", "figures": "draw", "page": "write_page"}
@@ -192,11 +201,13 @@ def run(
         return run_segment(request, models, channel)
     if command == "export":
         return run_export(request, channel, sources)
+    if command == "samples":
+        return run_samples(request, models, channel)
     if command in ("look", "stroke"):
         return run_strokes(request, models, channel)
     if reports is not None and command in REPORTS:
         return getattr(reports, REPORTS[command])(request)
-    known = ", ".join(f"'{one}'" for one in ("segment", "export", "look", "stroke"))
+    known = ", ".join(f"'{one}'" for one in ("segment", "samples", "export", "look", "stroke"))
     raise InputError(
         f"There is no command '{command}'; there are {known}, and in a process for reports "
         f"{', '.join(map(repr, REPORTS))}."
@@ -212,25 +223,11 @@ def run_segment(request: dict[str, Any], models: Models, channel: Channel) -> di
     """
     from dinsegment.inference.pipeline import segment
 
-    request_id, folder = request["id"], Path(request["folder"])
-
-    def progress(fraction: float, text: str) -> None:
-        channel.send("progress", id=request_id, fraction=fraction, text=text)
-
-    def cancelled() -> bool:  # Whoever cancels ends this process.
-        channel.alive(request_id)
-        return False
-
+    folder, (progress, cancelled) = Path(request["folder"]), _told(request, channel)
     # Copy on write: a file that cannot be changed, and an array that torch takes without a warning.
     volume = Volume(np.load(folder / IMAGE, mmap_mode="c"), **request["volume"])
     result = segment(volume, request["task"], request["model"], request["device"], progress, cancelled, models.load)
-    try:
-        np.save(folder / LABELS, result.labels)
-        np.save(folder / ENHANCED, result.enhanced.array)
-    except OSError as error:
-        raise OutputError(
-            f"The result could not be written to '{folder}' ({error.strerror or error}): make room there and try again."
-        ) from error
+    _save(folder, {LABELS: result.labels, ENHANCED: result.enhanced.array})
     return {
         "model": result.model,
         "device": result.device,
@@ -242,6 +239,55 @@ def run_segment(request: dict[str, Any], models: Models, channel: Channel) -> di
             for finding in result.findings
         ],
     }
+
+
+def run_samples(request: dict[str, Any], models: Models, channel: Channel) -> dict[str, Any]:
+    """Draws possible segmentations of an image that was segmented, and leaves in its folder where they differ.
+
+    Raises:
+        DINSegmentError: As `dinsegment.inference.samples.with_samples`.
+        OutputError: The result could not be written.
+    """
+    from dinsegment.images.segmentation import Segmentation
+    from dinsegment.inference.samples import with_samples
+    from dinsegment.tasks import get_task
+
+    folder, told = Path(request["folder"]), _told(request, channel)
+    volume = Volume(np.load(folder / IMAGE, mmap_mode="c"), **request["volume"])
+    model, device, task = request["model"], request["device"], get_task(request["task"])
+    segmentation = Segmentation(volume, np.load(folder / LABELS), task, model or "", volume, device, 0.0)
+    samples = with_samples(segmentation, request["draws"], model, device, *told, models.load).samples
+    _save(folder, {DISAGREEMENT: samples.disagreement})
+    return {"model": samples.model, "volumes_ml": samples.volumes_ml.tolist(), "scales": dict(samples.scales)}
+
+
+def _told(request: dict[str, Any], channel: Channel) -> tuple[Callable[[float, str], None], Callable[[], bool]]:
+    """What takes the progress of a request, and what asks whether it is cancelled."""
+    request_id = request["id"]
+
+    def progress(fraction: float, text: str) -> None:
+        channel.send("progress", id=request_id, fraction=fraction, text=text)
+
+    def cancelled() -> bool:  # Whoever cancels ends this process.
+        channel.alive(request_id)
+        return False
+
+    return progress, cancelled
+
+
+def _save(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Arrays by the names of their files.
+
+    Raises:
+        OutputError: One could not be written.
+    """
+    try:
+        for name, array in arrays.items():
+            np.save(folder / name, array)
+    except OSError as error:
+        raise OutputError(
+            f"The result could not be written to '{folder}' ({error.strerror or error}): make room there and try again."
+        ) from error
 
 
 def run_export(request: dict[str, Any], channel: Channel, sources: Sources) -> dict[str, Any]:

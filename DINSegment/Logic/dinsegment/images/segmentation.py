@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dinsegment.images.samples import Samples
 from dinsegment.images.slices import Plane, slice_axis, slice_number
 from dinsegment.images.volume import Volume
 from dinsegment.tasks import Task
@@ -29,6 +30,7 @@ class Segmentation:
         seconds: Wall-clock time of the computation, reading and writing files not included.
         warnings: Sentences for the user: those of the findings, then what else there is to say.
         findings: What looks wrong with the image or the labels, the most important first.
+        samples: What it could have been; None where nobody has asked.
     """
 
     volume: Volume
@@ -40,6 +42,7 @@ class Segmentation:
     seconds: float
     warnings: tuple[str, ...] = field(default=())
     findings: tuple[Finding, ...] = field(default=())
+    samples: Samples | None = field(default=None)
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.volume.shape:

@@ -8,6 +8,8 @@
 5. `view` brings the probabilities back to the image's grid and decides there: the most probable label wins.
 6. `confidence` keeps how sure the network was, `postprocessing` removes what anatomy rules out.
 7. The enhanced image is made for the user, and `dinsegment.quality` looks for what may be wrong.
+
+Who asks what it could have been otherwise gets `samples`, one for each of the `draws`.
 """
 
 from __future__ import annotations

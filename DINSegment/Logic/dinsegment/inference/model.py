@@ -14,6 +14,7 @@ from dinsegment.tasks import Task, get_task
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dinsegment.inference.draws import SampleOptions
     from dinsegment.inference.preprocessing import Preprocessing
     from dinsegment.network import Network
     from dinsegment.progress import Progress
@@ -26,7 +27,8 @@ from dinsegment.models.weights import _unfit, read_weights
 class Model:
     """A network with its weights, ready for inference, and the preprocessing it was trained with.
 
-    `estimator` tells how likely what it draws is to be corrected; None where none was fitted.
+    `estimator` tells how likely what it draws is to be corrected; None where none was fitted. `samples` says how
+    possible segmentations are drawn from it.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Model:
     network: Network
     preprocessing: Preprocessing
     estimator: Estimator | None = None
+    samples: SampleOptions | None = None
 
     def check_task(self, task: Task) -> None:
         """Raises ModelError unless it was trained for that task."""
@@ -49,6 +52,7 @@ def build_model(entry: ModelEntry, weights: dict[str, Tensor]) -> Model:
     """
     import torch
 
+    from dinsegment.inference.draws import SampleOptions
     from dinsegment.inference.preprocessing import Preprocessing
     from dinsegment.network import build_network
     from dinsegment.network.rewriting import for_inference
@@ -60,9 +64,10 @@ def build_model(entry: ModelEntry, weights: dict[str, Tensor]) -> Model:
         network.load_state_dict(weights, assign=True)
         preprocessing = Preprocessing.from_dict(entry.preprocessing, get_task(entry.task))
         estimator = Estimator.from_dict(entry.estimator, get_task(entry.task)) if entry.estimator else None
+        samples = SampleOptions.from_dict(entry.samples, network.kind.returns)
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         raise _unfit(entry) from error
-    return Model(entry.name, entry.task, for_inference(network), preprocessing, estimator)
+    return Model(entry.name, entry.task, for_inference(network), preprocessing, estimator, samples)
 
 
 def load_model(

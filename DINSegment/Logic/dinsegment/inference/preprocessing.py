@@ -84,6 +84,8 @@ class Preprocessing:
             None where they do not, for `percentiles`; the task's.
         locate: What the box is centred on: the `anatomy`, as the network finds it on the overview, the `body`, or the
             `middle` of an image that was cut to what is looked for.
+        window_shift: How far the ends of the window are moved, in units of its width, where samples vary it; no option
+            of a model.
     """
 
     spacing: float = 1.5
@@ -96,6 +98,7 @@ class Preprocessing:
     slice_spacing: float | None = None
     grey_window: tuple[float, float] | None = None
     locate: Literal["anatomy", "body", "middle"] = "anatomy"
+    window_shift: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         """Raises ValueError if an option has no such value."""
@@ -144,7 +147,7 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary for JSON, without the plane and the window, which are the task's."""
-        own = {k: v for k, v in asdict(self).items() if k not in ("plane", "grey_window")}
+        own = {k: v for k, v in asdict(self).items() if k not in ("plane", "grey_window", "window_shift")}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}
 
     def overview(self, stack: SliceStack) -> View:
@@ -164,7 +167,9 @@ class Preprocessing:
             slices: (slices, rows, columns).
             inside: (rows, columns), above 0.5 inside the field of view, whose pixels count.
         """
-        return self.grey_window or grey_window(slices[:, inside > 0.5].numpy(), self.percentiles)
+        low, high = self.grey_window or grey_window(slices[:, inside > 0.5].numpy(), self.percentiles)
+        below, above = (shift * (high - low) for shift in self.window_shift)
+        return low + below, high + above
 
     def slices(self, stack: SliceStack, view: View, channels: int = 1, chosen: np.ndarray | None = None) -> Slices:
         """What the network sees of the stack in a view. Outside the field of view it is black.

@@ -16,6 +16,7 @@ from dinsegment.inference.devices import autocast_dtype, free_memory, is_out_of_
 from dinsegment.inference.preprocessing import Preprocessing, Slices
 from dinsegment.inference.view import View
 from dinsegment.network import Network
+from dinsegment.network.kinds import Draw
 from dinsegment.progress import Progress
 
 MAX_BATCH = {"cpu": 16, "cuda": 64, "mps": 16}
@@ -89,6 +90,7 @@ class Runner:
         stop: float,
         chosen: np.ndarray | None = None,
         mirror: bool = False,
+        draw: Draw | None = None,
     ) -> Iterator[Tensor]:
         """What the network says of the slices of a stack in a view, as `batches` gives it.
 
@@ -101,6 +103,7 @@ class Runner:
             stop: Progress after the last one.
             chosen: Slices of the view that are wanted; None for all of them.
             mirror: Gives the mean of each slice's and its mirror image's.
+            draw: Gives this draw's sample instead of the network's answer; None for the answer.
         """
         chosen = np.arange(view.slices(stack)) if chosen is None else chosen
         step, channels = prepared(preprocessing, len(chosen)), self.network.config.in_channels
@@ -108,10 +111,17 @@ class Runner:
             preprocessing.slices(stack, view, channels, chosen[first : first + step])
             for first in range(0, len(chosen), step)
         )
-        return self.batches(blocks, len(chosen), text, start, stop, mirror)
+        return self.batches(blocks, len(chosen), text, start, stop, mirror, draw)
 
     def batches(
-        self, blocks: Iterable[Slices], count: int, text: str, start: float, stop: float, mirror: bool = False
+        self,
+        blocks: Iterable[Slices],
+        count: int,
+        text: str,
+        start: float,
+        stop: float,
+        mirror: bool = False,
+        draw: Draw | None = None,
     ) -> Iterator[Tensor]:
         """Probabilities of the inputs of one block after the other, which are asked for as they are needed.
 
@@ -122,6 +132,7 @@ class Runner:
             start: Progress at the first input.
             stop: Progress after the last one.
             mirror: Gives the mean of each input's and its mirror image's.
+            draw: As in `look`.
 
         Yields:
             Batch after batch, (inputs, classes, rows, columns) float32 on the CPU. On a GPU the next one is being
@@ -141,7 +152,7 @@ class Runner:
                 part = slice(done, min(done + batch, len(slices)))
                 try:
                     with self._cancellable():
-                        out = self._forward(slices, part, mirror)
+                        out = self._forward(slices, part, mirror, draw)
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                     if not is_out_of_memory(error):
                         raise
@@ -154,14 +165,17 @@ class Runner:
         if waiting is not None:
             yield waiting.cpu()
 
-    def _forward(self, slices: Slices, part: slice, mirror: bool) -> Tensor:
+    def _forward(self, slices: Slices, part: slice, mirror: bool, draw: Draw | None = None) -> Tensor:
         dtype = autocast_dtype(self.device)
         inputs = slices.inputs(part)
         if mirror:
             inputs = tuple(torch.cat((x, x.flip(-1))) for x in inputs)
         with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             image, enhanced = (self._to_device(x) for x in inputs)
-            out = self.network.probabilities(image, enhanced)
+            if draw is None:
+                out = self.network.probabilities(image, enhanced)
+            else:
+                out = self.network.sample(image, enhanced, draw)
         if mirror:
             straight, mirrored = out.chunk(2)
             out = (straight + mirrored.flip(-1)) / 2

@@ -159,6 +159,17 @@ class View:
         for blended in self._along_back(probabilities, stack):
             yield self._labels_of(blended, y, x)
 
+    def values_back(self, values: Iterable[Tensor], stack: SliceStack) -> Iterator[Tensor]:
+        """Values (channels, y, x) float32 of one slice of the stack after the other, 0 outside of this grid.
+
+        Args:
+            values: On this grid, (channels, rows, columns), of one slice after the other.
+            stack: Whose grid they are brought to.
+        """
+        y, x = (torch.from_numpy(m) for m in self._inverse_matrices(stack))
+        for blended in self._along_back(values, stack):
+            yield y @ blended @ x.T
+
     def _labels_of(self, blended: Tensor, y: Tensor, x: Tensor) -> np.ndarray:
         """Labels of one slice, from probabilities on this grid's pixels and the matrices that bring them back."""
         labels = np.zeros((len(y), len(x)), np.uint8)

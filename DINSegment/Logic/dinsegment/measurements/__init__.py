@@ -4,5 +4,6 @@
 phases of one heart beat. A number, or why there is none, is a `measurement`; `heart` makes those of both ventricles,
 with `rates` from the smoothed curve and indexed to the size of the `body`; `rings` and `walls` measure the wall in the
 AHA's segments; `organs` and `extents` are for a CT of the abdomen. `normals` says in which of the published `ranges` a
-number lies. `study` has all that one study measures, computed once, and `report` says it as measurements.json does.
+number lies, `intervals` how far it can be trusted where samples were drawn. `study` has all that one study measures,
+computed once, and `report` says it as measurements.json does.
 """

@@ -57,6 +57,8 @@ class ModelEntry:
         scores: Test scores with the command that gives them.
         estimator: What tells how likely that what it draws is to be corrected, as `quality.estimator` takes it; empty
             where none was fitted.
+        samples: How possible segmentations are drawn from it and what they are worth, as `inference.draws` takes it;
+            empty where nobody has looked.
     """
 
     name: str
@@ -69,6 +71,7 @@ class ModelEntry:
     data: dict[str, Any]
     scores: dict[str, Any] = field(default_factory=dict)
     estimator: dict[str, Any] = field(default_factory=dict)
+    samples: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises KeyError, TypeError or ValueError unless what is said of the weights is enough to find them."""

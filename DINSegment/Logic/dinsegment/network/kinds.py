@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 Learns = Literal["supervised", "adversarial-diffusion"]
@@ -27,6 +29,19 @@ class Kind:
     returns: Returns
 
 
+@dataclass(frozen=True)
+class Draw:
+    """One possible answer of a network, the same for every slice that it is asked for.
+
+    Attributes:
+        number: From 0; everything random follows from it alone.
+        dropout: Share of the features that a network which draws no samples itself leaves out.
+    """
+
+    number: int
+    dropout: float = 0.0
+
+
 SEGMENTER = Kind("supervised", "probabilities")
 DIFFUSION = Kind("adversarial-diffusion", "samples")
 
@@ -39,3 +54,24 @@ class Segmenter(nn.Module):
     def probabilities(self, image: Tensor, enhanced: Tensor) -> Tensor:
         """Probability of each class, (B, classes, H, W) float32, in sum 1."""
         return self(image, enhanced).float().softmax(1)
+
+    def sample(self, image: Tensor, enhanced: Tensor, draw: Draw) -> Tensor:
+        """`probabilities` as this network would give them with a share of its decoder's features left out."""
+        decoder = getattr(self, "decoder", None)
+        if decoder is None or not draw.dropout:
+            return self.probabilities(image, enhanced)
+        hook = decoder.register_forward_pre_hook(lambda _module, levels: (dropped(levels[0], draw),))
+        try:
+            return self.probabilities(image, enhanced)
+        finally:
+            hook.remove()
+
+
+def dropped(levels: Sequence[Tensor], draw: Draw) -> list[Tensor]:
+    """Features (B, C, H, W) of each level without a share of their channels, the same in all images of the draw."""
+    random = torch.Generator().manual_seed(draw.number)
+    kept = []
+    for features in levels:
+        mask = torch.rand(features.shape[1], generator=random, device="cpu") >= draw.dropout
+        kept.append(features * (mask / (1 - draw.dropout)).to(features)[:, None, None])
+    return kept

@@ -136,7 +136,7 @@ def _compute(
     if isinstance(loaded, StudyResult):
         return loaded
     phases, seconds = loaded
-    return _attempt(study, lambda: compute_study(phases, task, model, device, progress), seconds)
+    return _attempt(study, lambda: compute_study(phases, task, model, device, progress, samples=study.samples), seconds)
 
 
 def _write(study: Study, computed: tuple[list[Segmentation], float] | StudyResult, ledger: Ledger) -> StudyResult:

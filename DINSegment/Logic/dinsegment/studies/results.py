@@ -13,6 +13,7 @@ from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.volume import Volume
 from dinsegment.images.writing import write_segmentation, write_volume
 from dinsegment.manifest import Kind, check_replaceable, staged, written
+from dinsegment.measurements.intervals import intervals_of
 from dinsegment.measurements.report import report
 from dinsegment.quality.gather import gathered
 from dinsegment.studies.overview import write_overview
@@ -36,6 +37,9 @@ DICOM_PAGE_FILES = ("report.dcm", "key-slices.dcm")
 RESULT_FILES = ("segmentation.seg.nrrd", "enhanced.nrrd", "overview.png", "measurements.json", *DICOM_FILES)
 """What there may be in a folder with results, beside the list of them (`manifest.MANIFEST`)."""
 
+SAMPLES_FILE = "disagreement.nrrd"
+"""What there is only where samples were asked for: the probability of another label over all of them."""
+
 OF_STUDY = ("patient", "measurements")
 """What measurements.json says of a whole study."""
 
@@ -50,6 +54,7 @@ def check_results(
     overwrite: bool = False,
     with_pages: bool = False,
     without_dicom: bool = False,
+    with_samples: bool = False,
 ) -> None:
     """Refuses, before anything is computed, to write results where they would replace what is not the tool's.
 
@@ -60,12 +65,14 @@ def check_results(
         overwrite: As in `write_results`.
         with_pages: Whether a report is to be written, too.
         without_dicom: As in `write_results`.
+        with_samples: Whether samples are drawn, too.
 
     Raises:
         OutputError: Names what is in the way.
     """
     dicom = any(phase.dicom for phase in phases) and not without_dicom
     names = [name for name in RESULT_FILES if name not in DICOM_FILES or dicom]
+    names += [SAMPLES_FILE] if with_samples else []
     if len(phases) > 1:
         names = [f"{folder}/{name}" for folder in phase_folders(len(phases)) for name in names]
         names += ["measurements.json", *(DICOM_FILES if dicom else ())]
@@ -97,7 +104,8 @@ def write_results(
     them, as far as there is anything segmented. Several phases of one heart get a folder each, phase01, phase02, ...,
     and a measurements.json of their own with all phases and the heart's function, or why there is none, and what is to
     be said of all phases. Their DICOM SEGs are instances of one series. All that an earlier run has written there is
-    removed, but for what was changed since, which `overwrite` takes away, too.
+    removed, but for what was changed since, which `overwrite` takes away, too. Where samples were drawn,
+    disagreement.nrrd lies beside the segmentation, and measurements.json has intervals.
 
     Args:
         phases: What was segmented.
@@ -120,6 +128,9 @@ def write_results(
         measured = measure_study(phases)
     of_study = asdict(measured.patient), [m.to_dict() for m in measured.measurements]
     numbers = dict(zip(OF_STUDY, of_study, strict=True))
+    intervals = intervals_of(phases, measured)
+    if intervals is not None:
+        numbers["samples"] = intervals.to_dict()
     with staged(output, KIND, overwrite) as folder:
         folders = [folder]
         if len(phases) > 1:
@@ -149,6 +160,10 @@ def _write_phase(segmentation: Segmentation, folder: Path, numbers: dict[str, An
     write_segmentation(segmentation, folder / "segmentation.seg.nrrd")
     write_volume(segmentation.enhanced, folder / "enhanced.nrrd")
     write_overview(segmentation, folder / "overview.png")
+    if segmentation.samples is not None:
+        write_volume(
+            segmentation.volume.with_array(segmentation.samples.disagreement, "disagreement"), folder / SAMPLES_FILE
+        )
     write_json({**report(segmentation), **numbers}, folder / "measurements.json")
 
 

@@ -42,6 +42,7 @@ class Study:
         measure: What the user knows of the patient, for what is measured; None for nothing.
         report: Whether the page that is read is written, too.
         anonymous: Whether it tells nobody who the patient is; then nothing is made for the patient's DICOM study.
+        samples: How many possible segmentations are drawn for intervals and an overlay of disagreement; 0 for none.
     """
 
     input: Path
@@ -54,6 +55,7 @@ class Study:
     measure: MeasureOptions | None = None
     report: bool = False
     anonymous: bool = False
+    samples: int = 0
 
     @property
     def label(self) -> str:
@@ -77,6 +79,7 @@ class StudyResult:
         no_function: Why the phases of a heart tell no function, a sentence; empty where they do or nobody expects it.
         warnings: What is to be said of all phases, a sentence each.
         measurements: All numbers, as measurements.json has them (`Measurement.to_dict`).
+        samples: What samples tell of the numbers (`Intervals.to_dict`); None where none were drawn.
     """
 
     input: str
@@ -90,6 +93,7 @@ class StudyResult:
     no_function: str = ""
     warnings: tuple[str, ...] = ()
     measurements: tuple[dict[str, Any], ...] = ()
+    samples: dict[str, Any] | None = None
 
     @property
     def volumes_ml(self) -> dict[str, float]:
@@ -120,7 +124,7 @@ def load_study(study: Study, task: Task | None = None) -> list[Volume]:
     else:
         phases = read_volumes(study.input, study.series_uid, task, study.part)
     for path in inputs:
-        check_results(phases, study.folder, path, study.overwrite, study.report, study.anonymous)
+        check_results(phases, study.folder, path, study.overwrite, study.report, study.anonymous, study.samples > 0)
     return phases
 
 
@@ -131,12 +135,20 @@ def compute_study(
     device: str,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
+    samples: int = 0,
 ) -> list[Segmentation]:
     """The segmentation of each phase; `progress` goes from 0 to 1 over all of them.
 
+    Of a beating heart `samples` are drawn at end diastole and end systole, of other images in each.
+
     Raises:
-        DINSegmentError: As `inference.segment`.
+        DINSegmentError: As `inference.segment`, and as `inference.samples.with_samples`.
     """
+    if samples:
+        return _with_samples(
+            compute_study(phases, task, model, device, _share(progress, 0.0, SEGMENTED), cancelled),
+            *(samples, model, device, _share(progress, SEGMENTED, 1.0), cancelled),
+        )
     from dinsegment.inference.pipeline import segment
     from dinsegment.measurements.function import beat_of, outliers
     from dinsegment.quality.beat import with_outliers
@@ -152,6 +164,34 @@ def compute_study(
     return with_outliers(segmented, beat.chamber_ml, outliers(beat.chamber_ml)) if beat else segmented
 
 
+SEGMENTED = 0.2
+"""Progress once the phases are segmented, where samples are to be drawn."""
+
+
+def _share(progress: Progress | None, start: float, stop: float) -> Progress | None:
+    return progress and (lambda fraction, text: progress(start + (stop - start) * fraction, text))
+
+
+def _with_samples(
+    phases: list[Segmentation],
+    samples: int,
+    model: Model | str | None,
+    device: str,
+    progress: Progress | None,
+    cancelled: Callable[[], bool] | None,
+) -> list[Segmentation]:
+    from dinsegment.inference.samples import with_samples
+    from dinsegment.measurements.function import beat_of
+
+    beat = beat_of(phases) if len(phases) > 1 else None
+    chosen = sorted(set(beat.left.ends)) if beat else list(range(len(phases)))
+    result = list(phases)
+    for done, n in enumerate(chosen):
+        part = _share(progress, done / len(chosen), (done + 1) / len(chosen))
+        result[n] = with_samples(phases[n], samples, model, device, part, cancelled)
+    return result
+
+
 def write_study(study: Study, phases: Sequence[Segmentation], seconds: float = 0.0) -> StudyResult:
     """Writes the results, all or none; `seconds` were spent on the study before.
 
@@ -159,6 +199,7 @@ def write_study(study: Study, phases: Sequence[Segmentation], seconds: float = 0
         OutputError: As `results.write_results`.
     """
     from dinsegment.manifest import changed
+    from dinsegment.measurements.intervals import intervals_of
     from dinsegment.measurements.report import report
     from dinsegment.measurements.study import measure_study
     from dinsegment.quality.gather import gathered
@@ -167,6 +208,7 @@ def write_study(study: Study, phases: Sequence[Segmentation], seconds: float = 0
     started = time.perf_counter()
     overwritten = changed(study.folder, KIND) if study.overwrite else []
     measured = measure_study(phases, study.measure)
+    intervals = intervals_of(phases, measured)
     pages = None
     if study.report:
         from dinsegment.report.pages import make_pages
@@ -185,6 +227,7 @@ def write_study(study: Study, phases: Sequence[Segmentation], seconds: float = 0
         f"Overwritten, although changed since: {', '.join(map(str, overwritten))}." if overwritten else "",
         no_function=measured.no_function,
         warnings=gathered(phases),
+        samples=intervals.to_dict() if intervals else None,
         measurements=tuple(m.to_dict() for m in measured.measurements),
     )
 
@@ -204,6 +247,7 @@ def segment_study(
     measure: MeasureOptions | None = None,
     report: bool = False,
     anonymous: bool = False,
+    samples: int = 0,
 ) -> StudyResult:
     """Segments one input from file to files.
 
@@ -222,6 +266,7 @@ def segment_study(
         measure: As `Study` has it.
         report: As `Study` has it.
         anonymous: As `Study` has it.
+        samples: As `Study` has it.
 
     Raises:
         DINSegmentError: The input cannot be used or the results cannot be written; nothing is left of them.
@@ -238,6 +283,7 @@ def segment_study(
         measure,
         report,
         anonymous,
+        samples,
     )
     return run_study(study, get_task(task) if isinstance(task, str) else task, model, device, progress, cancelled)
 
@@ -252,7 +298,7 @@ def run_study(
 ) -> StudyResult:
     """Loads, segments and writes a study; arguments and errors as `segment_study`."""
     started = time.perf_counter()
-    segmentations = compute_study(load_study(study, task), task, model, device, progress, cancelled)
+    segmentations = compute_study(load_study(study, task), task, model, device, progress, cancelled, study.samples)
     return write_study(study, segmentations, time.perf_counter() - started)
 
 

@@ -87,7 +87,7 @@ class Recipe:
 def identity_of(recipe: Recipe) -> dict[str, Any]:
     """All that makes a run what it is. What is younger than the first checkpoints counts where it is no default."""
     known = asdict(recipe)
-    del known["task"]["kinds"]  # which does not touch a training that goes on
+    del known["task"]["kinds"], known["preprocessing"]["window_shift"]  # neither touches a training
     if recipe.adversarial == Adversarial():
         del known["adversarial"]
     return known

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dinsegment.network.cdal.discriminator import Discriminator
 from dinsegment.network.cdal.generator import Condition, Generator
 from dinsegment.network.cdal.schedule import Schedule
-from dinsegment.network.kinds import DIFFUSION, Kind
+from dinsegment.network.kinds import DIFFUSION, Draw, Kind
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class CDAL(nn.Module):
         """What training fits: x_0 in [-1, 1] from x_t, the step t (B,), 1 to T, a latent (B, latent) and the image."""
         return self.generator(noised, t, z, self.condition(image))
 
-    def sample(self, image: Tensor, enhanced: Tensor, draw: int) -> Tensor:
+    def sample(self, image: Tensor, enhanced: Tensor, draw: Draw) -> Tensor:
         """One possible segmentation of each image.
 
         Everything random follows from the number of the draw alone: slices of one case, and its phases, that are shown
@@ -141,12 +141,12 @@ class CDAL(nn.Module):
         Args:
             image: (B, in_channels, H, W) in [-1, 1].
             enhanced: Not looked at.
-            draw: Number of the draw, from 0.
+            draw: Which; its number counts.
 
         Returns:
             Shares of the classes (B, classes, H, W) float32, in sum 1.
         """
-        return next(self._samples(image, [draw]))
+        return next(self._samples(image, [draw.number]))
 
     def probabilities(self, image: Tensor, enhanced: Tensor) -> Tensor:
         """The mean of as many samples as the configuration says, (B, classes, H, W) float32, in sum 1."""

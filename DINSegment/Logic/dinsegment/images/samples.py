@@ -1,0 +1,35 @@
+"""Samples: several possible segmentations of one image, and where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What several possible segmentations of one image tell.
+
+    A sample is one draw for the whole image, and draws of the same number for other phases of the same heart belong to
+    it: what is measured in several phases can be measured of each draw.
+
+    Attributes:
+        model: Name of the model that was asked for them.
+        volumes_ml: Volume of each segment in each draw, (draws, segments).
+        disagreement: Mean over the draws of the probability of another label than the result's, (k, j, i) float32 in
+            0..1 on the image's grid.
+        scales: By how many standard deviations of the draws an interval reaches to either side, by unit (`ml`, `%`), so
+            that it holds nine in ten values of experts; empty where no patients have been looked at for that.
+    """
+
+    model: str
+    volumes_ml: np.ndarray
+    disagreement: np.ndarray
+    scales: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def draws(self) -> int:
+        """How many there are."""
+        return len(self.volumes_ml)

@@ -1,0 +1,236 @@
+"""Chooses how wide intervals have to be, and checks what samples tell: of volumes, and of where labels are wrong.
+
+    python Testing/Benchmarks/samples.py --data DIR FILE [--model MODEL] [--draws 16] [--write weights.json]
+    python Testing/Benchmarks/samples.py --data DIR FILE [--model MODEL] [--draws 16] --check
+
+FILE names patients, one a line. With --write they are validation patients: for each unit the number of standard
+deviations of the draws is chosen with which the intervals hold nine in ten of the experts' values, and put into the
+model's entry; each patient's own interval is also tried with what the others say (leave one out). With --check, once,
+on test patients: which share of the experts' values lies in the intervals as they stand, with the interval of Clopper
+and Pearson, 95 %. Both tell how well wrong voxels are found within 5 mm of what anybody labels: the area under the ROC
+curve of the samples' disagreement and of the network's own probability of another label.
+
+Draws of end diastole and end systole belong together, so that the ejection fraction of each draw is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+from scipy.stats import binomtest, rankdata
+
+from dinsegment.files import write_json
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.slices import SliceStack
+from dinsegment.inference.anatomy import find_box
+from dinsegment.inference.devices import choose_device
+from dinsegment.inference.model import Model, load_model
+from dinsegment.inference.pipeline import segment
+from dinsegment.inference.runner import Runner
+from dinsegment.inference.samples import probability_of_another, with_samples
+from dinsegment.measurements.intervals import intervals_of
+from dinsegment.measurements.study import measure_study
+from dinsegment.tasks import Task, get_task
+from dinsegment.training.cases import Case, find_cases, read_split
+
+SHARE = 0.9
+NEAR_MM = 5.0
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number of a patient: as measured, as of the experts' labels, and half its interval for one deviation."""
+
+    patient: str
+    key: str
+    unit: str
+    measured: float
+    expert: float
+    deviation: float
+
+    @property
+    def ratio(self) -> float:
+        """How many deviations the experts' value is away."""
+        away = abs(self.measured - self.expert)
+        return away / self.deviation if self.deviation > 0 else (math.inf if away else 0.0)
+
+
+def values_of(cases: Sequence[Case], task: Task, model: Model, draws: int, device: str) -> tuple[list[Value], dict]:
+    """The numbers of all patients, and the areas under the curve of their images."""
+    patients: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        patients[case.patient].append(case)
+    values, areas = [], defaultdict(list)
+    unit = {u: 1.0 for u in ("ml", "%", "g")}
+    for patient, own in patients.items():
+        found, expert = [], []
+        for case in own:
+            volume, truth = case.read(task)
+            result = segment(volume, task, model, device)
+            # Intervals of one deviation to either side, whatever the model says.
+            plain = replace(model, samples=replace(model.samples, scales=unit))
+            drawn = with_samples(result, draws, plain, device)
+            found.append(drawn)
+            expert.append(replace(result, labels=truth))
+            for name, area in aucs(drawn, truth, model, device).items():
+                areas[name].append(area)
+        groups = [(found, expert)] if len(own) > 1 else [([f], [e]) for f, e in zip(found, expert, strict=True)]
+        for measured, true in groups:
+            values += _values(patient, measured, true)
+        print(f"{patient}: {len(values)} numbers so far", flush=True)
+    return values, {name: (float(np.mean(a)), len(a)) for name, a in areas.items()}
+
+
+def _values(patient: str, found: list[Segmentation], expert: list[Segmentation]) -> list[Value]:
+    truth = measure_study(expert)
+    made = intervals_of(found, measure_study(found))
+    kept = []
+    for one in made.intervals:
+        measurement = one.measurement
+        true = truth.value(measurement.key)
+        if true is None or measurement.index:  # an indexed number says the same as the number
+            continue
+        deviation = one.high - measurement.value
+        unit = measurement.definition.unit
+        kept.append(Value(patient, measurement.key, unit, measurement.value, true, deviation))
+    return kept
+
+
+def aucs(drawn: Segmentation, truth: np.ndarray, model: Model, device: str) -> dict[str, float]:
+    """Areas under the ROC curve of what should be high where the labels are wrong."""
+    wrong = drawn.labels != truth
+    near = ndimage.distance_transform_edt(~((drawn.labels > 0) | (truth > 0)), drawn.volume.spacing) <= NEAR_MM
+    if not wrong[near].any() or wrong[near].all():
+        return {}
+    doubt = own_doubt(drawn, model, device)
+    return {
+        "samples' disagreement": auc(drawn.samples.disagreement[near], wrong[near]),
+        "the network's own probabilities": auc(doubt[near], wrong[near]),
+        "both, added": auc((drawn.samples.disagreement + doubt)[near], wrong[near]),
+    }
+
+
+def own_doubt(result: Segmentation, model: Model, device: str) -> np.ndarray:
+    """The probability that the network itself gives to another label than the result's, (k, j, i) on its grid."""
+    stack = SliceStack.in_plane(result.volume, model.preprocessing.plane)
+    runner = Runner(model.network, choose_device(device))
+    box = find_box(runner, model.preprocessing, stack)
+    labels = stack.like(result.labels).array
+    doubt = np.ones(labels.shape, np.float32)
+    if box is None:
+        return stack.to_volume_axes(1 - doubt)
+    batches = runner.look(model.preprocessing, stack, box, "Segmenting", 0.0, 1.0, mirror=model.preprocessing.mirror)
+    foreground = (one[1:] for batch in batches for one in batch)
+    for k, shares in enumerate(box.values_back(foreground, stack)):
+        doubt[k] = probability_of_another(shares, labels[k])
+    return stack.to_volume_axes(doubt)
+
+
+def auc(score: np.ndarray, positive: np.ndarray) -> float:
+    """The area under the ROC curve, by the rank sum of Mann and Whitney; ties count half."""
+    ranks, count = rankdata(score), int(positive.sum())
+    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(score) - count)))
+
+
+def chosen_scale(ratios: Sequence[float]) -> float:
+    """The smallest number of deviations with which a new patient's value is inside with the wanted probability.
+
+    Of n values it is the one of rank ceil(0.9 (n + 1)), the largest where there are too few (split conformal
+    prediction).
+    """
+    rank = min(len(ratios), math.ceil(SHARE * (len(ratios) + 1)))
+    return sorted(ratios)[rank - 1]
+
+
+def by_unit(values: Sequence[Value]) -> dict[str, list[Value]]:
+    units: dict[str, list[Value]] = defaultdict(list)
+    for value in values:
+        units[value.unit].append(value)
+    return dict(units)
+
+
+def scales_of(values: Sequence[Value]) -> dict[str, float]:
+    """For each unit with values of ten patients and more; of fewer nine in ten cannot be told."""
+    known = {}
+    for unit, own in by_unit(values).items():
+        if len({value.patient for value in own}) >= 10:
+            known[unit] = float(f"{chosen_scale([value.ratio for value in own]):.3g}")
+    return known
+
+
+def inside(values: Sequence[Value], scales: dict[str, float]) -> list[bool]:
+    return [value.ratio <= scales[value.unit] for value in values if value.unit in scales]
+
+
+def left_out(values: Sequence[Value]) -> list[bool]:
+    """Whether each value lies in the interval that the other patients' values say."""
+    found = []
+    for own in by_unit(values).values():
+        for value in own:
+            others = [other.ratio for other in own if other.patient != value.patient]
+            if others:
+                found.append(value.ratio <= chosen_scale(others))
+    return found
+
+
+def share(counted: Sequence[bool]) -> str:
+    if not counted:
+        return "none"
+    low, high = binomtest(sum(counted), len(counted)).proportion_ci(method="exact")
+    return f"{sum(counted)} of {len(counted)} ({100 * low:.0f} to {100 * high:.0f} %)"
+
+
+def write(scales: dict[str, float], model: Model, made: dict[str, object], path: Path) -> None:
+    """Puts scales and variations into the model's entry of a weights.json."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    entry = next((e for e in content["models"] if e["name"] == model.name), None)
+    if entry is None:
+        raise SystemExit(f"'{path}' has no model '{model.name}'.")
+    entry["samples"] = {"variations": vars(model.samples.variations), "scales": scales, "made": made}
+    write_json(content, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", action="append", required=True, nargs=2, metavar=("DIR", "FILE"), type=Path)
+    parser.add_argument("--task", default="heart")
+    parser.add_argument("--model")
+    parser.add_argument("--draws", type=int, default=16)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--write", type=Path, metavar="weights.json")
+    parser.add_argument("--check", action="store_true", help="judge the scales that stand in the model's entry")
+    options = parser.parse_args()
+    task = get_task(options.task)
+    model = load_model(options.model, task)
+    if options.check and not model.samples.scales:
+        raise SystemExit(f"'{model.name}' has no scales that could be checked: choose them first, with --write.")
+    cases = [case for data, split in options.data for case in find_cases(data, read_split(split), task)]
+    values, areas = values_of(cases, task, model, options.draws, options.device)
+    scales = model.samples.scales if options.check else scales_of(values)
+    print(f"\n{model.name}, {options.draws} draws, {len({v.patient for v in values})} patients")
+    print("deviations to either side:", ", ".join(f"{unit} {scale:g}" for unit, scale in scales.items()) or "none")
+    for key in sorted({value.key for value in values}):
+        own = [value for value in values if value.key == key]
+        print(f"    {key}: inside {share(inside(own, scales))}, half as wide as "
+              f"{np.mean([v.deviation * scales.get(v.unit, math.nan) for v in own]):.1f} {own[0].unit}")  # fmt: skip
+    print("inside in all:", share(inside(values, scales)))
+    if not options.check:
+        print("inside where the patient was left out:", share(left_out(values)))
+    for name, (area, count) in areas.items():
+        print(f"wrong voxels found by {name}: area under the curve {area:.3f} (mean of {count} images)")
+    if options.write and not options.check:
+        where = " and ".join(f"{data.name} {split.name}" for data, split in options.data)
+        patients = len({value.patient for value in values})
+        write(scales, model, {"chosen": f"{where}, {patients} patients, {options.draws} draws"}, options.write)
+
+
+if __name__ == "__main__":
+    main()
