@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from compare.cores import available_cores
-from compare.data import benchmark_data
+from compare.data import benchmark_data, phantom
+from compare.machine import available_cores
 from compare.picture import write_comparison, write_growth
 from compare.report import append_history, make_table, notes, title
 from compare.run import run_benchmark
@@ -39,7 +39,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cores", type=int, help="of the CPU; all by default")
     parser.add_argument("--repeat", type=int, default=3, help="warm runs at the least; their median counts")
     parser.add_argument("--rounds", type=int, default=1, help="times that every tool is measured, in turns")
-    parser.add_argument("--limit", type=float, default=600.0, help="seconds; longer runs are estimated from a part")
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds; longer runs are estimated from a part")
     parser.add_argument("--growth", action="store_true", help="also how the time grows with slices, size and batch")
     parser.add_argument("--json", type=Path, help="file for all figures")
     parser.add_argument("--png", type=Path, help="file for bars; growth goes into FILE-growth.png")
@@ -50,7 +50,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measures, prints a table, and writes what is asked for."""
     options = arguments()
-    data = benchmark_data(get_task(options.task))
+    task = get_task(options.task)
+    benchmark_data(task)
     tools = choose_tools([name.strip() for name in options.against.split(",") if name.strip()])
     there = available_cores()
     if options.cores is not None and not 1 <= options.cores <= there:
@@ -63,7 +64,7 @@ def main() -> None:
     setting = Setting(
         options.task, device, options.cores or there, options.model, options.repeat, options.limit, options.rounds
     )
-    volume = data.phantom() if options.image is None else read_volume(options.image)
+    volume = phantom(task) if options.image is None else read_volume(options.image)
     check_voxels(volume)
     with err.status("Measuring") as status:
         content = run_benchmark(volume, setting, tools, options.growth, lambda _fraction, text: status.update(text))

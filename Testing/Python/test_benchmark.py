@@ -14,20 +14,20 @@ import torch
 from torch import nn
 
 from compare import energy
-from compare.costs import count_costs
 from compare.data import DATA
+from compare.energy import measure_energy, rapl_counter
 from compare.growth import with_size, with_slices
-from compare.measure import run_once
-from compare.passes import Passes
-from compare.process import read_job, write_job
+from compare.measure import Passes, count_costs, run_once
+from compare.process import start
 from compare.report import make_table, notes, number
-from compare.run import rate, run_benchmark, start
-from compare.tools import OWN, TOOLS, Setting, choose_tools, load_tool
+from compare.run import measure as measure_one
+from compare.run import rate, run_benchmark
+from compare.tools import OWN, TOOLS, Setting, choose_tools, tool_class
 from dinsegment.errors import InputError, WorkerError
 from dinsegment.images import write_volume
 from dinsegment.images.volume import Volume
 from dinsegment.phantom.heart import heart_phantom
-from dinsegment.tasks import HEART
+from dinsegment.tasks import HEART, get_task
 
 CPU = torch.device("cpu")
 SCRIPT = Path(__file__).parents[1] / "Benchmarks" / "run.py"
@@ -62,19 +62,16 @@ class Windows:
 
     version, precision, defaults = "1", "float32", "none"
 
-    def __init__(self, slices: int, pause: float = 0.0) -> None:
-        self.network = nn.Conv2d(1, 2, 3, padding=1)
-        self.tiles, self.finished = slices, 0
-        self.network.register_forward_hook(lambda *_: time.sleep(pause))
+    def __init__(self, pause: float = 0.0) -> None:
+        convolution = nn.Conv2d(1, 2, 3, padding=1)
+        convolution.register_forward_hook(lambda *_: time.sleep(pause))
+        self.network = nn.Sequential(convolution)
 
     def run(self, volume: Volume) -> np.ndarray:
         labels = np.zeros(volume.shape, np.uint8)
         for k, array in enumerate(volume.array):
             labels[k] = self.network(torch.from_numpy(array)[None, None])[0].argmax(0)
         return labels
-
-    def finish(self) -> None:
-        self.finished += 1
 
 
 def test_the_command_measures_itself_and_another_tool_in_one_run(measure, volume, tmp_path):
@@ -143,28 +140,27 @@ def test_nnunet_stands_for_both_configurations_with_and_without_mirroring(monkey
 def test_a_tool_that_fails_stops_no_other(monkeypatch, volume):
     figures = {"warm_runs_s": [1.0], "peak_memory_bytes": 1, "macs": 1e9, "bytes": 1e6, "precision": "float32"}
 
-    def measured(_folder, _setting, tool):
+    def measured(tool, *_):
         if tool == "monai-unet":
             raise WorkerError("It was ended by the system.")
         return {"title": TOOLS[tool].title, "cold_s": 2.0, **figures}
 
     machine = {"content": {"macs_per_s": {"float32": 1e11}, "bytes_per_s": 1e10}}
-    monkeypatch.setattr("compare.run._measure", measured)
+    monkeypatch.setattr("compare.run.measure", measured)
     monkeypatch.setattr("compare.run.start", lambda *_: machine)
     content = run_benchmark(volume, SETTING, [OWN, "monai-unet", "monai-swinunetr"])
     assert content["tools"]["monai-unet"] == {"title": "MONAI UNet", "error": "It was ended by the system."}
     assert content["tools"]["monai-swinunetr"]["times_own_warm"] == 1
-    monkeypatch.setattr("compare.run._measure", lambda *_: measured(0, 0, "monai-unet"))
+    monkeypatch.setattr("compare.run.measure", lambda *_: measured("monai-unet"))
     with pytest.raises(WorkerError, match="ended by the system"):
         run_benchmark(volume, SETTING, [OWN])
 
 
 def test_a_process_that_fails_says_why(volume, tmp_path):
-    with pytest.raises(WorkerError, match=r"The measurement of machine failed: FileNotFoundError.*setting\.json"):
-        start(tmp_path, SETTING, "machine")
-    write_job(tmp_path, replace(SETTING, model="nobody"), volume)
-    with pytest.raises(WorkerError, match="'nobody'"):
-        start(tmp_path, SETTING, "prepare", OWN)
+    with pytest.raises(WorkerError, match=r"'machine' failed: RuntimeError.*nodevice"):
+        start(1, "machine", "nodevice", 1)
+    with pytest.raises(WorkerError, match=r"DINSegment: .*'nobody'"):
+        measure_one(OWN, replace(SETTING, model="nobody"), tmp_path, volume)
 
 
 def test_rounds_measure_all_tools_in_turns_and_their_medians_count(monkeypatch, volume):
@@ -172,12 +168,12 @@ def test_rounds_measure_all_tools_in_turns_and_their_medians_count(monkeypatch, 
     cold = iter([2.0, 10.0, 4.0, 20.0])
     figures = {"peak_memory_bytes": 1, "macs": 1e9, "bytes": 1e6, "precision": "float32"}
 
-    def measured(_folder, _setting, tool):
+    def measured(tool, *_):
         order.append(tool)
         return {**figures, "title": tool, "cold_s": next(cold), "warm_runs_s": next(warm[tool])}
 
     machine = {"content": {"macs_per_s": {"float32": 1e11}, "bytes_per_s": 1e10}}
-    monkeypatch.setattr("compare.run._measure", measured)
+    monkeypatch.setattr("compare.run.measure", measured)
     monkeypatch.setattr("compare.run.start", lambda *_: machine)
     tools = run_benchmark(volume, replace(SETTING, rounds=2), [OWN, "monai-unet"])["tools"]
     assert order == [OWN, "monai-unet"] * 2
@@ -197,40 +193,31 @@ def test_the_limit_is_what_takes_longer_computing_or_copying():
 
 
 def test_costs_are_those_of_every_call(volume):
-    tool = Windows(2)
-    with Passes(tool, None, lambda: None) as passes:
+    tool = Windows()
+    with Passes(tool.network, None, CPU) as passes:
         tool.run(volume)
     assert (passes.tiles, dict(passes.shapes)) == (2, {((1, 1, 96, 96),): 2})
     before = [p.clone() for p in tool.network.parameters()]
-    costs = count_costs(tool.network, passes.shapes, "bfloat16")
-    assert costs.macs == 2 * 9 * 2 * 96 * 96
-    assert costs.bytes == 2 * (20 + 3 * 96 * 96) * 2  # weights, one channel in and two out, of two bytes
-    assert costs.parameters == 20
+    costs = count_costs(tool.network, passes, "bfloat16")
+    assert costs["macs"] == 2 * 9 * 2 * 96 * 96
+    assert costs["bytes"] == 2 * (20 + 3 * 96 * 96) * 2  # weights, one channel in and two out, of two bytes
+    assert costs["parameters"] == 20
     assert all(torch.equal(a, b) for a, b in zip(before, tool.network.parameters(), strict=True))
 
 
 def test_a_run_that_would_take_too_long_is_estimated_from_its_first_tiles():
     volume = Volume(np.random.default_rng(0).random((200, 8, 8)), np.eye(4))
-    tool = Windows(200, pause=0.02)
-    stopped = run_once(tool, volume, 1.0, CPU)
-    assert stopped.estimate.tiles == 200
-    assert 4 <= stopped.estimate.measured_tiles < 100
-    assert tool.finished == 1
+    tool = Windows(pause=0.02)
+    stopped = run_once(tool, volume, 0.0, CPU)
+    assert (stopped.estimate.tiles, stopped.estimate.measured_tiles, stopped.passes.shapes.total()) == (200, 2, 2)
     assert stopped.seconds == stopped.estimate.seconds >= 200 * 0.02
-    whole = run_once(tool, Volume(volume.array[:20], np.eye(4)), 1e9, CPU)
-    assert whole.estimate is None
-    assert whole.passes.tiles == 20
-
-
-def test_two_calls_do_where_each_takes_longer_than_the_limit():
-    volume = Volume(np.random.default_rng(0).random((9, 8, 8)), np.eye(4))
-    stopped = run_once(Windows(9, pause=0.1), volume, 0.05, CPU)
-    assert stopped.estimate.measured_tiles == 2
-    assert stopped.seconds >= 9 * 0.1
+    assert "forward" not in vars(tool.network)
+    whole = run_once(tool, Volume(volume.array[:3], np.eye(4)), None, CPU)
+    assert (whole.estimate, whole.passes.tiles) == (None, 3)
 
 
 def test_labels_off_the_grid_are_refused(volume):
-    tool = Windows(2)
+    tool = Windows()
     tool.run = lambda volume: np.zeros((1, 2, 3), np.uint8)
     with pytest.raises(WorkerError, match=r"shape \(1, 2, 3\)"):
         run_once(tool, volume, 1e9, CPU)
@@ -258,28 +245,24 @@ def test_numbers_have_three_digits():
     ]  # fmt: skip
 
 
-def test_a_process_reads_what_was_written_for_it(volume, tmp_path):
-    write_job(tmp_path, SETTING, volume)
-    setting, read = read_job(tmp_path)
-    assert setting == SETTING
-    np.testing.assert_array_equal(read.array, volume.array)
-    np.testing.assert_array_equal(read.ijk_to_ras, volume.ijk_to_ras)
-
-
-def test_energy_counters_that_start_again_at_zero(monkeypatch, tmp_path):
+def test_energy_counters_that_start_again_at_zero(tmp_path):
     package = tmp_path / "intel-rapl:0"
     package.mkdir()
     (package / "max_energy_range_uj").write_text("9999999")
     (package / "energy_uj").write_text("9000000")
     (tmp_path / "intel-rapl:0:0").mkdir()  # the cores, which the package has in it
-    meter = energy._rapl_meter(tmp_path)
+    counter = rapl_counter(tmp_path)
+    before = counter()
+    (package / "energy_uj").write_text("1000000")
+    assert counter() - before == pytest.approx(2.0)
+    assert rapl_counter(tmp_path / "nowhere") is None
 
-    def work() -> int:
-        (package / "energy_uj").write_text("1000000")
-        return 2
 
-    assert meter(work) == pytest.approx(1.0)
-    assert energy._rapl_meter(tmp_path / "nowhere") is None
+def test_energy_is_that_of_doing_the_work_once(monkeypatch):
+    joule = iter((10.0, 40.0))
+    monkeypatch.setattr(energy, "LEAST_S", 0.0)
+    monkeypatch.setattr(energy, "rapl_counter", lambda: lambda: next(joule))
+    assert measure_energy(lambda: None, CPU) == 30.0
 
 
 def test_variations_of_a_volume_keep_its_place(volume):
@@ -300,35 +283,35 @@ def test_nnunet_has_the_plans_that_it_makes_for_acdc(volume, tmp_path, monkeypat
     for name in ("raw", "preprocessed", "results"):
         monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path))  # so that what is set is undone
     plans, dataset = nnunet.make_plans(HEART, tmp_path)
-    assert dataset["numTraining"] == DATA["heart"].fingerprint.cases
+    assert dataset["numTraining"] == DATA["heart"]["fingerprint"]["cases"]
     assert plans["configurations"]["2d"]["patch_size"] == [256, 224]
     assert plans["configurations"]["3d_fullres"]["patch_size"] == [20, 256, 224]
     for name, content in ((nnunet.PLANS, plans), (nnunet.LABELS, dataset)):
         (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
     options = {"configuration": "2d", "mirror": True}
-    nnunet.prepare(SETTING, tmp_path, **options)
-    tool = nnunet.load(SETTING, tmp_path, **options)
-    done = run_once(tool, volume, 1e9, CPU)
-    assert done.passes.tiles == tool.tiles == 4 * 2
-    tool.finish()
+    nnunet.NNUNet.prepare(SETTING, tmp_path, **options)
+    done = run_once(nnunet.NNUNet(SETTING, tmp_path, **options), volume, 1e9, CPU)
+    assert done.passes.tiles == 4 * 2
 
 
 @pytest.mark.parametrize("task", DATA)
-def test_windows_of_monai_are_counted_before_they_are_computed(task):
-    volume = Volume(np.random.default_rng(0).normal(0, 300, (40, 60, 80)), np.diag([2.4, 2.4, 2.4, 1]), modality="CT")
-    tool = load_tool("monai-unet", Setting(task, "cpu", 1), None)
-    tool.network = Identity(tool._classes)
-    done = run_once(tool, volume, 1e9, CPU)
-    assert done.passes.tiles == tool.tiles > 1
-    tool.finish()
+def test_windows_of_monai_cover_the_image_and_their_labels_are_brought_back(task):
+    array = np.zeros((40, 60, 80), np.float32)
+    array[10:30, 20:40, 20:60] = 100.0
+    tool = tool_class("monai-unet")(Setting(task, "cpu", 1), None, kind="UNet")
+    tool.network = Bright(get_task(task).classes)
+    done = run_once(tool, Volume(array, np.diag([2.4, 2.4, 2.4, 1]), modality="CT"), None, CPU)
+    assert done.passes.tiles > 1
+    labels = tool.run(Volume(array, np.diag([2.4, 2.4, 2.4, 1]), modality="CT"))
+    assert 2 * ((labels == 1) & (array > 0)).sum() / ((labels == 1).sum() + (array > 0).sum()) > 0.9
 
 
-class Identity(nn.Module):
-    """Logits of which the second is the image itself."""
+class Bright(nn.Module):
+    """Logits of which the second is above the first where the image is bright."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.classes = classes
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([torch.zeros_like(x), x, *[torch.full_like(x, -9.0)] * (self.classes - 2)], 1)
+        return torch.cat([torch.zeros_like(x), x - 0.5, *[torch.full_like(x, -9.0)] * (self.classes - 2)], 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compare.tools import Setting
+from compare.tools import Setting, Tool
 from dinsegment.images.volume import Volume
 from dinsegment.inference.devices import autocast_dtype, choose_device
 from dinsegment.inference.model import load_model
@@ -16,41 +16,27 @@ from dinsegment.tasks import get_task
 from dinsegment.version import __version__
 
 
-class OwnTool:
-    """As `Tool` says."""
+class OwnTool(Tool):
+    """The task's model. Raises ModelError as `load_model`."""
 
-    def __init__(self, setting: Setting) -> None:
+    version = __version__
+
+    def __init__(self, setting: Setting, folder: Path | None = None) -> None:
         self._task = get_task(setting.task)
-        device = choose_device(setting.device)
-        self._model = load_model(setting.model, self._task)
-        self._model.check_task(self._task)
-        self._runner = Runner(self._model.network, device)
-        dtype = autocast_dtype(device)
-        preprocessing = self._model.preprocessing
-        self.version = __version__
+        model, device = load_model(setting.model, self._task), choose_device(setting.device)
+        model.check_task(self._task)
+        self._preprocessing = model.preprocessing
+        self._runner = Runner(model.network, device)
         self.network = self._runner.network
+        dtype = autocast_dtype(device)
         self.precision = str(dtype).removeprefix("torch.") if dtype else "float32"
-        self.defaults = f"{self._model.name}, {preprocessing.spacing:g} mm" + (
-            ", mirrored" if preprocessing.mirror else ""
-        )
+        mirrored = ", mirrored" if self._preprocessing.mirror else ""
+        self.defaults = f"{model.name}, {self._preprocessing.spacing:g} mm{mirrored}"
+
+    @staticmethod
+    def prepare(setting: Setting, folder: Path) -> None:
+        """Downloads the weights if they are not here."""
+        load_model(setting.model, get_task(setting.task))
 
     def run(self, volume: Volume) -> np.ndarray:
-        return predict(self._runner, self._model.preprocessing, volume, self._task)
-
-
-def prepare(setting: Setting, folder: Path) -> None:
-    """Downloads the weights if they are not here.
-
-    Raises:
-        ModelError: As `load_model`.
-    """
-    load_model(setting.model, get_task(setting.task))
-
-
-def load(setting: Setting, folder: Path) -> OwnTool:
-    """The task's model, ready to segment.
-
-    Raises:
-        ModelError: As `load_model`.
-    """
-    return OwnTool(setting)
+        return predict(self._runner, self._preprocessing, volume, self._task)

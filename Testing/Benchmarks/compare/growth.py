@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -11,13 +11,11 @@ import torch
 from scipy import ndimage
 from torch.utils.benchmark import Timer
 
+from compare.din import OwnTool
 from compare.tools import Setting
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
-from dinsegment.inference.devices import choose_device
-from dinsegment.inference.model import load_model
-from dinsegment.inference.pipeline import predict
-from dinsegment.inference.runner import MAX_BATCH, Runner
+from dinsegment.inference.runner import MAX_BATCH
 from dinsegment.tasks import get_task
 
 SLICES = (10, 20, 40, 80)
@@ -45,46 +43,26 @@ def measure_growth(
         `slices`, `size` and `batch`, each with `values` and `seconds`.
     """
     task = get_task(setting.task)
-    device = choose_device(setting.device)
-    model = load_model(setting.model, task)
-    model.check_task(task)
+    axis, device = SliceStack.in_plane(volume, task.plane).axis, torch.device(setting.device).type
 
-    def seconds(image: Volume) -> float:
-        runner = Runner(model.network, device)
-        return _warm(lambda: predict(runner, model.preprocessing, image, task), setting.repeat)
+    def seconds(image: Volume, batch: int = MAX_BATCH[device]) -> float:
+        usual, MAX_BATCH[device] = MAX_BATCH[device], batch
+        tool = OwnTool(setting)
+        MAX_BATCH[device] = usual
+        tool.run(image)
+        timer = Timer("tool.run(image)", globals={"tool": tool, "image": image}, num_threads=torch.get_num_threads())
+        return median(timer.timeit(1).mean for _ in range(setting.repeat))  # it waits for the device
 
-    axis = SliceStack.in_plane(volume, task.plane).axis
-    usual, by_batch = MAX_BATCH[device.type], []
-    for batch in batches:
-        MAX_BATCH[device.type] = batch
-        by_batch.append(seconds(volume))
-    MAX_BATCH[device.type] = usual
-    return {
-        "slices": _row(slices, [seconds(with_slices(volume, axis, n)) for n in slices]),
-        "size": _row(sizes, [seconds(with_size(volume, axis, n)) for n in sizes]),
-        "batch": _row(batches, by_batch),
+    rows = {
+        "slices": {n: seconds(with_slices(volume, axis, n)) for n in slices},
+        "size": {n: seconds(with_size(volume, axis, n)) for n in sizes},
+        "batch": {n: seconds(volume, n) for n in batches},
     }
-
-
-def _row(values: Sequence[int], seconds: Sequence[float]) -> dict[str, list[float]]:
-    return {"values": list(values), "seconds": list(seconds)}
-
-
-def _warm(work: Callable[[], object], repeat: int) -> float:
-    """Median of several runs; PyTorch's timer waits for the device."""
-    work()
-    timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
-    return median(timer.timeit(1).mean for _ in range(repeat))
+    return {kind: {"values": list(row), "seconds": list(row.values())} for kind, row in rows.items()}
 
 
 def with_slices(volume: Volume, axis: int, count: int) -> Volume:
-    """The volume with its slices repeated, back and forth, until there are so many.
-
-    Args:
-        volume: Of any orientation.
-        axis: Axis of its array that the slices lie along.
-        count: Of the new one.
-    """
+    """The volume with its slices, along `axis` of its array, repeated back and forth until there are so many."""
     n = volume.shape[axis]
     there_and_back = np.concatenate([np.arange(n), np.arange(n)[::-1]])
     return Volume(volume.array.take(np.resize(there_and_back, count), axis), volume.ijk_to_ras, volume.name)

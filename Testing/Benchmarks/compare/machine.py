@@ -1,4 +1,4 @@
-"""The machine: what it is, and how fast it multiplies matrices and copies memory."""
+"""The machine: what it is, the cores that are used of it, and how fast it multiplies matrices and copies memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
-from torch.utils.benchmark import Timer
 
 SIDE = {"cpu": 2048, "cuda": 8192, "mps": 4096}
 """Of the matrices that are multiplied."""
@@ -24,73 +22,73 @@ LONG_ENOUGH_S = 1.0
 """Each rate is the best of the repetitions in so many seconds."""
 
 
-def cpu_name() -> str:
-    """The CPU as it names itself."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def available_cores() -> int:
+    """Cores of the CPU that this process may use."""
+    process = psutil.Process()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1
 
 
-def describe_machine(device: torch.device, cores: int) -> dict[str, Any]:
-    """What figures of this machine have to be read with."""
-    on_gpu = device.type == "cuda"
+def use_cores(count: int) -> None:
+    """Keeps this process on so many cores, where the system can be told so."""
+    process = psutil.Process()
+    if hasattr(process, "cpu_affinity"):
+        process.cpu_affinity(sorted(process.cpu_affinity())[:count])
+
+
+def describe_machine(device: str, cores: int) -> dict[str, Any]:
+    """What figures of this machine have to be read with, and how fast the device is at its best.
+
+    Returns:
+        Among others `macs_per_s` by precision, of products of large square matrices, and `bytes_per_s` read and written
+        in a large copy.
+    """
+    import torch
+
+    kind = torch.device(device).type
+    rates = {}
+    for precision in PRECISIONS[kind]:
+        a, b, out = (torch.rand(SIDE[kind], SIDE[kind], device=device).to(getattr(torch, precision)) for _ in range(3))
+        rates[precision] = SIDE[kind] ** 3 / _best(lambda a=a, b=b, out=out: torch.mm(a, b, out=out))
+    source, target = (torch.ones(COPIED[kind] // 4, device=device) for _ in range(2))
     return {
-        "cpu": cpu_name(),
+        "cpu": _cpu_name(),
         "cores": cores,
         "threads": torch.get_num_threads(),
         "memory_bytes": psutil.virtual_memory().total,
-        "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
+        "gpu": torch.cuda.get_device_name(device) if kind == "cuda" else None,
         "system": platform.platform(),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "macs_per_s": rates,
+        "bytes_per_s": 2 * COPIED[kind] / _best(lambda: target.copy_(source)),
     }
-
-
-def waiter(device: torch.device) -> Callable[[], None]:
-    """What waits until the device has done all that was asked of it."""
-    if device.type == "cuda":
-        return lambda: torch.cuda.synchronize(device)
-    if device.type == "mps":
-        return torch.mps.synchronize
-    return lambda: None
-
-
-def measure_rates(device: torch.device) -> dict[str, Any]:
-    """How fast the device is at its best.
-
-    Returns:
-        `macs_per_s` by precision, of products of large square matrices; `bytes_per_s` read and written in a large copy.
-    """
-    kind = device.type
-    side = SIDE[kind]
-    rates = {}
-    for precision in PRECISIONS[kind]:
-        a, b = (torch.rand(side, side, device=device).to(getattr(torch, precision)) for _ in range(2))
-        out = torch.empty_like(a)
-        rates[precision] = side**3 / _best(lambda a=a, b=b, out=out: torch.mm(a, b, out=out))
-    source = torch.ones(COPIED[kind] // 4, device=device)
-    target = torch.empty_like(source)
-    return {"macs_per_s": rates, "bytes_per_s": 2 * COPIED[kind] / _best(lambda: target.copy_(source))}
 
 
 def _best(work: Callable[[], object]) -> float:
     """Seconds of the fastest repetition; PyTorch's timer warms up and waits for the device."""
+    import torch
+    from torch.utils.benchmark import Timer
+
     timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
     return min(timer.blocked_autorange(min_run_time=LONG_ENOUGH_S).times)
+
+
+def _cpu_name() -> str:
+    """The CPU as it names itself."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), platform.processor() or platform.machine())
 
 
 def peak_memory() -> int:
     """Most bytes of memory that this process has had so far."""
     status = Path("/proc/self/status")
     if status.exists():  # `getrusage` on Linux also counts the process that started this one
-        for line in status.read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+        told = dict(line.split(":", 1) for line in status.read_text(encoding="ascii").splitlines())
+        return int(told["VmHWM"].split()[0]) * 1024
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes

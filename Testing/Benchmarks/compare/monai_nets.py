@@ -7,15 +7,19 @@ by a quarter, four at a time, and the prediction inverted to the image's grid.
 
 from __future__ import annotations
 
-import math
 from copy import deepcopy
 from pathlib import Path
 
+import monai
 import numpy as np
 import torch
+from monai import transforms
+from monai.data import MetaTensor
+from monai.inferers import sliding_window_inference
+from monai.networks import nets
 
-from compare.data import SlidingWindow, benchmark_data
-from compare.tools import Setting
+from compare.data import benchmark_data
+from compare.tools import Setting, Tool
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
 from dinsegment.tasks import get_task
@@ -24,85 +28,48 @@ OVERLAP = 0.25
 BATCH = 4
 
 
-class MonaiTool:
-    """As `Tool` says."""
+class MonaiTool(Tool):
+    """A network of MONAI, `UNet` or `SwinUNETR`."""
 
-    def __init__(self, setting: Setting, kind: str) -> None:
-        import monai
+    version = monai.__version__
+    precision = "float32"
 
+    def __init__(self, setting: Setting, folder: Path | None, kind: str) -> None:
         task = get_task(setting.task)
-        self._way = benchmark_data(task).sliding_window
-        self._classes, self._plane = task.classes, task.plane
+        way = benchmark_data(task)["sliding_window"]
+        self._plane, self._spacing, self._sides = task.plane, way["spacing"], way["sides"]
         self._device = torch.device(setting.device)
+        dimensions = len(self._sides)
         torch.manual_seed(0)
-        self.network = _network(kind, self._way, task.classes).to(self._device).eval()
-        self.version = monai.__version__
-        self.precision = "float32"
-        spacing = [s for s in self._way.spacing if s > 0]
-        self.defaults = (
-            f"{' x '.join([str(self._way.window)] * self._way.dimensions)} pixels of "
-            f"{' x '.join(f'{s:.2f}' for s in spacing)} mm, overlap {OVERLAP:g}, {BATCH} windows at a time"
-        )
-        self.tiles: int | None = None
-
-    def run(self, volume: Volume) -> np.ndarray:
-        from monai.inferers import sliding_window_inference
-
-        self._image = image = self._prepare(volume)
-        array = image.as_tensor()
-        seen = array[None] if self._way.dimensions == 3 else array.permute(3, 0, 1, 2)  # slices as a batch
-        self.tiles = len(seen) * count_windows(tuple(seen.shape[2:]), self._way.window)
-        with torch.inference_mode():
-            window = (self._way.window,) * self._way.dimensions
-            logits = sliding_window_inference(seen.to(self._device), window, BATCH, self.network, OVERLAP)
-        return self._bring_back(logits[0] if self._way.dimensions == 3 else logits.permute(1, 2, 3, 0))
-
-    def finish(self) -> None:
-        self._bring_back(torch.zeros(self._classes, *self._image.shape[1:], device=self._device))
-
-    def _prepare(self, volume: Volume) -> torch.Tensor:
-        from monai import transforms
-        from monai.data import MetaTensor
-
-        way = self._way
-        steps = [transforms.Spacing(way.spacing, mode="bilinear")]
-        if way.grey_window:
-            steps.append(transforms.ScaleIntensityRange(*way.grey_window, 0.0, 1.0, clip=True))
+        if kind == "UNet":
+            widths, strides = (16, 32, 64, 128, 256), (2, 2, 2, 2)
+            network = nets.UNet(dimensions, 1, task.classes, widths, strides, num_res_units=2, norm=way["norm"])
+        else:
+            network = nets.SwinUNETR(1, task.classes, feature_size=48, spatial_dims=dimensions)
+        self.network = network.to(self._device).eval()
+        pixels = " x ".join(f"{s:.2f}" for s in self._spacing if s > 0)
+        window = f"{' x '.join(map(str, self._sides))} pixels of {pixels} mm"
+        self.defaults = f"{window}, overlap {OVERLAP:g}, {BATCH} windows at a time"
+        steps = [transforms.Spacing(self._spacing, mode="bilinear")]
+        if way["grey_window"]:
+            steps.append(transforms.ScaleIntensityRange(*way["grey_window"], 0.0, 1.0, clip=True))
             steps.append(transforms.CropForeground(allow_smaller=True))
         else:
             steps.append(transforms.NormalizeIntensity())
         self._transform = transforms.Compose(steps)
-        self._stack = SliceStack.in_plane(volume, self._plane)
-        array = torch.from_numpy(np.ascontiguousarray(self._stack.array.T)[None])  # (1, x, y, slices)
-        spacing = (*self._stack.spacing[::-1], self._stack.slice_spacing, 1.0)
-        return self._transform(MetaTensor(array, affine=torch.diag(torch.tensor(spacing, dtype=torch.float64))))
 
-    def _bring_back(self, logits: torch.Tensor) -> np.ndarray:
-        """Logits (classes, x, y, slices) of the prepared image -> labels (k, j, i) of the volume."""
-        from monai.data import MetaTensor
-        from monai.transforms import Invert
-
-        prediction = MetaTensor(
-            logits.cpu(), meta=self._image.meta, applied_operations=deepcopy(self._image.applied_operations)
-        )  # inverting takes the operations from their list
-        inverted = Invert(self._transform, nearest_interp=False)(prediction)
-        return self._stack.to_volume_axes(inverted.argmax(0).numpy().astype(np.uint8).T)
-
-
-def count_windows(size: tuple[int, ...], window: int) -> int:
-    """Windows that MONAI's sliding window has in an image of so many pixels along its axes."""
-    step = int(window * (1 - OVERLAP))
-    return math.prod(math.ceil(max(0, n - window) / step) + 1 for n in size)
-
-
-def _network(kind: str, way: SlidingWindow, classes: int) -> torch.nn.Module:
-    from monai.networks import nets
-
-    if kind == "SwinUNETR":
-        return nets.SwinUNETR(in_channels=1, out_channels=classes, feature_size=48, spatial_dims=way.dimensions)
-    return nets.UNet(way.dimensions, 1, classes, (16, 32, 64, 128, 256), (2, 2, 2, 2), num_res_units=2, norm=way.norm)
-
-
-def load(setting: Setting, folder: Path, kind: str) -> MonaiTool:
-    """A network of MONAI, ready to segment."""
-    return MonaiTool(setting, kind)
+    def run(self, volume: Volume) -> np.ndarray:
+        stack = SliceStack.in_plane(volume, self._plane)
+        array = torch.from_numpy(np.ascontiguousarray(stack.array.T)[None])  # (1, x, y, slices)
+        spacing = torch.tensor((*stack.spacing[::-1], stack.slice_spacing, 1.0), dtype=torch.float64)
+        image = self._transform(MetaTensor(array, affine=torch.diag(spacing)))
+        flat = len(self._sides) == 2
+        seen = image.as_tensor().permute(3, 0, 1, 2) if flat else image.as_tensor()[None]  # slices as a batch
+        with torch.inference_mode():
+            logits = sliding_window_inference(seen.to(self._device), self._sides, BATCH, self.network, OVERLAP)
+        logits = logits.permute(1, 2, 3, 0) if flat else logits[0]
+        # Inverting takes the operations from their list.
+        operations = deepcopy(image.applied_operations)
+        prediction = MetaTensor(logits.cpu(), meta=image.meta, applied_operations=operations)
+        inverted = transforms.Invert(self._transform, nearest_interp=False)(prediction)
+        return stack.to_volume_axes(inverted.argmax(0).numpy().astype(np.uint8).T)

@@ -1,85 +1,92 @@
-"""A fresh process in which one tool is prepared or measured, or the machine, or DINSegment's growth.
-
-`python -m compare.process FOLDER JOB [TOOL]`; what FOLDER holds is written by `write_job`. What was measured goes into
-FOLDER/result.json: `content`, or `error` with a text that a user reads as it stands, and `at`, which says when the tool
-was `loaded` and when its `first` result was there, by the clock that processes share.
-"""
+"""A fresh process in which one tool is prepared or measured, or the machine, or DINSegment's growth."""
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
+import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
+import time
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
-import numpy as np
+from dinsegment.errors import DINSegmentError, WorkerError
 
-from compare.cores import use_cores
-from compare.tools import TOOLS, Setting, prepare_tool
-from dinsegment.errors import DINSegmentError
-from dinsegment.images.volume import Volume
+SOURCES = (Path(__file__).parents[1], Path(__file__).parents[3] / "DINSegment" / "Logic")
+"""Where a new process finds this package and the library."""
 
-SETTING, ARRAY, RESULT = "setting.json", "volume.npy", "result.json"
-
-
-def write_job(folder: Path, setting: Setting, volume: Volume) -> None:
-    """Writes what a process reads: the setting and the volume, as an array in memory would be."""
-    np.save(folder / ARRAY, volume.array)
-    content = {"setting": asdict(setting), "name": volume.name, "ijk_to_ras": volume.ijk_to_ras.tolist()}
-    (folder / SETTING).write_text(json.dumps(content), encoding="utf-8")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_MAX_THREADS")
+"""Environment variables with which libraries are told how many threads to use."""
 
 
-def read_job(folder: Path) -> tuple[Setting, Volume]:
-    """What `write_job` wrote."""
-    content = json.loads((folder / SETTING).read_text(encoding="utf-8"))
-    volume = Volume(np.load(folder / ARRAY), np.array(content["ijk_to_ras"]), name=content["name"])
-    return Setting(**content["setting"]), volume
+def start(cores: int, job: str, *arguments: Any) -> dict[str, Any]:
+    """Runs a job of `JOBS` in a fresh process with so many cores and threads.
+
+    Args:
+        cores: Of the CPU.
+        job: Its name.
+        arguments: Its arguments, which are sent as they are.
+
+    Returns:
+        `content`, what was measured, and `seconds` from the start of the process to the marks of the job.
+
+    Raises:
+        WorkerError: It failed.
+    """
+    paths = [*map(str, SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, **dict.fromkeys(THREADS, str(cores)), "PYTHONPATH": os.pathsep.join(paths)}
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "compare.process"], input=pickle.dumps((cores, job, arguments)), capture_output=True,
+        env=environment, check=False,
+    )  # fmt: skip
+    if done.returncode < 0:
+        raise WorkerError(f"'{job}' was ended by the system, mostly for want of memory: free some and try again.")
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
+        raise WorkerError(f"'{job}' failed: {lines[-1]}")
+    told = pickle.loads(done.stdout)
+    if "error" in told:
+        raise WorkerError(told["error"])
+    return {"content": told["content"], "seconds": {event: at - started for event, at in told["at"].items()}}
 
 
-def tool_folder(folder: Path, name: str) -> Path:
-    """Where a tool's files are; variants of one tool share them."""
-    path = folder / TOOLS[name].module
-    path.mkdir(exist_ok=True)
-    return path
+def _prepare(name: str, *arguments: Any) -> None:
+    from compare.tools import TOOLS, tool_class
+
+    tool_class(name).prepare(*arguments, **TOOLS[name].options)
 
 
-def work(folder: Path, job: str, name: str, mark: Callable[[str], None]) -> Any:
-    """Does one job and returns what was measured."""
-    setting, volume = read_job(folder)
-    use_cores(setting.cores)  # before a library starts its threads
+def _work(job: str, arguments: tuple[Any, ...], at: dict[str, float]) -> Any:
     if job == "prepare":
-        return prepare_tool(name, setting, tool_folder(folder, name))
-    if job == "tool":
+        return _prepare(*arguments)
+    if job == "measure":
         from compare.measure import measure_tool
 
-        return measure_tool(name, setting, tool_folder(folder, name), volume, mark)
+        return measure_tool(*arguments, lambda event: at.update({event: time.perf_counter()}))
     if job == "growth":
         from compare.growth import measure_growth
 
-        return measure_growth(setting, volume)
-    import torch
+        return measure_growth(*arguments)
+    from compare.machine import describe_machine
 
-    from compare.machine import describe_machine, measure_rates
-
-    device = torch.device(setting.device)
-    return describe_machine(device, setting.cores) | measure_rates(device)
+    return describe_machine(*arguments)
 
 
 def main() -> None:
-    """The process; without a result its last words are on standard error."""
-    folder, job, *name = sys.argv[1:]
+    """The process: the job comes by standard input, its result goes to standard output, and nothing else does."""
+    results = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print
+    cores, job, arguments = pickle.load(sys.stdin.buffer)
+    from compare.machine import use_cores
+
+    use_cores(cores)  # before a library starts its threads
     at: dict[str, float] = {}
     try:
-        told = {"content": work(Path(folder), job, *name or ("",), lambda event: at.update({event: perf_counter()}))}
+        told = {"content": _work(job, arguments, at), "at": at}
     except DINSegmentError as error:
         told = {"error": str(error)}
-    (Path(folder) / RESULT).write_text(json.dumps(told | {"at": at}), encoding="utf-8")
-    sys.stderr.flush()
-    os._exit(0)  # a library's thread that still waits, after its run was stopped, keeps nobody
+    pickle.dump(told, results)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -15,8 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from compare.cores import thread_settings
-from compare.process import RESULT, write_job
+from compare.process import start
 from compare.tools import OWN, TOOLS, Setting
 from dinsegment.errors import WorkerError
 from dinsegment.images.slices import SliceStack
@@ -25,16 +19,9 @@ from dinsegment.progress import Progress
 from dinsegment.tasks import get_task
 from dinsegment.version import __version__
 
-SOURCES = (Path(__file__).parents[1], Path(__file__).parents[3] / "DINSegment" / "Logic")
-"""Where a new process finds this package and the library."""
-
 
 def run_benchmark(
-    volume: Volume,
-    setting: Setting,
-    tools: Sequence[str],
-    growth: bool = False,
-    progress: Progress | None = None,
+    volume: Volume, setting: Setting, tools: Sequence[str], growth: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Measures the machine and every tool.
 
@@ -50,53 +37,54 @@ def run_benchmark(
         where asked for. A tool that failed has an `error` in place of figures.
 
     Raises:
-        DINSegmentError: DINSegment itself failed.
+        WorkerError: DINSegment itself failed.
     """
     report = progress or (lambda _fraction, _text: None)
     steps = 1 + setting.rounds * len(tools) + growth
-    with tempfile.TemporaryDirectory(prefix="dinsegment-") as name:
-        folder = Path(name)
-        write_job(folder, setting, volume)
-        report(0.0, "Measuring the machine")
-        machine = start(folder, setting, "machine")["content"]
-        slices = len(SliceStack.in_plane(volume, get_task(setting.task).plane).array)
-        rounds: dict[str, list[dict[str, Any]]] = {tool: [] for tool in tools}
-        failed: dict[str, str] = {}
-        for n, tool in enumerate(tool for _ in range(setting.rounds) for tool in tools):
-            if tool in failed:
-                continue
+    report(0.0, "Measuring the machine")
+    machine = start(setting.cores, "machine", setting.device, setting.cores)["content"]
+    rounds: dict[str, list[dict[str, Any]]] = {tool: [] for tool in tools}
+    failed: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="dinsegment-") as folder:
+        for n, tool in enumerate(tool for _ in range(setting.rounds) for tool in tools if tool not in failed):
             report((1 + n) / steps, f"Measuring {TOOLS[tool].title}")
             try:
-                rounds[tool].append(_measure(folder, setting, tool))
+                rounds[tool].append(measure(tool, setting, Path(folder), volume))
             except WorkerError as error:
                 if tool == OWN:
                     raise
                 failed[tool] = str(error)
-        results: dict[str, Any] = {}
-        for tool in tools:
-            if tool in failed:
-                results[tool] = {"title": TOOLS[tool].title, "error": failed[tool]}
-            else:
-                results[tool] = rate(together(rounds[tool]), machine, slices, results.get(OWN))
-        content = {
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "version": __version__,
-            "setting": asdict(setting),
-            "volume": {"name": volume.name, "shape": volume.shape, "spacing_mm": volume.spacing.tolist()},
-            "machine": machine,
-            "tools": results,
-        }
-        if growth:
-            report((steps - 1) / steps, "Measuring how DINSegment's time grows")
-            content["growth"] = start(folder, setting, "growth")["content"]
+    slices = len(SliceStack.in_plane(volume, get_task(setting.task).plane).array)
+    results: dict[str, Any] = {}
+    for tool in tools:
+        if tool in failed:
+            results[tool] = {"title": TOOLS[tool].title, "error": failed[tool]}
+        else:
+            results[tool] = rate(together(rounds[tool]), machine, slices, results.get(OWN))
+    content = {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "version": __version__,
+        "setting": asdict(setting),
+        "volume": {"name": volume.name, "shape": volume.shape, "spacing_mm": volume.spacing.tolist()},
+        "machine": machine,
+        "tools": results,
+    }
+    if growth:
+        report((steps - 1) / steps, "Measuring how DINSegment's time grows")
+        content["growth"] = start(setting.cores, "growth", setting, volume)["content"]
     report(1.0, "Done")
     return content
 
 
-def _measure(folder: Path, setting: Setting, tool: str) -> dict[str, Any]:
-    if TOOLS[tool].prepares:
-        start(folder, setting, "prepare", tool)
-    told = start(folder, setting, "tool", tool)
+def measure(tool: str, setting: Setting, folder: Path, volume: Volume) -> dict[str, Any]:
+    """A tool's figures of one round. Raises WorkerError where it fails."""
+    own = folder / TOOLS[tool].made_by.partition(":")[0]  # variants of one tool share their files
+    own.mkdir(exist_ok=True)
+    try:
+        start(setting.cores, "prepare", tool, setting, own)
+        told = start(setting.cores, "measure", tool, setting, own, volume)
+    except WorkerError as error:
+        raise WorkerError(f"{TOOLS[tool].title}: {error}") from error
     content, seconds = told["content"], told["seconds"]
     estimated = content.pop("first_estimated_s")
     cold = seconds["first"] if estimated is None else seconds["loaded"] + estimated
@@ -144,36 +132,3 @@ def rate(result: dict[str, Any], machine: dict[str, Any], slices: int, own: dict
         "times_own_warm": result["warm_s"] / own["warm_s"],
         "times_own_cold": result["cold_s"] / own["cold_s"],
     }
-
-
-def start(folder: Path, setting: Setting, job: str, tool: str = "") -> dict[str, Any]:
-    """Runs a job in a fresh process: the `content` of what it measured, and the `seconds` from its start to its marks.
-
-    Raises:
-        WorkerError: It failed.
-    """
-    command = [sys.executable, "-m", "compare.process", str(folder), job, *([tool] if tool else [])]
-    result = folder / RESULT
-    result.unlink(missing_ok=True)
-    started = time.perf_counter()
-    done = subprocess.run(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False, text=True, encoding="utf-8",
-        errors="replace", env=_environment(setting.cores),
-    )  # fmt: skip
-    what = TOOLS[tool].title if tool else job
-    if done.returncode < 0:
-        raise WorkerError(
-            f"The measurement of {what} was ended by the system, mostly for want of memory: free some and try again."
-        )
-    if not result.exists():
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise WorkerError(f"The measurement of {what} failed: {lines[-1] if lines else f'exit code {done.returncode}'}")
-    told = json.loads(result.read_text(encoding="utf-8"))
-    if "error" in told:
-        raise WorkerError(told["error"])
-    return told | {"seconds": {event: at - started for event, at in told["at"].items()}}
-
-
-def _environment(cores: int) -> dict[str, str]:
-    paths = [*map(str, SOURCES), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, **thread_settings(cores), "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}

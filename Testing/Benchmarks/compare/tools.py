@@ -25,10 +25,10 @@ class Setting:
     Attributes:
         task: Name of the task.
         device: `cpu`, `cuda` or `cuda:N`.
-        model: DINSegment's; None for the task's first.
         cores: Of the CPU.
+        model: DINSegment's; None for the task's first.
         repeat: Warm runs in a process, at the least.
-        limit: Seconds; what would run longer is estimated from a part of it.
+        limit: Seconds after which another tool's run is not computed to its end: the rest is estimated.
         rounds: How often every tool is measured, each time in a process of its own.
     """
 
@@ -37,16 +37,16 @@ class Setting:
     cores: int
     model: str | None = None
     repeat: int = 3
-    limit: float = 600.0
+    limit: float = 60.0
     rounds: int = 1
 
 
 class Tool(Protocol):
-    """A tool that is ready to segment.
+    """A tool that is made ready to segment by `Tool(setting, folder, **options)`.
 
     Attributes:
         version: Of the package.
-        network: What is called for every batch of tiles.
+        network: What is called for every batch of tiles, slices or windows, as the first argument's first axis.
         precision: `float32`, `bfloat16` or `float16`: of the network's matrix products.
         defaults: What it does by default, for the reader of the figures.
     """
@@ -56,62 +56,39 @@ class Tool(Protocol):
     precision: str
     defaults: str
 
+    @staticmethod
+    def prepare(setting: Setting, folder: Path, **options: Any) -> None:
+        """Makes files that the tool's user would have, such as weights, in the tool's own folder; it is not timed."""
+
     def run(self, volume: Volume) -> np.ndarray:
         """From the array in memory to labels (k, j, i) on the volume's grid."""
         ...
 
 
-class TiledTool(Tool, Protocol):
-    """A tool whose runs can be estimated from some of their tiles.
-
-    Attributes:
-        tiles: How many inputs the network gets in one run: slices or windows, times mirror images. Known at the latest
-            when it is first called.
-    """
-
-    tiles: int | None
-
-    def finish(self) -> None:
-        """What follows the network in `run`, on an output of the size of the last run's, which was stopped before."""
-        ...
-
-
 @dataclass(frozen=True)
 class ToolEntry:
-    """How a tool is called and loaded.
-
-    Attributes:
-        title: In tables.
-        module: With `load(setting, folder, **options) -> Tool`.
-        packages: That have to be installed.
-        options: Of its module.
-        prepares: Whether its module has a `prepare` of the same arguments, which makes files that the tool's user would
-            have; it is not timed.
-    """
+    """Title in tables, `module:class` of this package that makes the tool, packages it needs, options of the class."""
 
     title: str
-    module: str
+    made_by: str
     packages: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
-    prepares: bool = False
+
+
+def _nnunet(title: str, configuration: str, mirror: bool) -> ToolEntry:
+    return ToolEntry(title, "nnunet:NNUNet", ("nnunetv2",), {"configuration": configuration, "mirror": mirror})
 
 
 OWN = "dinsegment"
 
 TOOLS = {
-    OWN: ToolEntry("DINSegment", "din", prepares=True),
-    "nnunet-2d": ToolEntry("nnU-Net 2D", "nnunet", ("nnunetv2",), {"configuration": "2d", "mirror": False}, True),
-    "nnunet-2d-mirrored": ToolEntry(
-        "nnU-Net 2D, mirrored", "nnunet", ("nnunetv2",), {"configuration": "2d", "mirror": True}, True
-    ),
-    "nnunet-3d": ToolEntry(
-        "nnU-Net 3D", "nnunet", ("nnunetv2",), {"configuration": "3d_fullres", "mirror": False}, True
-    ),
-    "nnunet-3d-mirrored": ToolEntry(
-        "nnU-Net 3D, mirrored", "nnunet", ("nnunetv2",), {"configuration": "3d_fullres", "mirror": True}, True
-    ),
-    "monai-unet": ToolEntry("MONAI UNet", "monai_nets", ("monai",), {"kind": "UNet"}),
-    "monai-swinunetr": ToolEntry("MONAI SwinUNETR", "monai_nets", ("monai", "einops"), {"kind": "SwinUNETR"}),
+    OWN: ToolEntry("DINSegment", "din:OwnTool"),
+    "nnunet-2d": _nnunet("nnU-Net 2D", "2d", False),
+    "nnunet-2d-mirrored": _nnunet("nnU-Net 2D, mirrored", "2d", True),
+    "nnunet-3d": _nnunet("nnU-Net 3D", "3d_fullres", False),
+    "nnunet-3d-mirrored": _nnunet("nnU-Net 3D, mirrored", "3d_fullres", True),
+    "monai-unet": ToolEntry("MONAI UNet", "monai_nets:MonaiTool", ("monai",), {"kind": "UNet"}),
+    "monai-swinunetr": ToolEntry("MONAI SwinUNETR", "monai_nets:MonaiTool", ("monai", "einops"), {"kind": "SwinUNETR"}),
 }
 """By the names that `--against` takes."""
 
@@ -132,27 +109,16 @@ def choose_tools(against: Sequence[str]) -> list[str]:
             raise InputError(f"There is no tool '{name}' to compare with; there are: {known}.")
         chosen += [tool for tool in GROUPS.get(name, (name,)) if tool not in chosen]
     for name in chosen:
-        missing = [package for package in TOOLS[name].packages if find_spec(package) is None]
-        if missing:
-            raise InputError(
-                f"The comparison with {TOOLS[name].title} needs the package '{missing[0]}', which is not installed: "
-                "pip install 'dinsegment[benchmark]'."
-            )
+        for package in TOOLS[name].packages:
+            if find_spec(package) is None:
+                raise InputError(
+                    f"The comparison with {TOOLS[name].title} needs the package '{package}', which is not installed: "
+                    "pip install 'dinsegment[benchmark]'."
+                )
     return chosen
 
 
-def prepare_tool(name: str, setting: Setting, folder: Path) -> None:
-    """Makes the files that the tool's user would have, such as weights, in a folder of the tool's own."""
-    entry = TOOLS[name]
-    if entry.prepares:
-        _module(entry).prepare(setting, folder, **entry.options)
-
-
-def load_tool(name: str, setting: Setting, folder: Path) -> Tool:
-    """The tool, ready to segment."""
-    entry = TOOLS[name]
-    return _module(entry).load(setting, folder, **entry.options)
-
-
-def _module(entry: ToolEntry) -> Any:
-    return import_module(f"compare.{entry.module}")
+def tool_class(name: str) -> type[Tool]:
+    """What makes a tool ready; its package is imported only now."""
+    module, _, made_by = TOOLS[name].made_by.partition(":")
+    return getattr(import_module(f"compare.{module}"), made_by)
