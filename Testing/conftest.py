@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,33 @@ import pytest
 # Processes that share the tests share the cores: threads of one would wait for those of the others.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+LONG = (
+    "test_module.py",
+    "test_cli.py",
+    "test_cluster.py",
+    "test_trainer.py",
+    "test_hard_outputs.py",
+    "test_study_seg.py",
+)
+"""Files of few tests that take long. They come first: at the end, the other processes would have nothing to do."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # That would sort files by the number of their tests.
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector, which would look at all of it again and again, need not."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

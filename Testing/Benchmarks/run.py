@@ -37,7 +37,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--image", type=Path, help="image to measure on; else the task's phantom")
     parser.add_argument("--model", help="a model of `dinsegment models`; else the task's first")
     parser.add_argument("--cores", type=int, help="of the CPU; all by default")
-    parser.add_argument("--repeat", type=int, default=3, help="warm runs at the least; their median counts")
+    parser.add_argument(
+        "--repeat", type=int, default=3, help="warm runs at the least; their median counts; 1 is for a look"
+    )
     parser.add_argument("--rounds", type=int, default=1, help="times that every tool is measured, in turns")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds; longer runs are estimated from a part")
     parser.add_argument("--growth", action="store_true", help="also how the time grows with slices, size and batch")

@@ -157,8 +157,8 @@ def test_a_tool_that_fails_stops_no_other(monkeypatch, volume):
 
 
 def test_a_process_that_fails_says_why(volume, tmp_path):
-    with pytest.raises(WorkerError, match=r"'machine' failed: RuntimeError.*nodevice"):
-        start(1, "machine", "nodevice", 1)
+    with pytest.raises(WorkerError, match="'prepare' failed: KeyError: 'nobody'"):
+        start(1, "prepare", "nobody", SETTING, tmp_path)
     with pytest.raises(WorkerError, match=r"DINSegment: .*'nobody'"):
         measure_one(OWN, replace(SETTING, model="nobody"), tmp_path, volume)
 

@@ -22,16 +22,6 @@ from dinsegment.tasks import HEART
 PHASES = (0, 4, 8, 12, 16)
 
 
-@pytest.fixture(scope="module")
-def original(sunnybrook_folder):
-    return cine_study.read_cine(sunnybrook_folder, phases=PHASES)
-
-
-@pytest.fixture
-def rows(original):
-    return copy.deepcopy(original)
-
-
 def text_of(value: object) -> str:
     return "\\".join(map(str, value)) if isinstance(value, MultiValue | list) else "" if value is None else str(value)
 

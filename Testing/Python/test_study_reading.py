@@ -40,25 +40,9 @@ PHASES = (0, 8)
 
 
 @pytest.fixture(scope="module")
-def original(sunnybrook_folder):
-    return cine_study.read_cine(sunnybrook_folder, phases=PHASES)
-
-
-@pytest.fixture
-def rows(original):
-    return copy.deepcopy(original)
-
-
-@pytest.fixture(scope="module")
 def whole(original, tmp_path_factory):
     """The single series that the studies are made of."""
     return read_volumes(write([cine_study.whole_series(original)], tmp_path_factory.mktemp("whole")))
-
-
-@pytest.fixture(scope="module")
-def study(original, tmp_path_factory):
-    """A folder with everything."""
-    return write(cine_study.study_of(copy.deepcopy(original)), tmp_path_factory.mktemp("study"))
 
 
 def refusal(path: Path, *arguments: object) -> str:

@@ -28,22 +28,6 @@ TAKEN = [150 if k == REPEATED else 101 + k for k in range(SLICES)]
 """Numbers of the series that the slices of `study_of` are taken from."""
 
 
-@pytest.fixture(scope="module")
-def original(sunnybrook_folder):
-    return cine_study.read_cine(sunnybrook_folder, phases=PHASES)
-
-
-@pytest.fixture
-def rows(original):
-    return copy.deepcopy(original)
-
-
-@pytest.fixture(scope="module")
-def study(original, tmp_path_factory):
-    """A folder with everything."""
-    return write(cine_study.study_of(copy.deepcopy(original)), tmp_path_factory.mktemp("study"))
-
-
 def bright(volume, seed=0):
     """A segmentation by brightness, in every slice and to its edges, so that no voxel may go astray unseen."""
     labels = np.digitize(volume.array, np.percentile(volume.array, (50, 80, 95))).astype(np.uint8)

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-SIDE = {"cpu": 2048, "cuda": 8192, "mps": 4096}
+SIDE = {"cpu": 1024, "cuda": 8192, "mps": 4096}
 """Of the matrices that are multiplied."""
 
 PRECISIONS = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16", "float16"), "mps": ("float32", "float16")}

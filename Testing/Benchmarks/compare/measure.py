@@ -22,7 +22,8 @@ from dinsegment.errors import WorkerError
 from dinsegment.images.volume import Volume
 
 WARM_SECONDS = 4.0
-"""A quick tool runs for so long, however often that is: what else a machine does comes and goes within seconds."""
+"""A quick tool runs for so long, however often that is: what else a machine does comes and goes within seconds. One run
+alone, as for a look, is not repeated."""
 
 LEAST_CALLS = 2
 """Of the network, before the rest is estimated: the first of them also sets up what the others use."""
@@ -183,7 +184,9 @@ def measure_tool(
     first = run_once(tool, volume, limit, device)
     mark("first")
     warm = [run_once(tool, volume, limit, device)]
-    while not warm[-1].estimate and (len(warm) < setting.repeat or sum(run.seconds for run in warm) < WARM_SECONDS):
+    while not warm[-1].estimate and setting.repeat > 1:
+        if len(warm) >= setting.repeat and sum(run.seconds for run in warm) >= WARM_SECONDS:
+            break
         warm.append(run_once(tool, volume, limit, device))
     peaks = peak_memory(), torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     last, estimate = warm[-1], warm[-1].estimate

@@ -81,7 +81,8 @@ def measure(tool: str, setting: Setting, folder: Path, volume: Volume) -> dict[s
     own = folder / TOOLS[tool].made_by.partition(":")[0]  # variants of one tool share their files
     own.mkdir(exist_ok=True)
     try:
-        start(setting.cores, "prepare", tool, setting, own)
+        if TOOLS[tool].prepares:
+            start(setting.cores, "prepare", tool, setting, own)
         told = start(setting.cores, "measure", tool, setting, own, volume)
     except WorkerError as error:
         raise WorkerError(f"{TOOLS[tool].title}: {error}") from error

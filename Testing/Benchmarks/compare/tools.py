@@ -27,7 +27,7 @@ class Setting:
         device: `cpu`, `cuda` or `cuda:N`.
         cores: Of the CPU.
         model: DINSegment's; None for the task's first.
-        repeat: Warm runs in a process, at the least.
+        repeat: Warm runs in a process, at the least; one alone is one, and more go on for some seconds.
         limit: Seconds after which another tool's run is not computed to its end: the rest is estimated.
         rounds: How often every tool is measured, each time in a process of its own.
     """
@@ -67,22 +67,31 @@ class Tool(Protocol):
 
 @dataclass(frozen=True)
 class ToolEntry:
-    """Title in tables, `module:class` of this package that makes the tool, packages it needs, options of the class."""
+    """A tool that can be compared with.
+
+    Attributes:
+        title: In tables.
+        made_by: `module:class` of this package.
+        packages: That have to be installed.
+        options: Of the class.
+        prepares: Whether the class has something to `prepare`.
+    """
 
     title: str
     made_by: str
     packages: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    prepares: bool = False
 
 
 def _nnunet(title: str, configuration: str, mirror: bool) -> ToolEntry:
-    return ToolEntry(title, "nnunet:NNUNet", ("nnunetv2",), {"configuration": configuration, "mirror": mirror})
+    return ToolEntry(title, "nnunet:NNUNet", ("nnunetv2",), {"configuration": configuration, "mirror": mirror}, True)
 
 
 OWN = "dinsegment"
 
 TOOLS = {
-    OWN: ToolEntry("DINSegment", "din:OwnTool"),
+    OWN: ToolEntry("DINSegment", "din:OwnTool", prepares=True),
     "nnunet-2d": _nnunet("nnU-Net 2D", "2d", False),
     "nnunet-2d-mirrored": _nnunet("nnU-Net 2D, mirrored", "2d", True),
     "nnunet-3d": _nnunet("nnU-Net 3D", "3d_fullres", False),

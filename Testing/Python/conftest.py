@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def original(request, sunnybrook_folder):
+    """Images of a cine by slice and phase, of those phases that the file's PHASES names. They are not changed."""
+    import cine_study
+
+    return cine_study.read_cine(sunnybrook_folder, phases=request.module.PHASES)
+
+
+@pytest.fixture
+def rows(original):
+    """The same, to be changed."""
+    return copy.deepcopy(original)
+
+
+@pytest.fixture(scope="module")
+def study(original, tmp_path_factory):
+    """A folder with a study of many series that is made of them."""
+    import cine_study
+
+    return cine_study.write(cine_study.study_of(copy.deepcopy(original)), tmp_path_factory.mktemp("study"))
