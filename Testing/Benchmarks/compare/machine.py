@@ -18,7 +18,7 @@ PRECISIONS = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16", "f
 COPIED = {"cpu": 2**28, "cuda": 2**31, "mps": 2**29}
 """Bytes that are copied, many times what caches hold."""
 
-LONG_ENOUGH_S = 1.0
+LONG_ENOUGH_S = 0.5
 """Each rate is the best of the repetitions in so many seconds."""
 
 
