@@ -8,7 +8,7 @@ import pytest
 
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment_slicer.scene.nodes import segmentation_node, volume_from_node
-from dinsegment_slicer.scene.segment_display import colors_of, show_colors
+from dinsegment_slicer.scene.segment_display import show_colors
 
 
 @pytest.fixture(params=[HEART, ABDOMEN], ids=lambda task: task.name)
@@ -28,10 +28,8 @@ def colors(segmentationNode):
 
 def test_the_colours_are_those_that_are_told_apart_until_others_are_chosen(segmentationNode, task):
     assert colors(segmentationNode) == [s.color for s in task.segments]
-    assert colors_of(segmentationNode) == "distinct"
     show_colors([segmentationNode], "recommended")
     assert colors(segmentationNode) == [s.recommended_color for s in task.segments]
-    assert colors_of(segmentationNode) == "recommended"
     show_colors([segmentationNode], "distinct")
     assert colors(segmentationNode) == [s.color for s in task.segments]
 

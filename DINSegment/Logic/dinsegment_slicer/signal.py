@@ -16,10 +16,6 @@ class Signal:
         """`slot` is called at every `emit` from now on."""
         self._slots.append(slot)
 
-    def disconnect(self, slot: Callable[..., Any]) -> None:
-        """`slot` is not called any more; nothing happens if it never was."""
-        self._slots = [s for s in self._slots if s != slot]
-
     def emit(self, *args: Any) -> None:
         """Calls all slots with `args`."""
         for slot in tuple(self._slots):

@@ -73,16 +73,14 @@ class View:
             return count
         return max(1, math.ceil(count * stack.slice_spacing / self.slice_spacing - 1e-6))
 
-    def _first_slice(self, stack: SliceStack) -> float:
-        """Place of the grid's first slice in mm from the stack's first."""
-        return 0.5 * ((len(stack.array) - 1) * stack.slice_spacing - (self.slices(stack) - 1) * self.slice_spacing)
+    def _along(self, stack: SliceStack) -> tuple[int, float, float]:
+        """Number of the grid's slices, distance of two, and place of the first in mm from the stack's first one."""
+        count, step = self.slices(stack), self.slice_spacing or stack.slice_spacing
+        return count, step, 0.5 * ((len(stack.array) - 1) * stack.slice_spacing - (count - 1) * step)
 
     def places(self, stack: SliceStack) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where this grid's slices, rows and columns lie, each in voxels of the stack from its first one."""
-        step = self.slice_spacing or stack.slice_spacing
-        count = self.slices(stack)
-        # The grid's slices lie evenly about the middle of the stack.
-        first = 0.5 * ((len(stack.array) - 1) * stack.slice_spacing - (count - 1) * step)
+        count, step, first = self._along(stack)
         starts, steps = (first, *self.first), (step, self.spacing, self.spacing)
         spacings = (stack.slice_spacing, *stack.spacing)
         slices, rows, columns = (
@@ -122,11 +120,11 @@ class View:
         """
         y, x = (torch.from_numpy(m) for m in self._matrices(stack))
         inside = y.sum(1)[:, None] * x.sum(1)
-        chosen = np.arange(self.slices(stack)) if chosen is None else np.asarray(chosen)
+        count, step, first = self._along(stack)
+        chosen = np.arange(count) if chosen is None else np.asarray(chosen)
         if self.slice_spacing is None:
             return self._in_plane(stack.array, chosen, clip, y, x), inside
-        steps = self.slice_spacing, self._first_slice(stack)
-        along = resampling_matrix(len(stack.array), stack.slice_spacing, self.slices(stack), *steps)[chosen]
+        along = resampling_matrix(len(stack.array), stack.slice_spacing, count, step, first)[chosen]
         used = np.flatnonzero(along.any(0))
         slices = self._in_plane(stack.array, used, clip, y, x)
         return torch.tensordot(torch.from_numpy(along[:, used]), slices, 1), inside
@@ -186,8 +184,8 @@ class View:
         if self.slice_spacing is None:
             yield from values
             return
-        count, first = self.slices(stack), -self._first_slice(stack)
-        along = resampling_matrix(count, self.slice_spacing, len(stack.array), stack.slice_spacing, first)
+        count, step, first = self._along(stack)
+        along = resampling_matrix(count, step, len(stack.array), stack.slice_spacing, -first)
         coming, held = enumerate(values), {}
         for weights in along:
             used = np.flatnonzero(weights)

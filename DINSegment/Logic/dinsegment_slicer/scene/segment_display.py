@@ -47,18 +47,6 @@ def show_colors(segmentationNodes: Iterable[slicer.vtkMRMLSegmentationNode], col
                 segment.SetColor(*(channel / 255 for channel in wanted))
 
 
-def colors_of(segmentationNode: slicer.vtkMRMLSegmentationNode) -> Colors:
-    """Which colours the segments of the tasks have that are of only one kind; `distinct` without any."""
-    segmentation = segmentationNode.GetSegmentation()
-    for n in range(segmentation.GetNumberOfSegments()):
-        segment = segmentation.GetNthSegment(n)
-        known = _segment_of_task(segment)
-        color = tuple(round(255 * channel) for channel in segment.GetColor())
-        if known is not None and color in (known.color, known.recommended_color):
-            return "distinct" if color == known.color else "recommended"
-    return "distinct"
-
-
 def _segment_of_task(segment: slicer.vtkSegment) -> Segment | None:
     """The task's segment that a segment is by its terminology."""
     entry = read_entry(segment.GetTerminology())
