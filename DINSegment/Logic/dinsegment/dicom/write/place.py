@@ -74,7 +74,7 @@ class Placement:
         return int(rows), int(columns)
 
     def on_images(self, mask: np.ndarray) -> np.ndarray:
-        """Voxels (k, j, i) of the grid on the pixels of the images, from the first of each on; 0 outside of the grid."""
+        """Voxels (k, j, i) of the grid on the pixels of the images, from the first of each on; 0 beyond the grid."""
         if (self.first == 0).all() and (self.sizes == self.shape).all():
             return mask
         on_images = np.zeros((len(mask), *self.largest), mask.dtype)
