@@ -8,14 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from dciodvfy import dciodvfy_errors
-from dicom_cases import SERIES, headers, source_of, volume_of
-from pydicom import dcmread
 from typer.testing import CliRunner
 
 from dinsegment import worker
 from dinsegment.cli import app
-from dinsegment.dicom.write.parametric_map import write_disagreement
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume
 from dinsegment.images.samples import Samples
@@ -35,7 +31,6 @@ from dinsegment.network import CDALConfig, DINConfig, build_network
 from dinsegment.network.kinds import Draw, dropped
 from dinsegment.network.rewriting import for_inference
 from dinsegment.phantom.heart import cine_phantom
-from dinsegment.studies.results import write_results
 from dinsegment.tasks import ABDOMEN, HEART
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -321,61 +316,3 @@ def test_the_worker_draws_samples_of_labels_that_are_there(tmp_path, results):
     assert overlay.shape == results[0].labels.shape and 0 < overlay.max() <= 1
     fractions = [c["fraction"] for e, c in events if e == "progress"]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0
-
-
-# --- for an archive -------------------------------------------------------------------------------
-
-
-def sampled(series, source, seed=0):
-    """A segmentation of a DICOM series with an overlay that is different in each voxel."""
-    volume = volume_of(series, source)
-    labels = np.zeros(volume.shape, np.uint8)
-    labels[:, 1:4, 1:4] = 3
-    overlay = np.random.default_rng(seed).random(volume.shape, np.float32)
-    samples = Samples("m", np.ones((2, 3)), overlay)
-    return Segmentation(volume, labels, HEART, "m", volume, "cpu", 0.0, samples=samples)
-
-
-def read_map(path):
-    made = dcmread(path)
-    frames = np.frombuffer(made.FloatPixelData, "<f4").reshape(-1, made.Rows, made.Columns)
-    positions = [g.PlanePositionSequence[0].ImagePositionPatient for g in made.PerFrameFunctionalGroupsSequence]
-    return made, frames, np.array(positions, float)
-
-
-@pytest.mark.parametrize("kind", [name for name, series in SERIES.items() if series.shape[0] > 1])
-def test_a_map_lies_on_the_images_it_was_made_of(kind, tmp_path):
-    series = SERIES[kind]
-    source = source_of(headers(series))
-    result = sampled(series, source)
-    written = write_results([result], tmp_path / "out")
-    assert not any("No DICOM" in warning for warning in written[0].warnings)
-    made, frames, positions = read_map(tmp_path / "out" / "disagreement.dcm")
-    order = {tuple(np.round(np.array(h.ImagePositionPatient, float), 2)): k for k, h in enumerate(source.headers)}
-    for frame, position in zip(frames, positions, strict=True):
-        k = order[tuple(np.round(position, 2))]
-        assert np.array_equal(frame, result.samples.disagreement[k])
-    first = source.headers[0]
-    assert made.StudyInstanceUID == first.StudyInstanceUID and made.Manufacturer == "DINSegment"
-    referenced = {
-        i.ReferencedSOPInstanceUID for s in made.ReferencedSeriesSequence for i in s.ReferencedInstanceSequence
-    }
-    assert referenced == {h.SOPInstanceUID for h in source.headers}
-    seg = dcmread(tmp_path / "out" / "segmentation.dcm")
-    assert (made.SeriesNumber, seg.SeriesNumber) == (304, 300) and made.SeriesInstanceUID != seg.SeriesInstanceUID
-    mapping = made.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
-    assert mapping.RealWorldValueSlope == 1.0 and mapping.LUTExplanation == "Probability of another label"
-    # Another run without samples takes it away again.
-    write_results([replace(result, samples=None)], tmp_path / "out")
-    assert not (tmp_path / "out" / "disagreement.dcm").exists()
-
-
-def test_a_checker_of_dicom_finds_nothing_wrong_with_a_map(tmp_path):
-    series = next(series for series in SERIES.values() if series.shape[0] > 1)
-    write_results([sampled(series, source_of(headers(series)))], tmp_path / "out")
-    assert dciodvfy_errors(tmp_path / "out" / "disagreement.dcm", "ParametricMap") == []
-
-
-def test_a_map_of_an_image_that_is_no_dicom_is_refused(results, tmp_path):
-    with pytest.raises(InputError, match="not read from DICOM"):
-        write_disagreement(results[0], tmp_path / "x.dcm")

@@ -219,13 +219,19 @@ class TestPatient:
         p = panel.parameters
         assert (p.patientHeight, p.patientWeight, p.patientAge, p.heartRate) == (168.0, 64.5, 55.0, 70.0)
         assert p.patientSex == "F"
-        assert panel.ui.surfaceLabel.text == "Body surface: 1.73 m²"
+        assert panel.ui.surfaceLabel.text == "BSA: 1.73 m²"
         rows = table(panel)
         volume = next(row for row in rows if row[0] == "End-diastolic volume")
-        assert volume[2].endswith("ml/m²") and "–" in volume[3]
+        assert volume[2].isdigit() and "–" in volume[3]
         assert any(row[0] == "Cardiac output" for row in rows)
         item = panel.ui.reportTable.item(rows.index(volume), 3)
         assert not item.icon().isNull() and "Normal: " in item.toolTip()
+
+    def test_a_script_may_say_it_too(self, host, panel, of_a_cine):
+        panel.parameters.heartRate = 80.0
+        measured(host, panel)
+        assert panel.ui.heartRateEdit.text == "80"
+        assert any(row[0] == "Cardiac output" for row in table(panel))
 
     @pytest.mark.parametrize(("name", "text"), [("heightEdit", "1.68"), ("weightEdit", "heavy"), ("ageEdit", "-3")])
     def test_what_cannot_be_right_is_refused_in_a_sentence(self, panel, of_a_cine, name, text):

@@ -106,12 +106,32 @@ def heart_pictures(host, panel, folder, target):
     write(both_pictures(host, panel, folder), target / "6-cine.png")
 
     panel.ui.resultSection.collapsed = True
+    report_picture(host, panel, folder, target / "12-report.png")
     panel.ui.modelSection.collapsed = False
     panel.ui.modelComboBox.setCurrentIndex(1)
     host.pump(0.2)
     write(panel_picture(host, panel, folder), target / "7-model.png")
     panel.ui.modelComboBox.setCurrentIndex(0)
     panel.ui.modelSection.collapsed = True
+
+
+def report_picture(host, panel, folder, path):
+    """The section Report of the cine in view, with all that the user may say."""
+    ui = panel.ui
+    ui.reportSection.collapsed = False
+    for edit, text in ((ui.ageEdit, "55"), (ui.heightEdit, "172"), (ui.weightEdit, "70"), (ui.heartRateEdit, "66")):
+        edit.setText(text)
+        edit.editingFinished.emit()
+    ui.sexComboBox.setCurrentIndex(1)
+    ui.anteriorButton.click()
+    bounds = [0.0] * 6
+    panel.parameters.segmentationNode.GetRASBounds(bounds)
+    panel.parameters.anteriorNode.AddControlPointWorld(*(sum(bounds[n : n + 2]) / 2 + 30 for n in (0, 2, 4)))
+    host.pump(0.5)
+    host.wait_until(lambda: not panel.report.reporter.busy, 300)
+    host.pump(0.5)
+    write(panel_picture(host, panel, folder), path)
+    ui.reportSection.collapsed = True
 
 
 def abdomen_pictures(host, panel, folder, target):
@@ -175,6 +195,7 @@ def main(target):
         folder = Path(name)
         host.load_module(Path(__file__).parents[2] / "DINSegment" / "DINSegment.py")
         panel = host.open_module("DINSegment")
+        panel.ui.reportSection.collapsed = True  # Until it is looked at.
         heart_pictures(host, panel, folder, target)
         slicer.mrmlScene.Clear()
         host.pump(0.2)

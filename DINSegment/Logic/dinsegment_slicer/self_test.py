@@ -30,6 +30,7 @@ from dinsegment_slicer.scene.sequences import phases, times_ms
 RUN_S = 300.0
 """How long a run may take, a phase or a whole cine."""
 EXPORT_S = 120.0
+REPORT_S = 120.0
 SETTLE_S = 2.0
 """Given to what comes after a run from the event loop: views, measurements."""
 FAR = (60.0, -90.0, 300.0)
@@ -181,6 +182,37 @@ class SelfTest(ScriptedLoadableModuleTest):
             slicer.mrmlScene.Clear(False)  # Before its files go.
             turn(0.2)
 
+    def test_report(self) -> None:
+        """Numbers of a beat follow what the user says; a point names the walls; the page is written."""
+        from dinsegment_slicer.running.report_part import Page
+        from dinsegment_slicer.scene.sample_progress import load_phantom
+
+        self.panel.ui.inputSelector.setCurrentNode(load_phantom(replace(phantom_of("heart"), images=3)))
+        turn(SETTLE_S)
+        self._segment()
+        self._measured()
+        ui, p = self.panel.ui, self.panel.parameters
+        self.assertTrue(ui.reportSection.visible and ui.reportTable.rowCount > 10, ui.reportStateLabel.text)
+        self.assertTrue(ui.wallsLabel.text.startswith("The walls have no names"), ui.wallsLabel.text)
+        p.patientHeight, p.patientWeight = 172.0, 70.0
+        ui.anteriorButton.click()
+        bounds = [0.0] * 6
+        p.segmentationNode.GetRASBounds(bounds)
+        p.anteriorNode.AddControlPointWorld(*(sum(bounds[n : n + 2]) / 2 + 30 for n in (0, 2, 4)))
+        self._measured()
+        self.assertTrue(ui.wallsCheckBox.visible, ui.wallsLabel.text)
+        ui.wallsCheckBox.click()
+        self.assertEqual(p.wallsNode.GetSegmentation().GetNumberOfSegments(), 16)
+        names = [row[0] for row in self.panel.report.rows()]
+        indexed = self.panel.report.rows()[names.index("Left ventricle: Stroke volume, indexed to body surface area")]
+        self.assertTrue(float(indexed[1]) > 10, indexed)
+        self.assertTrue(any(name.startswith("Segment 01 basal anterior") for name in names))
+        with temporary_folder() as folder:
+            for suffix, begin in ((".pdf", b"%PDF"), (".html", b"<!doctype html>")):
+                self.panel.report.write(Page(folder / f"report{suffix}", anonymous=True))
+                self._measured()
+                self.assertTrue((folder / f"report{suffix}").read_bytes().startswith(begin), self._said())
+
     def test_scene(self) -> None:
         """Saved, closed and loaded again: the result is there, and the layout shows it."""
         self.panel.ui.inputSelector.setCurrentNode(_phantom())
@@ -236,6 +268,11 @@ class SelfTest(ScriptedLoadableModuleTest):
         self.panel.ui.segmentHeartButton.click()
         self._wait(RUN_S)
         self.assertIsNotNone(self.panel.parameters.segmentationNode, self._said())
+
+    def _measured(self) -> None:
+        turn(SETTLE_S)  # What has changed is measured a moment later.
+        wait_for(lambda: not self.panel.report.reporter.busy, REPORT_S, lambda: self.panel.ui.reportStateLabel.text)
+        turn(0.2)
 
     def _export(self, folder: Path) -> None:
         edit = self.panel.ui.exportFolderEdit

@@ -114,7 +114,7 @@ class PatientFields:
         finally:
             self._showing = False
         size = known.get("height_m"), known.get("weight_kg")
-        surface = "" if None in size else _("Body surface: {m2:.2f} m²").format(m2=body_surface_area(*size))
+        surface = "" if None in size else _("BSA: {m2:.2f} m²").format(m2=body_surface_area(*size))
         self.ui.surfaceLabel.setText(surface)
 
     @staticmethod

@@ -39,7 +39,7 @@ GATHER_MS = 100
 NEEDED = frozenset({"matplotlib", "psutil"})
 """Packages without which there is no report."""
 
-BAR = (48, 11)
+BAR = (40, 9)
 """Points of the bar beside a range."""
 
 SUFFIXES = (".pdf", ".html", ".htm")
@@ -65,6 +65,7 @@ class ReportSection(Section):
         self._measured: Measured | None = None
         self._endDiastole: int | None = None
         self._complete = False
+        self._said: dict[str, Any] = {}
         self._files = DicomFiles()
         self.patient = PatientFields(ui)
         self.walls = WallsSection(ui, self._pictureWidth)
@@ -113,6 +114,8 @@ class ReportSection(Section):
         self.patient.show()
         self.walls.followPoint()
         self.walls.show()
+        if self._measured is not None and self.patient.said() != self._said:
+            self.measureLater()
 
     def onMeasured(self, measurement: Measurement | None) -> None:
         """There is another result, or the one that there is was corrected; None where there is none any more."""
@@ -166,7 +169,8 @@ class ReportSection(Section):
     # --- measuring -------------------------------------------------------------------------------------------
 
     def _input(self) -> ReportInput | None:
-        return report_input(self._parameters, self.patient.said(), self._files) if self._parameters else None
+        self._said = self.patient.said()
+        return report_input(self._parameters, self._said, self._files) if self._parameters else None
 
     def _missing(self, needed: frozenset[str]) -> list[Missing]:
         """Packages that are needed and not there."""
@@ -299,7 +303,8 @@ class ReportSection(Section):
             told.append(_("Normal: {range}").format(range=measured["range_text"]))
         told += [measured["remark"]] if measured["remark"] else []
         items = [qt.QTableWidgetItem(measured["name"] + marks)]
-        items += [number_item(cell) for cell in (cells[:2] if ranges else cells)]
+        # What is divided has the unit of the number before it, as its heading says.
+        items += [number_item(cell) for cell in ((cells[0], cells[1].partition(" ")[0]) if ranges else cells)]
         if ranges:
             item = qt.QTableWidgetItem(measured["range_short"])
             if measured["bar"]:
@@ -364,7 +369,11 @@ class ReportSection(Section):
         path = self._askFile(_("Save the report: a name that ends in .pdf or .html"), ".pdf", filters, SUFFIXES)
         if path is None or (path.suffix.lower() == ".pdf" and not self._install(frozenset({"reportlab"}))):
             return
-        self.reporter.write(Page(path, p.anonymous))
+        self.write(Page(path, p.anonymous))
+
+    def write(self, page: Page) -> None:
+        """Writes the report of what there is now; a sentence tells when it is done."""
+        self.reporter.write(page)
         self.ui.saveReportButton.setEnabled(False)
         self._tickTimer.start()
 
