@@ -226,3 +226,40 @@ def _usable(found: Sequence[list[Case]], task: Task, packed: bool, leave_out_fai
         what = "correct them" + ("" if leave_out_failed else ", or give --leave-out-failed to train without them")
         raise InputError(f"{len(failed)} of {count} cases cannot be used: {what}.")
     return cases
+
+
+def adapt(
+    cases: Annotated[
+        Path,
+        typer.Option("--cases", help="Labelled cases: as the panel saves them, or as ACDC, BTCV or nnU-Net have them."),
+    ],
+    output: Output,
+    task: Annotated[str | None, typer.Option("--task", help="What is segmented; else what the model is for.")] = None,
+    model: ModelName = None,
+    device: Device = "auto",
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Train so many; else a few.")] = None,
+) -> None:
+    """Go on training a model on a few cases of your own: a model of your own, and whether it got better.
+
+    A quarter of the patients is held out to tell. The model that it starts with stays as it is.
+    """
+    from dinsegment.models.entries import find_entry
+    from dinsegment.training.adapt import adapt as run
+
+    if task is None and model is None:
+        raise InputError("Give --model or --task, so that it is known what is segmented.")
+    chosen = get_task(task if task is not None else find_entry(model, None).task)
+    created = not output.exists()
+    try:
+        with progress_bar() as bar:
+            line = bar.add_task("Adapting", total=1.0)
+            adapted = run(
+                model, chosen, cases, output, device, epochs,
+                lambda done, text: bar.update(line, completed=done, description=text),
+            )  # fmt: skip
+    finally:
+        if created and output.exists() and not any(output.iterdir()):
+            output.rmdir()
+    out.print(
+        f"{printable(adapted.text)} Written to {output}; use it with --model {output}.", soft_wrap=True, markup=False
+    )

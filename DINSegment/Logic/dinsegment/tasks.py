@@ -163,6 +163,8 @@ class Task:
             the heart's base.
         doubt: When the network is unsure of a segment.
         smallest_ml: A segment with less than this, unless the image's edge cuts it, is a mistake; 0 where none is.
+        correction: How is learned from a user's corrections, options of `dinsegment.correction.learn.Options`; its
+            defaults where there are none.
         phantom: Generated images that show it; None where none do.
         icon: Name of its icon in Resources/Icons, without the suffix; empty for none.
         order: Its place among the tasks, smallest first.
@@ -188,6 +190,7 @@ class Task:
     open_base: bool = False
     doubt: Doubt = Doubt(overlap=0.75, area_cm2=2.0, share=0.2)
     smallest_ml: float = 0.0
+    correction: dict[str, Any] = field(default_factory=dict, hash=False)
     phantom: PhantomOptions | None = None
     icon: str = ""
     order: int = 100

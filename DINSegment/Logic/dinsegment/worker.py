@@ -33,6 +33,19 @@ requests for other phases of a heart belong together.
 is remembered. `stroke` gives a segment's masks after strokes in one slice; `dinsegment.correction.serving` says what
 is in the folder.
 
+    {"command": "correct", "id": 5, "folder": "/tmp/z", "task": "heart", "model": null, "device": "auto",
+     "volumes": [{"name": "Cine SAX", "ijk_to_ras": [...], "modality": "MR"}, ...], "seen": [[3, 4], [], ...]}
+
+learns from the slices that a user has corrected and predicts the others again. For each phase, counted from 1, the
+folder has its image, `image 1.npy`, and the labels as the user has them, `labels 1.npy` (uint8); `seen` has the
+corrected slices of each, counted from 0 along the image's slice axis. What the network saw of the last images is kept,
+so that another round is quicker.
+
+    {"command": "adapt", "id": 6, "task": "heart", "model": "heart-din-small", "device": "auto",
+     "cases": "/data/mine", "output": "/data/run", "epochs": null}
+
+goes on training a model on a folder of cases and writes one of its own.
+
 `python -m dinsegment.worker report` serves reports alone, without what a network needs: see `dinsegment.worker_report`.
 
 Events; all but the first carry the request's id:
@@ -40,12 +53,15 @@ Events; all but the first carry the request's id:
     ready       everything is loaded; sent once, at the start
     alive       a sign of life of the computation, at most one a second
     progress    fraction 0..1, text
-    done        of `segment`: model, device, seconds, warnings, and findings, each with kind, text, short, slice, ras,
-                segment, topic, slices and advice; labels.npy (uint8) and enhanced.npy (of the type of image.npy) are in
-                the folder; of `samples`: model, volumes_ml (of each draw those of all segments) and scales as in
-                `images.samples`, and disagreement.npy (float32), the probability of another label over all draws, is in
-                the folder; of `export`: path, and uid, the SOP Instance UID; of `look` and `stroke`: known, whether
-                the image is
+    done        of `segment`: model, device, seconds, warnings, findings, each with kind, text, short, slice, ras,
+                segment, ml, topic, slices and advice, and first, where to correct first; labels.npy (uint8) and
+                enhanced.npy (of the type of image.npy) are in the folder; of `samples`: model, volumes_ml (of each draw
+                those of all segments) and scales as in `images.samples`, and disagreement.npy (float32), the
+                probability of another label over all draws, is in the folder; of `export`: path, and uid, the SOP
+                Instance UID; of `look` and `stroke`: known, whether the image is; of `correct`: applied, text, changed,
+                seen, findings and first, a list for each phase, warnings, model, device and seconds, with the new
+                labels in the folder, corrected 1.npy (uint8) and so on; of `adapt`: output, before, after, better,
+                held_out, trained_on, text
     error       type and message of the exception, and its traceback where it is none of the library's own
 
 The files of a request are closed before its `done` or `error` is sent.
@@ -62,7 +78,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -70,10 +86,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from dinsegment.errors import DINSegmentError, InputError, OutputError
+from dinsegment.images.segmentation import Finding
 from dinsegment.images.volume import Volume
 from dinsegment.tasks import Code, Task
 
 if TYPE_CHECKING:  # DICOM only once it is asked for, and what computes only in the worker itself.
+    from dinsegment.correction.pipeline import FeaturesKept
     from dinsegment.correction.serving import StrokeServer
     from dinsegment.dicom.read.match import Instances
     from dinsegment.dicom.write.seg import SegSegment
@@ -82,6 +100,9 @@ if TYPE_CHECKING:  # DICOM only once it is asked for, and what computes only in 
 
 IMAGE, LABELS, ENHANCED = "image.npy", "labels.npy", "enhanced.npy"
 DISAGREEMENT = "disagreement.npy"
+IMAGE_OF, LABELS_OF, CORRECTED_OF = "image {}.npy", "labels {}.npy", "corrected {}.npy"
+"""Of several phases, counted from 1."""
+
 MASK, SOURCES = "mask {}.npy", "sources.json"
 
 REPORTS = {"report": "measure", "figures": "draw", "page": "write_page"}
@@ -118,6 +139,7 @@ class Models:
     def __init__(self) -> None:
         self._loaded: dict[tuple[str | None, str], Model] = {}
         self._strokes: StrokeServer | None = None
+        self._features: FeaturesKept | None = None
 
     @property
     def strokes(self) -> StrokeServer:
@@ -127,6 +149,15 @@ class Models:
 
             self._strokes = StrokeServer(self.load)
         return self._strokes
+
+    @property
+    def features(self) -> FeaturesKept:
+        """What the models saw of the images that were corrected last."""
+        if self._features is None:
+            from dinsegment.correction.pipeline import FeaturesKept
+
+            self._features = FeaturesKept()
+        return self._features
 
     def load(self, name: str | None, task: Task, **options: Any) -> Model:
         """The model `load_model` gives; one that was loaded before is returned again without being read."""
@@ -194,7 +225,7 @@ def run(
         What `done` says.
 
     Raises:
-        DINSegmentError: As `run_segment`, `run_export` and those of `worker_report.Reports`.
+        DINSegmentError: As `run_segment`, `run_export`, `run_correct`, `run_adapt` and `worker_report.Reports`.
     """
     command = request["command"]
     if command == "segment":
@@ -203,11 +234,15 @@ def run(
         return run_export(request, channel, sources)
     if command == "samples":
         return run_samples(request, models, channel)
+    if command == "correct":
+        return run_correct(request, models, channel)
+    if command == "adapt":
+        return run_adapt(request, channel)
     if command in ("look", "stroke"):
         return run_strokes(request, models, channel)
     if reports is not None and command in REPORTS:
         return getattr(reports, REPORTS[command])(request)
-    known = ", ".join(f"'{one}'" for one in ("segment", "samples", "export", "look", "stroke"))
+    known = ", ".join(f"'{one}'" for one in ("segment", "samples", "export", "look", "stroke", "correct", "adapt"))
     raise InputError(
         f"There is no command '{command}'; there are {known}, and in a process for reports "
         f"{', '.join(map(repr, REPORTS))}."
@@ -233,11 +268,93 @@ def run_segment(request: dict[str, Any], models: Models, channel: Channel) -> di
         "device": result.device,
         "seconds": result.seconds,
         "warnings": list(result.warnings),
+        "findings": _described_findings(result.findings, volume, result.task),
+        "first": [one.to_dict() for one in result.first],
+    }
+
+
+def _described_findings(found: Sequence[Finding], volume: Volume, task: Task) -> list[dict[str, Any]]:
+    return [
+        finding.to_dict(volume, task.plane)
+        | {"topic": finding.topic, "slices": list(finding.slices), "advice": finding.advice}
+        for finding in found
+    ]
+
+
+def run_correct(request: dict[str, Any], models: Models, channel: Channel) -> dict[str, Any]:
+    """Learns from what a user has corrected and leaves the new labels in the request's folder.
+
+    Raises:
+        DINSegmentError: As `dinsegment.correction.correct`.
+        OutputError: The results could not be written.
+    """
+    from dinsegment.correction.pipeline import correct
+    from dinsegment.tasks import get_task
+
+    request_id, folder, task = request["id"], Path(request["folder"]), get_task(request["task"])
+
+    def progress(fraction: float, text: str) -> None:
+        channel.send("progress", id=request_id, fraction=fraction, text=text)
+
+    def cancelled() -> bool:  # Whoever cancels ends this process.
+        channel.alive(request_id)
+        return False
+
+    numbered = list(enumerate(request["volumes"], start=1))
+    volumes = [Volume(np.load(folder / IMAGE_OF.format(n), mmap_mode="c"), **one) for n, one in numbered]
+    labels = [np.load(folder / LABELS_OF.format(n)) for n, _ in numbered]
+    result = correct(
+        volumes, labels, request["seen"], task, request["model"], request["device"], progress, cancelled, models.load,
+        models.features,
+    )  # fmt: skip
+    try:
+        for n, array in enumerate(result.labels, start=1):
+            np.save(folder / CORRECTED_OF.format(n), array)
+    except OSError as error:
+        raise OutputError(
+            f"The result could not be written to '{folder}' ({error.strerror or error}): make room there and try again."
+        ) from error
+    return {
+        "applied": result.applied,
+        "text": result.text,
+        "changed": result.changed,
+        "seen": result.seen,
         "findings": [
-            finding.to_dict(volume, result.task.plane)
-            | {"topic": finding.topic, "slices": list(finding.slices), "advice": finding.advice}
-            for finding in result.findings
+            _described_findings(found, volume, task) for volume, found in zip(volumes, result.findings, strict=True)
         ],
+        "first": [[one.to_dict() for one in of_phase] for of_phase in result.first],
+        "warnings": result.warnings,
+        "model": result.model,
+        "device": result.device,
+        "seconds": result.seconds,
+    }
+
+
+def run_adapt(request: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    """Adapts a model to a folder of cases.
+
+    Raises:
+        DINSegmentError: As `dinsegment.training.adapt`.
+    """
+    from dinsegment.tasks import get_task
+    from dinsegment.training.adapt import adapt
+
+    def progress(fraction: float, text: str) -> None:
+        channel.send("progress", id=request["id"], fraction=fraction, text=text)
+
+    progress(0.0, "Reading the cases")
+    adapted = adapt(
+        request["model"], get_task(request["task"]), Path(request["cases"]), Path(request["output"]), request["device"],
+        request.get("epochs"), progress,
+    )  # fmt: skip
+    return {
+        "output": str(adapted.output),
+        "before": adapted.before,
+        "after": adapted.after,
+        "better": adapted.better,
+        "held_out": adapted.held_out,
+        "trained_on": adapted.trained_on,
+        "text": adapted.text,
     }
 
 

@@ -7,16 +7,21 @@ which segments share the labelmap all change when 3D Slicer saves and loads a se
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 from scipy import ndimage
+
+from dinsegment.images.volume import Volume
 
 FINGERPRINT_TAG = "DINSegment.Fingerprint"
 """Tag of a segment, in files and in nodes: its fingerprint when it was made."""
 
 VERSION_TAG = "DINSegment.Version"
 """Tag of a segment: the version that made it."""
+
+SLICES_TAG = "DINSegment.Slices"
+"""Tag of the first segment in files: the axis of the slices, those that a person has corrected, and a print of each."""
 
 EMPTY = "empty"
 """Fingerprint of a segment without voxels."""
@@ -67,3 +72,65 @@ def same_voxels(first: str, second: str) -> bool:
     except ValueError:  # It was not made here.
         return False
     return digest == other_digest and bool(np.abs(distance).max(initial=0.0) <= SAME_PLACE_MM)
+
+
+def image_print(volume: Volume) -> str:
+    """A short text that is another one as soon as a voxel of an image, or where it lies, is another."""
+    digest = hashlib.blake2b(volume.ijk_to_ras.tobytes() + str((volume.shape, volume.array.dtype)).encode())
+    digest.update(volume.array)
+    return digest.hexdigest()[:32]
+
+
+LETTERS = 12
+"""Of a slice's print: two slices have the same one by chance once in 2**48."""
+
+
+def slice_prints(labels: np.ndarray, axis: int) -> tuple[str, ...]:
+    """A short text for each slice of a labelmap that is another one as soon as a voxel of the slice has another label.
+
+    Whoever writes labels that a user may correct keeps it, instead of a copy of the labels.
+
+    Args:
+        labels: (k, j, i), whole numbers from 0 to 255.
+        axis: Across which the slices lie, 0 (k) to 2 (i), as `slice_axis` tells it.
+    """
+    slices = np.moveaxis(np.asarray(labels).astype(np.uint8, copy=False), axis, 0)
+    shape = str(slices.shape[1:]).encode()
+    return tuple(hashlib.sha256(shape + np.ascontiguousarray(one).tobytes()).hexdigest()[:LETTERS] for one in slices)
+
+
+def changed_slices(made: np.ndarray | Sequence[str], labels: np.ndarray, axis: int) -> tuple[int, ...]:
+    """The slices in which a labelmap is not what it was when it was made.
+
+    Args:
+        made: The labelmap as it was made, of the same shape, or what `slice_prints` said of it then.
+        labels: (k, j, i), as it is now.
+        axis: Across which the slices lie, 0 (k) to 2 (i).
+
+    Raises:
+        ValueError: They do not have the same slices.
+    """
+    if isinstance(made, np.ndarray):
+        if made.shape != labels.shape:
+            raise ValueError(f"Labels of shape {labels.shape} cannot be compared with those of shape {made.shape}.")
+        differs = (made != labels).any(axis=tuple(n for n in range(3) if n != axis))
+        return tuple(int(n) for n in np.flatnonzero(differs))
+    now = slice_prints(labels, axis)
+    if len(now) != len(made):
+        raise ValueError(f"{len(now)} slices cannot be compared with {len(made)}.")
+    return tuple(n for n, (before, after) in enumerate(zip(made, now, strict=True)) if before != after)
+
+
+def slices_tag(labels: np.ndarray, axis: int, corrected: Collection[int] = ()) -> str:
+    """What SLICES_TAG says of a labelmap that is written: axis, corrected slices from 0, and the slices' prints."""
+    parts = str(axis), " ".join(map(str, sorted(corrected))), " ".join(slice_prints(labels, axis))
+    return ",".join(parts)  # neither colon nor bar, with which Slicer's files separate what they say of a segment
+
+
+def read_slices_tag(tag: str) -> tuple[int, tuple[int, ...], tuple[str, ...]] | None:
+    """Axis, corrected slices and prints of a SLICES_TAG; None if it was not made here."""
+    try:
+        axis, corrected, prints = tag.split(",")
+        return int(axis), tuple(int(n) for n in corrected.split()), tuple(prints.split())
+    except ValueError:
+        return None

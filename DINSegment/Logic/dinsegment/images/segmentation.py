@@ -31,6 +31,10 @@ class Segmentation:
         warnings: Sentences for the user: those of the findings, then what else there is to say.
         findings: What looks wrong with the image or the labels, the most important first.
         samples: What it could have been; None where nobody has asked.
+        first: Where to correct first, the most volume that is to be expected to be wrong first.
+        corrected: Slices that a person has corrected, counted from 0 along the image's slice axis.
+        made: The labels as the network made them before a person corrected any, of the shape of `labels`; None where
+            nobody has.
     """
 
     volume: Volume
@@ -43,6 +47,9 @@ class Segmentation:
     warnings: tuple[str, ...] = field(default=())
     findings: tuple[Finding, ...] = field(default=())
     samples: Samples | None = field(default=None)
+    first: tuple[ToCorrect, ...] = field(default=())
+    corrected: tuple[int, ...] = field(default=())
+    made: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.volume.shape:
@@ -51,6 +58,13 @@ class Segmentation:
             raise ValueError(f"Labels are uint8, not {self.labels.dtype}.")
         if int(self.labels.max()) >= self.task.classes:
             raise ValueError(f"The task '{self.task.name}' has no label {int(self.labels.max())}.")
+        if self.made is not None and self.made.shape != self.labels.shape:
+            raise ValueError(f"Labels of shape {self.labels.shape} were not made of those of shape {self.made.shape}.")
+
+    def algorithm_type(self, label: int) -> str:
+        """How a segment came about (DICOM PS3.3 C.8.20.4): `SEMIAUTOMATIC` after corrections, or `AUTOMATIC`."""
+        changed = self.made is not None and ((self.made == label) != (self.labels == label)).any()
+        return "SEMIAUTOMATIC" if changed else "AUTOMATIC"
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,8 @@ class Finding:
         topic: What is wrong, without slices and what to do, to say it of several phases at once; empty for the text.
         slices: Slices that it is about, counted from 1.
         advice: What to do, where it is not to correct a segment; words that end a sentence.
+        ml: Volume that is to be expected to be wrong in what it is about: what a correction there would change; 0 where
+            nothing is known.
     """
 
     text: str
@@ -77,9 +93,10 @@ class Finding:
     topic: str = ""
     slices: tuple[int, ...] = ()
     advice: str = ""
+    ml: float = 0.0
 
     def to_dict(self, volume: Volume, plane: Plane) -> dict[str, Any]:
-        """A dictionary for JSON with kind, text, short, slice, ras and segment.
+        """A dictionary for JSON with kind, text, short, slice, ras, segment and ml.
 
         Args:
             volume: The image that the finding is about.
@@ -92,4 +109,26 @@ class Finding:
             "slice": None if self.place is None else slice_number(volume, self.place, slice_axis(volume, plane)),
             "ras": None if self.place is None else list(self.place),
             "segment": self.segment,
+            "ml": round(self.ml, 3),
         }
+
+
+@dataclass(frozen=True)
+class ToCorrect:
+    """A segment in a slice that is worth a correction.
+
+    Attributes:
+        slice: Counted from 0 along the image's slice axis.
+        segment: Its label.
+        ml: Volume that is to be expected to be wrong there.
+        place: Centre of what is doubtful, in mm in RAS.
+    """
+
+    slice: int
+    segment: int
+    ml: float
+    place: tuple[float, float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary for JSON with slice, segment, ml and ras."""
+        return {"slice": self.slice, "segment": self.segment, "ml": round(self.ml, 3), "ras": list(self.place)}

@@ -13,9 +13,10 @@ from numpy.typing import DTypeLike
 from dinsegment.errors import InputError, OutputError
 from dinsegment.files import atomic_path, check_name
 from dinsegment.geometry import RAS_FROM_LPS
-from dinsegment.images.fingerprint import FINGERPRINT_TAG, VERSION_TAG, fingerprints
+from dinsegment.images.fingerprint import FINGERPRINT_TAG, SLICES_TAG, VERSION_TAG, fingerprints, slices_tag
 from dinsegment.images.reading import ijk_to_ras_of, itk_warnings_off, read_image
 from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.slices import slice_axis
 from dinsegment.images.volume import Volume
 from dinsegment.version import __version__
 
@@ -64,16 +65,21 @@ def _segmentation_fields(segmentation: Segmentation) -> dict[str, str]:
         "Segmentation_ConversionParameters": f"Reference image geometry|{geometry}|&",
     }
     values = [segment.label for segment in segmentation.task.segments]
-    made = fingerprints(segmentation.labels, values, segmentation.volume.ijk_to_ras)
+    # Of what the network made: a segment that a person has corrected since is told by it.
+    network = segmentation.labels if segmentation.made is None else segmentation.made
+    made = fingerprints(network, values, segmentation.volume.ijk_to_ras)
+    axis = slice_axis(segmentation.volume, segmentation.task.plane)
     for n, segment in enumerate(segmentation.task.segments):
         tags = {
             "DICOM.SegmentAlgorithmName": f"DINSegment {segmentation.model}",
-            "DICOM.SegmentAlgorithmType": "AUTOMATIC",
+            "DICOM.SegmentAlgorithmType": segmentation.algorithm_type(segment.label),
             FINGERPRINT_TAG: made[segment.label],
             VERSION_TAG: __version__,
             "Segmentation.Status": "inprogress",
             "TerminologyEntry": segment.terminology,
         }
+        if n == 0:
+            tags[SLICES_TAG] = slices_tag(segmentation.labels, axis, segmentation.corrected)
         fields |= {
             f"Segment{n}_ID": f"Segment_{segment.label}",
             f"Segment{n}_Name": segment.name,

@@ -79,8 +79,9 @@ class Evidence:
         """
         count, segments = len(self._slices), len(self._slices[0].sums)
         overlap, area = np.ones((count, segments)), np.zeros((count, segments))
-        doubtful = np.zeros((count, segments, 3))
+        doubtful, wrong = np.zeros((count, segments, 3)), np.zeros((count, segments))
         pixel = self._view.spacing**2 / 100
+        height_cm = (self._view.slice_spacing or self._stack.slice_spacing) / 10
         on_grid = np.zeros((count, *self._view.size), np.uint8) if estimator else None
         for n, one in enumerate(self._slices):
             of_slice = self._on_grid(labels[self._nearest[0][n]])
@@ -100,17 +101,18 @@ class Evidence:
                 # In doubt is p outside of the label, and 1 - p inside.
                 inside = np.stack((np.ones(labelled), self._places[1][rows], self._places[2][columns]), 1)
                 doubt, y, x = one.sums[index] + (1 - 2 * p) @ inside
+                wrong[n, index] = max(0.0, float(doubt)) * pixel * height_cm
                 if doubt > 0:
                     y, x = y / doubt, x / doubt
                     doubtful[n, index] = ras_of(volume, self._stack.volume_index((self._places[0][n], y, x)))
         highest = [one.probabilities.max(0) for one in self._slices if one.where.size]
         certainty = float(np.concatenate(highest).mean()) if highest else 1.0
         if estimator is None or on_grid is None:
-            return Confidence(overlap, area, doubtful, certainty)
+            return Confidence(overlap, area, doubtful, certainty, wrong_ml=wrong)
         totals = np.stack([one.sums[:, 0] for one in self._slices])
         kept = [(one.where, one.probabilities) for one in self._slices]
         bad, told = estimator.look(on_grid, overlap, totals, kept, task, pixel)
-        return Confidence(overlap, area, doubtful, certainty, bad, told)
+        return Confidence(overlap, area, doubtful, certainty, bad, told, wrong)
 
     def _on_grid(self, labels: np.ndarray) -> np.ndarray:
         """A slice of labels (y, x) where the network looked: (rows, columns) of its grid, 0 outside of the image."""

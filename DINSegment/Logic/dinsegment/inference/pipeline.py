@@ -26,6 +26,7 @@ from dinsegment.memory import check_memory, enough_memory
 from dinsegment.progress import Progress
 from dinsegment.quality.estimator import Estimator
 from dinsegment.quality.findings import findings
+from dinsegment.quality.first import correct_first
 from dinsegment.quality.gather import with_check
 from dinsegment.quality.unsure import Confidence
 from dinsegment.tasks import Task, get_task
@@ -145,4 +146,5 @@ def segment(
                 *runner.warnings,
             ),
             findings=found,
+            first=correct_first(prediction.confidence, volume, task),
         )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dinsegment.errors import Cancelled, InputError
 from dinsegment.images.slices import SliceStack
@@ -30,6 +30,13 @@ PREPARED = 64
 def prepared(preprocessing: Preprocessing, count: int) -> int:
     """How many of so many slices are prepared at a time; all of them where their grey values make the window."""
     return min(count, PREPARED) if preprocessing.grey_window else count
+
+
+def last_layer(network: nn.Module) -> nn.Conv2d | None:
+    """The layer that makes the classes' logits of what the network has seen; None where there is no convolution."""
+    classes = network.config.classes
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.out_channels == classes]
+    return layers[-1] if layers else None
 
 
 def bytes_per_slice(network: Network, view: View) -> int:
@@ -91,6 +98,7 @@ class Runner:
         chosen: np.ndarray | None = None,
         mirror: bool = False,
         draw: Draw | None = None,
+        hidden: list[Tensor] | None = None,
     ) -> Iterator[Tensor]:
         """What the network says of the slices of a stack in a view, as `batches` gives it.
 
@@ -104,6 +112,7 @@ class Runner:
             chosen: Slices of the view that are wanted; None for all of them.
             mirror: Gives the mean of each slice's and its mirror image's.
             draw: Gives this draw's sample instead of the network's answer; None for the answer.
+            hidden: Takes what the last layer is given, as in `batches`.
         """
         chosen = np.arange(view.slices(stack)) if chosen is None else chosen
         step, channels = prepared(preprocessing, len(chosen)), self.network.config.in_channels
@@ -111,7 +120,7 @@ class Runner:
             preprocessing.slices(stack, view, channels, chosen[first : first + step])
             for first in range(0, len(chosen), step)
         )
-        return self.batches(blocks, len(chosen), text, start, stop, mirror, draw)
+        return self.batches(blocks, len(chosen), text, start, stop, mirror, draw, hidden)
 
     def batches(
         self,
@@ -122,6 +131,7 @@ class Runner:
         stop: float,
         mirror: bool = False,
         draw: Draw | None = None,
+        hidden: list[Tensor] | None = None,
     ) -> Iterator[Tensor]:
         """Probabilities of the inputs of one block after the other, which are asked for as they are needed.
 
@@ -133,6 +143,8 @@ class Runner:
             stop: Progress after the last one.
             mirror: Gives the mean of each input's and its mirror image's.
             draw: As in `look`.
+            hidden: A list to which what the network's last layer is given is added for each batch, (inputs, channels,
+                rows, columns) float16 on the CPU; None where nobody needs it.
 
         Yields:
             Batch after batch, (inputs, classes, rows, columns) float32 on the CPU. On a GPU the next one is being
@@ -152,7 +164,7 @@ class Runner:
                 part = slice(done, min(done + batch, len(slices)))
                 try:
                     with self._cancellable():
-                        out = self._forward(slices, part, mirror, draw)
+                        out = self._forward(slices, part, mirror, draw, hidden)
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                     if not is_out_of_memory(error):
                         raise
@@ -165,7 +177,28 @@ class Runner:
         if waiting is not None:
             yield waiting.cpu()
 
-    def _forward(self, slices: Slices, part: slice, mirror: bool, draw: Draw | None = None) -> Tensor:
+    def _forward(
+        self, slices: Slices, part: slice, mirror: bool, draw: Draw | None = None, hidden: list[Tensor] | None = None
+    ) -> Tensor:
+        layer = None if hidden is None else last_layer(self.network)
+        if layer is None:
+            return self._probabilities(slices, part, mirror, draw)
+        given: list[Tensor] = []
+        hook = layer.register_forward_pre_hook(lambda _layer, inputs: given.append(inputs[0].detach()))
+        try:
+            out = self._probabilities(slices, part, mirror, draw)
+        finally:
+            hook.remove()
+        seen = given[-1] if given else None  # of a network that looks several times, what it made its answer from
+        if seen is None or len(seen) != len(out) * (2 if mirror else 1):
+            return out
+        if mirror:
+            straight, mirrored = seen.chunk(2)
+            seen = (straight + mirrored.flip(-1)) / 2
+        hidden.append(seen.half().cpu().contiguous().clone())
+        return out
+
+    def _probabilities(self, slices: Slices, part: slice, mirror: bool, draw: Draw | None = None) -> Tensor:
         dtype = autocast_dtype(self.device)
         inputs = slices.inputs(part)
         if mirror:

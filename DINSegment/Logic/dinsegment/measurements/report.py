@@ -22,5 +22,6 @@ def report(segmentation: Segmentation) -> dict[str, Any]:
         "findings": [
             finding.to_dict(segmentation.volume, segmentation.task.plane) for finding in segmentation.findings
         ],
+        "corrected_slices": [number + 1 for number in segmentation.corrected],
         "note": "Research tool, not a medical device.",
     }

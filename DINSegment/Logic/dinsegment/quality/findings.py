@@ -7,6 +7,7 @@ import numpy as np
 from dinsegment.images.segmentation import Finding
 from dinsegment.images.slices import slice_axis
 from dinsegment.images.volume import Volume
+from dinsegment.quality.first import with_volumes
 from dinsegment.quality.image import image_findings
 from dinsegment.quality.kind import kind_findings
 from dinsegment.quality.place import missing_findings, side_findings
@@ -45,4 +46,5 @@ def findings(
     if confidence is not None:
         own = min(UNSURE, max(1, HANDFUL - 1 - len(found)))
         found += unsure_findings(shapes, task, confidence, own)
+        found = with_volumes(found, confidence, volume, task)
     return tuple(found)

@@ -25,6 +25,7 @@ class Confidence:
         certainty: Mean of the highest probability of a segment over all that was labelled before any correction.
         bad: Probability that the segment is to be corrected in the slice, by the model's estimator, (slices, segments).
         told: Of which of these the user is told; None, as `bad`, for a model without estimator.
+        wrong_ml: Volume that is to be expected to be wrong if the probabilities are true, in ml, (slices, segments).
     """
 
     overlap: np.ndarray
@@ -33,6 +34,7 @@ class Confidence:
     certainty: float = 1.0
     bad: np.ndarray | None = None
     told: np.ndarray | None = None
+    wrong_ml: np.ndarray | None = None
 
     def doubtful(self, task: Task) -> np.ndarray:
         """How doubtful each segment is in each slice of which the user is told, and 0 elsewhere, (slices, segments).

@@ -18,6 +18,7 @@ from dinsegment.measurements.normals import (
 from dinsegment.measurements.ranges import NormalRange
 from dinsegment.measurements.study import StudyMeasurements
 from dinsegment.quality.gather import Gathered, gathered_findings, other_warnings
+from dinsegment.quality.words import slices_text
 from dinsegment.version import __version__
 
 NOTE = "Research tool, not a medical device."
@@ -109,9 +110,24 @@ def report_content(phases: Sequence[Segmentation], study: StudyMeasurements, ano
         tables=tables,
         findings=(*findings, *remarks),
         left_out=((ONE_PHASE,) if study.beat is not None and not beats else ()) + tuple(_left_out(study)),
-        notes=tuple(_notes(study, beats, () if anonymous else other_warnings(phases))),
+        notes=(*_corrected(phases), *_notes(study, beats, () if anonymous else other_warnings(phases))),
         made_by=f"{phases[0].model}, DINSegment {__version__}",
     )
+
+
+def _corrected(phases: Sequence[Segmentation]) -> tuple[str, ...]:
+    """Which slices a person has corrected, a sentence; none if nobody has."""
+    count = sum(len(phase.corrected) for phase in phases)
+    if not count:
+        return ()
+    if len(phases) == 1:
+        where = slices_text(number + 1 for number in phases[0].corrected)
+    else:
+        several = [
+            f"{slices_text(n + 1 for n in p.corrected)} of phase {k}" for k, p in enumerate(phases, 1) if p.corrected
+        ]
+        where = ", ".join(several) if len(several) < 4 else f"{count} slices in {len(several)} of {len(phases)} phases"
+    return (f"Semiautomatic: a person has corrected {where}; what was drawn there was learned for the other slices.",)
 
 
 def _patient_line(phase: Segmentation, study: StudyMeasurements, anonymous: bool) -> list[tuple[str, str]]:

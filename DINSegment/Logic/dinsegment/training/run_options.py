@@ -9,6 +9,7 @@ from lightning.fabric import Fabric
 
 from dinsegment.errors import InputError
 from dinsegment.inference.devices import autocast_dtype, choose_device
+from dinsegment.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class RunOptions:
         pretrained: Whether both encoders start with ImageNet's weights.
         start: Weights to start with: a file, or the name of a model in weights.json.
         checkpoint_minutes: Minutes between checkpoints within an epoch; None for one at its end only.
+        progress: Called in the first process after each step, with the fraction done and the epoch in words.
         minutes: The run stops with a checkpoint before so many minutes are over; None for no limit.
     """
 
@@ -32,6 +34,7 @@ class RunOptions:
     checkpoint_minutes: float | None = None
     minutes: float | None = None
     start: str | None = None
+    progress: Progress | None = None
 
 
 def make_fabric(options: RunOptions) -> Fabric:

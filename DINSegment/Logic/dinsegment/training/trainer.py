@@ -269,6 +269,9 @@ class Trainer:
             losses.append(self._step(*self._batch(stacks, batches[number][mine], first=mine.start)))
             self.state.step += 1
             self.log.bars.update(bar, completed=number + 1)
+            if self.options.progress and self.fabric.is_global_zero:
+                text = f"Epoch {self.state.epoch + 1} of {self.recipe.epochs}"
+                self.options.progress(self.state.step / self.steps, text)
             if self.options.minutes is not None:
                 losses[-1].item()  # waits for the device, so that the step's time is known
             if self._checkpoint_due():

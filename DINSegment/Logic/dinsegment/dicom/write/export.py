@@ -57,7 +57,7 @@ def export_dicom_seg(
         OutputError: As `save_dicom`.
     """
     check_name(path)
-    _check_layers(path)
+    check_layers(path)
     labels = read_volume(path)
     described = _task_labels(task, model) if task else read_segments(path, labels)
     _check_labels(path, labels, described)
@@ -110,6 +110,18 @@ def read_segments(path: Path, labels: Volume) -> dict[int, SegSegment]:
     return {label: _segment(path, own, present[label]) for label, own in by_label.items()}
 
 
+def read_tag(path: Path, name: str) -> str | None:
+    """The first tag of that name that a `.seg.nrrd` file has at one of its segments; None without one."""
+    header = _header(path)
+    for key in sorted(header.GetMetaDataKeys()):
+        if key.startswith("Segment") and key.endswith("_Tags"):
+            for tag in header.GetMetaData(key).split("|"):
+                found, _, value = tag.partition(":")
+                if found == name:
+                    return value
+    return None
+
+
 def _label(path: Path, fields: Mapping[str, str], number: int) -> int:
     """The value that marks a segment's voxels; without one, Slicer counts from 1."""
     text = fields.get("LabelValue", str(number + 1)).strip()
@@ -144,7 +156,7 @@ def _header(path: Path) -> sitk.ImageFileReader:
     return reader
 
 
-def _check_layers(path: Path) -> None:
+def check_layers(path: Path) -> None:
     """Refuses what 3D Slicer saves of segments that overlap: several labelmaps as values of one voxel."""
     if path.name.endswith(".seg.nrrd") and path.exists():
         try:

@@ -224,7 +224,12 @@ def write_dicom_seg(segmentation: Segmentation, path: Path, options: SegOptions 
     if volume.dicom is None:
         raise InputError(f"'{volume.name}' was not read from DICOM: a DICOM SEG refers to the images it was made from.")
     masks = [segmentation.labels == segment.label for segment in segmentation.task.segments]
-    segments = task_segments(segmentation.task, segmentation.model)
+    segments = [
+        replace(described, algorithm_type=segmentation.algorithm_type(segment.label))
+        for described, segment in zip(
+            task_segments(segmentation.task, segmentation.model), segmentation.task.segments, strict=True
+        )
+    ]
     seg = make_dicom_seg(masks, segments, volume.dicom, options, volume.ijk_to_ras)
     save_dicom(seg, path)
     return seg

@@ -1,0 +1,121 @@
+"""A last layer of the patient's own: logistic regression on the features that the network's last layer sees.
+
+It is added to the network's logits. Fitted to the slices that the user has corrected, it is held to the network's own
+answer in slices that the user has not touched, so that it forgets nothing, and to small weights by a ridge penalty. The
+problem is convex and small, so that Newton-like steps solve it in a tenth of a second, always with the same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dinsegment.correction.features import LEAST, Features
+from dinsegment.correction.neighbours import Place
+
+UNTOUCHED = 8
+"""Slices, spread over all that the user has not corrected, in which the network's own answer is learned, too."""
+
+PIXELS = 6000
+"""Of corrected slices, and of the others, that are learned from at most."""
+
+PLAIN = 0.05
+"""Share of the pixels learned from among those that plainly are background."""
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """How the patient's own layer is fitted.
+
+    Attributes:
+        hold: Weight of the network's own answer in untouched slices, beside that of the corrected ones.
+        ridge: Weight of the squared weights.
+        steps: Of L-BFGS at most.
+    """
+
+    hold: float = 1.0
+    ridge: float = 1e-2
+    steps: int = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """Weights (channels + 1, classes) on features that are brought to mean 0 and standard deviation 1."""
+
+    weights: Tensor
+    mean: Tensor
+    deviation: Tensor
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """(channels, h, w) -> what is added to the logits, (classes, h, w) float32."""
+        seen = (hidden.float().flatten(1).T - self.mean) / self.deviation
+        added = seen @ self.weights[:-1] + self.weights[-1]
+        return added.T.reshape(-1, *hidden.shape[1:])
+
+
+def fit_head(
+    phases: Sequence[Features],
+    known: Mapping[Place, Tensor],
+    coarse: Callable[[Place], Tensor],
+    options: HeadOptions,
+    leave_out: Place | None = None,
+    check_cancelled: Callable[[], None] = lambda: None,
+) -> Head:
+    """Fits the layer.
+
+    Args:
+        phases: What the network saw of each phase.
+        known: The share of each class in corrected slices, (classes, h, w) on the features' pixels.
+        coarse: Gives what the network said of a slice, (classes, h, w), probabilities.
+        options: How it is fitted.
+        leave_out: A corrected slice of which nothing is learned, to judge by.
+        check_cancelled: Raises if the user has asked for it.
+    """
+    random = torch.Generator().manual_seed(0)
+    others = [(p, n) for p, f in enumerate(phases) for n in range(len(f.hidden)) if (p, n) not in known]
+    spread = np.unique(np.linspace(0, len(others) - 1, UNTOUCHED).round().astype(int)) if others else []
+    right = [_samples(phases, place, coarse(place), known[place]) for place in known if place != leave_out]
+    held = [_samples(phases, others[int(i)], coarse(others[int(i)]), None) for i in spread]
+    groups = [_drawn(group, random) for group in (right, held) if group]
+    x, logits, target = (torch.cat(parts) for parts in zip(*groups, strict=True))
+    share = [1.0, options.hold]
+    weight = torch.cat([torch.full((len(g[0]),), s / max(1, len(g[0]))) for g, s in zip(groups, share, strict=False)])
+    mean, deviation = x.mean(0), x.std(0) + 1e-3
+    x = torch.cat(((x - mean) / deviation, torch.ones(len(x), 1)), 1)
+    weights = torch.zeros(x.shape[1], target.shape[1], requires_grad=True)
+    solver = torch.optim.LBFGS([weights], max_iter=options.steps, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        check_cancelled()
+        solver.zero_grad()
+        entropy = -(weight * (target * (logits + x @ weights).log_softmax(1)).sum(1)).sum()
+        value = entropy + options.ridge * (weights[:-1] ** 2).sum()
+        value.backward()
+        return value
+
+    solver.step(loss)
+    return Head(weights.detach(), mean, deviation)
+
+
+Samples = tuple[Tensor, Tensor, Tensor]
+"""Features (pixels, channels), logits and what is right (pixels, classes)."""
+
+
+def _samples(phases: Sequence[Features], place: Place, said: Tensor, right: Tensor | None) -> Samples:
+    said = said.flatten(1).T
+    target = said if right is None else right.flatten(1).T
+    hidden = phases[place[0]].hidden[place[1]].float().flatten(1).T
+    return hidden, said.clamp(min=LEAST).log(), target
+
+
+def _drawn(group: Sequence[Samples], random: torch.Generator) -> Samples:
+    """At most so many pixels, among them few of those that plainly are background."""
+    x, logits, target = (torch.cat(parts) for parts in zip(*group, strict=True))
+    plain = (logits[:, 0] > -0.005) & (target[:, 0] > 0.99)
+    wanted = torch.nonzero(~plain | (torch.rand(len(x), generator=random) < PLAIN))[:, 0]
+    chosen = wanted[torch.randperm(len(wanted), generator=random)[:PIXELS]]
+    return x[chosen], logits[chosen], target[chosen]

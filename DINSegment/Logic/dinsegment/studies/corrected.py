@@ -1,0 +1,173 @@
+"""A study whose segmentation somebody has corrected: the other slices follow, and the results are written again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dinsegment.errors import InputError
+from dinsegment.studies.study import Study, StudyResult, compute_study, load_study, write_study
+from dinsegment.tasks import Task
+
+if TYPE_CHECKING:
+    from dinsegment.correction.reading import Corrected
+    from dinsegment.images.segmentation import Segmentation
+    from dinsegment.images.volume import Volume
+    from dinsegment.inference.model import Model
+    from dinsegment.progress import Progress
+
+FILE = "segmentation.seg.nrrd"
+"""Of the results of a phase."""
+
+
+@dataclass(frozen=True)
+class CorrectedStudy:
+    """What was corrected, and the folder that the results go to.
+
+    Attributes:
+        inputs: The image, or a file for each phase.
+        segmentations: What was corrected: a file for each phase, or one folder with results.
+        folder: Gets the results.
+        slices: Corrected slices, counted from 1 with commas between them, one text a phase; empty to find them.
+        series_uid: As `Study` has it.
+        overwrite: As `Study` has it.
+    """
+
+    inputs: tuple[Path, ...]
+    segmentations: tuple[Path, ...]
+    folder: Path
+    slices: tuple[str, ...] = ()
+    series_uid: str | None = None
+    overwrite: bool = False
+
+
+def correct_study(
+    what: CorrectedStudy,
+    task: Task,
+    model: Model | str | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> tuple[StudyResult, list[str]]:
+    """Learns from corrected slices, predicts the others again and writes the results.
+
+    Returns:
+        What became of it, and sentences for the user: how the corrected slices were found, and what was done.
+
+    Raises:
+        InputError: Nothing was corrected, or a file cannot be used.
+        OutputError: As `results.write_results`.
+    """
+    from dinsegment.correction.pipeline import correct
+    from dinsegment.quality.gather import with_check
+    from dinsegment.studies.results import check_results
+
+    started = time.perf_counter()
+    first, *others = what.inputs
+    study = Study(first, what.folder, what.series_uid, what.overwrite, tuple(others))
+    phases = load_study(study, task)
+    paths = _files(what.segmentations, len(phases))
+    for path in paths:
+        check_results(phases, what.folder, path, what.overwrite)
+    corrected = [_read(path, volume, task) for path, volume in zip(paths, phases, strict=True)]
+
+    def part(first: float, last: float) -> Progress | None:
+        return progress and (lambda done, text: progress(first + (last - first) * done, text))
+
+    network = compute_study(phases, task, model, device, part(0.0, 0.5), cancelled)
+    slices, said = _slices(what.slices, corrected, network, task)
+    other = sorted({name for one in corrected for name in one.other})
+    if other:
+        said.append(f"Segments that the task does not have count as background: {', '.join(other)}.")
+    labels = [one.labels for one in corrected]
+    result = correct(phases, labels, slices, task, model, device, part(0.5, 0.95), cancelled)
+    made = [
+        replace(
+            segmentation,
+            labels=new,
+            made=segmentation.labels,
+            corrected=seen,
+            findings=found,
+            first=to_correct,
+            warnings=(*with_check(found), *_kept(segmentation), *result.warnings),
+        )
+        for segmentation, new, seen, found, to_correct in zip(
+            network, result.labels, result.seen, result.findings, result.first, strict=True
+        )
+    ]
+    return write_study(study, made, time.perf_counter() - started), [*said, result.text]
+
+
+def _kept(segmentation: Segmentation) -> tuple[str, ...]:
+    """What was said of the image, and not of the network's labels."""
+    of_labels = {*(f.text for f in segmentation.findings)}
+    from dinsegment.quality.gather import CHECK
+
+    return tuple(text for text in segmentation.warnings if text not in of_labels and text != CHECK)
+
+
+def _files(given: Sequence[Path], count: int) -> list[Path]:
+    """A file for each phase: those that are given, or those of a folder with results."""
+    paths = list(given)
+    if len(paths) == 1 and paths[0].is_dir():
+        folder = paths[0]
+        paths = sorted(folder.glob(f"phase*/{FILE}")) or [folder / FILE]
+        if not paths[0].exists():
+            raise InputError(f"'{folder}' has no {FILE}: give the corrected segmentation.")
+    if len(paths) != count:
+        raise InputError(
+            f"There are {len(paths)} segmentations of {count} phases: give one for each phase, in their order, or the "
+            "folder with the results."
+        )
+    return paths
+
+
+def _read(path: Path, volume: Volume, task: Task) -> Corrected:
+    from dinsegment.correction.reading import read_corrected
+
+    return read_corrected(path, volume, task)
+
+
+def _slices(
+    given: Sequence[str], corrected: Sequence[Corrected], network: Sequence[Segmentation], task: Task
+) -> tuple[list[tuple[int, ...]], list[str]]:
+    """The corrected slices of each phase, from 0, and how they were found."""
+    from dinsegment.correction.reading import against
+    from dinsegment.quality.words import slices_text
+
+    if given:
+        if len(given) != len(corrected):
+            raise InputError(
+                f"--slices is given {len(given)} times for {len(corrected)} phases: give it once for each."
+            )
+        slices = [_numbers(text) for text in given]
+        how = "as --slices names them"
+    elif all(one.slices is not None for one in corrected):
+        slices = [one.slices for one in corrected]
+        how = "found by comparing with what the file says each slice was"
+    else:
+        slices = [
+            one.slices if one.slices is not None else against(made.labels, one, made.volume, task)
+            for one, made in zip(corrected, network, strict=True)
+        ]
+        how = "found by comparing with what the model makes of the image"
+    if not any(slices):
+        raise InputError(f"No slice was corrected ({how}): correct one or a few in 3D Slicer, and save them.")
+    if len(slices) == 1:
+        what = slices_text(n + 1 for n in slices[0])
+    else:
+        what = f"{sum(map(len, slices))} slices in {sum(map(bool, slices))} of {len(slices)} phases"
+    return slices, [f"Corrected by a person: {what}, {how}."]
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        numbers = [int(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        numbers = [0]
+    if any(number < 1 for number in numbers):
+        raise InputError(f"--slices {text} names no slices: give their numbers from 1 on, such as 4,5.")
+    return tuple(sorted({number - 1 for number in numbers}))

@@ -1,0 +1,131 @@
+"""`dinsegment correct`, from a segmentation that was edited as 3D Slicer saves it to the results."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from dinsegment.correction.reading import against, read_corrected
+from dinsegment.dicom.write.export import read_segments
+from dinsegment.errors import InputError
+from dinsegment.images import read_volume, write_volume
+from dinsegment.phantom.heart import cine_phantom
+from dinsegment.tasks import HEART
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return cine_phantom(1, slices=6)[0]
+
+
+@pytest.fixture
+def segmented(phantom, run, tmp_path):
+    """An image, and the folder of its results."""
+    image = tmp_path / "patient.nii.gz"
+    write_volume(replace(phantom.volume, name="patient"), image)
+    code, _, errors = run("segment", image, "--task", "heart", "--output", tmp_path / "FIRST", "--device", "cpu")
+    assert (code, errors) == (0, "")
+    return image, tmp_path / "FIRST"
+
+
+def edited(path, target, change, keep=True):
+    """A copy in which `change` was applied to the labels, with all that the file says of them, or without."""
+    image = sitk.ReadImage(str(path))
+    labels = sitk.GetArrayFromImage(image)
+    change(labels)
+    new = sitk.GetImageFromArray(labels)
+    new.CopyInformation(image)
+    for key in image.GetMetaDataKeys() if keep else ():
+        new.SetMetaData(key, image.GetMetaData(key))
+    sitk.WriteImage(new, str(target), True)
+    return labels
+
+
+def enlarge(labels):
+    """The user counts the muscle to the cavity in slices 3 and 4."""
+    for k in (2, 3):
+        labels[k][labels[k] == 2] = 3
+
+
+def test_corrected_slices_stay_and_the_results_say_so(segmented, run, tmp_path):
+    image, first = segmented
+    path = tmp_path / "corrected.seg.nrrd"
+    given = edited(first / "segmentation.seg.nrrd", path, enlarge)
+    arguments = ("correct", image, "--segmentation", path, "--task", "heart", "--output", tmp_path / "OUT")
+    code, printed, errors = run(*arguments, "--device", "cpu")
+    assert code == 0, errors
+    assert "Corrected by a person: slices 3 and 4, found by comparing with what the file says" in printed
+    result = tmp_path / "OUT" / "segmentation.seg.nrrd"
+    labels = read_volume(result).array
+    assert np.array_equal(labels[[2, 3]], given[[2, 3]])
+    content = json.loads((tmp_path / "OUT" / "measurements.json").read_text(encoding="utf-8"))
+    assert content["corrected_slices"] == [3, 4]
+    types = {s.name: s.algorithm_type for s in read_segments(result, read_volume(result)).values()}
+    assert types["Left ventricle"] == types["Left ventricular myocardium"] == "SEMIAUTOMATIC"
+
+    # Corrected once more: slices 3 and 4 still count, and what the program itself has changed does not.
+    def more(labels):
+        labels[1] = 0
+
+    again = tmp_path / "again.seg.nrrd"
+    edited(result, again, more)
+    read = read_corrected(again, read_volume(image), HEART)
+    assert read.slices == (1, 2, 3)
+    code, _, errors = run(*arguments)  # The folder now holds results that nobody has changed: they are replaced.
+    assert code == 0, errors
+
+
+def test_what_the_file_does_not_tell_is_found_by_predicting_again(segmented, run, tmp_path):
+    image, first = segmented
+    path = tmp_path / "labels.nii.gz"
+    given = edited(first / "segmentation.seg.nrrd", path, enlarge, keep=False)
+    volume = read_volume(image)
+    read = read_corrected(path, volume, HEART)
+    assert read.slices is None
+    assert np.array_equal(read.labels, given)
+    made = read_volume(first / "segmentation.seg.nrrd").array.astype(np.uint8)
+    assert against(made, read, volume, HEART) == (2, 3)
+    with pytest.raises(InputError, match="6 of 6 slices differ"):
+        against((made + 1) % 4, read, volume, HEART)
+    code, printed, errors = run(
+        "correct", image, "--segmentation", path, "--task", "heart", "--slices", "3", "--output", tmp_path / "OUT"
+    )
+    assert code == 0, errors
+    assert "slice 3, as --slices names them" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "No slice was corrected (found by comparing with what the file says each slice was)"),
+        (("--slices", "three"), "--slices three names no slices"),
+        (("--slices", "1", "--slices", "2"), "--slices is given 2 times for 1 phases"),
+        (("--slices", "9"), "slice 9 cannot have been corrected"),
+    ],
+)
+def test_what_cannot_be_used_is_said_and_nothing_is_left(segmented, run, tmp_path, arguments, sentence):
+    image, first = segmented
+    code, _, errors = run(
+        "correct", image, "--segmentation", first, "--task", "heart", "--output", tmp_path / "OUT", *arguments
+    )
+    assert code == 2
+    assert sentence in errors
+    assert not (tmp_path / "OUT").exists()
+
+
+def test_another_grid_and_other_labels_are_refused(segmented, phantom, tmp_path):
+    image, _ = segmented
+    volume = read_volume(image)
+    moved = phantom.volume.ijk_to_ras.copy()
+    moved[:3, 3] += 3.3
+    path = tmp_path / "moved.nii.gz"
+    write_volume(replace(phantom.volume, ijk_to_ras=moved, array=phantom.labels.astype(np.int16)), path)
+    with pytest.raises(InputError, match="does not lie on the grid of 'patient'"):
+        read_corrected(path, volume, HEART)
+    write_volume(phantom.volume.with_array(phantom.labels.astype(np.int16) + 3), path)
+    with pytest.raises(InputError, match="has the label 4"):
+        read_corrected(path, volume, HEART)

@@ -1,0 +1,156 @@
+"""A corrected image as a training case, and a model of one's own from such cases."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from phantom_cases import write_patients
+
+from dinsegment.correction import save_case
+from dinsegment.errors import InputError, OutputError
+from dinsegment.images import read_volume
+from dinsegment.inference import load_model
+from dinsegment.models.entries import models_folder
+from dinsegment.phantom.heart import cine_phantom
+from dinsegment.tasks import ABDOMEN, HEART
+from dinsegment.training.adapt import adapt, divide
+from dinsegment.training.cases import Case, find_cases
+
+SMALL = {"slices": 4, "size": (48, 56), "spacing": (20.0, 3.5, 3.5)}
+
+
+@pytest.fixture(scope="module")
+def phases():
+    return cine_phantom(2, **SMALL)
+
+
+def save(folder, phantom, name="Doe^Jane: 12_frame01"):
+    return save_case(folder, phantom.volume, phantom.labels, HEART, name)
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_saved_case_can_be_trained_with(phases, tmp_path):
+    path = save(tmp_path, phases[0])
+    assert path == tmp_path / "labelsTr" / "Doe_Jane_12_frame01.nii.gz"
+    (case,) = find_cases(tmp_path, None, HEART)
+    assert (case.patient, case.name) == ("Doe_Jane_12", "Doe_Jane_12_frame01")
+    volume, labels = case.read(HEART)
+    assert np.array_equal(volume.array, phases[0].volume.array)
+    assert np.array_equal(labels, phases[0].labels)
+    np.testing.assert_allclose(volume.ijk_to_ras, phases[0].volume.ijk_to_ras, atol=1e-3)
+    assert read_volume(path).array.max() == 3
+
+
+def test_nothing_is_overwritten_and_the_number_of_cases_is_right(phases, tmp_path):
+    save(tmp_path, phases[0], "same")
+    before = contents(tmp_path)
+    description = json.loads((tmp_path / "dataset.json").read_text(encoding="utf-8"))
+    (tmp_path / "dataset.json").write_text(json.dumps({**description, "licence": "mine"}), encoding="utf-8")
+    assert save(tmp_path, phases[1], "same").name == "same_2.nii.gz"
+    assert save(tmp_path, phases[1], "same").name == "same_3.nii.gz"
+    after = contents(tmp_path)
+    assert all(after[path] == content for path, content in before.items() if path.name != "dataset.json")
+    description = json.loads((tmp_path / "dataset.json").read_text(encoding="utf-8"))
+    assert (description["numTraining"], description["licence"]) == (3, "mine")
+    assert len(find_cases(tmp_path, None, HEART)) == 3
+
+
+def test_a_name_of_nothing_but_signs_becomes_one(phases, tmp_path):
+    assert save(tmp_path, phases[0], "../..").name == "case.nii.gz"
+    assert {path.parent.parent for path in contents(tmp_path) if path.name != "dataset.json"} == {tmp_path}
+
+
+def test_another_data_set_is_left_alone(phases, tmp_path):
+    save(tmp_path, phases[0])
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match="another data set than one of the task 'abdomen'"):
+        save_case(tmp_path, phases[0].volume, phases[0].labels, ABDOMEN, "one")
+    (tmp_path / "b" / "imagesTr").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"no dataset\.json"):
+        save(tmp_path / "b", phases[0])
+    assert contents(tmp_path) == before
+    (tmp_path / "dataset.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match="another data set"):
+        save(tmp_path, phases[0])
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        (np.zeros((4, 48, 56), np.uint8), "Nothing is segmented"),
+        (np.ones((3, 48, 56), np.uint8), "do not lie on its grid"),
+        (np.full((4, 48, 56), 7, np.uint8), "the label 7"),
+    ],
+)
+def test_labels_that_teach_nothing_are_refused(phases, tmp_path, labels, sentence):
+    with pytest.raises(InputError, match=sentence):
+        save_case(tmp_path / "new", phases[0].volume, labels, HEART, "one")
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_cannot_be_written_leaves_nothing(phases, tmp_path, monkeypatch):
+    from dinsegment.correction import case
+
+    def full(*_arguments):
+        raise OutputError("The disk is full.")
+
+    save(tmp_path, phases[0], "first")
+    before = contents(tmp_path)
+    monkeypatch.setattr(case, "write_json", full)
+    with pytest.raises(OutputError, match="full"):
+        save(tmp_path, phases[0], "second")
+    assert contents(tmp_path) == before
+
+
+# --- a model of one's own
+
+
+def cases(*patients):
+    return [Case(name, f"{name}_{n}", None, None) for name in patients for n in (1, 2)]
+
+
+def test_all_images_of_a_patient_are_learned_from_or_held_out():
+    learned, held = divide(cases("a", "b", "c", "d", "e", "f", "g", "h"))
+    assert (len(learned), len(held)) == (12, 4)
+    assert not {c.patient for c in learned} & {c.patient for c in held}
+    again = divide(list(reversed(cases("a", "b", "c", "d", "e", "f", "g", "h"))))
+    assert {c.patient for c in again[1]} == {c.patient for c in held}
+    assert [len(part) for part in divide(cases("a", "b"))] == [2, 2]
+    with pytest.raises(InputError, match="at least two"):
+        divide(cases("a"))
+
+
+def test_a_model_is_adapted_and_the_one_that_ships_is_not(run, tmp_path, one_thread):
+    for case in write_patients(tmp_path / "acdc", 3, **SMALL):
+        volume, labels = case.read(HEART)
+        save_case(tmp_path / "mine", volume, labels, HEART, case.name)
+    shipped = contents(models_folder())
+    told = []
+    adapted = adapt(
+        "heart-din-small", HEART, tmp_path / "mine", tmp_path / "RUN", "cpu", 1, lambda *said: told.append(said)
+    )
+    assert contents(models_folder()) == shipped
+    assert len(adapted.held_out) == 2
+    assert len(adapted.trained_on) == 4
+    assert 0 <= adapted.before <= 1
+    assert 0 <= adapted.after <= 1
+    assert adapted.better == (adapted.after - adapted.before >= 0.002)
+    assert f"{adapted.after:.3f}" in adapted.text
+    assert told[-1] == (1.0, "Epoch 1 of 1")
+    model, before = load_model(str(tmp_path / "RUN"), HEART), load_model("heart-din-small", HEART)
+    assert model.name.startswith("RUN-")
+    assert model.preprocessing == before.preprocessing
+    pairs = zip(model.network.parameters(), before.network.parameters(), strict=True)
+    changes = [float((one - other).abs().max()) for one, other in pairs]
+    assert 0 < max(changes) < 0.2  # it went on from these weights
+    with pytest.raises(OutputError, match="choose another folder"):
+        adapt("heart-din-small", HEART, tmp_path / "mine", tmp_path / "RUN")
+    code, _, errors = run("adapt", "--cases", tmp_path / "mine", "--output", tmp_path / "OTHER")
+    assert code == 2
+    assert "Give --model or --task" in errors
+    assert not (tmp_path / "OTHER").exists()
