@@ -585,6 +585,7 @@ def test_findings_come_first_among_the_warnings_and_into_measurements_json(noisy
         "slice": None,
         "ras": None,
         "segment": None,
+        "ml": 0.0,
     }
 
 
@@ -615,6 +616,7 @@ def test_a_finding_says_slice_and_place_in_json(heart):
         "slice": 6,
         "ras": pytest.approx(found[0].place),
         "segment": LV,
+        "ml": 0.0,
     }
 
 
