@@ -36,7 +36,6 @@ def pytest_collection_finish() -> None:
     """What is imported by now stays: the garbage collector, which would look at all of it again and again, need not."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.fixture(scope="session")
