@@ -106,6 +106,7 @@ def _finding(
     topic: str = "",
     slices: Sequence[int] = (),
     advice: str = "",
+    ml: float = 0.0,
 ) -> Finding:
     """What the worker tells of a finding; the number of its slice is in its text, too."""
     place = None
@@ -113,7 +114,7 @@ def _finding(
         r, a, s = map(float, ras)
         place = (r, a, s)
     said = str(text), place, segment, str(short), str(kind), str(topic), tuple(int(n) for n in slices), str(advice)
-    return Finding(*said)
+    return Finding(*said, ml=float(ml))
 
 
 def write_blocks(path: Path, array: np.ndarray, dtype: type = np.float32) -> Iterator[None]:
