@@ -861,7 +861,17 @@ def test_every_name_that_the_code_uses_exists_in_slicer():
     if not api.known:
         pytest.skip("the names of the real application (slicer-api.json) are not at hand")
     folder = MODULE.parent
-    assert check_sources([MODULE, *(folder / "Logic" / "dinsegment_slicer").rglob("*.py")], api) == []
+    assert (
+        check_sources(
+            [
+                *folder.glob("DINSegment*.py"),
+                *folder.glob("DINSegmentEditorEffect/*.py"),
+                *(folder / "Logic" / "dinsegment_slicer").rglob("*.py"),
+            ],
+            api,
+        )
+        == []
+    )
     assert check_forms([folder / "Resources" / "UI" / "DINSegment.ui"]) == []
 
 

@@ -10,12 +10,9 @@ from dinsegment.errors import DINSegmentError, InputError
 from dinsegment.models.entries import find_entry
 from dinsegment.tasks import TASKS, Segment, Task
 from dinsegment_slicer.i18n import tr as _
-from dinsegment_slicer.scene.edits import ALGORITHM_NAME_TAG, tag
+from dinsegment_slicer.scene.edits import model_name, tag
 from dinsegment_slicer.scene.nodes import check_in_scene, checked_volume
 from dinsegment_slicer.scene.placement import Grid
-
-ALGORITHM = "DINSegment "
-"""What the tag with the name of the algorithm begins with; the model's name follows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,17 +76,12 @@ def find_target(
 
 
 def _model_of(segmentationNode: slicer.vtkMRMLSegmentationNode) -> tuple[str | None, Task | None]:
-    """The model that made a segmentation, as its segments' tags say, and its task; None for what is not known."""
-    segmentation = segmentationNode.GetSegmentation()
-    for n in range(segmentation.GetNumberOfSegments()):
-        name = tag(segmentation.GetNthSegment(n), ALGORITHM_NAME_TAG) or ""
-        if name.startswith(ALGORITHM):
-            model = name.removeprefix(ALGORITHM)
-            try:
-                return model, TASKS[find_entry(model, None).task]
-            except (DINSegmentError, KeyError):  # A run in a folder, or a model of another version.
-                continue
-    return None, None
+    """The model that made a segmentation, and its task; None for what is not known."""
+    model = model_name(segmentationNode)
+    try:
+        return (model, TASKS[find_entry(model, None).task]) if model is not None else (None, None)
+    except (DINSegmentError, KeyError):  # A run in a folder, or a model of another version.
+        return None, None
 
 
 def _is(segment: slicer.vtkSegment, segmentID: str | None, known: Segment) -> bool:

@@ -23,9 +23,9 @@ def ask_source_folder(text: str) -> Path | None:
     return ask_folder(_("Folder of the DICOM series"))
 
 
-def ask_folder(title: str) -> Path | None:
-    """A folder that is there; None if the user chose none."""
-    chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, "")
+def ask_folder(title: str, start: str = "") -> Path | None:
+    """A folder that is there; None if the user chose none. The search begins in `start`."""
+    chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, start)
     return Path(chosen) if chosen else None
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import qt
@@ -34,6 +36,9 @@ SETTINGS = {
     "offlineCheckBox": ("DINSegment/NeverDownload", OFFLINE_VARIABLE),
 }
 """Widget, key in the application's settings, and the environment variable that tells the worker."""
+
+RUNS_SETTING = "DINSegment/TrainingRuns"
+"""Folders of runs that the panel itself has trained."""
 
 
 class ModelSection(Section):
@@ -83,6 +88,14 @@ class ModelSection(Section):
         entry = self._chosen()
         return self._parameters.model if entry is not None and entry.task == task.name else None
 
+    def offer(self, folder: Path) -> None:
+        """Adds a training run to the models that can be chosen, in this scene and in later ones."""
+        runs = [str(folder), *(run for run in _runs() if run != str(folder))]
+        settings = qt.QSettings()
+        settings.setValue(RUNS_SETTING, runs)
+        self._readModels()
+        self.update()
+
     def environment(self) -> dict[str, str]:
         """What the worker is told by environment variables; a setting that is empty says nothing."""
         values = {variable: str(self._setting(key)) for key, variable in SETTINGS.values() if self._setting(key)}
@@ -111,6 +124,9 @@ class ModelSection(Section):
         combo.addItem(_("The best for each task"), "")
         for entry in self._entries:
             combo.addItem(entry.name, entry.name)
+        for run in _runs():
+            with suppress(DINSegmentError):  # It was removed, or is damaged.
+                combo.addItem(find_entry(run, None).name, run)
         combo.blockSignals(blocked)
 
     def _showCard(self) -> None:
@@ -192,3 +208,10 @@ class ModelSection(Section):
         settings.setValue("DINSegment/OfflineFolder", self.ui.offlineEdit.currentPath)
         settings.setValue("DINSegment/NeverDownload", self.ui.offlineCheckBox.checked)
         self._showCard()  # Weights may be at hand now, or not any more.
+
+
+def _runs() -> list[str]:
+    """Folders of training runs that are offered."""
+    settings = qt.QSettings()
+    found = settings.value(RUNS_SETTING, [])
+    return [found] if isinstance(found, str) else [str(run) for run in found or ()]  # A list of one comes back as text.

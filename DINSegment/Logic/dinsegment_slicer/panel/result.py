@@ -16,15 +16,17 @@ from dinsegment.quality.beat import outlier_topic
 from dinsegment.tasks import TASKS, Task
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.logic import Output, Result
+from dinsegment_slicer.running.segment_part import JobImage
 from dinsegment_slicer.scene.browsers import browser_of, proxy_of, select_phase, selected_phase
 from dinsegment_slicer.scene.changes import remove_node
+from dinsegment_slicer.scene.corrections import Phase
 from dinsegment_slicer.scene.findings import NotedFinding, findings_of, show_segment
 from dinsegment_slicer.scene.measure import MeasuredSegment, beat_of, measure_phases
-from dinsegment_slicer.scene.nodes import checked_volume, original_of, parent_to_world, plain_enhanced_node
+from dinsegment_slicer.scene.nodes import checked_volume, image_of, original_of, parent_to_world, plain_enhanced_node
 from dinsegment_slicer.scene.plots import update_volume_plot
 from dinsegment_slicer.scene.preview import EnhancedImage
 from dinsegment_slicer.scene.reading import AS_ACQUIRED, Reading, reading_of, reading_of_task
-from dinsegment_slicer.scene.sequences import phases, sequence_of, times_ms
+from dinsegment_slicer.scene.sequences import phase_images, phases, sequence_of, times_ms
 from dinsegment_slicer.scene.tables import update_measurement_table
 
 if TYPE_CHECKING:  # The application alone has what it is made of.
@@ -119,6 +121,28 @@ class ResultNodes:
         if sequenceNode is None:
             return self.segmentations()
         return [sequenceNode.GetNthDataNode(n) for n in range(sequenceNode.GetNumberOfDataNodes())]
+
+    def phases(self) -> list[Phase]:
+        """All phases with their images, as they are corrected together: of a sequence the data nodes.
+
+        Raises:
+            InputError: An image is not in the scene any more.
+        """
+        p = self._parameters
+        sequenceNode = p.segmentationSequenceNode
+        if sequenceNode is None:
+            enhanced = (p.enhancedNode, p.secondEnhancedNode)
+            pairs = zip(self.segmentations(), enhanced, strict=False)
+            return [Phase(node, *_image(original_of(enhancedNode))) for node, enhancedNode in pairs]
+        found = sequence_of(original_of(p.enhancedNode))
+        if found is None:
+            raise InputError(_("The images of this result are not in the scene any more: segment them again."))
+        selected, all_of_them = self.selectedPhase(), self.allSegmentations()
+        pairs = zip(all_of_them, phases(found[1]), phase_images(found[1]), strict=True)
+        return [
+            Phase(node, volumeNode, image, p.segmentationNode if n == selected else None)
+            for n, (node, volumeNode, image) in enumerate(pairs)
+        ]
 
     def segmentationShown(self) -> slicer.vtkMRMLSegmentationNode | None:
         """The one in view, which is what the user corrects."""
@@ -271,8 +295,12 @@ class ResultNodes:
         """What looks wrong with the segmentation in view.
 
         That is what the run said that made it, and, of a cine, whether what was measured since goes with the phases
-        before and after.
+        before and after. What is about the whole comes first, then that of which a correction would change most.
         """
+        found = self._findings(measurement)
+        return sorted(found, key=lambda finding: (finding.ml > 0, -finding.ml))
+
+    def _findings(self, measurement: Measurement | None) -> list[NotedFinding]:
         sequenceNode = self._parameters.segmentationSequenceNode
         if sequenceNode is None:
             return findings_of(self.segmentationShown())
@@ -368,3 +396,9 @@ class ResultNodes:
         for node in nodes:
             if node is not None and node.GetScene() is not None:
                 remove_node(node)
+
+
+def _image(volumeNode: slicer.vtkMRMLScalarVolumeNode | None) -> tuple[slicer.vtkMRMLScalarVolumeNode, JobImage]:
+    if volumeNode is None:
+        raise InputError(_("The images of this result are not in the scene any more: segment them again."))
+    return volumeNode, image_of(volumeNode)

@@ -14,6 +14,7 @@ from slicer.util import VTKObservationMixin
 
 from dinsegment_slicer.installing.dependencies import Dependencies
 from dinsegment_slicer.logic import DINSegmentLogic, Result
+from dinsegment_slicer.panel.correction_section import CorrectionSection
 from dinsegment_slicer.panel.dialogs import ask, ask_source_folder
 from dinsegment_slicer.panel.enhancement_section import EnhancementSection
 from dinsegment_slicer.panel.export_section import ExportSection
@@ -78,6 +79,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.views = ViewsSection(self.ui, self.controller, self._isOpen)
         self.enhancement = self._add(EnhancementSection(self.ui, self.views.currentSlice))
         self.result = self._add(ResultSection(self.ui, self._icon, self._quietly))
+        self.correction = self._add(CorrectionSection(self.ui, self.controller, self.model))
         self.report = self._add(ReportSection(self.ui, self.controller))
         self.export = self._add(ExportSection(self.ui, self.controller, self.model))
         self._add(self.views)
@@ -97,6 +99,8 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.enhancement.shown.connect(self.views.show)
         self.result.measured.connect(self._onMeasured)
         self.result.placeChosen.connect(self.views.jumpTo)
+        self.correction.placeChosen.connect(self.views.jumpTo)
+        self.correction.corrected.connect(self.result.measureLater)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self._onSceneChanged)

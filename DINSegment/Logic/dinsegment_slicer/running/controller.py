@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import slicer
 
@@ -23,7 +23,7 @@ from dinsegment_slicer.dicom.instances import SourceUnknown
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.installing.dependencies import Dependencies
 from dinsegment_slicer.logic import DINSegmentLogic, Output, Result
-from dinsegment_slicer.running.job import Job
+from dinsegment_slicer.running.job import Job, Part
 from dinsegment_slicer.running.states import BUSY, Event, State, next_state
 from dinsegment_slicer.scene.changes import Steps
 from dinsegment_slicer.scene.segments import wanted_segments
@@ -89,7 +89,28 @@ class ExportRequest:
     addToDatabase: bool = False
 
 
-RequestType = TypeVar("RequestType", Request, ExportRequest)
+@dataclass(frozen=True, eq=False)
+class Errand:
+    """Something else that the worker is asked for.
+
+    Attributes:
+        parts: What it is asked.
+        deliver: Takes the parts' results, and says what the user is told.
+        nodes: What it is about: if one of them is removed, the run ends.
+        preparing: What is being done before it begins.
+        delivering: What is being done at its end.
+        failed: What is said of an error that nobody expected, with {error} in it.
+    """
+
+    parts: Sequence[Part]
+    deliver: Callable[[Sequence[Any]], Message | None]
+    nodes: Sequence[slicer.vtkMRMLNode] = ()
+    preparing: str = ""
+    delivering: str = ""
+    failed: str = ""
+
+
+RequestType = TypeVar("RequestType", Request, ExportRequest, Errand)
 
 
 class Controller:
@@ -118,7 +139,7 @@ class Controller:
         self.finished = Signal()
         self.state = State.NO_INPUT
         self.message: Message | None = None
-        self.request: Request | ExportRequest | None = None
+        self.request: Request | ExportRequest | Errand | None = None
         self._ask = ask
         self._askFolder = askFolder
         self._job: Job | None = None
@@ -137,6 +158,8 @@ class Controller:
     @property
     def text(self) -> str:
         """What is being done."""
+        if isinstance(self.request, Errand) and self.state in (State.PREPARING, State.ADDING):
+            return self.request.preparing if self.state is State.PREPARING else self.request.delivering
         exporting = isinstance(self.request, ExportRequest)
         if self.state is State.PREPARING:
             return _("Looking for the DICOM images") if exporting else _("Looking for what the segmentation needs")
@@ -165,6 +188,10 @@ class Controller:
         What is missing is said, all of it at once, before anything is written.
         """
         self._begin(request, self._prepareExport)
+
+    def do(self, errand: Errand) -> None:
+        """Begins something else; does nothing while a run goes on."""
+        self._begin(errand, self._prepareErrand)
 
     def tick(self) -> None:
         """Goes on with the run; to be called about every 50 ms while `busy`."""
@@ -199,7 +226,10 @@ class Controller:
             return
         self._dropJob()
         name = node.GetName() or _("The image")
-        if isinstance(self.request, ExportRequest):
+        if isinstance(self.request, Errand):
+            text = _("'{name}' was removed meanwhile: nothing was changed.").format(name=name)
+            event = Event.FAILED
+        elif isinstance(self.request, ExportRequest):
             text = _("'{name}' was removed while it was exported: nothing was saved.").format(name=name)
             event = Event.FAILED
         else:
@@ -267,6 +297,11 @@ class Controller:
             return None
         return self.logic.startExport(exports)
 
+    def _prepareErrand(self, errand: Errand) -> Job | None:
+        if not self._provideDependencies() or self.state is not State.PREPARING:
+            return None
+        return self.logic.worker.begin(errand.parts)
+
     def _provideDependencies(self) -> bool:
         missing = self.dependencies.missing()
         if not missing:
@@ -286,7 +321,11 @@ class Controller:
         assert job is not None and request is not None
         if not self._handle(Event.COMPUTED):
             return
-        if isinstance(request, ExportRequest):
+        if isinstance(request, Errand):
+            self.message = request.deliver(job.results)
+            self._dropJob()
+            self._handle(Event.ADDED)
+        elif isinstance(request, ExportRequest):
             self.logic.placeExports(job.results)
             self.message = self._deliver(job.results, request)
             self._dropJob()
@@ -342,6 +381,8 @@ class Controller:
             failed = _("The segmentation failed: {error}. The error log has the details.")
             if isinstance(self.request, ExportRequest):
                 failed = _("The export failed: {error}. The error log has the details.")
+            elif isinstance(self.request, Errand):
+                failed = self.request.failed
             text = failed.format(error=error)
         self.message = Message(Severity.ERROR, text)
         if not self._handle(Event.FAILED):
@@ -368,8 +409,10 @@ class Controller:
         return True
 
 
-def _nodes(request: Request | ExportRequest | None) -> list[slicer.vtkMRMLNode | None]:
-    """What is being segmented or exported."""
+def _nodes(request: Request | ExportRequest | Errand | None) -> list[slicer.vtkMRMLNode | None]:
+    """What is being segmented or exported, or what else a run is about."""
+    if isinstance(request, Errand):
+        return list(request.nodes)
     if isinstance(request, Request):
         return [request.inputNode, request.secondNode]
     segmentationNodes = request.segmentationNodes if request is not None else ()

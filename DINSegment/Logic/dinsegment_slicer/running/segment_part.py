@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dinsegment.images.segmentation import Finding, Segmentation
+from dinsegment.images.segmentation import Finding, Segmentation, ToCorrect
 from dinsegment.images.volume import Volume, check_grid
 from dinsegment.tasks import get_task
 from dinsegment.worker import ENHANCED, IMAGE, LABELS
@@ -89,14 +89,15 @@ class SegmentPart:
             device=str(event["device"]),
             seconds=float(event["seconds"]),
             warnings=tuple(map(str, event["warnings"])),
-            findings=tuple(_finding(**finding) for finding in event.get("findings", ())),
+            findings=tuple(finding_of(**finding) for finding in event.get("findings", ())),
+            first=tuple(_to_correct(**one) for one in event.get("first", ())),
         )
 
     def close(self) -> None:
         """All files are in the job's folder, which the job removes."""
 
 
-def _finding(
+def finding_of(
     text: str,
     short: str,
     slice: int | None,
@@ -115,6 +116,11 @@ def _finding(
         place = (r, a, s)
     said = str(text), place, segment, str(short), str(kind), str(topic), tuple(int(n) for n in slices), str(advice)
     return Finding(*said, ml=float(ml))
+
+
+def _to_correct(slice: int, segment: int, ml: float, ras: list[float]) -> ToCorrect:
+    r, a, s = map(float, ras)
+    return ToCorrect(int(slice), int(segment), float(ml), (r, a, s))
 
 
 def write_blocks(path: Path, array: np.ndarray, dtype: type = np.float32) -> Iterator[None]:

@@ -19,6 +19,9 @@ ALGORITHM_TYPE_TAG = "DICOM.SegmentAlgorithmType"
 ALGORITHM_NAME_TAG = "DICOM.SegmentAlgorithmName"
 """Tags that Slicer's own DICOM export reads, too (DICOM PS3.3 C.8.20.4, Segment Algorithm Type and Name)."""
 
+ALGORITHM = "DINSegment "
+"""What the name of the algorithm begins with; the model's name follows."""
+
 AUTOMATIC, SEMIAUTOMATIC, MANUAL = "AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"
 
 _LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
@@ -28,6 +31,16 @@ def tag(segment: slicer.vtkSegment, name: str) -> str | None:
     """A tag of a segment; None where it has none of that name."""
     value = vtk.mutable("")
     return str(value) if segment.GetTag(name, value) else None
+
+
+def model_name(segmentationNode: slicer.vtkMRMLSegmentationNode) -> str | None:
+    """The model that made a segmentation, as its segments' tags say; None where none of them does."""
+    segmentation = segmentationNode.GetSegmentation()
+    for n in range(segmentation.GetNumberOfSegments()):
+        name = tag(segmentation.GetNthSegment(n), ALGORITHM_NAME_TAG) or ""
+        if name.startswith(ALGORITHM):
+            return name.removeprefix(ALGORITHM)
+    return None
 
 
 def mark_edited(segmentationNode: slicer.vtkMRMLSegmentationNode, found: Mapping[str, str] | None = None) -> None:

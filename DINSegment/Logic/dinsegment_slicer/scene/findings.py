@@ -30,6 +30,7 @@ class NotedFinding:
         topic: What is wrong, without slices and what to do.
         slices: Slices that it is about, counted from 1.
         advice: What to do, where it is not to correct a segment.
+        ml: Millilitres that a correction is expected to change; 0 where nothing is known.
     """
 
     text: str
@@ -40,6 +41,7 @@ class NotedFinding:
     topic: str = ""
     slices: tuple[int, ...] = ()
     advice: str = ""
+    ml: float = 0.0
 
     def place(self, to_world: np.ndarray) -> tuple[float, float, float] | None:
         """Where it lies in the world (mm RAS), with the 4x4 of the node's parent transforms; None without a place."""
@@ -70,11 +72,17 @@ def note_findings(
         if finding.place is not None:
             position = [round(float(x), 3) for x in (to_node @ (*finding.place, 1.0))[:3]]
         segment = ids.get(finding.segment)
-        about = {"segment": segment, "short": finding.short, "kind": finding.kind}
+        about = {"segment": segment, "short": finding.short, "kind": finding.kind, "ml": round(finding.ml, 3)}
         several = {"topic": finding.topic, "slices": list(finding.slices), "advice": finding.advice}
         noted.append({"text": finding.text, "position": position} | about | several)
     if noted:
         segmentationNode.SetAttribute(FINDINGS_ATTRIBUTE, json.dumps(noted))
+
+
+def add_finding(segmentationNode: slicer.vtkMRMLSegmentationNode, text: str, kind: str) -> None:
+    """Keeps one more, about the whole, at a segmentation."""
+    noted = json.loads(segmentationNode.GetAttribute(FINDINGS_ATTRIBUTE) or "[]")
+    segmentationNode.SetAttribute(FINDINGS_ATTRIBUTE, json.dumps([*noted, {"text": text, "kind": kind}]))
 
 
 def findings_of(segmentationNode: slicer.vtkMRMLSegmentationNode | None) -> list[NotedFinding]:
@@ -105,6 +113,7 @@ def _read(
     topic: str = "",
     slices: Sequence[int] = (),
     advice: str = "",
+    ml: float = 0.0,
 ) -> NotedFinding:
     x, y, z = position or (0.0, 0.0, 0.0)
     return NotedFinding(
@@ -116,4 +125,5 @@ def _read(
         topic=str(topic),
         slices=tuple(int(n) for n in slices),
         advice=str(advice),
+        ml=float(ml),
     )

@@ -12,6 +12,7 @@ import vtk
 
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Finding, Segmentation
+from dinsegment.images.slices import slice_axis
 from dinsegment.images.volume import Volume
 from dinsegment.tasks import Segment
 from dinsegment_slicer.i18n import tr as _
@@ -20,6 +21,7 @@ from dinsegment_slicer.scene.changes import Steps, made, new_node, place_beside,
 from dinsegment_slicer.scene.content import LabelContent, grey_image, label_content
 from dinsegment_slicer.scene.findings import FINDINGS_ATTRIBUTE, note_findings
 from dinsegment_slicer.scene.segments import LABELMAP, wanted_segments, with_segments
+from dinsegment_slicer.scene.slice_notes import SliceNotes, note_slices, places_of
 
 MODALITY_ATTRIBUTE = "DICOM.Modality"
 """Where Slicer's DICOM module keeps a series' modality: at its item in the subject hierarchy."""
@@ -237,6 +239,12 @@ def fill_segmentation(
     # The run read the image where parent transforms had moved it.
     to_node = local_ijk_to_ras(volumeNode) @ np.linalg.inv(segmentation.volume.ijk_to_ras)
     note_findings(node, findings_about(segmentation, segments), named, to_node)
+    labels = segmentation.labels
+    if len(segments) < len(segmentation.task.segments):
+        labels = np.where(np.isin(labels, [segment.label for segment in segments]), labels, 0)
+    axis = slice_axis(segmentation.volume, segmentation.task.plane)
+    first = places_of([one.to_dict() for one in segmentation.first], {s.label: s.name for s in named}, to_node)
+    note_slices(node, SliceNotes.of(labels, axis, segmentation.corrected, first))
 
 
 def check_takes_segments(node: slicer.vtkMRMLSegmentationNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:

@@ -1,0 +1,238 @@
+"""A result that the user corrects: what it is now, which slices a person saw, and a new one in its place, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import slicer
+
+from dinsegment.errors import InputError
+from dinsegment.images.fingerprint import FINGERPRINT_TAG
+from dinsegment.tasks import Segment, Task
+from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.running.correct_part import Corrected
+from dinsegment_slicer.running.segment_part import JobImage
+from dinsegment_slicer.scene.changes import made
+from dinsegment_slicer.scene.content import label_content
+from dinsegment_slicer.scene.edits import ALGORITHM_NAME_TAG, ALGORITHM_TYPE_TAG, mark_edited, tag
+from dinsegment_slicer.scene.findings import FINDINGS_ATTRIBUTE, add_finding, note_findings
+from dinsegment_slicer.scene.nodes import check_in_scene, local_ijk_to_ras
+from dinsegment_slicer.scene.segment_display import has_surfaces, show_3d
+from dinsegment_slicer.scene.segment_voxels import label_voxels
+from dinsegment_slicer.scene.segments import with_segments
+from dinsegment_slicer.scene.slice_notes import (
+    SLICES_ATTRIBUTE,
+    SliceNotes,
+    note_slices,
+    places_of,
+    slice_notes,
+)
+
+SEEN = "seen"
+"""Kind of the finding that says which slices a person corrected."""
+
+ATTRIBUTES = (SLICES_ATTRIBUTE, FINDINGS_ATTRIBUTE)
+"""Of a segmentation node: what goes with its segments."""
+
+
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """One phase of a result, or its only image.
+
+    Attributes:
+        segmentationNode: Of a sequence the data node.
+        volumeNode: The image; of a sequence the data node.
+        image: The same where it lies in the world.
+        proxyNode: Of a sequence the node that shows this phase now; None for the other phases, and of a volume.
+    """
+
+    segmentationNode: slicer.vtkMRMLSegmentationNode
+    volumeNode: slicer.vtkMRMLScalarVolumeNode
+    image: JobImage
+    proxyNode: slicer.vtkMRMLSegmentationNode | None = None
+
+    @property
+    def whole(self) -> tuple[slice, slice, slice]:
+        """The image's array."""
+        k, j, i = self.image.array.shape
+        return slice(0, k), slice(0, j), slice(0, i)
+
+    def segments(self, task: Task) -> tuple[Segment, ...]:
+        """The segments of the task that a network made and that are still there."""
+        segmentation = self.segmentationNode.GetSegmentation()
+        there = {s.name: segmentation.GetSegment(s.name) for s in task.segments}
+        return tuple(
+            s for s in task.segments if there[s.name] is not None and tag(there[s.name], FINGERPRINT_TAG) is not None
+        )
+
+    def labels(self, task: Task) -> np.ndarray:
+        """What these segments cover now, (k, j, i) uint8."""
+        labels = {segment.name: segment.label for segment in self.segments(task)}
+        return label_voxels(self.segmentationNode, labels, local_ijk_to_ras(self.volumeNode), self.whole)
+
+
+@dataclass(frozen=True, eq=False)
+class Now:
+    """A result as the user has it.
+
+    Attributes:
+        phases: As given.
+        labels: Of each phase, (k, j, i) uint8.
+        seen: Of each phase, the slices that a person corrected, in all rounds so far.
+        fresh: Of each phase, those of them that were corrected since the tool last wrote labels.
+    """
+
+    phases: tuple[Phase, ...]
+    labels: tuple[np.ndarray, ...]
+    seen: tuple[tuple[int, ...], ...]
+    fresh: tuple[tuple[int, ...], ...] = field(default=())
+
+
+def look_at(phases: Sequence[Phase], task: Task) -> Now:
+    """What a result is now.
+
+    Raises:
+        InputError: Nothing is known of its slices: it was made by an earlier version; or its image has another grid.
+    """
+    labels, seen, fresh = [], [], []
+    for phase in phases:
+        notes = slice_notes(phase.segmentationNode)
+        now = phase.labels(task)
+        if notes is None or len(notes.prints) != now.shape[notes.axis]:
+            raise InputError(
+                _("It is not known which slices of '{name}' were corrected: segment it again.").format(
+                    name=phase.image.name
+                )
+            )
+        labels.append(now)
+        seen.append(notes.corrected(now))
+        fresh.append(replace(notes, seen=()).corrected(now))
+    return Now(tuple(phases), tuple(labels), tuple(seen), tuple(fresh))
+
+
+@dataclass(frozen=True, eq=False)
+class Before:
+    """Segments and what goes with them, as they were before a change of the tool's.
+
+    Attributes:
+        phases: Those that were changed.
+        segmentations: Theirs, before.
+        attributes: Of their nodes, before.
+        after: What the tool wrote, to tell whether anybody has changed it since.
+    """
+
+    phases: tuple[Phase, ...]
+    segmentations: tuple[slicer.vtkSegmentation, ...]
+    attributes: tuple[tuple[str | None, ...], ...]
+    after: tuple[SliceNotes | None, ...]
+
+    def changed_since(self, task: Task) -> bool:
+        """Whether anybody has changed a segment since the tool wrote it."""
+        return any(
+            notes is not None and notes.corrected(phase.labels(task)) != notes.seen
+            for phase, notes in zip(self.phases, self.after, strict=True)
+        )
+
+    def put_back(self) -> None:
+        """Makes everything as it was.
+
+        Raises:
+            InputError: A node is in no scene any more.
+        """
+        for shown in (phase.proxyNode for phase in self.phases if phase.proxyNode is not None):
+            check_in_scene(shown)
+        for phase, segmentation, attributes in zip(self.phases, self.segmentations, self.attributes, strict=True):
+            _put(phase, segmentation, attributes)
+
+
+def apply(now: Now, corrected: Corrected, task: Task) -> Before:
+    """Puts what the worker has made of the corrections in place of the segments: all phases or, with an error, none.
+
+    Names, colours, tags, the user's own segments and what is shown stay. Segments that are not what a network once made
+    are marked so, and a finding says which slices a person saw.
+
+    Args:
+        now: What the worker was given.
+        corrected: What it made of it.
+        task: What is segmented.
+
+    Raises:
+        DINSegmentError: Slicer did not take the labels.
+    """
+    before = Before(
+        now.phases,
+        tuple(phase.segmentationNode.GetSegmentation() for phase in now.phases),
+        tuple(tuple(phase.segmentationNode.GetAttribute(name) for name in ATTRIBUTES) for phase in now.phases),
+        (),
+    )
+    notes = []
+    try:
+        for n, phase in enumerate(now.phases):
+            notes.append(_apply_to(phase, n, corrected, task))
+    except BaseException:
+        before.put_back()
+        raise
+    return replace(before, after=tuple(notes))
+
+
+def _apply_to(phase: Phase, n: int, corrected: Corrected, task: Task) -> SliceNotes:
+    node, segments = phase.segmentationNode, phase.segments(task)
+    old = node.GetSegmentation()
+    labels = np.asarray(corrected.labels[n])
+    content = made(label_content(labels, segments, local_ijk_to_ras(phase.volumeNode)))
+    after, ids = with_segments(old, task, segments, content, corrected.model)
+    for segment in segments:  # What a network once made tells what is not its own any more.
+        new, was = after.GetSegment(ids[segment.label]), old.GetSegment(ids[segment.label])
+        for name in (FINGERPRINT_TAG, ALGORITHM_NAME_TAG, ALGORITHM_TYPE_TAG):
+            if tag(was, name) is not None:
+                new.SetTag(name, tag(was, name))
+    to_node = local_ijk_to_ras(phase.volumeNode) @ np.linalg.inv(phase.image.ijk_to_ras)
+    names = {segment.label: segment.name for segment in segments}
+    known = slice_notes(node)
+    notes = SliceNotes.of(labels, known.axis, corrected.seen[n], places_of(corrected.first[n], names, to_node))
+    node.SetAndObserveSegmentation(after)
+    node.RemoveAttribute(FINDINGS_ATTRIBUTE)
+    about = [f for f in corrected.findings[n] if f.segment is None or f.segment in names]
+    note_findings(node, about, segments, to_node)
+    if corrected.seen[n]:
+        add_finding(node, _seen_text(corrected.seen[n], len(notes.prints)), SEEN)
+    note_slices(node, notes)
+    mark_edited(node)
+    _show(phase)
+    return notes
+
+
+def _put(phase: Phase, segmentation: slicer.vtkSegmentation, attributes: Sequence[str | None]) -> None:
+    node = phase.segmentationNode
+    node.SetAndObserveSegmentation(segmentation)
+    for name, value in zip(ATTRIBUTES, attributes, strict=True):
+        if value is None:
+            node.RemoveAttribute(name)
+        else:
+            node.SetAttribute(name, value)
+    _show(phase)
+
+
+def _show(phase: Phase) -> None:
+    """Brings the node that shows a phase up to date with it, surfaces included."""
+    shown = phase.proxyNode or phase.segmentationNode
+    solid = has_surfaces(shown)
+    if phase.proxyNode is not None:
+        phase.proxyNode.CopyContent(phase.segmentationNode, False)
+    if solid:
+        show_3d(shown, True)
+
+
+def _seen_text(slices: Sequence[int], count: int) -> str:
+    numbers = [str(n + 1) for n in slices]
+    if len(numbers) == count:
+        return _("A person has corrected every slice.")
+    if len(numbers) == 1:
+        return _("A person has corrected slice {numbers} of {count}; the others follow from it.").format(
+            numbers=numbers[0], count=count
+        )
+    return _("A person has corrected slices {numbers} of {count}; the others follow from them.").format(
+        numbers=", ".join(numbers), count=count
+    )
