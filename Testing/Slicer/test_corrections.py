@@ -239,3 +239,12 @@ def test_notes_come_back_as_they_were_written(phase):
     changed = labels.copy()
     changed[0] = 0
     assert notes.corrected(changed) == (0, 1, 3)
+
+
+def test_what_left_the_scene_cannot_be_put_back(scene, phase):
+    correct_by_hand(phase, 1)
+    now = look_at([phase], HEART)
+    before = apply(now, answer_of(now, [shifted(now.labels[0])]), HEART)
+    scene.RemoveNode(phase.segmentationNode)
+    with pytest.raises(InputError, match="not in the scene"):
+        before.put_back()

@@ -21,6 +21,9 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
 from dinsegment.tasks import HEART, Segment
 from dinsegment_slicer.dicom.instances import application_database
 from dinsegment_slicer.dicom.phantom import write_cine_study, write_mr_series
+from dinsegment_slicer.effect.drawing import in_world
+from dinsegment_slicer.effect.masks import slices_of
+from dinsegment_slicer.effect.target import find_target
 from dinsegment_slicer.installing.dependencies import Dependencies
 from dinsegment_slicer.panel.result import ResultNodes
 from dinsegment_slicer.scene.layouts import ENHANCED_VIEW, LAYOUTS, ORIGINAL_VIEW
@@ -239,6 +242,54 @@ class SelfTest(ScriptedLoadableModuleTest):
         self.assertEqual(slicer.app.layoutManager().layout, layout)
         self._checkSlicesInView(p.inputNode)
 
+    def test_strokes(self) -> None:
+        """The Segment Editor's effect DIN, by mouse and keys: previewed, given up, accepted, undone."""
+        try:
+            import qSlicerSegmentationsEditorEffectsPythonQt  # noqa: F401
+        except ImportError:
+            self.skipTest("The application has no Segment Editor.")
+        volumeNode = _phantom()
+        self.panel.ui.inputSelector.setCurrentNode(volumeNode)
+        turn(SETTLE_S)
+        self._segment()
+        self.panel.ui.editButton.click()
+        slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+        turn(SETTLE_S)
+        editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
+        editor.setCurrentSegmentID("Left ventricle")
+        editor.setActiveEffectByName("DIN")
+        self.assertIsNotNone(editor.activeEffect(), "The effect DIN is not registered.")
+        effect = editor.activeEffect().self()
+        effect.turnButton.click()
+        turn(SETTLE_S)
+        target = find_target(self.panel.parameters.segmentationNode, "Left ventricle", volumeNode)
+        view = slicer.app.layoutManager().sliceWidget("Red")
+        plane = view.mrmlSliceNode().GetSliceToRAS()
+        n = target.grid.nearest_slice([plane.GetElement(row, 3) for row in range(3)])
+        before = slices_of(target, [n])[n]
+        self.assertTrue(before.any(), f"Slice {n} shows no left ventricle.")
+        rows, columns = np.nonzero(before)
+        line = [(rows.mean(), column) for column in np.linspace(columns.min() + 2, columns.mean(), 8)]
+        places = in_world(target.grid, n, np.array(line))
+
+        _draw(view, places)
+        wait_for(lambda: effect.acceptButton.enabled, RUN_S, lambda: effect.statusLabel.text)
+        _press(view, "Escape")
+        self.assertFalse(effect.acceptButton.enabled)
+        self.assertTrue(np.array_equal(slices_of(target, [n])[n], before))
+
+        _draw(view, places)
+        wait_for(lambda: effect.acceptButton.enabled, RUN_S, lambda: effect.statusLabel.text)
+        _press(view, "Return")
+        after = slices_of(target, [n])[n]
+        self.assertFalse((after & ~before).any())
+        for row, column in np.rint(line).astype(int):
+            self.assertFalse(after[row, column], (row, column))
+        editor.undo()
+        turn(0.2)
+        self.assertTrue(np.array_equal(slices_of(target, [n])[n], before))
+        editor.setActiveEffectByName("")
+
     def test_width(self) -> None:
         """Neither sections nor results make the panel or the main window wider."""
         window = slicer.util.mainWindow()
@@ -330,6 +381,24 @@ class SelfTest(ScriptedLoadableModuleTest):
         window = slicer.util.mainWindow()
         views = window.centralWidget()
         return window.width - (views.width if views is not None else 0), self.panel.parent.width
+
+
+def _draw(view: Any, places: np.ndarray) -> None:
+    """Draws what does not belong through places (mm RAS) in a slice view: the left button, with Ctrl."""
+    interactor = view.sliceView().interactor()
+    to_view = np.linalg.inv(slicer.util.arrayFromVTKMatrix(view.mrmlSliceNode().GetXYToRAS()))
+    way = [tuple(map(round, (to_view @ (*place, 1.0))[:2])) for place in places]
+    for event, (x, y) in [("LeftButtonPressEvent", way[0]), *(("MouseMoveEvent", at) for at in way)]:
+        interactor.SetEventInformation(x, y, 1, 0, "\0", 0, None)
+        interactor.InvokeEvent(event)
+    interactor.InvokeEvent("LeftButtonReleaseEvent")
+
+
+def _press(view: Any, key: str) -> None:
+    interactor = view.sliceView().interactor()
+    interactor.SetKeySym(key)
+    interactor.InvokeEvent("KeyPressEvent")
+    turn(0.2)
 
 
 def turn(seconds: float) -> None:

@@ -141,8 +141,8 @@ class Before:
         Raises:
             InputError: A node is in no scene any more.
         """
-        for shown in (phase.proxyNode for phase in self.phases if phase.proxyNode is not None):
-            check_in_scene(shown)
+        for phase in self.phases:
+            check_in_scene(phase.proxyNode or phase.segmentationNode)
         for phase, segmentation, attributes in zip(self.phases, self.segmentations, self.attributes, strict=True):
             _put(phase, segmentation, attributes)
 
