@@ -7,12 +7,12 @@ most pixels are wrong are corrected, if the largest piece of what is wrong there
 line of the largest piece that is wrong, as missed or as not belonging, looks at the answer, and draws the next; all
 methods are drawn for by the same user, who sees their own answers. The methods:
 
-    cut      the one of `dinsegment.correction.strokes`: a graph cut over what the network says
+    ships    the one of `dinsegment.correction.strokes`: a linear head on the decoder's features, then a graph cut
+    head     the head alone, without the cut
+    cut      a graph cut over what the network says, weighted by the distance to the strokes, without the head
     walker   random walker (scikit-image) over grey values and all probabilities, seeded by the strokes, by what is
              farther than 10 mm away, and by what a stroke cannot change
     grey     the same on grey values alone
-    ridge    a ridge regression on the decoder's features, grey value and logit, of what the logits at the strokes miss,
-             which counts near them only
     paint    nothing but the strokes' own pixels
 
 In all of them nothing changes that does not hang together with a stroke. Of the method that ships there is also what
@@ -29,7 +29,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
@@ -52,33 +51,10 @@ FAR_MM = 10.0
 TIMED = 50
 
 
-class Slices(SingleSlices):
-    """Keeps the features, too, of which the network's last layer makes logits."""
-
-    def __init__(self, *arguments) -> None:
-        self.hidden: dict[int, np.ndarray] = {}
-        super().__init__(*arguments)
-
-    def _look(self, chosen: np.ndarray) -> None:
-        caught = []
-        layer = self._runner.network.decoder.classify
-        hook = layer.register_forward_pre_hook(lambda _layer, inputs: caught.append(inputs[0].float().cpu()))
-        try:
-            super()._look(chosen)
-        finally:
-            hook.remove()
-        size = self.box.size
-        up = torch.nn.functional.interpolate(torch.cat(caught), size=size, mode="bilinear", align_corners=False)
-        self.hidden |= dict(zip(chosen.tolist(), up.numpy(), strict=True))
-
-    def features(self, k: int) -> np.ndarray:
-        return sum(weight * self.hidden[n] for n, weight in self._blend(k))
-
-
 # --- the methods: new mask (y, x) of a slice from what belongs and what does not
 
 
-def by_cut(slices, segment, k, before, belongs, other) -> np.ndarray:
+def as_shipped(slices, segment, k, before, belongs, other) -> np.ndarray:
     return strokes._cut_slice(slices, segment, slices.place(k), before, (belongs, other), fixed=True)
 
 
@@ -104,23 +80,26 @@ def by_grey(*arguments) -> np.ndarray:
     return by_walker(*arguments, grey=True)
 
 
-def by_ridge(slices, segment, k, before, belongs, other, reach=3.0, share=0.3, penalty=3e-3, wanted=4.0) -> np.ndarray:
+def by_head(slices, segment, k, before, belongs, other) -> np.ndarray:
     on, off = strokes._touched(slices.on_grid(belongs), slices.on_grid(other))
     if not (on.any() or off.any()):
         return before
     seen = slices.of_slice(k)
     logits = strokes._logits(seen, segment, slices.on_grid(before))
-    x = np.concatenate([slices.features(k), seen.image[None], logits[None]]).reshape(-1, logits.size).astype(float)
-    x = np.concatenate([(x - x.mean(1, keepdims=True)) / (x.std(1, keepdims=True) + 1e-6), np.ones((1, x.shape[1]))])
-    distance = ndimage.distance_transform_edt(~(on | off)).ravel() * slices.flat.spacing
-    weight = (1 - np.exp(-0.5 * (distance / reach) ** 2)) / logits.size
-    weight[(on | off).ravel()] = share / (on | off).sum()
-    missing = np.where(on, np.maximum(wanted - logits, 0), np.where(off, np.minimum(-wanted - logits, 0), 0)).ravel()
-    weighted = x * weight
-    head = np.linalg.solve(weighted @ x.T + penalty * np.eye(len(x)), weighted @ missing)
-    added = np.exp(-0.5 * (distance / (2 * reach)) ** 2) * (head @ x)
-    odds = np.clip(logits + added.reshape(logits.shape), -30, 30)
+    distance = ndimage.distance_transform_edt(~(on | off)) * slices.flat.spacing
+    odds = np.clip(logits + strokes.head(seen.features(), logits, on, off, distance), -30, 30)
     return slices.back((1 / (1 + np.exp(-odds))).astype(np.float32))
+
+
+def by_cut(slices, segment, k, before, belongs, other, reach=5.0, border=4.0) -> np.ndarray:
+    on, off = strokes._touched(slices.on_grid(belongs), slices.on_grid(other))
+    if not (on.any() or off.any()):
+        return before
+    seen = slices.of_slice(k)
+    distance = ndimage.distance_transform_edt(~(on | off)) * slices.flat.spacing
+    logits = strokes._logits(seen, segment, slices.on_grid(before)) * (1 - np.exp(-0.5 * (distance / reach) ** 2))
+    logits[on], logits[off] = np.inf, -np.inf
+    return slices.back(strokes.cut(logits * (strokes.BORDER / border), seen.image).astype(np.float32))
 
 
 def by_paint(_slices, _segment, _k, before, _belongs, _other) -> np.ndarray:
@@ -128,10 +107,11 @@ def by_paint(_slices, _segment, _k, before, _belongs, _other) -> np.ndarray:
 
 
 METHODS: dict[str, Callable[..., np.ndarray]] = {
+    "ships": as_shipped,
+    "head": by_head,
     "cut": by_cut,
     "walker": by_walker,
     "grey": by_grey,
-    "ridge": by_ridge,
     "paint": by_paint,
 }
 
@@ -159,7 +139,7 @@ def dice(one: np.ndarray, two: np.ndarray) -> float:
     return 2 * int((one & two).sum()) / total if total else 1.0
 
 
-def draw(method: Callable[..., np.ndarray], slices: Slices, segment: int, k: int, before, truth, count: int):
+def draw(method: Callable[..., np.ndarray], slices: SingleSlices, segment: int, k: int, before, truth, count: int):
     """Masks after each of so many strokes, and the strokes; k is of the stack."""
     now, masks = before, [before]
     belongs, other = np.zeros_like(before), np.zeros_like(before)
@@ -197,7 +177,7 @@ def look(data: Path, split: Path, task: Task, model: Model, options: argparse.Na
         volume, truth = case.read(task)
         runner = Runner(model.network, choose_device("cpu"))
         labels = predict(runner, model.preprocessing, volume, task)
-        slices = Slices(volume, model, "cpu")
+        slices = SingleSlices(volume, model, "cpu")
         expert, drawn = slices.stack.like(truth).array, slices.stack.like(labels).array
         cm2 = float(np.prod(slices.stack.spacing) / 100)
         for segment, k in to_correct(expert, drawn, task, cm2, options.slices):
@@ -207,13 +187,13 @@ def look(data: Path, split: Path, task: Task, model: Model, options: argparse.Na
                 masks, _belongs, _other = draw(method, slices, segment, k, before, wanted, STROKES)
                 found[name].append([dice(mask, wanted) for mask in masks])
             beside(found, slices, segment, k, drawn, expert, options.beside)
-        print(f"{case.name}: {len(found['cut'])} slices so far", flush=True)
+        print(f"{case.name}: {len(found['ships'])} slices so far", flush=True)
     return found
 
 
-def beside(found, slices: Slices, segment: int, k: int, drawn, expert, most: int) -> None:
+def beside(found, slices: SingleSlices, segment: int, k: int, drawn, expert, most: int) -> None:
     """What two strokes in a slice bring in those beside it, and how long an answer takes."""
-    _masks, belongs, other = draw(by_cut, slices, segment, k, drawn[k] == segment, expert[k] == segment, 2)
+    _masks, belongs, other = draw(as_shipped, slices, segment, k, drawn[k] == segment, expert[k] == segment, 2)
     around = [n for n in range(k - most, k + most + 1) if 0 <= n < slices.count]
     slices.prepare(around)
     stroke = Stroke(slices.place(k), slices.from_stack(belongs), slices.from_stack(other))
@@ -248,7 +228,7 @@ def main() -> None:
     for name in sorted(n for n in found if n.startswith("beside")):
         scores = np.array(found[name])
         worse = f"{(scores[:, 1] < scores[:, 0] - 0.01).mean():.0%}"
-        table.add_row(f"{name}, by cut", str(len(scores)), *(f"{x:.3f}" for x in scores.mean(0)), "", "", worse)
+        table.add_row(f"{name}, as shipped", str(len(scores)), *(f"{x:.3f}" for x in scores.mean(0)), "", "", worse)
     Console(width=120).print(table)
     for name in ("alone", "with those beside it"):
         wall, cpu = (1000 * np.array(found[name])[:TIMED]).T

@@ -10,7 +10,7 @@ import pytest
 
 from dinsegment.correction.serving import ANSWER, BELONGS, MASKS, OTHER, StrokeServer
 from dinsegment.correction.single_slices import SingleSlices
-from dinsegment.correction.strokes import Stroke, answer, cut
+from dinsegment.correction.strokes import Stroke, answer, cut, head
 from dinsegment.errors import InputError
 from dinsegment.images.volume import Volume
 from dinsegment.inference import segment
@@ -171,7 +171,7 @@ def test_the_order_of_the_axes_does_not_matter(volume, model, slices, masks, axe
     line = line_in(missed)
     here = answer(slices, LV, Stroke(MIDDLE, line, nothing(line)), {MIDDLE: whole & ~missed})[MIDDLE]
     there = answer(other, LV, Stroke(n, stored(line), stored(nothing(line))), {n: stored(whole & ~missed)})[n]
-    assert dice(there, stored(here)) > 0.98
+    assert dice(there, stored(here)) > 0.95  # The network sees the image turned.
 
 
 def test_outside_of_what_the_network_sees_a_stroke_paints(slices, masks):
@@ -227,6 +227,62 @@ def test_what_is_seen_of_a_slice_is_what_segmenting_sees(volume, model, slices, 
     alone = slices.of_slice(MIDDLE).probabilities
     assert np.abs(alone.sum(0) - 1).max() < 1e-4
     assert dice(slices.back(alone[LV]), labels[MIDDLE] == LV) > 0.98
+
+
+def test_a_network_that_does_not_tell_its_features_is_answered_by_grey_values(volume, model, masks, monkeypatch):
+    monkeypatch.setattr("dinsegment.correction.single_slices._last_layer", lambda _network: None)
+    slices = SingleSlices(volume, model, "cpu")
+    assert len(slices.of_slice(MIDDLE).features()) == 1
+    whole, missed = masks[MIDDLE], halves(masks[MIDDLE])
+    stroke = Stroke(MIDDLE, line_in(missed), nothing(whole))
+    after = answer(slices, LV, stroke, {MIDDLE: whole & ~missed})[MIDDLE]
+    assert dice(after, whole) > dice(whole & ~missed, whole) + 0.05
+
+
+def test_features_are_what_the_last_layer_makes_the_logits_of(slices, model):
+    """The last layer, applied to what was kept, gives the network's probabilities again."""
+    import torch
+
+    seen = slices.of_slice(MIDDLE)
+    hidden = torch.from_numpy(seen.features()[1:])[None]
+    with torch.inference_mode():
+        probabilities = model.network.decoder.classify(hidden).softmax(1)[0].numpy()
+    assert np.abs(probabilities - seen.probabilities).max() < 0.02
+
+
+# --- the head
+
+
+def parted(rows=20, columns=30):
+    """Two kinds of pixels, told apart by one feature beside a useless one; and nothing known of either."""
+    kind = np.zeros((rows, columns))
+    kind[:, columns // 2 :] = 1.0
+    noise = np.random.default_rng(0).normal(size=(rows, columns))
+    return np.stack((kind, noise)), np.zeros((rows, columns))
+
+
+def distance_to(mask):
+    from scipy import ndimage
+
+    return ndimage.distance_transform_edt(~mask)
+
+
+def test_the_head_carries_what_is_like_a_stroke_and_near_it():
+    features, logits = parted()
+    belongs = np.zeros(logits.shape, bool)
+    belongs[10, 18:22] = True
+    added = head(features, logits, belongs, belongs & False, distance_to(belongs))
+    assert added[10, 20] > 1.5
+    assert added[12, 20] > added[12, 13] + 0.5  # As near, but of the other kind.
+    assert abs(added[10, 0]) < 0.2
+
+
+def test_the_head_adds_nothing_where_the_logits_say_it_already():
+    features, logits = parted()
+    belongs = np.zeros(logits.shape, bool)
+    belongs[10, 18:22] = True
+    added = head(features, logits + 5.0, belongs, belongs & False, distance_to(belongs))
+    assert np.abs(added).max() < 1e-9
 
 
 # --- the cut itself

@@ -23,8 +23,7 @@ from dinsegment.tasks import HEART
 from dinsegment_slicer.panel.result import ResultNodes
 from dinsegment_slicer.running.adapt_part import Adapted
 from dinsegment_slicer.running.job import Worker
-from dinsegment_slicer.scene.corrections import look_at
-from dinsegment_slicer.scene.findings import findings_of
+from dinsegment_slicer.scene.corrections import corrected_slices, look_at
 from dinsegment_slicer.scene.sample_data import add_cine_phantom, add_heart_phantom
 
 SECTION = "dinsegment_slicer.panel.correction_section"
@@ -164,7 +163,7 @@ class TestApply:
         assert np.array_equal(after[4], before[4])
         assert np.array_equal(np.delete(after, 4, 0), np.delete(shifted(before), 4, 0))
         assert message(panel) == "Two slices follow."
-        assert any("A person has corrected slice 5 of" in f.text for f in findings_of(phase.segmentationNode))
+        assert corrected_slices(phase.segmentationNode, phase.volumeNode, HEART) == (4,)
         assert panel.ui.undoCorrectionsButton.enabled
         panel.ui.undoCorrectionsButton.click()
         host.pump(0.5)

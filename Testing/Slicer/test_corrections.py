@@ -26,7 +26,7 @@ from dinsegment.images.slices import slice_axis
 from dinsegment.tasks import HEART
 from dinsegment_slicer.running.correct_part import Corrected
 from dinsegment_slicer.scene import corrections
-from dinsegment_slicer.scene.corrections import Phase, apply, look_at
+from dinsegment_slicer.scene.corrections import Phase, apply, corrected_slices, look_at
 from dinsegment_slicer.scene.edits import ALGORITHM_TYPE_TAG, model_name, tag
 from dinsegment_slicer.scene.findings import findings_of
 from dinsegment_slicer.scene.nodes import image_of, segmentation_node, volume_from_node
@@ -167,7 +167,7 @@ def test_what_is_not_the_networks_alone_says_so(phase):
     assert kinds["Right ventricle"] == "AUTOMATIC"
 
 
-def test_it_is_said_which_slices_a_person_saw_and_what_looks_wrong_now(phase):
+def test_it_is_remembered_which_slices_a_person_saw_and_what_looks_wrong_now(phase):
     correct_by_hand(phase, 1)
     correct_by_hand(phase, 2)
     now = look_at([phase], HEART)
@@ -175,11 +175,14 @@ def test_it_is_said_which_slices_a_person_saw_and_what_looks_wrong_now(phase):
     wrong = (Finding("Unsure in slice 1.", place, 3, "Left ventricle: unsure", "unsure", ml=2.0),)
     first = ({"slice": 0, "segment": 3, "ml": 2.0, "ras": list(place)},)
     apply(now, answer_of(now, now.labels, findings=(wrong,), first=(first,)), HEART)
-    found = findings_of(phase.segmentationNode)
-    assert [f.text for f in found] == [
-        "Unsure in slice 1.",
-        "A person has corrected slices 2, 3 of 4; the others follow from them.",
-    ]
+    found, noted = findings_of(phase.segmentationNode), slice_notes(phase.segmentationNode)
+    assert [f.text for f in found] == ["Unsure in slice 1."]
+    assert corrected_slices(phase.segmentationNode, phase.volumeNode, HEART) == (1, 2)
+    correct_by_hand(phase, 3)
+    assert corrected_slices(phase.segmentationNode, phase.volumeNode, HEART) == (1, 2, 3)
+    note_slices(phase.segmentationNode, None)
+    assert corrected_slices(phase.segmentationNode, phase.volumeNode, HEART) == ()
+    note_slices(phase.segmentationNode, noted)
     assert (found[0].segment, found[0].ml) == ("Left ventricle", 2.0)
     assert [p.slice for p in slice_notes(phase.segmentationNode).first] == [0]
 

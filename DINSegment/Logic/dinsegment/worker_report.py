@@ -166,7 +166,18 @@ class Reports:
             labels = np.ascontiguousarray(whole[box])
             phases.append(
                 Segmentation(
-                    volume, labels, task, request["model"], volume, "", 0.0, tuple(f.text for f in findings), findings
+                    *(
+                        volume,
+                        labels,
+                        task,
+                        request["model"],
+                        volume,
+                        "",
+                        0.0,
+                        tuple(f.text for f in findings),
+                        findings,
+                    ),
+                    corrected=tuple(phase.get("corrected", ())),
                 )
             )
         return tuple(phases), first

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch.nn import Module
 
 from dinsegment.errors import InputError
 from dinsegment.images.slices import SliceStack
@@ -19,7 +21,7 @@ from dinsegment.inference.view import View
 from dinsegment.tasks import get_task
 
 KEPT = 64
-"""Slices of the network's grid that stay in memory, of a CT some 50 MB."""
+"""Slices of the network's grid that stay in memory, of a CT some 90 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +31,25 @@ class SliceView:
     Attributes:
         image: Grey values, -1 to 1, (rows, columns).
         probabilities: Of background and segments, (classes, rows, columns).
+        hidden: What the network's last layer makes logits of, (channels, rows, columns) float16, on the coarser grid of
+            the decoder; None where the network does not tell.
     """
 
     image: np.ndarray
     probabilities: np.ndarray
+    hidden: np.ndarray | None = None
+
+    def features(self) -> np.ndarray:
+        """What tells pixels apart, beside the logit: grey value and features, (features, rows, columns)."""
+        if self.hidden is None:
+            return self.image[None]
+        hidden = torch.from_numpy(self.hidden.astype(np.float32))[None]
+        # As the network brings its logits to the grid: by a whole factor, then cropped.
+        factor = max(1, round(max(n / m for n, m in zip(self.image.shape, hidden.shape[-2:], strict=True))))
+        if factor > 1:
+            hidden = F.interpolate(hidden, scale_factor=float(factor), mode="bilinear", align_corners=False)
+        rows, columns = self.image.shape
+        return np.concatenate((self.image[None], hidden[0, :, :rows, :columns].numpy()))
 
 
 class SingleSlices:
@@ -98,8 +115,12 @@ class SingleSlices:
         parts = [(self._seen[n], weight) for n, weight in self._blend(k)]
         if len(parts) == 1:
             return parts[0][0]
-        image = sum(weight * seen.image for seen, weight in parts)
-        return SliceView(image, sum(weight * seen.probabilities for seen, weight in parts))
+
+        def blended(name: str) -> np.ndarray:
+            return sum(weight * getattr(seen, name) for seen, weight in parts)
+
+        told = all(seen.hidden is not None for seen, _weight in parts)
+        return SliceView(blended("image"), blended("probabilities"), blended("hidden") if told else None)
 
     @property
     def count(self) -> int:
@@ -148,8 +169,27 @@ class SingleSlices:
             slices = self.model.preprocessing.slices(self.stack, self.box, self._channels, chosen)
         else:
             slices = replace(self._all, shown=self._all.shown[torch.from_numpy(chosen)])
-        mirror = self.model.preprocessing.mirror
-        probabilities = torch.cat(list(self._runner.batches([slices], len(chosen), "", 0.0, 1.0, mirror))).numpy()
+        mirror, last = self.model.preprocessing.mirror, _last_layer(self._runner.network)
+        told: list[torch.Tensor] = []
+
+        def tell(_layer: Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            told.append((inputs[0].chunk(2)[0] if mirror else inputs[0]).half().cpu())
+
+        hook = last.register_forward_pre_hook(tell) if last is not None else None
+        try:
+            batches = list(self._runner.batches([slices], len(chosen), "", 0.0, 1.0, mirror))
+        finally:
+            if hook is not None:
+                hook.remove()
+        probabilities = torch.cat(batches).numpy()
+        hidden = torch.cat(told).numpy() if told else ()
+        whole = len(hidden) == len(chosen)  # Not where a batch had to be computed again.
         middle = slices.shown[:, slices.shown.shape[1] // 2]
-        for k, place, one in zip(chosen.tolist(), middle.tolist(), probabilities, strict=True):
-            self._seen[k] = SliceView(slices.image[place].numpy().copy(), one.copy())
+        for n, (k, place) in enumerate(zip(chosen.tolist(), middle.tolist(), strict=True)):
+            kept = hidden[n].copy() if whole else None
+            self._seen[k] = SliceView(slices.image[place].numpy().copy(), probabilities[n].copy(), kept)
+
+
+def _last_layer(network: Module) -> Module | None:
+    """The layer that makes logits of features, pixel by pixel; None where a network has no such layer."""
+    return getattr(getattr(network, "decoder", None), "classify", None)

@@ -15,6 +15,7 @@ from dinsegment_slicer.dicom.instances import SourceUnknown, application_databas
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.running.report_part import ReportInput, ReportPhase
 from dinsegment_slicer.scene.anterior import place_of
+from dinsegment_slicer.scene.corrections import corrected_slices
 from dinsegment_slicer.scene.edits import ALGORITHM_NAME_TAG, ALGORITHM_TYPE_TAG, SEMIAUTOMATIC, tag
 from dinsegment_slicer.scene.findings import findings_of
 from dinsegment_slicer.scene.nodes import checked_volume, local_ijk_to_ras, modality_of, original_of, parent_to_world
@@ -120,6 +121,7 @@ def report_input(parameters: DINSegmentParameters, patient: Mapping[str, Any], d
                 None if times is None else times[number],
                 tuple(_findings(segmentationNode, labels)),
                 slicer.util.arrayFromVolume(image),
+                corrected_slices(segmentationNode, image, task) if said[1] else (),
             )
         )
     from_dicom, files = dicom.of(source)

@@ -23,6 +23,7 @@ class ReportPhase:
         time_ms: When it was taken; None where nobody knows.
         findings: What looks wrong with it, as `dinsegment.worker_report` takes it.
         image: Grey values (k, j, i), which may be a live view of a node's.
+        corrected: Slices that a person has corrected, counted from 0 along the image's slice axis.
     """
 
     labels: np.ndarray
@@ -30,6 +31,7 @@ class ReportPhase:
     time_ms: float | None
     findings: tuple[Mapping[str, Any], ...]
     image: np.ndarray
+    corrected: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +129,13 @@ class ReportPart:
                 "modality": source.modality,
             },
             "phases": [
-                {"first": list(p.first), "time_ms": p.time_ms, "findings": list(p.findings)} for p in source.phases
+                {
+                    "first": list(p.first),
+                    "time_ms": p.time_ms,
+                    "findings": list(p.findings),
+                    "corrected": list(p.corrected),
+                }
+                for p in source.phases
             ],
             "images": self._with_images,
             "from_dicom": source.from_dicom,

@@ -17,7 +17,7 @@ from dinsegment_slicer.running.segment_part import JobImage
 from dinsegment_slicer.scene.changes import made
 from dinsegment_slicer.scene.content import label_content
 from dinsegment_slicer.scene.edits import ALGORITHM_NAME_TAG, ALGORITHM_TYPE_TAG, mark_edited, tag
-from dinsegment_slicer.scene.findings import FINDINGS_ATTRIBUTE, add_finding, note_findings
+from dinsegment_slicer.scene.findings import FINDINGS_ATTRIBUTE, note_findings
 from dinsegment_slicer.scene.nodes import check_in_scene, local_ijk_to_ras
 from dinsegment_slicer.scene.segment_display import has_surfaces, show_3d
 from dinsegment_slicer.scene.segment_voxels import label_voxels
@@ -29,9 +29,6 @@ from dinsegment_slicer.scene.slice_notes import (
     places_of,
     slice_notes,
 )
-
-SEEN = "seen"
-"""Kind of the finding that says which slices a person corrected."""
 
 ATTRIBUTES = (SLICES_ATTRIBUTE, FINDINGS_ATTRIBUTE)
 """Of a segmentation node: what goes with its segments."""
@@ -53,24 +50,41 @@ class Phase:
     image: JobImage
     proxyNode: slicer.vtkMRMLSegmentationNode | None = None
 
-    @property
-    def whole(self) -> tuple[slice, slice, slice]:
-        """The image's array."""
-        k, j, i = self.image.array.shape
-        return slice(0, k), slice(0, j), slice(0, i)
-
     def segments(self, task: Task) -> tuple[Segment, ...]:
-        """The segments of the task that a network made and that are still there."""
-        segmentation = self.segmentationNode.GetSegmentation()
-        there = {s.name: segmentation.GetSegment(s.name) for s in task.segments}
-        return tuple(
-            s for s in task.segments if there[s.name] is not None and tag(there[s.name], FINGERPRINT_TAG) is not None
-        )
+        """As `network_segments`."""
+        return network_segments(self.segmentationNode, task)
 
     def labels(self, task: Task) -> np.ndarray:
-        """What these segments cover now, (k, j, i) uint8."""
-        labels = {segment.name: segment.label for segment in self.segments(task)}
-        return label_voxels(self.segmentationNode, labels, local_ijk_to_ras(self.volumeNode), self.whole)
+        """As `network_labels`."""
+        return network_labels(self.segmentationNode, self.volumeNode, task)
+
+
+def network_segments(segmentationNode: slicer.vtkMRMLSegmentationNode, task: Task) -> tuple[Segment, ...]:
+    """The segments of a task that a network made and that are still there."""
+    segmentation = segmentationNode.GetSegmentation()
+    there = {s.name: segmentation.GetSegment(s.name) for s in task.segments}
+    found = (s for s in task.segments if there[s.name] is not None)
+    return tuple(s for s in found if tag(there[s.name], FINGERPRINT_TAG) is not None)
+
+
+def network_labels(
+    segmentationNode: slicer.vtkMRMLSegmentationNode, volumeNode: slicer.vtkMRMLScalarVolumeNode, task: Task
+) -> np.ndarray:
+    """What these segments cover now, (k, j, i) uint8 on the grid of the image; the nodes need no scene."""
+    labels = {segment.name: segment.label for segment in network_segments(segmentationNode, task)}
+    whole = tuple(slice(0, n) for n in volumeNode.GetImageData().GetDimensions()[::-1])
+    return label_voxels(segmentationNode, labels, local_ijk_to_ras(volumeNode), whole)
+
+
+def corrected_slices(
+    segmentationNode: slicer.vtkMRMLSegmentationNode, volumeNode: slicer.vtkMRMLScalarVolumeNode, task: Task
+) -> tuple[int, ...]:
+    """The slices that a person corrected, from 0, now or before others followed; none where nothing is known."""
+    notes = slice_notes(segmentationNode)
+    if notes is None:
+        return ()
+    labels = network_labels(segmentationNode, volumeNode, task)
+    return notes.corrected(labels) if labels.shape[notes.axis] == len(notes.prints) else ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +165,7 @@ def apply(now: Now, corrected: Corrected, task: Task) -> Before:
     """Puts what the worker has made of the corrections in place of the segments: all phases or, with an error, none.
 
     Names, colours, tags, the user's own segments and what is shown stay. Segments that are not what a network once made
-    are marked so, and a finding says which slices a person saw.
+    are marked so, and it is remembered which slices a person saw.
 
     Args:
         now: What the worker was given.
@@ -196,8 +210,6 @@ def _apply_to(phase: Phase, n: int, corrected: Corrected, task: Task) -> SliceNo
     node.RemoveAttribute(FINDINGS_ATTRIBUTE)
     about = [f for f in corrected.findings[n] if f.segment is None or f.segment in names]
     note_findings(node, about, segments, to_node)
-    if corrected.seen[n]:
-        add_finding(node, _seen_text(corrected.seen[n], len(notes.prints)), SEEN)
     note_slices(node, notes)
     mark_edited(node)
     _show(phase)
@@ -223,16 +235,3 @@ def _show(phase: Phase) -> None:
         phase.proxyNode.CopyContent(phase.segmentationNode, False)
     if solid:
         show_3d(shown, True)
-
-
-def _seen_text(slices: Sequence[int], count: int) -> str:
-    numbers = [str(n + 1) for n in slices]
-    if len(numbers) == count:
-        return _("A person has corrected every slice.")
-    if len(numbers) == 1:
-        return _("A person has corrected slice {numbers} of {count}; the others follow from it.").format(
-            numbers=numbers[0], count=count
-        )
-    return _("A person has corrected slices {numbers} of {count}; the others follow from them.").format(
-        numbers=", ".join(numbers), count=count
-    )

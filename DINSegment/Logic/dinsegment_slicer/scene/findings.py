@@ -79,12 +79,6 @@ def note_findings(
         segmentationNode.SetAttribute(FINDINGS_ATTRIBUTE, json.dumps(noted))
 
 
-def add_finding(segmentationNode: slicer.vtkMRMLSegmentationNode, text: str, kind: str) -> None:
-    """Keeps one more, about the whole, at a segmentation."""
-    noted = json.loads(segmentationNode.GetAttribute(FINDINGS_ATTRIBUTE) or "[]")
-    segmentationNode.SetAttribute(FINDINGS_ATTRIBUTE, json.dumps([*noted, {"text": text, "kind": kind}]))
-
-
 def findings_of(segmentationNode: slicer.vtkMRMLSegmentationNode | None) -> list[NotedFinding]:
     """What is kept at a segmentation; nothing where another program wrote something else there."""
     text = segmentationNode.GetAttribute(FINDINGS_ATTRIBUTE) if segmentationNode is not None else None
