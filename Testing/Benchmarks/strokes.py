@@ -99,7 +99,7 @@ def by_cut(slices, segment, k, before, belongs, other, reach=5.0, border=4.0) ->
     distance = ndimage.distance_transform_edt(~(on | off)) * slices.flat.spacing
     logits = strokes._logits(seen, segment, slices.on_grid(before)) * (1 - np.exp(-0.5 * (distance / reach) ** 2))
     logits[on], logits[off] = np.inf, -np.inf
-    return slices.back(strokes.cut(logits * (strokes.BORDER / border), seen.image).astype(np.float32))
+    return slices.back(strokes.cut(logits, seen.image, border).astype(np.float32))
 
 
 def by_paint(_slices, _segment, _k, before, _belongs, _other) -> np.ndarray:
