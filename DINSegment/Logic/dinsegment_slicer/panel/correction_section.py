@@ -9,8 +9,8 @@ from typing import Any
 
 import qt
 import slicer
-from dinsegment.correction.case import save_case
 
+from dinsegment.correction.case import save_case
 from dinsegment.errors import DINSegmentError, InputError
 from dinsegment.models.entries import find_entry
 from dinsegment.tasks import TASKS, Task

@@ -196,7 +196,7 @@ def _apply_to(phase: Phase, n: int, corrected: Corrected, task: Task) -> SliceNo
     old = node.GetSegmentation()
     labels = np.asarray(corrected.labels[n])
     content = made(label_content(labels, segments, local_ijk_to_ras(phase.volumeNode)))
-    after, ids = with_segments(old, task, segments, content, corrected.model)
+    after, ids = with_segments(old, task.segments, segments, content, corrected.model)
     for segment in segments:  # What a network once made tells what is not its own any more.
         new, was = after.GetSegment(ids[segment.label]), old.GetSegment(ids[segment.label])
         for name in (FINGERPRINT_TAG, ALGORITHM_NAME_TAG, ALGORITHM_TYPE_TAG):
