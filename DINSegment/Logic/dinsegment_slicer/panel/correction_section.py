@@ -285,7 +285,6 @@ class CorrectionSection(Section):
 
     def _show(self, ready: bool) -> None:
         isResult = self._task() is not None
-        self.ui.correctionSection.setVisible(isResult)
         self.ui.applyCorrectionsButton.setEnabled(ready and isResult)
         self.ui.undoCorrectionsButton.setEnabled(ready and self._before is not None)
         self.ui.nextCorrectionButton.setEnabled(isResult)
