@@ -47,7 +47,7 @@ NEAR_MM = 5.0
 
 @dataclass(frozen=True)
 class Value:
-    """A number of a patient: as measured, as of the experts' labels, and half its interval for one deviation."""
+    """A number of a patient: as measured, as of the experts' labels, and the deviation of its draws."""
 
     patient: str
     key: str
@@ -56,11 +56,10 @@ class Value:
     expert: float
     deviation: float
 
-    @property
-    def ratio(self) -> float:
-        """How many deviations the experts' value is away."""
-        away = abs(self.measured - self.expert)
-        return away / self.deviation if self.deviation > 0 else (math.inf if away else 0.0)
+    def ratio(self, floor: float) -> float:
+        """How many deviations the experts' value is away, a floor added to them."""
+        away, deviation = abs(self.measured - self.expert), math.hypot(self.deviation, floor)
+        return away / deviation if deviation > 0 else (math.inf if away else 0.0)
 
 
 def values_of(cases: Sequence[Case], task: Task, model: Model, draws: int, device: str) -> tuple[list[Value], dict]:
@@ -76,7 +75,7 @@ def values_of(cases: Sequence[Case], task: Task, model: Model, draws: int, devic
             volume, truth = case.read(task)
             result = segment(volume, task, model, device)
             # Intervals of one deviation to either side, whatever the model says.
-            plain = replace(model, samples=replace(model.samples, scales=unit))
+            plain = replace(model, samples=replace(model.samples, scales=unit, floors={}))
             drawn = with_samples(result, draws, plain, device)
             found.append(drawn)
             expert.append(replace(result, labels=truth))
@@ -157,17 +156,25 @@ def by_unit(values: Sequence[Value]) -> dict[str, list[Value]]:
     return dict(units)
 
 
-def scales_of(values: Sequence[Value]) -> dict[str, float]:
-    """For each unit with values of ten patients and more; of fewer nine in ten cannot be told."""
-    known = {}
+def floor_of(values: Sequence[Value]) -> float:
+    """The median deviation: draws of one patient that happen to agree more than that tell no more."""
+    return float(f"{np.median([value.deviation for value in values]):.3g}")
+
+
+def scales_of(values: Sequence[Value]) -> tuple[dict[str, float], dict[str, float]]:
+    """Scales and floors of each unit with values of ten patients and more; of fewer nine in ten cannot be told."""
+    scales, floors = {}, {}
     for unit, own in by_unit(values).items():
         if len({value.patient for value in own}) >= 10:
-            known[unit] = float(f"{chosen_scale([value.ratio for value in own]):.3g}")
-    return known
+            floors[unit] = floor_of(own)
+            # Rounded up: what was chosen holds what it was chosen for.
+            scales[unit] = math.ceil(100 * chosen_scale([value.ratio(floors[unit]) for value in own])) / 100
+    return scales, floors
 
 
-def inside(values: Sequence[Value], scales: dict[str, float]) -> list[bool]:
-    return [value.ratio <= scales[value.unit] for value in values if value.unit in scales]
+def inside(values: Sequence[Value], scales: dict[str, float], floors: dict[str, float]) -> list[bool]:
+    known = (value for value in values if value.unit in scales)
+    return [value.ratio(floors.get(value.unit, 0.0)) <= scales[value.unit] for value in known]
 
 
 def left_out(values: Sequence[Value]) -> list[bool]:
@@ -175,9 +182,10 @@ def left_out(values: Sequence[Value]) -> list[bool]:
     found = []
     for own in by_unit(values).values():
         for value in own:
-            others = [other.ratio for other in own if other.patient != value.patient]
+            others = [other for other in own if other.patient != value.patient]
             if others:
-                found.append(value.ratio <= chosen_scale(others))
+                floor = floor_of(others)
+                found.append(value.ratio(floor) <= chosen_scale([other.ratio(floor) for other in others]))
     return found
 
 
@@ -188,13 +196,15 @@ def share(counted: Sequence[bool]) -> str:
     return f"{sum(counted)} of {len(counted)} ({100 * low:.0f} to {100 * high:.0f} %)"
 
 
-def write(scales: dict[str, float], model: Model, made: dict[str, object], path: Path) -> None:
+def write(
+    scales: dict[str, float], floors: dict[str, float], model: Model, made: dict[str, object], path: Path
+) -> None:
     """Puts scales and variations into the model's entry of a weights.json."""
     content = json.loads(path.read_text(encoding="utf-8"))
     entry = next((e for e in content["models"] if e["name"] == model.name), None)
     if entry is None:
         raise SystemExit(f"'{path}' has no model '{model.name}'.")
-    entry["samples"] = {"variations": vars(model.samples.variations), "scales": scales, "made": made}
+    entry["samples"] = {"variations": vars(model.samples.variations), "scales": scales, "floors": floors, "made": made}
     write_json(content, path)
 
 
@@ -214,14 +224,17 @@ def main() -> None:
         raise SystemExit(f"'{model.name}' has no scales that could be checked: choose them first, with --write.")
     cases = [case for data, split in options.data for case in find_cases(data, read_split(split), task)]
     values, areas = values_of(cases, task, model, options.draws, options.device)
-    scales = model.samples.scales if options.check else scales_of(values)
+    samples = model.samples
+    scales, floors = (samples.scales, samples.floors) if options.check else scales_of(values)
     print(f"\n{model.name}, {options.draws} draws, {len({v.patient for v in values})} patients")
-    print("deviations to either side:", ", ".join(f"{unit} {scale:g}" for unit, scale in scales.items()) or "none")
+    print("deviations to either side:", ", ".join(f"{unit} {scale:g}" for unit, scale in scales.items()) or "none",
+          "with floors", ", ".join(f"{unit} {floor:g}" for unit, floor in floors.items()))  # fmt: skip
     for key in sorted({value.key for value in values}):
         own = [value for value in values if value.key == key]
-        print(f"    {key}: inside {share(inside(own, scales))}, half as wide as "
-              f"{np.mean([v.deviation * scales.get(v.unit, math.nan) for v in own]):.1f} {own[0].unit}")  # fmt: skip
-    print("inside in all:", share(inside(values, scales)))
+        unit = own[0].unit
+        half = scales.get(unit, math.nan) * np.mean([math.hypot(v.deviation, floors.get(unit, 0.0)) for v in own])
+        print(f"    {key}: inside {share(inside(own, scales, floors))}, {half:.1f} {unit} to either side on average")
+    print("inside in all:", share(inside(values, scales, floors)))
     if not options.check:
         print("inside where the patient was left out:", share(left_out(values)))
     for name, (area, count) in areas.items():
@@ -229,7 +242,7 @@ def main() -> None:
     if options.write and not options.check:
         where = " and ".join(f"{data.name} {split.name}" for data, split in options.data)
         patients = len({value.patient for value in values})
-        write(scales, model, {"chosen": f"{where}, {patients} patients, {options.draws} draws"}, options.write)
+        write(scales, floors, model, {"chosen": f"{where}, {patients} patients, {options.draws} draws"}, options.write)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from dciodvfy import dciodvfy_errors
+from dicom_cases import SERIES, headers, source_of, volume_of
+from pydicom import dcmread
 from typer.testing import CliRunner
 
 from dinsegment import worker
 from dinsegment.cli import app
+from dinsegment.dicom.write.parametric_map import write_disagreement
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume
 from dinsegment.images.samples import Samples
@@ -31,6 +35,7 @@ from dinsegment.network import CDALConfig, DINConfig, build_network
 from dinsegment.network.kinds import Draw, dropped
 from dinsegment.network.rewriting import for_inference
 from dinsegment.phantom.heart import cine_phantom
+from dinsegment.studies.results import write_results
 from dinsegment.tasks import ABDOMEN, HEART
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -118,6 +123,8 @@ def test_each_variation_changes_what_the_network_says(name, phantoms):
         with torch.no_grad():
             slices[which] = [moved, network.sample(grey, enhanced, draw)]
     same = slices["none"][0] == slices["some"][0]
+    if name == "shift_mm":
+        assert (np.abs(np.subtract(slices["some"][0].center, slices["none"][0].center)) > 0.01).all()  # along both axes
     assert same == (name not in ("shift_mm", "zoom"))
     if same:
         assert not torch.allclose(slices["none"][1], slices["some"][1], atol=1e-6)
@@ -195,6 +202,7 @@ def test_too_few_or_too_many_are_refused(draws, results, shipped):
     ("options", "error"),
     [
         ({"scales": {"ml": 0}}, ValueError),
+        ({"floors": {"ml": -1}}, ValueError),
         ({"variations": {"dropout": 1.0}}, ValueError),
         ({"variations": {"shift_mm": -1}}, ValueError),
         ({"variations": {"shear": 1}}, TypeError),
@@ -237,6 +245,9 @@ def test_an_interval_reaches_as_many_deviations_as_the_patients_said(phantoms):
     assert (ef.high - ef.low) / 2 == pytest.approx(3 * fractions.std(ddof=1))
     assert found.of("lv_mass_ed") is None  # nobody has looked at grams
     assert found.of("rv_edv") is not None and found.calibrated and found.draws == 3
+    floored = [replace(p, samples=replace(p.samples, floors={"ml": 24.0})) for p in phases]
+    edv = intervals_of(floored, measured).of("lv_edv")
+    assert (edv.high - edv.low) / 2 == pytest.approx(2 * 26.0)  # 10, 24, 26
     assert "held 90 %" in found.remark and json.dumps(found.to_dict())
 
 
@@ -316,3 +327,61 @@ def test_the_worker_draws_samples_of_labels_that_are_there(tmp_path, results):
     assert overlay.shape == results[0].labels.shape and 0 < overlay.max() <= 1
     fractions = [c["fraction"] for e, c in events if e == "progress"]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0
+
+
+# --- for an archive -------------------------------------------------------------------------------
+
+
+def sampled(series, source, seed=0):
+    """A segmentation of a DICOM series with an overlay that is different in each voxel."""
+    volume = volume_of(series, source)
+    labels = np.zeros(volume.shape, np.uint8)
+    labels[:, 1:4, 1:4] = 3
+    overlay = np.random.default_rng(seed).random(volume.shape, np.float32)
+    samples = Samples("m", np.ones((2, 3)), overlay)
+    return Segmentation(volume, labels, HEART, "m", volume, "cpu", 0.0, samples=samples)
+
+
+def read_map(path):
+    made = dcmread(path)
+    frames = np.frombuffer(made.FloatPixelData, "<f4").reshape(-1, made.Rows, made.Columns)
+    positions = [g.PlanePositionSequence[0].ImagePositionPatient for g in made.PerFrameFunctionalGroupsSequence]
+    return made, frames, np.array(positions, float)
+
+
+@pytest.mark.parametrize("kind", [name for name, series in SERIES.items() if series.shape[0] > 1])
+def test_a_map_lies_on_the_images_it_was_made_of(kind, tmp_path):
+    series = SERIES[kind]
+    source = source_of(headers(series))
+    result = sampled(series, source)
+    written = write_results([result], tmp_path / "out")
+    assert not any("No DICOM" in warning for warning in written[0].warnings)
+    made, frames, positions = read_map(tmp_path / "out" / "disagreement.dcm")
+    order = {tuple(np.round(np.array(h.ImagePositionPatient, float), 2)): k for k, h in enumerate(source.headers)}
+    for frame, position in zip(frames, positions, strict=True):
+        k = order[tuple(np.round(position, 2))]
+        assert np.array_equal(frame, result.samples.disagreement[k])
+    first = source.headers[0]
+    assert made.StudyInstanceUID == first.StudyInstanceUID and made.Manufacturer == "DINSegment"
+    referenced = {
+        i.ReferencedSOPInstanceUID for s in made.ReferencedSeriesSequence for i in s.ReferencedInstanceSequence
+    }
+    assert referenced == {h.SOPInstanceUID for h in source.headers}
+    seg = dcmread(tmp_path / "out" / "segmentation.dcm")
+    assert (made.SeriesNumber, seg.SeriesNumber) == (304, 300) and made.SeriesInstanceUID != seg.SeriesInstanceUID
+    mapping = made.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+    assert mapping.RealWorldValueSlope == 1.0 and mapping.LUTExplanation == "Probability of another label"
+    # Another run without samples takes it away again.
+    write_results([replace(result, samples=None)], tmp_path / "out")
+    assert not (tmp_path / "out" / "disagreement.dcm").exists()
+
+
+def test_a_checker_of_dicom_finds_nothing_wrong_with_a_map(tmp_path):
+    series = next(series for series in SERIES.values() if series.shape[0] > 1)
+    write_results([sampled(series, source_of(headers(series)))], tmp_path / "out")
+    assert dciodvfy_errors(tmp_path / "out" / "disagreement.dcm", "ParametricMap") == []
+
+
+def test_a_map_of_an_image_that_is_no_dicom_is_refused(results, tmp_path):
+    with pytest.raises(InputError, match="not read from DICOM"):
+        write_disagreement(results[0], tmp_path / "x.dcm")

@@ -56,7 +56,7 @@ Events; all but the first carry the request's id:
     done        of `segment`: model, device, seconds, warnings, findings, each with kind, text, short, slice, ras,
                 segment, ml, topic, slices and advice, and first, where to correct first; labels.npy (uint8) and
                 enhanced.npy (of the type of image.npy) are in the folder; of `samples`: model, volumes_ml (of each draw
-                those of all segments) and scales as in `images.samples`, and disagreement.npy (float32), the
+                those of all segments), scales and floors as in `images.samples`, and disagreement.npy (float32), the
                 probability of another label over all draws, is in the folder; of `export`: path, and uid, the SOP
                 Instance UID; of `look` and `stroke`: known, whether the image is; of `correct`: applied, text, changed,
                 seen, findings and first, a list for each phase, warnings, model, device and seconds, with the new
@@ -375,7 +375,12 @@ def run_samples(request: dict[str, Any], models: Models, channel: Channel) -> di
     segmentation = Segmentation(volume, np.load(folder / LABELS), task, model or "", volume, device, 0.0)
     samples = with_samples(segmentation, request["draws"], model, device, *told, models.load).samples
     _save(folder, {DISAGREEMENT: samples.disagreement})
-    return {"model": samples.model, "volumes_ml": samples.volumes_ml.tolist(), "scales": dict(samples.scales)}
+    return {
+        "model": samples.model,
+        "volumes_ml": samples.volumes_ml.tolist(),
+        "scales": dict(samples.scales),
+        "floors": dict(samples.floors),
+    }
 
 
 def _told(request: dict[str, Any], channel: Channel) -> tuple[Callable[[float, str], None], Callable[[], bool]]:

@@ -12,6 +12,10 @@ ARTIFICIAL_INTELLIGENCE = Code("DCM", "123110", "Artificial Intelligence")
 """Algorithm family of a network (DICOM PS3.16, CID 7162)."""
 
 
+NO_UNITS = Code("UCUM", "1", "no units")
+"""Unit of a ratio or a probability (DICOM PS3.16, CID 82)."""
+
+
 def to_concept(code: Code) -> CodedConcept:
     """A code as an item of a code sequence (DICOM PS3.3, section 8)."""
     return CodedConcept(code.value, code.scheme, code.meaning)

@@ -22,12 +22,15 @@ class Samples:
             0..1 on the image's grid.
         scales: By how many standard deviations of the draws an interval reaches to either side, by unit (`ml`, `%`), so
             that it holds nine in ten values of experts; empty where no patients have been looked at for that.
+        floors: What is added to a deviation, as the root of the sum of squares, by unit: draws that happen to agree
+            are no proof that they are right. 0 for a unit that is not named.
     """
 
     model: str
     volumes_ml: np.ndarray
     disagreement: np.ndarray
     scales: Mapping[str, float] = field(default_factory=dict)
+    floors: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def draws(self) -> int:

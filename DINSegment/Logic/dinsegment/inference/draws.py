@@ -64,11 +64,13 @@ class SampleOptions:
     Attributes:
         variations: What is varied.
         scales: As in `images.samples.Samples`; empty where nobody has looked.
+        floors: Likewise.
         made: On which patients the scales were chosen, and with how many draws.
     """
 
     variations: Variations
     scales: dict[str, float] = field(default_factory=dict)
+    floors: dict[str, float] = field(default_factory=dict)
     made: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -80,13 +82,16 @@ class SampleOptions:
             TypeError: There is no such option.
         """
         varied = options.get("variations")
-        scales = {unit: float(value) for unit, value in options.get("scales", {}).items()}
+        scales, floors = ({u: float(v) for u, v in options.get(name, {}).items()} for name in ("scales", "floors"))
         if any(not value > 0 for value in scales.values()):
             raise ValueError(f"'scales' of the samples are {scales}, not numbers above 0")
-        unknown = set(options) - {"variations", "scales", "made"}
+        if any(not value >= 0 for value in floors.values()):
+            raise ValueError(f"'floors' of the samples are {floors}, not numbers from 0")
+        unknown = set(options) - {"variations", "scales", "floors", "made"}
         if unknown:
             raise TypeError(f"there is no option {sorted(unknown)}")
-        return cls(DEFAULTS[returns] if varied is None else Variations(**varied), scales, options.get("made", {}))
+        variations = DEFAULTS[returns] if varied is None else Variations(**varied)
+        return cls(variations, scales, floors, options.get("made", {}))
 
 
 def vary(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,12 +33,6 @@ class Interval:
     measurement: Measurement
     low: float
     high: float
-
-    @property
-    def text(self) -> str:
-        """Both ends as they are read, with their unit: `118 to 131 ml`."""
-        ends = " to ".join(self.measurement.written(value) for value in (self.low, self.high))
-        return f"{ends} {self.measurement.unit}"
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary for JSON."""
@@ -113,7 +108,7 @@ def _interval(measurement: Measurement | None, draws: np.ndarray, samples: Sampl
     scale = samples.scales.get(measurement.definition.unit) if samples.scales else NORMAL_90
     if scale is None:
         return None
-    half = scale * float(draws.std(ddof=1))
+    half = scale * math.hypot(float(draws.std(ddof=1)), samples.floors.get(measurement.definition.unit, 0.0))
     low, high = measurement.value - half, measurement.value + half
     return Interval(measurement, max(0.0, low) if measurement.value >= 0 else low, high)
 

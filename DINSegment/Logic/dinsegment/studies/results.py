@@ -40,6 +40,9 @@ RESULT_FILES = ("segmentation.seg.nrrd", "enhanced.nrrd", "overview.png", "measu
 SAMPLES_FILE = "disagreement.nrrd"
 """What there is only where samples were asked for: the probability of another label over all of them."""
 
+SAMPLES_DICOM_FILE = "disagreement.dcm"
+"""The same for an archive, a DICOM Parametric Map, of images that came from DICOM."""
+
 OF_STUDY = ("patient", "measurements")
 """What measurements.json says of a whole study."""
 
@@ -72,7 +75,7 @@ def check_results(
     """
     dicom = any(phase.dicom for phase in phases) and not without_dicom
     names = [name for name in RESULT_FILES if name not in DICOM_FILES or dicom]
-    names += [SAMPLES_FILE] if with_samples else []
+    names += [SAMPLES_FILE, *([SAMPLES_DICOM_FILE] if dicom else [])] if with_samples else []
     if len(phases) > 1:
         names = [f"{folder}/{name}" for folder in phase_folders(len(phases)) for name in names]
         names += ["measurements.json", *(DICOM_FILES if dicom else ())]
@@ -187,6 +190,7 @@ def _write_dicom(
         seg, segmentation = _write_seg(segmentation, folder / "segmentation.dcm", of_phase)
         segs.append(seg)
         written.append(segmentation)
+    written = _write_maps(written, folders)
     if any(seg is not None for seg in segs):
         try:
             numbers = measured.measurements
@@ -201,6 +205,22 @@ def _write_dicom(
             first = next(seg for seg in segs if seg is not None)
             write_encapsulated_pdf(pages.pdf, first, top / DICOM_PAGE_FILES[0])
             write_secondary_capture(pages.key_picture, first, top / DICOM_PAGE_FILES[1])
+    return written
+
+
+def _write_maps(phases: Sequence[Segmentation], folders: Sequence[Path]) -> list[Segmentation]:
+    """Writes where samples disagree, of each phase that came from DICOM and has any; the maps are one series."""
+    from dinsegment.dicom.write.parametric_map import write_disagreement
+    from dinsegment.dicom.write.seg import cine_options
+
+    written = []
+    for segmentation, folder, options in zip(phases, folders, cine_options(len(phases)), strict=True):
+        if segmentation.samples is not None and segmentation.volume.dicom is not None:
+            try:
+                write_disagreement(segmentation, folder / SAMPLES_DICOM_FILE, options)
+            except InputError as error:
+                segmentation = _warned(segmentation, error)
+        written.append(segmentation)
     return written
 
 

@@ -74,10 +74,10 @@ class Placement:
         return int(rows), int(columns)
 
     def on_images(self, mask: np.ndarray) -> np.ndarray:
-        """A mask (k, j, i) of the grid on the pixels of the images, from the first of each on; outside is nothing."""
+        """Voxels (k, j, i) of the grid on the pixels of the images, from the first of each on; 0 beyond the grid."""
         if (self.first == 0).all() and (self.sizes == self.shape).all():
             return mask
-        on_images = np.zeros((len(mask), *self.largest), bool)
+        on_images = np.zeros((len(mask), *self.largest), mask.dtype)
         for k, ((rows, columns), first) in enumerate(zip(self.sizes.tolist(), self.first.tolist(), strict=True)):
             of_grid, of_image = zip(
                 *(_overlap(start, n, m) for start, n, m in zip(first, (rows, columns), self.shape, strict=True)),

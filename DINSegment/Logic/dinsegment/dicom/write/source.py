@@ -124,15 +124,20 @@ class PreparedSource:
             if frame is not None:
                 item.ReferencedFrameNumber = frame
             item.SpatialLocationsPreserved = "YES" if in_place[k] else "NO"
-        seg.SourceImageSequence = [_reference(header) for header in _each_once(source)]
-        seg.ReferencedSeriesSequence = []
+        self.refer_whole(seg)
+        return Segmentation.from_dataset(seg, copy=False)  # which has tables of the references
+
+    def refer_whole(self, made: Dataset) -> None:
+        """What an instance that was made of the headers says of all images: their series and their instances."""
+        source = self._source
+        made.SourceImageSequence = [_reference(header) for header in _each_once(source)]
+        made.ReferencedSeriesSequence = []
         for uid in source.series_uids:
             series = Dataset()
             series.SeriesInstanceUID = uid
             of_series = [header for header in _each_once(source) if str(header.SeriesInstanceUID) == uid]
             series.ReferencedInstanceSequence = [_reference(header) for header in of_series]
-            seg.ReferencedSeriesSequence.append(series)
-        return Segmentation.from_dataset(seg, copy=False)  # which has tables of the references
+            made.ReferencedSeriesSequence.append(series)
 
 
 def frame_of_reference(source: DicomSource) -> str:

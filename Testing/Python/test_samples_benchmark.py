@@ -1,0 +1,87 @@
+"""How wide intervals are chosen to be, and how it is counted what samples find."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import samples
+from dinsegment.inference.draws import SampleOptions, Variations
+from dinsegment.models.entries import ModelEntry, read_entries
+from samples import Value, auc, chosen_scale, inside, left_out, scales_of, write
+
+
+def value(patient, away, deviation=1.0, unit="ml"):
+    return Value(patient, "lv_edv", unit, 100.0, 100.0 + away, deviation)
+
+
+def test_the_scale_is_the_conformal_quantile():
+    assert chosen_scale(range(1, 20)) == 18  # rank ceil(0.9 * 20)
+    assert chosen_scale(range(1, 10)) == 9
+    assert chosen_scale([3.0, 1.0]) == 3.0  # too few: the largest
+
+
+def test_a_new_patients_value_is_inside_with_the_wanted_probability():
+    random = np.random.default_rng(0)
+    hits = []
+    for _ in range(2000):
+        ratios = np.abs(random.standard_t(3, 30))  # whatever the distribution
+        hits.append(ratios[-1] <= chosen_scale(ratios[:-1]))
+    assert np.mean(hits) == pytest.approx(27 / 30, abs=0.02)
+
+
+def test_a_value_with_no_spread_is_far_away_unless_it_is_right():
+    assert value("a", 2.0, 4.0).ratio(0.0) == 0.5
+    assert math.isinf(value("a", 2.0, 0.0).ratio(0.0)) and value("a", 0.0, 0.0).ratio(0.0) == 0.0
+    assert value("a", 10.0, 4.0).ratio(3.0) == 2.0  # 3, 4, 5
+
+
+def test_draws_that_agree_by_chance_do_not_widen_all_intervals():
+    """One patient's draws hardly differ: without a floor the others' intervals would be a hundred times as wide."""
+    values = [value(f"p{n}", 1 + 0.01 * n, 0.01 if n == 9 else 1.0) for n in range(10)]
+    scales, floors = scales_of(values)
+    assert floors == {"ml": 1.0} and scales["ml"] < 1.2
+
+
+def test_units_are_looked_at_apart_and_ten_patients_are_needed():
+    values = [value(f"p{n}", n) for n in range(10)] + [value(f"p{n}", 2 * n, unit="%") for n in range(9)]
+    scales, floors = scales_of(values)
+    assert floors == {"ml": 1.0} and scales["ml"] == pytest.approx(9 / math.sqrt(2), abs=0.01)
+    assert inside(values, {"ml": 8.0}, {}) == [True] * 9 + [False]
+    assert all(inside(values, scales, floors))
+    # Without the patient that is farthest away the others reach as far as the second.
+    assert left_out(values[:10]) == [True] * 9 + [False]
+
+
+def test_the_area_under_the_curve_counts_pairs():
+    score, wrong = np.array([0.1, 0.5, 0.5, 0.9, 0.2]), np.array([0, 1, 0, 1, 0], bool)
+    pairs = [(a > b) + 0.5 * (a == b) for a in score[wrong] for b in score[~wrong]]
+    assert auc(score, wrong) == pytest.approx(np.mean(pairs))
+
+
+def test_what_is_chosen_stands_with_the_model_and_is_read(tmp_path):
+    path, entry = tmp_path / "weights.json", read_entries()[0]
+    others = {"models": [asdict(entry), {**asdict(entry), "name": "another"}]}
+    path.write_text(json.dumps(others), encoding="utf-8")
+    options = SampleOptions(Variations(shift_mm=1.5, dropout=0.2))
+    model = SimpleNamespace(name=entry.name, samples=options)
+    write({"ml": 2.5, "%": 1.9}, {"ml": 0.4}, model, {"chosen": "here"}, path)
+    first, second = (ModelEntry(**e) for e in json.loads(path.read_text(encoding="utf-8"))["models"])
+    read = SampleOptions.from_dict(first.samples, "probabilities")
+    assert read == replace(options, scales={"ml": 2.5, "%": 1.9}, floors={"ml": 0.4}, made={"chosen": "here"})
+    assert second.samples == entry.samples
+    with pytest.raises(SystemExit, match="no model 'none'"):
+        write({}, {}, SimpleNamespace(name="none", samples=options), {}, path)
+
+
+def test_nothing_is_checked_that_was_not_chosen(monkeypatch):
+    model = SimpleNamespace(name="m", samples=SampleOptions(Variations()))
+    monkeypatch.setattr(samples, "load_model", lambda *_: model)
+    monkeypatch.setattr("sys.argv", ["samples.py", "--data", "x", "y", "--check"])
+    with pytest.raises(SystemExit, match="no scales that could be checked"):
+        samples.main()
