@@ -5,9 +5,9 @@
 
 FILE names patients, one a line; nothing is fitted or chosen on test patients. Bad is a segment in a slice with Dice
 below 0.7 and at least 1 cm2, as drawn or as the experts have it. Three steps:
-    - the estimator (`quality.estimator`) is fitted on the patients of --fit, which the model has not learned from; six
-      times without a sixth of them, it shows what it is worth on these. A model that has learned from all there are
-      takes the estimator of another one (--estimator), with its own thresholds, or keeps the one it has;
+    - the estimator (`quality.estimator`) is fitted on the patients of --fit, best on those that the model has not
+      learned from; six times without a sixth of them, it shows what it is worth on these. Or it is that of another
+      model (--estimator), with thresholds of its own, or the one the model has;
     - the thresholds, for a slice and for a segment's mean, are the lowest with which at most one in ten patients of
       --data, validation patients, has a false alarm, and at most one in ten of those of --fit, each held out. A false
       alarm is a finding whose slice to look at is not bad, of a segment whose Dice in the image is 0.7 or more;
