@@ -304,6 +304,9 @@ class SelfTest(ScriptedLoadableModuleTest):
             for section in self._sections():
                 section.collapsed = False
                 turn(0.2)
+                # A section that was hidden by itself while it was closed would open empty.
+                shown = [child for child in section.children() if getattr(child, "visible", False)]
+                self.assertTrue(shown or not section.visible, f"'{section.text}' opens empty.")
                 self._assertNoWider((window.width, *self._besideViews()), widths, f"'{section.text}' was opened")
             self._segmentWithin(self._besideViews())
             self._assertNoWider((window.width, *self._besideViews()), widths, "the second result")
