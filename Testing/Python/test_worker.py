@@ -14,10 +14,11 @@ import psutil
 import pytest
 
 from dinsegment.errors import InputError, ModelError
-from dinsegment.inference import segment
-from dinsegment.phantom.heart import heart_phantom
+from dinsegment.inference import segment, segment_phases
+from dinsegment.inference.cine import FEWEST_PHASES
+from dinsegment.phantom.heart import cine_phantom, heart_phantom
 from dinsegment.tasks import HEART
-from dinsegment.worker import ENHANCED, IMAGE, LABELS, Channel, Models, answer
+from dinsegment.worker import ENHANCED, IMAGE, LABELS, PHASE, Channel, Models, answer
 
 NOISY = """
 import os
@@ -103,9 +104,13 @@ def bare():
         process.close()
 
 
-def request(folder, volume, **changes):
-    np.save(folder / IMAGE, volume.array)
-    geometry = {"name": volume.name, "ijk_to_ras": volume.ijk_to_ras.tolist(), "modality": volume.modality}
+def request(folder, *volumes, **changes):
+    described = []
+    for number, volume in enumerate(volumes, start=1):
+        (folder / PHASE.format(number)).mkdir(exist_ok=True)
+        np.save(folder / PHASE.format(number) / IMAGE, volume.array)
+        geometry = {"name": volume.name, "ijk_to_ras": volume.ijk_to_ras.tolist(), "modality": volume.modality}
+        described.append(geometry)
     return {
         "command": "segment",
         "id": 7,
@@ -113,21 +118,42 @@ def request(folder, volume, **changes):
         "task": "heart",
         "model": None,
         "device": "cpu",
-        "volume": geometry,
+        "volumes": described,
     } | changes
+
+
+def left(folder, name, number=1):
+    return np.load(folder / PHASE.format(number) / name)
 
 
 def test_gives_exactly_what_the_library_gives(worker, volume, tmp_path):
     *progress, done = worker.answers(request(tmp_path, volume))
     expected = segment(volume, "heart", device="cpu")
-    assert np.array_equal(np.load(tmp_path / LABELS), expected.labels)
-    assert np.array_equal(np.load(tmp_path / ENHANCED), expected.enhanced.array)
-    assert np.load(tmp_path / LABELS).dtype == np.uint8
-    assert np.load(tmp_path / ENHANCED).dtype == np.float32
-    assert (done["event"], done["model"], done["device"]) == ("done", expected.model, "cpu")
-    assert done["warnings"] == list(expected.warnings)
-    assert done["seconds"] > 0
+    assert np.array_equal(left(tmp_path, LABELS), expected.labels)
+    assert np.array_equal(left(tmp_path, ENHANCED), expected.enhanced.array)
+    assert left(tmp_path, LABELS).dtype == np.uint8
+    assert left(tmp_path, ENHANCED).dtype == np.float32
+    (told,) = done["phases"]
+    assert (done["event"], told["model"], told["device"]) == ("done", expected.model, "cpu")
+    assert told["warnings"] == list(expected.warnings)
+    assert told["seconds"] > 0
     assert {event["id"] for event in (*progress, done)} == {7}
+
+
+def test_a_cine_is_one_request_and_what_the_library_makes_of_it(worker, tmp_path):
+    volumes = [one.volume for one in cine_phantom(FEWEST_PHASES, slices=2, size=(110, 120), spacing=(16.0, 1.6, 1.6))]
+    *progress, done = worker.answers(request(tmp_path, *volumes))
+    expected = list(segment_phases(volumes, "heart", device="cpu"))
+    assert len(done["phases"]) == len(volumes)
+    for number, (one, told) in enumerate(zip(expected, done["phases"], strict=True), start=1):
+        assert np.array_equal(left(tmp_path, LABELS, number), one.labels)
+        assert np.array_equal(left(tmp_path, ENHANCED, number), one.enhanced.array)
+        assert told["warnings"] == list(one.warnings)
+    fractions = [event["fraction"] for event in progress if event["event"] == "progress"]
+    assert fractions == sorted(fractions)
+    assert {event["phase"] for event in progress if event["event"] == "progress"} == set(range(1, len(volumes) + 1))
+    alone = segment(volumes[5], "heart", device="cpu")
+    assert not np.array_equal(alone.labels, expected[5].labels)
 
 
 def test_tells_how_far_it_is_and_that_it_lives(worker, volume, tmp_path):
@@ -149,7 +175,7 @@ def test_what_libraries_print_stays_out_of_the_protocol(worker, volume, tmp_path
 
 def test_image_is_not_changed_and_its_file_is_let_go(worker, volume, tmp_path):
     worker.answers(request(tmp_path, volume))
-    assert np.array_equal(np.load(tmp_path / IMAGE), volume.array)
+    assert np.array_equal(left(tmp_path, IMAGE), volume.array)
     process = psutil.Process(worker.popen.pid)
     assert not [m.path for m in process.memory_maps() if m.path.startswith(str(tmp_path))]
     assert not [f.path for f in process.open_files() if f.path.startswith(str(tmp_path))]
@@ -191,7 +217,7 @@ def test_ends_with_its_parent_in_the_middle_of_computing(volume, tmp_path):
             pass
         process.popen.stdin.close()
         process.popen.wait(60)
-        assert not (tmp_path / LABELS).exists()  # It did not compute to the end first.
+        assert not list(tmp_path.rglob(LABELS))  # It did not compute to the end first.
     finally:
         process.popen.stdout.close()
         process.popen.kill()

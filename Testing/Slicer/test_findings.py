@@ -88,15 +88,16 @@ def test_of_a_cine_each_phase_keeps_its_own(scene, tmp_path):
 
 def test_the_worker_tells_them_with_the_result(tmp_path):
     volume = Volume(mrml.random_image(), mrml.OBLIQUE, "SAX", "MR")
-    part = SegmentPart(JobImage(volume.array, volume.ijk_to_ras, "SAX", "MR"), "heart", None, "cpu")
+    part = SegmentPart([JobImage(volume.array, volume.ijk_to_ras, "SAX", "MR")], "heart", None, "cpu")
     made(part.write(tmp_path))
-    np.save(tmp_path / LABELS, np.zeros(volume.shape, np.uint8))
-    np.save(tmp_path / ENHANCED, volume.array.astype(np.float32))
+    np.save(tmp_path / "phase 1" / LABELS, np.zeros(volume.shape, np.uint8))
+    np.save(tmp_path / "phase 1" / ENHANCED, volume.array.astype(np.float32))
     findings = finding_at(volume, (1, 2, 3)), Finding("Nothing has a place.")
     event = {"model": "m", "device": "cpu", "seconds": 1, "warnings": []}
     said = json.loads(json.dumps([finding.to_dict(volume, "acquired") for finding in findings]))
-    assert part.result(tmp_path, {**event, "findings": said}).findings == findings
-    assert part.result(tmp_path, event).findings == ()
+    for told, expected in (({**event, "findings": said}, findings), (event, ())):
+        (result,) = part.result(tmp_path, {"phases": [told]})
+        assert result.findings == expected
 
 
 @pytest.mark.parametrize("text", ["no JSON", '{"text": "no list"}', '[{"other": 1}]', "[3]"])

@@ -123,7 +123,7 @@ def say(**event):
 say(event="ready")
 for line in sys.stdin:
     request = json.loads(line)
-    folder, id = request["folder"], request["id"]
+    folder, id = request["folder"] + "/phase 1", request["id"]
     image = np.load(folder + "/image.npy")
     labels, enhanced = (image > image.mean()).astype(np.uint8), image
     done = dict(event="done", id=id, model="threshold", device="cpu", seconds=0.5, warnings=[])
@@ -131,7 +131,7 @@ for line in sys.stdin:
     if labels is not None:
         np.save(folder + "/labels.npy", labels)
     np.save(folder + "/enhanced.npy", enhanced)
-    say(**done)
+    say(event=done.pop("event"), id=done.pop("id"), phases=[done])
 """
 """A worker that speaks the protocol and thresholds, with a line of its own before it answers."""
 

@@ -3,10 +3,11 @@
 `python -m dinsegment.worker` is started by another program and serves it until that ends. Requests come on standard
 input and events go to standard output, one JSON object a line; whatever else a library prints goes to standard error.
 
-Request, with the image as image.npy (k, j, i), float32 or int16, in the folder:
+Request, with each image, all phases of a heart, as image.npy (k, j, i), float32 or int16, in the folders phase 1, phase
+2, ... of the folder:
 
     {"command": "segment", "id": 1, "folder": "/tmp/x", "task": "heart", "model": null, "device": "auto",
-     "volume": {"name": "Cine SAX", "ijk_to_ras": [[...], [...], [...], [...]], "modality": "MR"}}
+     "volumes": [{"name": "Cine SAX", "ijk_to_ras": [[...], [...], [...], [...]], "modality": "MR"}, ...]}
 
     {"command": "export", "id": 2, "folder": "/tmp/y", "path": "/out/Cine SAX.dcm", "run": "a7", "phase": 0,
      "volume": {"name": "Cine SAX", "shape": [12, 256, 256], "ijk_to_ras": [[...], [...], [...], [...]]},
@@ -52,16 +53,16 @@ Events; all but the first carry the request's id:
 
     ready       everything is loaded; sent once, at the start
     alive       a sign of life of the computation, at most one a second
-    progress    fraction 0..1, text
-    done        of `segment`: model, device, seconds, warnings, findings, each with kind, text, short, slice, ras,
-                segment, ml, topic, slices and advice, and first, where to correct first; labels.npy (uint8) and
-                enhanced.npy (of the type of image.npy) are in the folder; of `samples`: model, volumes_ml (of each draw
-                those of all segments), scales and floors as in `images.samples`, and disagreement.npy (float32), the
-                probability of another label over all draws, is in the folder; of `export`: path, and uid, the SOP
-                Instance UID; of `look` and `stroke`: known, whether the image is; of `correct`: applied, text, changed,
-                seen, findings and first, a list for each phase, warnings, model, device and seconds, with the new
-                labels in the folder, corrected 1.npy (uint8) and so on; of `adapt`: output, before, after, better,
-                held_out, trained_on, text
+    progress    fraction 0..1, text; of `segment` phase and phases, which one it is about, from 1, of how many
+    done        of `segment`: phases, one for each image, with model, device, seconds, warnings, findings, each with
+                kind, text, short, slice, ras, segment, ml, topic, slices and advice, and first, where to correct first;
+                labels.npy (uint8) and enhanced.npy (of the type of image.npy) are beside each image.npy; of `samples`:
+                model, volumes_ml (of each draw those of all segments), scales and floors as in `images.samples`, and
+                disagreement.npy (float32), the probability of another label over all draws, is in the folder; of
+                `export`: path, and uid, the SOP Instance UID; of `look` and `stroke`: known, whether the image is; of
+                `correct`: applied, text, changed, seen, findings and first, a list for each phase, warnings, model,
+                device and seconds, with the new labels in the folder, corrected 1.npy (uint8) and so on; of `adapt`:
+                output, before, after, better, held_out, trained_on, text
     error       type and message of the exception, and its traceback where it is none of the library's own
 
 The files of a request are closed before its `done` or `error` is sent.
@@ -95,6 +96,7 @@ if TYPE_CHECKING:  # DICOM only once it is asked for, and what computes only in 
     from dinsegment.correction.serving import StrokeServer
     from dinsegment.dicom.read.match import Instances
     from dinsegment.dicom.write.seg import SegSegment
+    from dinsegment.images.segmentation import Segmentation
     from dinsegment.inference.model import Model
     from dinsegment.worker_report import Reports
 
@@ -104,6 +106,8 @@ IMAGE_OF, LABELS_OF, CORRECTED_OF = "image {}.npy", "labels {}.npy", "corrected 
 """Of several phases, counted from 1."""
 
 MASK, SOURCES = "mask {}.npy", "sources.json"
+PHASE = "phase {}"
+"""Folder of an image, counted from 1."""
 
 REPORTS = {"report": "measure", "figures": "draw", "page": "write_page"}
 """Methods of `worker_report.Reports` by the commands that ask for them."""
@@ -250,25 +254,39 @@ def run(
 
 
 def run_segment(request: dict[str, Any], models: Models, channel: Channel) -> dict[str, Any]:
-    """Segments the image in the request's folder and leaves the results there.
+    """Segments the images in the request's folder and leaves the results there.
 
     Raises:
-        DINSegmentError: As `dinsegment.inference.segment`.
+        DINSegmentError: As `dinsegment.inference.segment_phases`.
         OutputError: The results could not be written.
     """
-    from dinsegment.inference.pipeline import segment
+    from dinsegment.inference.phases import segment_phases
 
-    folder, (progress, cancelled) = Path(request["folder"]), _told(request, channel)
+    folders = [Path(request["folder"]) / PHASE.format(n) for n in range(1, len(request["volumes"]) + 1)]
+    tell, cancelled = _told(request, channel)
+
+    def progress(number: int, fraction: float, text: str) -> None:
+        tell(fraction, text, phase=number + 1, phases=len(folders))
+
     # Copy on write: a file that cannot be changed, and an array that torch takes without a warning.
-    volume = Volume(np.load(folder / IMAGE, mmap_mode="c"), **request["volume"])
-    result = segment(volume, request["task"], request["model"], request["device"], progress, cancelled, models.load)
+    volumes = [
+        Volume(np.load(folder / IMAGE, mmap_mode="c"), **volume)
+        for folder, volume in zip(folders, request["volumes"], strict=True)
+    ]
+    how = request["task"], request["model"], request["device"], progress, cancelled, models.load
+    results = segment_phases(volumes, *how)
+    return {"phases": [_leave(result, folder) for result, folder in zip(results, folders, strict=True)]}
+
+
+def _leave(result: Segmentation, folder: Path) -> dict[str, Any]:
+    """Leaves the arrays of a result in its image's folder; returns what `done` says of it."""
     _save(folder, {LABELS: result.labels, ENHANCED: result.enhanced.array})
     return {
         "model": result.model,
         "device": result.device,
         "seconds": result.seconds,
         "warnings": list(result.warnings),
-        "findings": _described_findings(result.findings, volume, result.task),
+        "findings": _described_findings(result.findings, result.volume, result.task),
         "first": [one.to_dict() for one in result.first],
     }
 
@@ -383,12 +401,12 @@ def run_samples(request: dict[str, Any], models: Models, channel: Channel) -> di
     }
 
 
-def _told(request: dict[str, Any], channel: Channel) -> tuple[Callable[[float, str], None], Callable[[], bool]]:
+def _told(request: dict[str, Any], channel: Channel) -> tuple[Callable[..., None], Callable[[], bool]]:
     """What takes the progress of a request, and what asks whether it is cancelled."""
     request_id = request["id"]
 
-    def progress(fraction: float, text: str) -> None:
-        channel.send("progress", id=request_id, fraction=fraction, text=text)
+    def progress(fraction: float, text: str, **phase: int) -> None:
+        channel.send("progress", id=request_id, fraction=fraction, text=text, **phase)
 
     def cancelled() -> bool:  # Whoever cancels ends this process.
         channel.alive(request_id)

@@ -9,6 +9,8 @@
 6. `confidence` keeps how sure the network was, `postprocessing` removes what anatomy rules out.
 7. The enhanced image is made for the user, and `dinsegment.quality` looks for what may be wrong.
 
+`phases` takes the phases of a heart this way; those of a `cine` in one box, and smoothed in time before step 5.
+
 Who asks what it could have been otherwise gets `samples`, one for each of the `draws`.
 """
 
@@ -22,7 +24,7 @@ from dinsegment.memory import check_import
 if "torch" not in sys.modules:
     check_import()
 
-__all__ = ["load_model", "segment"]
+__all__ = ["load_model", "segment", "segment_phases"]
 
 
 def __getattr__(name: str) -> Any:
@@ -30,6 +32,10 @@ def __getattr__(name: str) -> Any:
         from dinsegment.inference.pipeline import segment
 
         return segment
+    if name == "segment_phases":
+        from dinsegment.inference.phases import segment_phases
+
+        return segment_phases
     if name == "load_model":
         from dinsegment.inference.model import load_model
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from dinsegment.enhancement.displayed import enhanced_volume
 from dinsegment.images.segmentation import Segmentation
@@ -31,6 +32,9 @@ from dinsegment.quality.gather import with_check
 from dinsegment.quality.unsure import Confidence
 from dinsegment.tasks import Task, get_task
 
+LOCATED, LOOKED = 0.25, 0.85
+"""Parts of a run: where the anatomy is found, and where the network has seen all slices."""
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -53,21 +57,66 @@ def predict_with_confidence(
     The box around the anatomy is segmented in every slice; the probabilities are brought back to the Volume's grid and
     only there decided, batch after batch, so that those of a whole CT are never held.
     """
-    stack = SliceStack.in_plane(volume, preprocessing.plane)
-    check_size(volume, stack, task)
+    stack = stack_of(volume, preprocessing, task)
     box = find_box(runner, preprocessing, stack)
     if box is None:
         return Prediction(np.zeros(volume.shape, np.uint8))
+    foreground = look(runner, preprocessing, volume, stack, box)
+    return decide(runner, volume, stack, box, foreground, task, estimator)
+
+
+def stack_of(volume: Volume, preprocessing: Preprocessing, task: Task) -> SliceStack:
+    """The slices of a volume as they are looked at. Raises InputError if it cannot be an image of the task."""
+    stack = SliceStack.in_plane(volume, preprocessing.plane)
+    check_size(volume, stack, task)
+    return stack
+
+
+def look(
+    runner: Runner, preprocessing: Preprocessing, volume: Volume, stack: SliceStack, box: View
+) -> Iterator[Tensor]:
+    """What the network says of the segments in the box, (segments, rows, columns), slice after slice.
+
+    Raises:
+        InputError: There is too little memory.
+    """
     check_memory(volume.name, _bytes_beside_network(volume, box, prepared(preprocessing, box.slices(stack))))
-    batches = runner.look(preprocessing, stack, box, "Segmenting", 0.25, 0.85, mirror=preprocessing.mirror)
+    batches = runner.look(preprocessing, stack, box, "Segmenting", LOCATED, LOOKED, mirror=preprocessing.mirror)
+    return (one[1:] for batch in batches for one in batch)
+
+
+def decide(
+    runner: Runner,
+    volume: Volume,
+    stack: SliceStack,
+    box: View,
+    foreground: Iterator[Tensor],
+    task: Task,
+    estimator: Estimator | None = None,
+    shown: Iterator[Tensor] | None = None,
+) -> Prediction:
+    """Labels from the probabilities of the segments, and how sure the network is of them.
+
+    Args:
+        runner: Asked whether to go on.
+        volume: The image.
+        stack: Its slices.
+        box: The grid that the probabilities are on.
+        foreground: What the network says, as `look` gives it.
+        task: What is segmented.
+        estimator: The model's.
+        shown: Probabilities of the same slices that labels are decided on; those of the network if None.
+    """
     evidence = Evidence(box, stack)
-    foreground = evidence.see(one[1:] for batch in batches for one in batch)
+    foreground = evidence.see(foreground)
+    if shown is not None:
+        foreground = (instead for _, instead in zip(foreground, shown, strict=True))
     labels = np.empty(stack.array.shape, np.uint8)
     for k, decided in enumerate(box.labels_back(foreground, stack)):
         runner.check_cancelled()
         labels[k] = decided
         evidence.labelled(k, decided)
-    runner.report(0.85, "Correcting the labels by what is known of the anatomy")
+    runner.report(LOOKED, "Correcting the labels by what is known of the anatomy")
     labels = postprocess(labels, task, stack)
     runner.check_cancelled()
     return Prediction(stack.to_volume_axes(labels), evidence.confidence(labels, volume, task, estimator))
@@ -111,40 +160,69 @@ def segment(
     with enough_memory(volume.name):
         started = time.perf_counter()
         task = get_task(task) if isinstance(task, str) else task
-        check_voxels(volume)
-        chosen_device = choose_device(device)
-        if progress:
-            progress(0.0, "Loading the model")
-        downloading = progress and (lambda fraction, text: progress(0.05 * fraction, text))
-        load = load or load_model
-        loaded = model if isinstance(model, Model) else load(model, task, progress=downloading, cancelled=cancelled)
-        loaded.check_task(task)
-        runner = Runner(loaded.network, chosen_device, progress, cancelled)
-        runner.check_cancelled()
+        loaded, runner = prepare((volume,), task, model, device, progress, cancelled, load)
         prediction = predict_with_confidence(runner, loaded.preprocessing, volume, task, loaded.estimator)
-        runner.report(0.9, "Enhancing the image")
-        prepared = loaded.preprocessing
-        enhanced = enhanced_volume(
-            volume, prepared.enhancement, prepared.percentiles, prepared.grey_window, prepared.plane
-        )
-        runner.report(0.98, "Looking for what may be wrong")
-        found = findings(volume, prediction.labels, task, prediction.confidence)
-        doubt = axis_warning(volume, task)
-        runner.report(1.0, "Done")
-        return Segmentation(
-            volume=volume,
-            labels=prediction.labels,
-            task=task,
-            model=loaded.name,
-            enhanced=enhanced,
-            device=str(runner.device),
-            seconds=time.perf_counter() - started,
-            warnings=(
-                *with_check(found),
-                *volume.warnings,
-                *((doubt,) if doubt else ()),
-                *runner.warnings,
-            ),
-            findings=found,
-            first=correct_first(prediction.confidence, volume, task),
-        )
+        return finish(runner, loaded, volume, task, prediction, started)
+
+
+def prepare(
+    volumes: Sequence[Volume],
+    task: Task,
+    model: str | Model | None,
+    device: str,
+    progress: Progress | None,
+    cancelled: Callable[[], bool] | None,
+    load: Callable[..., Model] | None,
+) -> tuple[Model, Runner]:
+    """The model, loaded, and what runs its network; arguments and errors as those of `segment`."""
+    for volume in volumes:
+        check_voxels(volume)
+    chosen_device = choose_device(device)
+    if progress:
+        progress(0.0, "Loading the model")
+    downloading = progress and (lambda fraction, text: progress(0.05 * fraction, text))
+    load = load or load_model
+    loaded = model if isinstance(model, Model) else load(model, task, progress=downloading, cancelled=cancelled)
+    loaded.check_task(task)
+    runner = Runner(loaded.network, chosen_device, progress, cancelled)
+    runner.check_cancelled()
+    return loaded, runner
+
+
+def finish(
+    runner: Runner, model: Model, volume: Volume, task: Task, prediction: Prediction, started: float
+) -> Segmentation:
+    """The Segmentation of a volume: its labels with the enhanced image and what looks wrong.
+
+    Args:
+        runner: Told how far it is.
+        model: What segmented.
+        volume: The image.
+        task: What was segmented.
+        prediction: Its labels.
+        started: When the run began, as `time.perf_counter` has it.
+    """
+    runner.report(0.9, "Enhancing the image")
+    prepared = model.preprocessing
+    enhanced = enhanced_volume(volume, prepared.enhancement, prepared.percentiles, prepared.grey_window, prepared.plane)
+    runner.report(0.98, "Looking for what may be wrong")
+    found = findings(volume, prediction.labels, task, prediction.confidence)
+    doubt = axis_warning(volume, task)
+    runner.report(1.0, "Done")
+    return Segmentation(
+        volume=volume,
+        labels=prediction.labels,
+        task=task,
+        model=model.name,
+        enhanced=enhanced,
+        device=str(runner.device),
+        seconds=time.perf_counter() - started,
+        warnings=(
+            *with_check(found),
+            *volume.warnings,
+            *((doubt,) if doubt else ()),
+            *runner.warnings,
+        ),
+        findings=found,
+        first=correct_first(prediction.confidence, volume, task),
+    )

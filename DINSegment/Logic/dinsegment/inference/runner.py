@@ -57,7 +57,7 @@ class Runner:
         self._given = network
         self._use(device)
         self.warnings: list[str] = []
-        self._progress = progress or (lambda _fraction, _text: None)
+        self.tell(progress)
         self._cancelled = cancelled or (lambda: False)
 
     def _use(self, device: torch.device) -> None:
@@ -66,6 +66,10 @@ class Runner:
         self.device, self.network = device, lowered(self._given, device)
         self._layers = [m for m in self.network.modules() if not any(m.children())]
         self._batch = MAX_BATCH[device.type]
+
+    def tell(self, progress: Progress | None) -> None:
+        """From now on `progress` is told how far it is."""
+        self._progress = progress or (lambda _fraction, _text: None)
 
     def check_cancelled(self) -> None:
         """Raises Cancelled if the user has asked for it."""

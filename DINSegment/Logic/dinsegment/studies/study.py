@@ -137,29 +137,24 @@ def compute_study(
     cancelled: Callable[[], bool] | None = None,
     samples: int = 0,
 ) -> list[Segmentation]:
-    """The segmentation of each phase; `progress` goes from 0 to 1 over all of them.
+    """The segmentation of each phase, those of a cine as one thing; `progress` goes from 0 to 1 over all of them.
 
     Of a beating heart `samples` are drawn at end diastole and end systole, of other images in each.
 
     Raises:
-        DINSegmentError: As `inference.segment`, and as `inference.samples.with_samples`.
+        DINSegmentError: As `inference.segment_phases`, and as `inference.samples.with_samples`.
     """
     if samples:
         return _with_samples(
             compute_study(phases, task, model, device, _share(progress, 0.0, SEGMENTED), cancelled),
             *(samples, model, device, _share(progress, SEGMENTED, 1.0), cancelled),
         )
-    from dinsegment.inference.pipeline import segment
+    from dinsegment.inference.phases import segment_phases
     from dinsegment.measurements.function import beat_of, outliers
     from dinsegment.quality.beat import with_outliers
 
-    def part(number: int, name: str) -> Progress | None:
-        return progress and (lambda f, text: progress((number + f) / len(phases), f"{name}: {text}"))
-
-    segmented = [
-        segment(volume, task, model, device, part(number, volume.name), cancelled)
-        for number, volume in enumerate(phases)
-    ]
+    told = progress and (lambda number, fraction, text: progress(fraction, f"{phases[number].name}: {text}"))
+    segmented = list(segment_phases(phases, task, model, device, told, cancelled))
     beat = beat_of(segmented)
     return with_outliers(segmented, beat.chamber_ml, outliers(beat.chamber_ml)) if beat else segmented
 

@@ -37,7 +37,7 @@ from dinsegment_slicer.running.segment_part import JobImage, SegmentPart
 
 logger = logging.getLogger(__name__)
 
-WRITING_S = 0.01
+WRITING_S = 0.02
 """How long one poll writes images, plus a block."""
 
 LONGEST_STEP_S = 1.0
@@ -51,7 +51,7 @@ ERRORS = {error.__name__: error for error in (InputError, ModelError, OutputErro
 
 
 class Part(Protocol):
-    """What a job asks the worker for at once: an image to segment, or a segmentation to export."""
+    """What a job asks the worker for at once: the images to segment, or a segmentation to export."""
 
     def check(self) -> None:
         """Raises a DINSegmentError for what cannot be done, before a process is started for it."""
@@ -63,7 +63,10 @@ class Part(Protocol):
         """What the worker is told, once all is written; its ID and folder are added."""
 
     def result(self, folder: Path, event: dict[str, Any]) -> Any:
-        """What comes of it, from the worker's `done`; a KeyError, TypeError or ValueError if that is not as agreed."""
+        """What comes of it, from the worker's `done`; a list where it is several results.
+
+        Raises a KeyError, TypeError or ValueError if that is not as agreed.
+        """
 
     def close(self) -> None:
         """Removes what is elsewhere than in the job's folder; called when the job gives up its results."""
@@ -126,7 +129,7 @@ class Worker:
         Raises:
             WorkerError: Another job is running.
         """
-        return self.begin([SegmentPart(image, task, model, device) for image in images])
+        return self.begin([SegmentPart(images, task, model, device)] if images else [])
 
     def begin(self, parts: Sequence[Part]) -> Job:
         """Begins to do what the parts ask for, one after the other.
@@ -213,8 +216,8 @@ class Job:
         finished: Whether it is over: done, failed or cancelled.
         cancelled: Whether `cancel` ended it.
         error: Why it failed; None if it did not.
-        results: Once it is done, one for each part, in their order. Arrays in them are memory-mapped files, which
-            `close` gives up.
+        results: Once it is done, what came of the parts, in their order; of images to segment one for each. Arrays in
+            them are memory-mapped files, which `close` gives up.
         fraction: How much is done, 0..1, of all parts.
         text: What is being done.
     """
@@ -233,6 +236,7 @@ class Job:
         self._folder: Path | None = None
         self._process: WorkerProcess | None = None
         self._request: int | None = None  # The ID of the one that the worker is at.
+        self._parts_done = 0
         self._done: list[Any] = []
         self._clock = _Clock()
         self._last_sign = 0.0
@@ -315,10 +319,10 @@ class Job:
             next(self._writing, None)
 
     def _part_folder(self, index: int) -> Path:
-        return self._folder / f"phase {index + 1}"
+        return self._folder / f"part {index + 1}"
 
     def _send_next(self) -> None:
-        index = len(self._done)
+        index = self._parts_done
         if self._request is not None or not self._process.ready:
             return
         if index == self._written:
@@ -336,7 +340,7 @@ class Job:
         elif self._request is None or event["id"] != self._request:
             raise unexpected_error(event)
         elif kind == "progress":
-            self._show(float(event["fraction"]), str(event["text"]))
+            self._show(float(event["fraction"]), str(event["text"]), event.get("phase"), event.get("phases"))
         elif kind == "done":
             self._accept(event)
         elif kind == "error":
@@ -344,27 +348,29 @@ class Job:
         elif kind != "alive":
             raise unexpected_error(event)
 
-    def _show(self, fraction: float, text: str) -> None:
-        self.text = self._of_phase(text)
-        self.fraction = max(self.fraction, min((len(self._done) + fraction) / len(self._parts), 1.0))
+    def _show(self, fraction: float, text: str, phase: int | None, phases: int | None) -> None:
+        self.text = self._of_phase(text, phase, phases)
+        self.fraction = max(self.fraction, min((self._parts_done + fraction) / len(self._parts), 1.0))
         if fraction >= LOADED or self._done:  # What a download takes says nothing of the rest.
             self._pace.update(self.fraction, self._clock.seconds)
 
-    def _of_phase(self, text: str) -> str:
-        if len(self._parts) == 1:
+    def _of_phase(self, text: str, phase: int | None = None, phases: int | None = None) -> str:
+        """What is said of a phase, where there are several: the worker tells of which, else each part is one."""
+        number, count = phase or self._parts_done + 1, phases or len(self._parts)
+        if count == 1:
             return text
-        number, count = len(self._done) + 1, len(self._parts)
         return _("Phase {number} of {count}: {text}").format(number=number, count=count, text=text)
 
     def _accept(self, event: dict[str, Any]) -> None:
-        index = len(self._done)
+        index = self._parts_done
         try:
             result = self._parts[index].result(self._part_folder(index), event)
         except ValueError as error:
             raise unexpected_error(error) from error
-        self._done.append(result)
+        self._done.extend(result if isinstance(result, list) else [result])
+        self._parts_done += 1
         self._request = None
-        if len(self._done) == len(self._parts):
+        if self._parts_done == len(self._parts):
             self.results = tuple(self._done)
             self.fraction, self.text = 1.0, _("Done")
             self.finished = True

@@ -1,4 +1,4 @@
-"""An image that the worker segments: what is written for it, what it is asked, and what it answers."""
+"""Images that the worker segments: what is written for it, what it is asked, and what it answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from dinsegment.images.segmentation import Finding, Segmentation, ToCorrect
 from dinsegment.images.volume import Volume, check_grid
 from dinsegment.tasks import get_task
-from dinsegment.worker import ENHANCED, IMAGE, LABELS
+from dinsegment.worker import ENHANCED, IMAGE, LABELS, PHASE
 
 BLOCK_VOXELS = 512 * 512
 
@@ -36,61 +36,67 @@ class JobImage:
 
 
 class SegmentPart:
-    """One image of a job that segments.
+    """The images of a job that segments, all phases of a heart, which the worker sees as one thing.
 
     Args:
-        image: The image; read while the part is written.
+        images: At least one; read while the part is written.
         task: Name of a task.
         model: Name of a model, or None for the task's first.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
     """
 
-    def __init__(self, image: JobImage, task: str, model: str | None, device: str) -> None:
-        self._image: JobImage | None = image
+    def __init__(self, images: Sequence[JobImage], task: str, model: str | None, device: str) -> None:
+        self._images = list(images)
         self._options = {"task": task, "model": model, "device": device}
-        self._volume = {
-            "name": image.name,
-            "ijk_to_ras": np.asarray(image.ijk_to_ras).tolist(),
-            "modality": image.modality,
-        }
+        self._volumes = [
+            {"name": image.name, "ijk_to_ras": np.asarray(image.ijk_to_ras).tolist(), "modality": image.modality}
+            for image in images
+        ]
 
     def check(self) -> None:
         """Raises InputError for an unknown task."""
         get_task(self._options["task"])
 
     def write(self, folder: Path) -> Iterator[None]:
-        """Writes the image, one block a step; it is not needed any more afterwards.
+        """Writes the images, one block a step; each is not needed any more afterwards.
 
         Raises:
-            InputError: Its grid is none.
+            InputError: A grid is none.
         """
-        check_grid(self._image)
-        yield from write_blocks(folder / IMAGE, self._image.array)
-        self._image = None
+        for number in range(1, len(self._volumes) + 1):
+            image = self._images.pop(0)
+            check_grid(image)
+            beside = folder / PHASE.format(number)
+            beside.mkdir()
+            yield from write_blocks(beside / IMAGE, image.array)
 
     def request(self) -> dict[str, Any]:
         """What the worker is told."""
-        return {"command": "segment", "volume": self._volume, **self._options}
+        return {"command": "segment", "volumes": self._volumes, **self._options}
 
-    def result(self, folder: Path, event: dict[str, Any]) -> Segmentation:
-        """What the worker's `done` and its files say.
+    def result(self, folder: Path, event: dict[str, Any]) -> list[Segmentation]:
+        """What the worker's `done` and its files say, of each image.
 
         Raises:
             KeyError, TypeError, ValueError: They are not what was agreed.
         """
-        volume = Volume(load(folder / IMAGE, np.float32), **self._volume)
+        folders = [folder / PHASE.format(number) for number in range(1, len(self._volumes) + 1)]
+        return [self._of_phase(*one) for one in zip(folders, self._volumes, event["phases"], strict=True)]
+
+    def _of_phase(self, folder: Path, described: dict[str, Any], told: dict[str, Any]) -> Segmentation:
+        volume = Volume(load(folder / IMAGE, np.float32), **described)
         enhanced = load(folder / ENHANCED, np.float32, volume.shape)
         return Segmentation(
             volume=volume,
             labels=load(folder / LABELS, np.uint8, volume.shape),
             task=get_task(self._options["task"]),
-            model=str(event["model"]),
+            model=str(told["model"]),
             enhanced=volume.with_array(enhanced, name=f"{volume.name} fuzzy-enhanced"),
-            device=str(event["device"]),
-            seconds=float(event["seconds"]),
-            warnings=tuple(map(str, event["warnings"])),
-            findings=tuple(finding_of(**finding) for finding in event.get("findings", ())),
-            first=tuple(_to_correct(**one) for one in event.get("first", ())),
+            device=str(told["device"]),
+            seconds=float(told["seconds"]),
+            warnings=tuple(map(str, told["warnings"])),
+            findings=tuple(finding_of(**finding) for finding in told.get("findings", ())),
+            first=tuple(_to_correct(**one) for one in told.get("first", ())),
         )
 
     def close(self) -> None:
