@@ -171,7 +171,9 @@ def main() -> None:
     for case in find_cases(options.data, read_split(options.split), task):
         volume, truth = case.read(task)
         runner = Runner(model.network.to(device), device)
-        prediction = predict_with_confidence(runner, model.preprocessing, volume, task, model.estimator)
+        prediction = predict_with_confidence(
+            runner, model.preprocessing, volume, task, model.estimator, model.temperature
+        )
         started = time.perf_counter()
         found = findings(volume, prediction.labels, task, prediction.confidence)
         table.seconds += time.perf_counter() - started

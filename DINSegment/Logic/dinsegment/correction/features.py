@@ -107,6 +107,7 @@ class Features:
         given: np.ndarray,
         seen: Collection[int],
         estimator: Estimator | None = None,
+        temperature: float = 1.0,
     ) -> tuple[np.ndarray, Confidence]:
         """Labels on the image's grid, made as `segment` makes them, and how sure the network is of them.
 
@@ -117,11 +118,12 @@ class Features:
             given: The user's labels (slices, y, x) on the stack's grid.
             seen: Its slices that were corrected, which stay as they are.
             estimator: The model's, if it has one.
+            temperature: The model's.
 
         Returns:
             Labels (slices, y, x) uint8 on the stack's grid.
         """
-        evidence = Evidence(self.box, self.stack)
+        evidence = Evidence(self.box, self.stack, temperature)
         foreground = evidence.see(one[1:] for one in probabilities)
         labels = np.empty(self.stack.array.shape, np.uint8)
         for k, decided in enumerate(self.box.labels_back(foreground, self.stack)):

@@ -233,7 +233,8 @@ def _predicted(
         if features is not None:
             fixed = frozenset(range(len(phase.given)) if reason else phase.seen)
             one = learned.probabilities(numbers[p])
-            new, confidence = features.labels(one, phase.volume, task, phase.given, fixed, model.estimator)
+            sure = model.estimator, model.temperature
+            new, confidence = features.labels(one, phase.volume, task, phase.given, fixed, *sure)
         array = phase.stack.to_volume_axes(new)
         slices = np.flatnonzero((new != phase.given).any((1, 2)))
         labels.append(array)

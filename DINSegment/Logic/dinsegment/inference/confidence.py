@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume, ras_of
+from dinsegment.inference.calibration import calibrated
 from dinsegment.inference.view import View
 from dinsegment.quality.estimator import Estimator
 from dinsegment.quality.unsure import Confidence
@@ -29,10 +30,12 @@ class Evidence:
     Args:
         view: The grid that the network looked at.
         stack: The slices that it is a grid of.
+        temperature: At which the model's probabilities come true.
     """
 
-    def __init__(self, view: View, stack: SliceStack) -> None:
+    def __init__(self, view: View, stack: SliceStack, temperature: float = 1.0) -> None:
         self._view, self._stack, self._places = view, stack, view.places(stack)
+        self._temperature = temperature
         shape = stack.array.shape
         self._nearest = [np.clip(np.round(p).astype(int), 0, n - 1) for p, n in zip(self._places, shape, strict=True)]
         inside = [(p > -0.5) & (p < n - 0.5) for p, n in zip(self._places[1:], shape[1:], strict=True)]
@@ -54,17 +57,19 @@ class Evidence:
         while len(self._slices) < len(self._nearest[0]) and self._nearest[0][len(self._slices)] == k:
             probabilities = self._coming.popleft()
             where = np.flatnonzero(self._on_grid(labels))
-            over_columns = probabilities.sum(2)
+            true = calibrated(probabilities, self._temperature)
+            over_columns = true.sum(2)
             sums = np.stack(
                 (
                     over_columns.sum(1),
                     over_columns @ self._places[1],
-                    probabilities.sum(1) @ self._places[2],
+                    true.sum(1) @ self._places[2],
                 ),
                 1,
             )
-            kept = probabilities.reshape(len(probabilities), -1)[:, where]
-            self._slices.append(_SliceEvidence(sums, where, kept))
+            totals = probabilities.sum((1, 2))
+            kept, true = (p.reshape(len(p), -1)[:, where] for p in (probabilities, true))
+            self._slices.append(_SliceEvidence(sums, where, true, totals, kept))
 
     def confidence(
         self, labels: np.ndarray, volume: Volume, task: Task, estimator: Estimator | None = None
@@ -80,6 +85,7 @@ class Evidence:
         count, segments = len(self._slices), len(self._slices[0].sums)
         overlap, area = np.ones((count, segments)), np.zeros((count, segments))
         doubtful, wrong = np.zeros((count, segments, 3)), np.zeros((count, segments))
+        said, said_area = np.ones((count, segments)), np.zeros((count, segments))
         pixel = self._view.spacing**2 / 100
         height_cm = (self._view.slice_spacing or self._stack.slice_spacing) / 10
         on_grid = np.zeros((count, *self._view.size), np.uint8) if estimator else None
@@ -92,6 +98,10 @@ class Evidence:
                 mask = here == index + 1
                 expected = float(one.sums[index, 0])
                 labelled = int(mask.sum())
+                said_area[n, index] = max(labelled, one.totals[index]) * pixel
+                if said_area[n, index] >= MIN_AREA_CM2:
+                    inside = float(one.own[index, mask].sum(dtype=float))
+                    said[n, index] = 2 * inside / (labelled + float(one.totals[index]))
                 area[n, index] = max(labelled, expected) * pixel
                 if area[n, index] < MIN_AREA_CM2:
                     continue
@@ -105,14 +115,14 @@ class Evidence:
                 if doubt > 0:
                     y, x = y / doubt, x / doubt
                     doubtful[n, index] = ras_of(volume, self._stack.volume_index((self._places[0][n], y, x)))
-        highest = [one.probabilities.max(0) for one in self._slices if one.where.size]
+        highest = [one.own.max(0) for one in self._slices if one.where.size]
         certainty = float(np.concatenate(highest).mean()) if highest else 1.0
         if estimator is None or on_grid is None:
-            return Confidence(overlap, area, doubtful, certainty, wrong_ml=wrong)
-        totals = np.stack([one.sums[:, 0] for one in self._slices])
-        kept = [(one.where, one.probabilities) for one in self._slices]
-        bad, told = estimator.look(on_grid, overlap, totals, kept, task, pixel)
-        return Confidence(overlap, area, doubtful, certainty, bad, told, wrong)
+            return Confidence(overlap, area, doubtful, certainty, wrong_ml=wrong, said=said, said_area_cm2=said_area)
+        totals = np.stack([one.totals for one in self._slices])
+        kept = [(one.where, one.own) for one in self._slices]
+        bad, told = estimator.look(on_grid, said, totals, kept, task, pixel)
+        return Confidence(overlap, area, doubtful, certainty, bad, told, wrong, said, said_area)
 
     def _on_grid(self, labels: np.ndarray) -> np.ndarray:
         """A slice of labels (y, x) where the network looked: (rows, columns) of its grid, 0 outside of the image."""
@@ -124,11 +134,15 @@ class _SliceEvidence:
     """Of one slice of the network's grid.
 
     Attributes:
-        sums: Of each segment's probability, and of that times y and x in pixels of the stack, (segments, 3).
+        sums: Of each segment's calibrated probability, and of that times y and x in pixels of the stack, (segments, 3).
         where: Pixels, counted row by row, in which something was labelled.
-        probabilities: Of each segment there, (segments, pixels).
+        probabilities: Of each segment there, calibrated, (segments, pixels).
+        totals: Sums of the probabilities as the network gave them, (segments,).
+        own: These in the labelled pixels, (segments, pixels).
     """
 
     sums: np.ndarray
     where: np.ndarray
     probabilities: np.ndarray
+    totals: np.ndarray
+    own: np.ndarray

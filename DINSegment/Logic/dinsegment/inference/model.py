@@ -28,7 +28,8 @@ class Model:
     """A network with its weights, ready for inference, and the preprocessing it was trained with.
 
     `estimator` tells how likely what it draws is to be corrected; None where none was fitted. `samples` says how
-    possible segmentations are drawn from it.
+    possible segmentations are drawn from it. `temperature` is that at which its probabilities come true
+    (`inference.calibration`); 1 where it was not looked for.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Model:
     preprocessing: Preprocessing
     estimator: Estimator | None = None
     samples: SampleOptions | None = None
+    temperature: float = 1.0
 
     def check_task(self, task: Task) -> None:
         """Raises ModelError unless it was trained for that task."""
@@ -65,9 +67,12 @@ def build_model(entry: ModelEntry, weights: dict[str, Tensor]) -> Model:
         preprocessing = Preprocessing.from_dict(entry.preprocessing, get_task(entry.task))
         estimator = Estimator.from_dict(entry.estimator, get_task(entry.task)) if entry.estimator else None
         samples = SampleOptions.from_dict(entry.samples, network.kind.returns)
+        temperature = float(entry.calibration.get("temperature", 1.0))
+        if not 0.1 <= temperature <= 10:
+            raise ValueError(f"{temperature} is no temperature of probabilities")
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         raise _unfit(entry) from error
-    return Model(entry.name, entry.task, for_inference(network), preprocessing, estimator, samples)
+    return Model(entry.name, entry.task, for_inference(network), preprocessing, estimator, samples, temperature)
 
 
 def load_model(

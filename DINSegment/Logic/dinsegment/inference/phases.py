@@ -117,7 +117,7 @@ def _predict_cine(
 
     Args:
         runner: Runs the network.
-        model: Its preprocessing and estimator.
+        model: Its preprocessing, estimator and temperature.
         volumes: The phases.
         task: What is segmented.
         begun: Called with a phase that is gone on with and the number of the pass, both counted from 0.
@@ -142,7 +142,7 @@ def _predict_cine(
     for number, volume in enumerate(volumes):
         begun(number, 2)
         foreground, shown = (iter(torch.from_numpy(one[number]).float()) for one in (own, smoothed))
-        yield decide(runner, volume, stacks[number], box, foreground, task, model.estimator, shown)
+        yield decide(runner, volume, stacks[number], box, foreground, task, model.estimator, model.temperature, shown)
 
 
 class _Clock:

@@ -50,7 +50,12 @@ def predict(runner: Runner, preprocessing: Preprocessing, volume: Volume, task: 
 
 
 def predict_with_confidence(
-    runner: Runner, preprocessing: Preprocessing, volume: Volume, task: Task, estimator: Estimator | None = None
+    runner: Runner,
+    preprocessing: Preprocessing,
+    volume: Volume,
+    task: Task,
+    estimator: Estimator | None = None,
+    temperature: float = 1.0,
 ) -> Prediction:
     """Labels on the Volume's grid, and how sure the network is of them, both from the same probabilities.
 
@@ -62,7 +67,7 @@ def predict_with_confidence(
     if box is None:
         return Prediction(np.zeros(volume.shape, np.uint8))
     foreground = look(runner, preprocessing, volume, stack, box)
-    return decide(runner, volume, stack, box, foreground, task, estimator)
+    return decide(runner, volume, stack, box, foreground, task, estimator, temperature)
 
 
 def stack_of(volume: Volume, preprocessing: Preprocessing, task: Task) -> SliceStack:
@@ -93,6 +98,7 @@ def decide(
     foreground: Iterator[Tensor],
     task: Task,
     estimator: Estimator | None = None,
+    temperature: float = 1.0,
     shown: Iterator[Tensor] | None = None,
 ) -> Prediction:
     """Labels from the probabilities of the segments, and how sure the network is of them.
@@ -105,9 +111,10 @@ def decide(
         foreground: What the network says, as `look` gives it.
         task: What is segmented.
         estimator: The model's.
+        temperature: The model's; it changes how sure the network is, and no label.
         shown: Probabilities of the same slices that labels are decided on; those of the network if None.
     """
-    evidence = Evidence(box, stack)
+    evidence = Evidence(box, stack, temperature)
     foreground = evidence.see(foreground)
     if shown is not None:
         foreground = (instead for _, instead in zip(foreground, shown, strict=True))
@@ -161,7 +168,9 @@ def segment(
         started = time.perf_counter()
         task = get_task(task) if isinstance(task, str) else task
         loaded, runner = prepare((volume,), task, model, device, progress, cancelled, load)
-        prediction = predict_with_confidence(runner, loaded.preprocessing, volume, task, loaded.estimator)
+        prediction = predict_with_confidence(
+            runner, loaded.preprocessing, volume, task, loaded.estimator, loaded.temperature
+        )
         return finish(runner, loaded, volume, task, prediction, started)
 
 

@@ -59,6 +59,8 @@ class ModelEntry:
             where none was fitted.
         samples: How possible segmentations are drawn from it and what they are worth, as `inference.draws` takes it;
             empty where nobody has looked.
+        calibration: The `temperature` at which its probabilities come true, and how that was found; empty where it was
+            not.
     """
 
     name: str
@@ -72,6 +74,7 @@ class ModelEntry:
     scores: dict[str, Any] = field(default_factory=dict)
     estimator: dict[str, Any] = field(default_factory=dict)
     samples: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises KeyError, TypeError or ValueError unless what is said of the weights is enough to find them."""

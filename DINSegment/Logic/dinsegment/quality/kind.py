@@ -98,7 +98,10 @@ def kind_of(volume: Volume, labels: np.ndarray, task: Task, axis: int, confidenc
 
 def _muscle_overlap(task: Task, confidence: Confidence) -> float:
     """Dice that is to be expected of the muscle, slices weighted by their area; 0 where there is none."""
-    overlap, area = (array[:, task.muscle - 1] for array in (confidence.overlap, confidence.area_cm2))
+    said, area = confidence.said, confidence.said_area_cm2
+    if said is None or area is None:
+        said, area = confidence.overlap, confidence.area_cm2
+    overlap, area = (array[:, task.muscle - 1] for array in (said, area))
     return float((overlap * area).sum() / area.sum()) if area.any() else 0.0
 
 

@@ -17,15 +17,19 @@ class Confidence:
     """How sure the network is, slice by slice of its own grid and segment by segment.
 
     Attributes:
-        overlap: Dice that is to be expected if the probabilities are true, (slices, segments): twice the probability
-            inside of the label over the label's area and the probability in the whole slice. Where passes over a slice
-            and its mirror image disagree, the mean of both is low, and so is this.
+        overlap: Dice that is to be expected if the calibrated probabilities are true, (slices, segments): twice the
+            probability inside of the label over the label's area and the probability in the whole slice. Where passes
+            over a slice and its mirror image disagree, the mean of both is low, and so is this.
         area_cm2: Area of the label, or that the probabilities add up to if it is larger, (slices, segments).
         place: Centre of what is doubtful, in mm in RAS, (slices, segments, 3).
-        certainty: Mean of the highest probability of a segment over all that was labelled before any correction.
+        certainty: Mean of the highest probability of a segment, as the network gave it, over all that was labelled
+            before any correction.
         bad: Probability that the segment is to be corrected in the slice, by the model's estimator, (slices, segments).
         told: Of which of these the user is told; None, as `bad`, for a model without estimator.
-        wrong_ml: Volume that is to be expected to be wrong if the probabilities are true, in ml, (slices, segments).
+        wrong_ml: Volume that is to be expected to be wrong if calibrated probabilities are true, in ml, (slices, segments).
+        said: The same as `overlap` by the probabilities as the network gave them, which the estimator and the limits
+            of `kind` were made on; None where they are the same.
+        said_area_cm2: And as `area_cm2`.
     """
 
     overlap: np.ndarray
@@ -35,6 +39,8 @@ class Confidence:
     bad: np.ndarray | None = None
     told: np.ndarray | None = None
     wrong_ml: np.ndarray | None = None
+    said: np.ndarray | None = None
+    said_area_cm2: np.ndarray | None = None
 
     def doubtful(self, task: Task) -> np.ndarray:
         """How doubtful each segment is in each slice of which the user is told, and 0 elsewhere, (slices, segments).
