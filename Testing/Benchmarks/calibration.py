@@ -112,10 +112,12 @@ def calibration_error(bins: np.ndarray) -> float:
 
 def promised_dice(case: Case, task: Task, model: Model, runner: Runner, temperature: float) -> list[list[float]]:
     """Dice that is to be expected before and after, and the one that is, of segments in slices with 1 cm2 drawn."""
+    if model.preprocessing.slice_spacing is not None:
+        return []  # The network's slices are not those of the image.
     volume, truth = case.read(task)
     prediction = predict_with_confidence(runner, model.preprocessing, volume, task, None, temperature)
     axis, confidence = SliceStack.in_plane(volume, task.plane).axis, prediction.confidence
-    if confidence is None or len(confidence.overlap) != volume.shape[axis]:
+    if confidence is None:
         return []
     cm2 = float(np.prod(np.delete(volume.spacing, axis)) / 100)
     drawn, expert = (np.moveaxis(array, axis, 0) for array in (prediction.labels, truth))

@@ -71,6 +71,7 @@ class Segment:
         place: Where its centre lies to those of the other segments that have one, in mm in RAS, on average over the
             training patients; None where every image of the task shows it.
         absence: Why a patient may not have it, where that is common.
+        smallest_piece: Share of its largest piece from which on another one is no mistake; None for the usual one.
         runs_on: Whether it goes on beyond what images of the task show, as the aorta does.
         measures: What is measured of it beside its volume: `attenuation` (Hounsfield units), `length`, `height`
             (craniocaudal), `diameter` (of a vessel).
@@ -89,6 +90,7 @@ class Segment:
     seen_ml: tuple[float, float] | None = None
     place: tuple[float, float, float] | None = None
     absence: str = ""
+    smallest_piece: float | None = None
     runs_on: bool = False
     measures: tuple[str, ...] = ()
     measured_up_to: tuple[int, ...] = ()
@@ -108,7 +110,7 @@ class Doubt:
     """From when on the user is told that the network is unsure of a segment; chosen on validation patients.
 
     Attributes:
-        overlap: A slice is doubtful below this Dice, the one to be expected if the network's probabilities are true.
+        overlap: A slice is doubtful below this Dice, the one to be expected if calibrated probabilities are true.
         area_cm2: Where the segment has at least this area in it.
         share: And doubtful slices hold at least this share of the segment.
     """

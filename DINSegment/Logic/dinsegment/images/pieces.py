@@ -40,10 +40,10 @@ LARGE_PIECE = 0.25
 """Share of an organ's largest piece from which on another piece is kept; chosen on validation patients."""
 
 
-def large_pieces(mask: np.ndarray) -> np.ndarray:
-    """The 26-connected components of a 3D mask that have at least `LARGE_PIECE` of the largest one's voxels."""
+def large_pieces(mask: np.ndarray, share: float = LARGE_PIECE) -> np.ndarray:
+    """The 26-connected components of a 3D mask that have at least that share of the largest one's voxels."""
     components, sizes = pieces_of(mask)
     if len(sizes) <= 2:
         return mask
-    wanted = sizes >= LARGE_PIECE * sizes.max()
+    wanted = sizes >= share * sizes.max()
     return np.stack([wanted[plane] for plane in components])  # an index is copied as int64: plane by plane

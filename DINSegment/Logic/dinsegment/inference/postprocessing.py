@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from scipy import ndimage
 
-from dinsegment.images.pieces import CUT_AREA_CM2, large_pieces, largest_component, pieces_of
+from dinsegment.images.pieces import CUT_AREA_CM2, LARGE_PIECE, large_pieces, largest_component, pieces_of
 from dinsegment.images.slices import SliceStack
 from dinsegment.tasks import Task
 
@@ -25,7 +27,10 @@ def keep_one_organ(labels: np.ndarray) -> np.ndarray:
 
 
 def keep_large_pieces(
-    labels: np.ndarray, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0), smallest_ml: float = 0.0
+    labels: np.ndarray,
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    smallest_ml: float = 0.0,
+    shares: Mapping[int, float] | None = None,
 ) -> np.ndarray:
     """Labels (slices, y, x) without pieces of a segment that are much smaller than its largest; they become background.
 
@@ -37,12 +42,13 @@ def keep_large_pieces(
         spacing: Of slices, y and x in mm.
         smallest_ml: A segment of which less would be left is no organ, and removed as a whole; in a thin slab, whose
             edge cuts everything, there is so little of real ones, too, which stay.
+        shares: Of the largest piece that another one has at least, by label; `LARGE_PIECE` without.
     """
     kept = np.zeros_like(labels)
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:  # only where the segment is: a whole CT for each of them takes seconds
             continue
-        large = large_pieces(labels[box] == label)
+        large = large_pieces(labels[box] == label, (shares or {}).get(label, LARGE_PIECE))
         if not _is_speck(large, box, labels.shape, spacing, smallest_ml):
             kept[box][large] = label
     return kept
@@ -111,4 +117,5 @@ def postprocess(labels: np.ndarray, task: Task, stack: SliceStack) -> np.ndarray
         return keep_one_organ(labels)
     for pair in task.pairs:
         labels = tell_sides(labels, pair, stack.spacing[1])
-    return keep_large_pieces(labels, (stack.slice_spacing, *stack.spacing), task.smallest_ml)
+    shares = {s.label: s.smallest_piece for s in task.segments if s.smallest_piece is not None}
+    return keep_large_pieces(labels, (stack.slice_spacing, *stack.spacing), task.smallest_ml, shares)

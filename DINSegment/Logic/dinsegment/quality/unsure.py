@@ -26,7 +26,8 @@ class Confidence:
             before any correction.
         bad: Probability that the segment is to be corrected in the slice, by the model's estimator, (slices, segments).
         told: Of which of these the user is told; None, as `bad`, for a model without estimator.
-        wrong_ml: Volume that is to be expected to be wrong if calibrated probabilities are true, in ml, (slices, segments).
+        wrong_ml: Volume in ml that is to be expected to be wrong if calibrated probabilities are true, (slices,
+            segments).
         said: The same as `overlap` by the probabilities as the network gave them, which the estimator and the limits
             of `kind` were made on; None where they are the same.
         said_area_cm2: And as `area_cm2`.
