@@ -94,7 +94,7 @@ def print_alone(volumes: list[Volume], model: str | None, device: str) -> None:
         rough = np.abs(curve - (np.roll(curve, 1) + np.roll(curve, -1)) / 2).mean()
         print(
             f"Phases {what}: labels that jump {jumps.sum() / len(labels):.0f}, in one phase alone "
-            f"{flickers.sum() / len(labels):.0f}; LV from {curve.min():.1f} to {curve.max():.1f} ml, {rough:.2f} ml rough"
+            f"{flickers.sum() / len(labels):.0f}; LV from {curve.min():.1f} to {curve.max():.1f} ml, {rough:.2f} rough"
         )
         rows.append((seconds, memory))
     (time_before, memory_before), (time_after, memory_after) = rows

@@ -64,7 +64,7 @@ def test_the_left_ventricle_is_smallest_at_end_systole(contours, curve):
 
 def test_its_curve_is_smooth_and_its_ends_are_those_of_each_phase_alone(curve):
     beside = (np.roll(curve, 1) + np.roll(curve, -1)) / 2
-    assert np.abs(curve - beside).mean() < 2.2  # 2.5 without
+    assert np.abs(curve - beside).mean() < 2.15  # 2.18 without
     assert curve.max() == pytest.approx(199.4, abs=1)  # phases by themselves, measured with the model that ships
     assert curve.min() == pytest.approx(145.1, abs=1)
 
@@ -74,4 +74,4 @@ def test_what_is_another_label_in_one_phase_alone_is_rare(segmented):
     before, after = np.roll(labels, 1, axis=0), np.roll(labels, -1, axis=0)
     flickers = ((before == after) & (labels != before)).sum() / len(labels)
     jumps = (labels != before).sum() / len(labels)
-    assert flickers < 130 and jumps < 1550  # 216 and 1648 without
+    assert flickers < 150 and jumps < 1550  # 276 and 1742 without
