@@ -21,6 +21,8 @@ from dinsegment.errors import Cancelled, InputError
 from dinsegment.images.fingerprint import read_slices_tag, slice_prints, slices_tag
 from dinsegment.images.slices import SliceStack
 from dinsegment.inference import load_model, segment
+from dinsegment.inference.cine import FEWEST_PHASES
+from dinsegment.inference.phases import segment_phases
 from dinsegment.inference.view import View
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import ABDOMEN, HEART
@@ -165,6 +167,22 @@ def test_a_cine_is_corrected_in_one_phase_and_follows_in_all(apply, model):
         assert (new == 3).sum() > 1.02 * (old == 3).sum()
     assert result.seen == ((1, 2, 3), (), (), ())
     assert "in 4 of 4 phases" in result.text
+
+
+def test_of_a_cine_as_one_thing_phases_that_are_not_reached_stay_voxel_for_voxel(apply, model):
+    """Its labels are decided in one box, on probabilities that are smoothed in time."""
+    phantoms = cine_phantom(FEWEST_PHASES, slices=2, size=(110, 120), spacing=(16.0, 1.6, 1.6))
+    volumes = [phantom.volume for phantom in phantoms]
+    labels = [phase.labels for phase in segment_phases(volumes, HEART, model, "cpu")]
+    given = [array.copy() for array in labels]
+    given[0][0][given[0][0] == 2] = 3  # The user counts the muscle to the cavity.
+    result = apply(volumes, given, [[0], *[()] * (FEWEST_PHASES - 1)])
+    assert result.applied
+    assert np.array_equal(result.labels[0][0], given[0][0])
+    assert (result.labels[1] != labels[1]).any()
+    far = range(5, FEWEST_PHASES - 4)  # Farther in time than a correction reaches.
+    assert [n for n in far if (result.labels[n] != labels[n]).any()] == []
+    assert all(result.changed[n] == () for n in far)
 
 
 def test_slices_are_counted_along_the_image_s_own_axis(patient, apply):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from dinsegment.errors import ModelError
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
 from dinsegment.inference.anatomy import find_box
+from dinsegment.inference.cine import consistent
 from dinsegment.inference.confidence import Evidence
 from dinsegment.inference.plausible import check_size
 from dinsegment.inference.postprocessing import postprocess
@@ -135,6 +136,25 @@ class Features:
         return labels, evidence.confidence(labels, volume, task, estimator)
 
 
+def in_time(phases: Sequence[Features], name: str) -> list[Features]:
+    """What the network saw of the phases of a cine, with probabilities smoothed in time as `segment_phases` does.
+
+    Args:
+        phases: All of them, in their order, of one box.
+        name: Of the image, for messages.
+
+    Raises:
+        InputError: There is too little memory.
+    """
+    check_memory(name, 2 * sum(phase.probabilities.nbytes for phase in phases))
+    own = np.stack([phase.probabilities[:, 1:].half().numpy() for phase in phases])
+    smoothed = (torch.from_numpy(one).float() for one in consistent(own))
+    return [
+        replace(phase, probabilities=torch.cat((1 - foreground.sum(1, keepdim=True), foreground), 1))
+        for phase, foreground in zip(phases, smoothed, strict=True)
+    ]
+
+
 def look(
     runner: Runner,
     preprocessing: Preprocessing,
@@ -143,6 +163,7 @@ def look(
     start: float = 0.0,
     stop: float = 1.0,
     name: str = "the model",
+    box: View | None = None,
 ) -> Features | None:
     """What the network sees of an image; None where it finds no anatomy.
 
@@ -154,6 +175,7 @@ def look(
         start: Progress at the beginning.
         stop: Progress at the end.
         name: Of the model, for messages.
+        box: Where to look; where the anatomy is found if None.
 
     Raises:
         InputError: The image cannot be one of the task.
@@ -162,7 +184,7 @@ def look(
     """
     stack = SliceStack.in_plane(volume, preprocessing.plane)
     check_size(volume, stack, task)
-    box = find_box(runner, preprocessing, stack)
+    box = box or find_box(runner, preprocessing, stack)
     if box is None:
         return None
     count = box.slices(stack)

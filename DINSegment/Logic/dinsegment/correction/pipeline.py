@@ -8,17 +8,21 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from dinsegment.correction.features import Features, look
+from dinsegment.correction.features import Features, in_time, look
 from dinsegment.correction.learn import Learned, Options, learn
 from dinsegment.errors import InputError
 from dinsegment.images.fingerprint import image_print
 from dinsegment.images.segmentation import Finding, ToCorrect
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume, check_voxels
+from dinsegment.inference.anatomy import find_box
+from dinsegment.inference.cine import common_box, is_cine
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.model import Model, load_model
 from dinsegment.inference.runner import Runner
+from dinsegment.inference.view import View
 from dinsegment.memory import enough_memory
 from dinsegment.progress import Progress
 from dinsegment.quality.findings import findings
@@ -140,20 +144,7 @@ def correct(
         loaded = model if isinstance(model, Model) else (load or load_model)(model, task, cancelled=cancelled)
         loaded.check_task(task)
         phases = [_phase(*one, loaded, task) for one in zip(volumes, labels, seen, strict=True)]
-        kept, warnings, looked = features or FeaturesKept(0), [], []
-        for number, phase in enumerate(phases):
-            first, share = 0.7 * number / len(phases), 0.7 / len(phases)
-
-            def part(done: float, text: str, first: float = first, share: float = share) -> None:
-                tell(first + share * done, text)
-
-            runner = Runner(loaded.network, chosen, part, cancelled)
-
-            def see(runner: Runner = runner, phase: _Phase = phase) -> Features | None:
-                return look(runner, loaded.preprocessing, phase.volume, task, 0.2, 1.0, f"The model '{loaded.name}'")
-
-            looked.append(kept.get((f"{loaded.name} {id(loaded.network)}", image_print(phase.volume)), see))
-            warnings += runner.warnings
+        looked, warnings = _look(phases, loaded, task, chosen, tell, cancelled, features or FeaturesKept(0))
         runner = Runner(loaded.network, chosen, tell, cancelled)
         runner.report(0.7, "Learning from the corrected slices")
         learned, numbers = _learn(phases, looked, options or Options.of(task), runner)
@@ -198,6 +189,52 @@ def _phase(volume: Volume, labels: np.ndarray, seen: Collection[int], model: Mod
         raise InputError(f"'{volume.name}' has {count} slices, so that slice {bad[0] + 1} cannot have been corrected.")
     on_stack = sorted(count - 1 - n if stack.flipped[0] else n for n in set(seen))
     return _Phase(volume, stack, stack.like(labels.astype(np.uint8)).array, tuple(on_stack))
+
+
+def _look(
+    phases: Sequence[_Phase],
+    model: Model,
+    task: Task,
+    device: torch.device,
+    tell: Progress,
+    cancelled: Callable[[], bool] | None,
+    kept: FeaturesKept,
+) -> tuple[list[Features | None], list[str]]:
+    """What the network sees of each phase, a cine as `segment_phases` looks at it, and what else there is to say."""
+    prints = [image_print(phase.volume) for phase in phases]
+    cine = is_cine([phase.volume for phase in phases], task)
+    found: list[View | None] = []
+
+    def box() -> View | None:
+        """That of a whole cine, found once it is needed."""
+        if not found:
+            runner = Runner(model.network, device, None, cancelled)
+            boxes = [find_box(runner, model.preprocessing, phase.stack) for phase in phases]
+            found.append(common_box(boxes, model.preprocessing))
+        return found[0]
+
+    whole = " ".join(prints) if cine else ""
+    looked, warnings = [], []
+    for number, phase in enumerate(phases):
+        first, share = 0.7 * number / len(phases), 0.7 / len(phases)
+
+        def part(done: float, text: str, first: float = first, share: float = share) -> None:
+            tell(first + share * done, text)
+
+        runner = Runner(model.network, device, part, cancelled)
+
+        def see(runner: Runner = runner, phase: _Phase = phase) -> Features | None:
+            place = box() if cine else None
+            if cine and place is None:
+                return None
+            name = f"The model '{model.name}'"
+            return look(runner, model.preprocessing, phase.volume, task, 0.2, 1.0, name, place)
+
+        looked.append(kept.get((f"{model.name} {id(model.network)} {whole}", prints[number]), see))
+        warnings += runner.warnings
+    if cine and looked[0] is not None:
+        looked = in_time(looked, phases[0].volume.name)
+    return looked, warnings
 
 
 def _learn(
