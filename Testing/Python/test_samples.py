@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 
@@ -190,6 +191,22 @@ def test_a_model_that_draws_samples_itself_is_asked_first(monkeypatch, results, 
     assert asked == ["own"] and samples.model == "own" and samples.scales == {}
     assert not np.array_equal(*samples.volumes_ml)  # draws of the network itself: nothing of the image is varied
     assert DEFAULTS["samples"] == Variations()
+
+
+def test_where_the_model_finds_no_anatomy_nothing_is_drawn(results, shipped, tmp_path):
+    """Draws that are all empty would look as if the labels were certain."""
+    empty = results[0].volume.with_array(np.zeros_like(results[0].volume.array))
+    result = with_samples(replace(results[0], volume=empty), 2, shipped, "cpu")
+    assert result.samples is None and intervals_of([result], measure_study([result])) is None
+    assert result.warnings[-1].startswith("No samples were drawn") and "finds no anatomy" in result.warnings[-1]
+    np.save(tmp_path / worker.IMAGE, empty.array)
+    np.save(tmp_path / worker.LABELS, results[0].labels)
+    request = {
+        "folder": str(tmp_path), "id": 1, "task": "heart", "model": None, "device": "cpu", "draws": 2,
+        "volume": {"name": "x", "ijk_to_ras": empty.ijk_to_ras.tolist(), "modality": "MR"},
+    }  # fmt: skip
+    with pytest.raises(InputError, match="No samples were drawn of 'x'"):
+        worker.run_samples(request, worker.Models(), worker.Channel(io.BytesIO()))
 
 
 @pytest.mark.parametrize("draws", [1, -4, 101])

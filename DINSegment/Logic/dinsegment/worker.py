@@ -381,6 +381,7 @@ def run_samples(request: dict[str, Any], models: Models, channel: Channel) -> di
 
     Raises:
         DINSegmentError: As `dinsegment.inference.samples.with_samples`.
+        InputError: The model finds no anatomy to draw.
         OutputError: The result could not be written.
     """
     from dinsegment.images.segmentation import Segmentation
@@ -391,7 +392,10 @@ def run_samples(request: dict[str, Any], models: Models, channel: Channel) -> di
     volume = Volume(np.load(folder / IMAGE, mmap_mode="c"), **request["volume"])
     model, device, task = request["model"], request["device"], get_task(request["task"])
     segmentation = Segmentation(volume, np.load(folder / LABELS), task, model or "", volume, device, 0.0)
-    samples = with_samples(segmentation, request["draws"], model, device, *told, models.load).samples
+    result = with_samples(segmentation, request["draws"], model, device, *told, models.load)
+    samples = result.samples
+    if samples is None:
+        raise InputError(result.warnings[-1])
     _save(folder, {DISAGREEMENT: samples.disagreement})
     return {
         "model": samples.model,

@@ -54,7 +54,7 @@ def with_samples(
     The network is asked as often as there are draws: one that draws samples itself for its samples, any other for its
     answer with small variations of the image, the box and its own features. Each draw is one for the whole image, and
     is the same for every image that it is asked for, so that draws of end diastole and end systole belong together.
-    Labels and findings stay as they are.
+    Labels and findings stay as they are. Where the model finds no anatomy there are no samples, and a warning says so.
 
     Args:
         segmentation: What `segment` gives.
@@ -81,17 +81,23 @@ def with_samples(
         runner = Runner(chosen.network, choose_device(device), progress, cancelled)
         samples = _samples(runner, chosen, segmentation, draws)
         runner.report(1.0, "Done")
+    if samples is None:
+        text = f"No samples were drawn of '{volume.name}': the model '{chosen.name}' finds no anatomy there."
+        return replace(segmentation, warnings=(*segmentation.warnings, text))
     return replace(segmentation, samples=samples)
 
 
-def _samples(runner: Runner, model: Model, segmentation: Segmentation, draws: int) -> Samples:
+def _samples(runner: Runner, model: Model, segmentation: Segmentation, draws: int) -> Samples | None:
+    """None where the model finds no anatomy: no draw would differ from another, which would look like certainty."""
     volume, task = segmentation.volume, segmentation.task
     stack = SliceStack.in_plane(volume, model.preprocessing.plane)
     result = stack.like(segmentation.labels).array
     doubt, counts = np.zeros(result.shape, np.float32), np.zeros((draws, task.classes - 1), np.int64)
     options = model.samples or SampleOptions(DEFAULTS[model.network.kind.returns])
     box = find_box(runner, model.preprocessing, stack)
-    for number in range(draws if box is not None else 0):
+    if box is None:
+        return None
+    for number in range(draws):
         draw, preprocessing, view = vary(number, options.variations, model.preprocessing, box)
         start, stop = (FOUND + (1 - FOUND) * n / draws for n in (number, number + 1))
         text = f"Drawing sample {number + 1} of {draws}"
