@@ -154,3 +154,24 @@ def test_a_model_is_adapted_and_the_one_that_ships_is_not(run, tmp_path, one_thr
     assert code == 2
     assert "Give --model or --task" in errors
     assert not (tmp_path / "OTHER").exists()
+
+
+def test_of_an_adaptation_that_is_stopped_nothing_is_left(tmp_path, one_thread):
+    """What is left would be no model, and in the way of the next one."""
+    for case in write_patients(tmp_path / "acdc", 2, **SMALL):
+        volume, labels = case.read(HEART)
+        save_case(tmp_path / "mine", volume, labels, HEART, case.name)
+    (tmp_path / "EMPTY").mkdir()
+    there = []
+
+    def stop(_done, text):
+        there.append(any(list((tmp_path / name).glob("*")) for name in ("RUN", "EMPTY")))
+        if text.startswith("Epoch 2"):
+            raise KeyboardInterrupt
+
+    for name in ("RUN", "EMPTY"):
+        with pytest.raises(KeyboardInterrupt):
+            adapt("heart-din-small", HEART, tmp_path / "mine", tmp_path / name, "cpu", 2, stop)
+    assert any(there)
+    assert not (tmp_path / "RUN").exists()
+    assert not list((tmp_path / "EMPTY").iterdir())

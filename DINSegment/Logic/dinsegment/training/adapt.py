@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +96,8 @@ def adapt(
         InputError: The cases cannot be used or are of fewer than two patients, or a package is missing.
         ModelError: There is no such model for the task.
         OutputError: The folder is taken or cannot be written to.
+
+    Whatever stops it, nothing is left in the folder.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise OutputError(f"'{output}' is there: choose another folder for the adapted model.")
@@ -155,6 +159,19 @@ def _validated_at_the_end(recipe: Recipe) -> Recipe:
     return replace(recipe, validate_every=recipe.epochs)
 
 
+def _remove_run(output: Path, files: Sequence[str], folder: bool) -> None:
+    """Takes away what a training that was stopped has left, which is no model and would be in the way of the next one.
+
+    The folder had nothing in it; it goes, too, if there was none before, and nobody has put anything else there.
+    """
+    shutil.rmtree(output / "tensorboard", ignore_errors=True)
+    with suppress(OSError):
+        for name in files:
+            (output / name).unlink(missing_ok=True)
+        if folder:
+            output.rmdir()
+
+
 def _score(network: object, recipe: Recipe, cases: Sequence[Case], device: str) -> float:
     """Mean Dice over segments and cases, through the whole of inference."""
     from dinsegment.inference.devices import choose_device
@@ -179,10 +196,15 @@ def _train(
 ) -> float:
     try:
         from dinsegment.training.run_options import RunOptions
-        from dinsegment.training.trainer import train
+        from dinsegment.training.trainer import RUN_FILES, train
     except ImportError as error:
         raise InputError(
             f"Training needs the package '{error.name}', which is not installed: pip install \"dinsegment[train]\"."
         ) from error
     options = RunOptions(device=device, start=start, progress=progress)
-    return train(recipe, learned, held, output, options).best
+    created = not output.exists()
+    try:
+        return train(recipe, learned, held, output, options).best
+    except BaseException:
+        _remove_run(output, RUN_FILES, created)
+        raise
