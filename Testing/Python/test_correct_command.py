@@ -14,6 +14,8 @@ from dinsegment.dicom.write.export import read_segments
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume, write_volume
 from dinsegment.phantom.heart import cine_phantom
+from dinsegment.studies.corrected import CorrectedStudy, correct_study, corrected_files
+from dinsegment.studies.results import phase_folders
 from dinsegment.tasks import HEART
 
 
@@ -129,3 +131,53 @@ def test_another_grid_and_other_labels_are_refused(segmented, phantom, tmp_path)
     write_volume(phantom.volume.with_array(phantom.labels.astype(np.int16) + 3), path)
     with pytest.raises(InputError, match="has the label 4"):
         read_corrected(path, volume, HEART)
+
+
+def test_a_label_that_no_segment_of_the_file_has_is_refused(segmented, tmp_path):
+    """Its voxels are not lost without a word."""
+    image, first = segmented
+    path = tmp_path / "damaged.seg.nrrd"
+
+    def damage(labels):
+        labels[2, :5, :5] = 7
+
+    edited(first / "segmentation.seg.nrrd", path, damage)
+    with pytest.raises(InputError, match="has the label 7, which none of its segments has"):
+        read_corrected(path, read_volume(image), HEART)
+
+
+@pytest.mark.parametrize(("slices", "sentence"), [(("7",), "slice 7 cannot"), (("1", "2"), "given 2 times")])
+def test_slices_that_cannot_be_are_said_before_anything_is_computed(segmented, tmp_path, slices, sentence):
+    image, first = segmented
+    what = CorrectedStudy((image,), (first,), tmp_path / "OUT", slices)
+    with pytest.raises(InputError, match=sentence):
+        correct_study(what, HEART, "a model that would be missed")
+
+
+def test_the_files_of_many_phases_are_in_the_order_of_time(tmp_path):
+    names = phase_folders(101)
+    for name in (*names, "phase01 copy"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "segmentation.seg.nrrd").touch()
+    assert [path.parent.name for path in corrected_files([tmp_path], 101)] == names
+    with pytest.raises(InputError, match="101 segmentations of 3 phases"):
+        corrected_files([tmp_path], 3)
+
+
+def test_a_corrected_phase_that_does_not_go_with_its_neighbours_is_said(tmp_path):
+    """As the command for segmenting says it, of what the correction made."""
+    beat = cine_phantom(6, slices=4, size=(64, 72), spacing=(12.0, 2.5, 2.5))
+    images, files = [], []
+    for n, phase in enumerate(beat, start=1):
+        labels = phase.labels.astype(np.int16)
+        if n == 2:  # Somebody has filled the muscle in everywhere.
+            labels[labels == 2] = 3
+        images.append(tmp_path / f"phase {n}.nii.gz")
+        files.append(tmp_path / f"labels {n}.nii.gz")
+        write_volume(phase.volume, images[-1])
+        write_volume(phase.volume.with_array(labels), files[-1])
+    slices = tuple("1,2,3,4" for _ in beat)
+    what = CorrectedStudy(tuple(images), tuple(files), tmp_path / "OUT", slices)
+    result, _ = correct_study(what, HEART, device="cpu")
+    outliers = [n for n, phase in enumerate(result.phases, 1) if "outlier" in json.dumps(phase["findings"])]
+    assert outliers == [2]

@@ -83,7 +83,12 @@ def _mapping(path: Path, found: Volume, task: Task) -> tuple[dict[int, int], lis
     by_code = {
         (segment.type.value, segment.modifier and segment.modifier.value): segment.label for segment in task.segments
     }
-    for label, described in read_segments(path, found).items():
+    segments = read_segments(path, found)
+    if unknown := sorted(set(np.unique(found.array).tolist()) - {0, *segments}):
+        raise InputError(
+            f"'{path}' has the label {unknown[0]:g}, which none of its segments has: save it again from 3D Slicer."
+        )
+    for label, described in segments.items():
         code = described.type.value, described.modifier and described.modifier.value
         own = by_name.get(described.name, by_code.get(code))
         if own is None:

@@ -62,6 +62,8 @@ def correct_study(
         OutputError: As `results.write_results`.
     """
     from dinsegment.correction.pipeline import correct
+    from dinsegment.measurements.function import beat_of, outliers
+    from dinsegment.quality.beat import with_outliers
     from dinsegment.quality.gather import with_check
     from dinsegment.studies.results import check_results
 
@@ -69,16 +71,17 @@ def correct_study(
     first, *others = what.inputs
     study = Study(first, what.folder, what.series_uid, what.overwrite, tuple(others))
     phases = load_study(study, task)
-    paths = _files(what.segmentations, len(phases))
+    paths = corrected_files(what.segmentations, len(phases))
     for path in paths:
         check_results(phases, what.folder, path, what.overwrite)
     corrected = [_read(path, volume, task) for path, volume in zip(paths, phases, strict=True)]
+    named = _named(what.slices, phases, task)
 
     def part(first: float, last: float) -> Progress | None:
         return progress and (lambda done, text: progress(first + (last - first) * done, text))
 
     network = compute_study(phases, task, model, device, part(0.0, 0.5), cancelled)
-    slices, said = _slices(what.slices, corrected, network, task)
+    slices, said = _slices(named, corrected, network, task)
     other = sorted({name for one in corrected for name in one.other})
     if other:
         said.append(f"Segments that the task does not have count as background: {', '.join(other)}.")
@@ -98,6 +101,9 @@ def correct_study(
             network, result.labels, result.seen, result.findings, result.first, strict=True
         )
     ]
+    beat = beat_of(made)
+    if beat is not None:
+        made = with_outliers(made, beat.chamber_ml, outliers(beat.chamber_ml))
     return write_study(study, made, time.perf_counter() - started), [*said, result.text]
 
 
@@ -109,12 +115,13 @@ def _kept(segmentation: Segmentation) -> tuple[str, ...]:
     return tuple(text for text in segmentation.warnings if text not in of_labels and text != CHECK)
 
 
-def _files(given: Sequence[Path], count: int) -> list[Path]:
+def corrected_files(given: Sequence[Path], count: int) -> list[Path]:
     """A file for each phase: those that are given, or those of a folder with results."""
     paths = list(given)
     if len(paths) == 1 and paths[0].is_dir():
         folder = paths[0]
-        paths = sorted(folder.glob(f"phase*/{FILE}")) or [folder / FILE]
+        names = {int(path.parent.name[5:]): path for path in folder.glob(f"phase[0-9]*/{FILE}") if _is_phase(path)}
+        paths = [names[n] for n in sorted(names)] or [folder / FILE]
         if not paths[0].exists():
             raise InputError(f"'{folder}' has no {FILE}: give the corrected segmentation.")
     if len(paths) != count:
@@ -125,25 +132,42 @@ def _files(given: Sequence[Path], count: int) -> list[Path]:
     return paths
 
 
+def _is_phase(path: Path) -> bool:
+    """Whether a file lies in a folder that results have; phase100 comes after phase99, not after phase10."""
+    return path.parent.name[5:].isdecimal()
+
+
 def _read(path: Path, volume: Volume, task: Task) -> Corrected:
     from dinsegment.correction.reading import read_corrected
 
     return read_corrected(path, volume, task)
 
 
+def _named(given: Sequence[str], phases: Sequence[Volume], task: Task) -> list[tuple[int, ...]]:
+    """The slices of each phase, from 0, that --slices names; empty without it. It is read before time is spent."""
+    from dinsegment.images.slices import slice_axis
+
+    if given and len(given) != len(phases):
+        raise InputError(f"--slices is given {len(given)} times for {len(phases)} phases: give it once for each.")
+    slices = [_numbers(text) for text in given]
+    for numbers, volume in zip(slices, phases, strict=False):
+        count = volume.shape[slice_axis(volume, task.plane)]
+        if numbers and numbers[-1] >= count:
+            raise InputError(
+                f"'{volume.name}' has {count} slices, so that slice {numbers[-1] + 1} cannot have been corrected."
+            )
+    return slices
+
+
 def _slices(
-    given: Sequence[str], corrected: Sequence[Corrected], network: Sequence[Segmentation], task: Task
+    named: Sequence[tuple[int, ...]], corrected: Sequence[Corrected], network: Sequence[Segmentation], task: Task
 ) -> tuple[list[tuple[int, ...]], list[str]]:
     """The corrected slices of each phase, from 0, and how they were found."""
     from dinsegment.correction.reading import against
     from dinsegment.quality.words import slices_text
 
-    if given:
-        if len(given) != len(corrected):
-            raise InputError(
-                f"--slices is given {len(given)} times for {len(corrected)} phases: give it once for each."
-            )
-        slices = [_numbers(text) for text in given]
+    if named:
+        slices = list(named)
         how = "as --slices names them"
     elif all(one.slices is not None for one in corrected):
         slices = [one.slices for one in corrected]
