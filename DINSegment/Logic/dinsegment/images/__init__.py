@@ -1,11 +1,11 @@
 """Images: files and DICOM series become volumes, volumes and segmentations become files.
 
 `reading` checks a file for what ITK passes over (`integrity`) and makes a `Volume` of each phase (`volume`); of phases
-that ITK does not see in a NRRD file (`nrrd_axes`) `nrrd` gives the voxels, of a DICOM series `dinsegment.dicom.read`.
-A volume is looked at as a stack of parallel slices (`slices`). What is labelled is a `Segmentation` (`segmentation`),
-of which `pieces` finds the parts that hang together; what it could have been are `samples`. `writing` puts both into
-files on exactly the grid that they have, with a `fingerprint` of each segment that tells whether somebody has changed
-it since.
+that ITK does not see in a NRRD file (`nrrd_axes`) `nrrd` gives the voxels, of a DICOM series `dinsegment.dicom.read`. A
+volume is looked at as a stack of parallel slices (`slices`). What is labelled is a `Segmentation` (`segmentation`), of
+which `pieces` finds the parts that hang together and `outlines` what is drawn around them; what it could have been are
+`samples`. `writing` puts both into files on exactly the grid that they have, with a `fingerprint` of each segment that
+tells whether somebody has changed it since.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@
 3. `preprocessing` puts the slices onto the network's grid (`view`), normalises grey values and enhances them.
 4. `runner` takes the slices through the network, batch after batch, on one of the `devices`.
 5. `view` brings the probabilities back to the image's grid and decides there: the most probable label wins.
-6. `confidence` keeps how sure the network was, `postprocessing` removes what anatomy rules out.
+6. `confidence` keeps how sure the network was, made true by its `calibration`; `postprocessing` removes what anatomy
+   rules out.
 7. The enhanced image is made for the user, and `dinsegment.quality` looks for what may be wrong.
 
 `phases` takes the phases of a heart this way; those of a `cine` in one box, and smoothed in time before step 5.
