@@ -115,6 +115,12 @@ def labels_now(panel):
     return look_at(ResultNodes(panel.parameters).phases(), HEART).labels
 
 
+def labels_in_view(panel):
+    nodes = ResultNodes(panel.parameters)
+    phase = nodes.phases()[nodes.selectedPhase()]
+    return dataclasses.replace(phase, segmentationNode=panel.parameters.segmentationNode).labels(HEART)
+
+
 def message(panel):
     return plain(panel.ui.messageLabel.text) if shown(panel.ui.messageFrame) else ""
 
@@ -251,6 +257,41 @@ class TestApply:
         panel.ui.undoCorrectionsButton.click()
         host.pump(0.5)
         assert all(np.array_equal(a, b) for a, b in zip(labels_now(panel), before, strict=True))
+
+    def test_each_phase_keeps_its_own_segments_when_the_browser_moves_on(self, host, panel, asked):
+        browserNode = add_cine_phantom(slicer.mrmlScene, 3)
+        phases = segmented(host, panel, browserNode.GetMasterSequenceNode())
+        following(host, panel)
+        answer = panel.logic.worker.answer
+        correct_by_hand(phases[1], 4)
+        before = labels_now(panel)
+
+        def moves_on(part):
+            ResultNodes(panel.parameters).showPhase(2)
+            return answer(part)
+
+        panel.logic.worker.answer = moves_on
+        apply_corrections(host, panel)
+        after = labels_now(panel)
+        for n in (0, 2):
+            assert np.array_equal(after[n], shifted(before[n]))
+        assert np.array_equal(labels_in_view(panel), after[2])
+        ResultNodes(panel.parameters).showPhase(1)
+        host.pump(0.2)
+        panel.ui.undoCorrectionsButton.click()
+        host.pump(0.5)
+        assert asked == []
+        assert all(np.array_equal(a, b) for a, b in zip(labels_now(panel), before, strict=True))
+        assert np.array_equal(labels_in_view(panel), before[1])
+
+    def test_under_another_transform_than_the_image_nothing_is_learned(self, host, panel):
+        (phase,) = segmented(host, panel)
+        correct_by_hand(phase, 2)
+        transformNode = mrml.add_linear_transform(slicer.mrmlScene, np.diag([1.0, 1.0, 1.0, 1.0]))
+        phase.volumeNode.SetAndObserveTransformNodeID(transformNode.GetID())
+        apply_corrections(host, panel)
+        assert "lie under different transforms" in message(panel)
+        assert panel.logic.worker.parts == []
 
 
 class TestNext:

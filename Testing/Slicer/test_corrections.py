@@ -193,7 +193,7 @@ def test_undo_is_one_step(scene, phase):
     labels, attribute = exported_labels(node, phase.volumeNode), node.GetAttribute(SLICES_ATTRIBUTE)
     now = look_at([phase], HEART)
     before = apply(now, answer_of(now, [shifted(now.labels[0])]), HEART)
-    assert not before.changed_since(HEART)
+    assert not before.changed_since()
     assert not np.array_equal(exported_labels(node, phase.volumeNode), labels)
     before.put_back()
     assert np.array_equal(exported_labels(node, phase.volumeNode), labels)
@@ -207,7 +207,23 @@ def test_what_was_corrected_since_is_known_before_undo(phase):
     now = look_at([phase], HEART)
     before = apply(now, answer_of(now, [shifted(now.labels[0])]), HEART)
     correct_by_hand(phase, 3)
-    assert before.changed_since(HEART)
+    assert before.changed_since()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda segmentation: segmentation.AddEmptySegment("mine", "Scar"),
+        lambda segmentation: segmentation.RemoveSegment("Left ventricle"),
+        lambda segmentation: segmentation.GetSegment("Left ventricle").SetName("Cavity"),
+    ],
+)
+def test_whatever_an_undo_would_take_back_is_known(phase, change):
+    correct_by_hand(phase, 1)
+    now = look_at([phase], HEART)
+    before = apply(now, answer_of(now, [shifted(now.labels[0])]), HEART)
+    change(phase.segmentationNode.GetSegmentation())
+    assert before.changed_since()
 
 
 def test_all_phases_or_none(scene, monkeypatch):

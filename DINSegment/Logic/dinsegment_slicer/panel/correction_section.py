@@ -128,7 +128,7 @@ class CorrectionSection(Section):
         if before is None or task is None or self._controller.state is not State.READY:
             return
         question = _("You have corrected something since. Take that back, too?")
-        if before.changed_since(task) and not ask(question):
+        if before.changed_since() and not ask(question):
             return
         self._forget()
         try:

@@ -137,12 +137,8 @@ class ResultNodes:
         found = sequence_of(original_of(p.enhancedNode))
         if found is None:
             raise InputError(_("The images of this result are not in the scene any more: segment them again."))
-        selected, all_of_them = self.selectedPhase(), self.allSegmentations()
-        pairs = zip(all_of_them, phases(found[1]), phase_images(found[1]), strict=True)
-        return [
-            Phase(node, volumeNode, image, p.segmentationNode if n == selected else None)
-            for n, (node, volumeNode, image) in enumerate(pairs)
-        ]
+        of_phases = zip(self.allSegmentations(), phases(found[1]), phase_images(found[1]), strict=True)
+        return [Phase(*one, sequenceNode) for one in of_phases]
 
     def segmentationShown(self) -> slicer.vtkMRMLSegmentationNode | None:
         """The one in view, which is what the user corrects."""

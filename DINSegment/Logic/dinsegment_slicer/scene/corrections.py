@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import slicer
@@ -14,9 +15,16 @@ from dinsegment.tasks import Segment, Task
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.running.correct_part import Corrected
 from dinsegment_slicer.running.segment_part import JobImage
+from dinsegment_slicer.scene.browsers import proxy_of, selected_phase
 from dinsegment_slicer.scene.changes import made
 from dinsegment_slicer.scene.content import label_content
-from dinsegment_slicer.scene.edits import ALGORITHM_NAME_TAG, ALGORITHM_TYPE_TAG, mark_edited, tag
+from dinsegment_slicer.scene.edits import (
+    ALGORITHM_NAME_TAG,
+    ALGORITHM_TYPE_TAG,
+    mark_edited,
+    segment_fingerprints,
+    tag,
+)
 from dinsegment_slicer.scene.findings import FINDINGS_ATTRIBUTE, note_findings
 from dinsegment_slicer.scene.nodes import check_in_scene, local_ijk_to_ras
 from dinsegment_slicer.scene.segment_display import has_surfaces, show_3d
@@ -42,13 +50,23 @@ class Phase:
         segmentationNode: Of a sequence the data node.
         volumeNode: The image; of a sequence the data node.
         image: The same where it lies in the world.
-        proxyNode: Of a sequence the node that shows this phase now; None for the other phases, and of a volume.
+        sequenceNode: The sequence that has the segmentation; None of a volume.
     """
 
     segmentationNode: slicer.vtkMRMLSegmentationNode
     volumeNode: slicer.vtkMRMLScalarVolumeNode
     image: JobImage
-    proxyNode: slicer.vtkMRMLSegmentationNode | None = None
+    sequenceNode: slicer.vtkMRMLSequenceNode | None = None
+
+    @property
+    def proxyNode(self) -> slicer.vtkMRMLSegmentationNode | None:
+        """Of a sequence the node that shows this phase now; None while another one is in view, and of a volume."""
+        sequenceNode = self.sequenceNode
+        if sequenceNode is None:
+            return None
+        # Asked anew each time: while the worker computes, and before an undo, the browser may move on.
+        shown = sequenceNode.GetNthDataNode(selected_phase(sequenceNode))
+        return proxy_of(sequenceNode) if shown is self.segmentationNode else None
 
     def segments(self, task: Task) -> tuple[Segment, ...]:
         """As `network_segments`."""
@@ -108,10 +126,12 @@ def look_at(phases: Sequence[Phase], task: Task) -> Now:
     """What a result is now.
 
     Raises:
-        InputError: Nothing is known of its slices: it was made by an earlier version; or its image has another grid.
+        InputError: Nothing is known of its slices: it was made by an earlier version; or its image has another grid,
+            or lies under another transform.
     """
     labels, seen, fresh = [], [], []
     for phase in phases:
+        _check_same_transform(phase)
         notes = slice_notes(phase.segmentationNode)
         now = phase.labels(task)
         if notes is None or len(notes.prints) != now.shape[notes.axis]:
@@ -126,6 +146,16 @@ def look_at(phases: Sequence[Phase], task: Task) -> Now:
     return Now(tuple(phases), tuple(labels), tuple(seen), tuple(fresh))
 
 
+def _check_same_transform(phase: Phase) -> None:
+    one, other = phase.segmentationNode, phase.volumeNode
+    if one.GetParentTransformNode() is not other.GetParentTransformNode():
+        raise InputError(
+            _("'{name}' and '{image}' lie under different transforms: put them under the same one first.").format(
+                name=one.GetName(), image=phase.image.name
+            )
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Before:
     """Segments and what goes with them, as they were before a change of the tool's.
@@ -134,20 +164,17 @@ class Before:
         phases: Those that were changed.
         segmentations: Theirs, before.
         attributes: Of their nodes, before.
-        after: What the tool wrote, to tell whether anybody has changed it since.
+        after: What the tool left, to tell whether anybody has changed it since: of each phase `_state`.
     """
 
     phases: tuple[Phase, ...]
     segmentations: tuple[slicer.vtkSegmentation, ...]
     attributes: tuple[tuple[str | None, ...], ...]
-    after: tuple[SliceNotes | None, ...]
+    after: tuple[dict[str, tuple[Any, ...]], ...]
 
-    def changed_since(self, task: Task) -> bool:
-        """Whether anybody has changed a segment since the tool wrote it."""
-        return any(
-            notes is not None and notes.corrected(phase.labels(task)) != notes.seen
-            for phase, notes in zip(self.phases, self.after, strict=True)
-        )
+    def changed_since(self) -> bool:
+        """Whether anybody has changed, added, removed, renamed or recoloured a segment since the tool wrote."""
+        return any(_state(phase) != after for phase, after in zip(self.phases, self.after, strict=True))
 
     def put_back(self) -> None:
         """Makes everything as it was.
@@ -156,7 +183,7 @@ class Before:
             InputError: A node is in no scene any more.
         """
         for phase in self.phases:
-            check_in_scene(phase.proxyNode or phase.segmentationNode)
+            check_in_scene(phase.sequenceNode or phase.segmentationNode)
         for phase, segmentation, attributes in zip(self.phases, self.segmentations, self.attributes, strict=True):
             _put(phase, segmentation, attributes)
 
@@ -181,17 +208,16 @@ def apply(now: Now, corrected: Corrected, task: Task) -> Before:
         tuple(tuple(phase.segmentationNode.GetAttribute(name) for name in ATTRIBUTES) for phase in now.phases),
         (),
     )
-    notes = []
     try:
         for n, phase in enumerate(now.phases):
-            notes.append(_apply_to(phase, n, corrected, task))
+            _apply_to(phase, n, corrected, task)
     except BaseException:
         before.put_back()
         raise
-    return replace(before, after=tuple(notes))
+    return replace(before, after=tuple(map(_state, now.phases)))
 
 
-def _apply_to(phase: Phase, n: int, corrected: Corrected, task: Task) -> SliceNotes:
+def _apply_to(phase: Phase, n: int, corrected: Corrected, task: Task) -> None:
     node, segments = phase.segmentationNode, phase.segments(task)
     old = node.GetSegmentation()
     labels = np.asarray(corrected.labels[n])
@@ -213,7 +239,14 @@ def _apply_to(phase: Phase, n: int, corrected: Corrected, task: Task) -> SliceNo
     note_slices(node, notes)
     mark_edited(node)
     _show(phase)
-    return notes
+
+
+def _state(phase: Phase) -> dict[str, tuple[Any, ...]]:
+    """All segments of a phase, the user's own among them, by their IDs: what an undo would take back."""
+    segmentation = phase.segmentationNode.GetSegmentation()
+    voxels = segment_fingerprints(phase.segmentationNode)
+    found = {i: segmentation.GetSegment(i) for i in segmentation.GetSegmentIDs()}
+    return {i: (segment.GetName(), segment.GetColor(), voxels.get(i)) for i, segment in found.items()}
 
 
 def _put(phase: Phase, segmentation: slicer.vtkSegmentation, attributes: Sequence[str | None]) -> None:
