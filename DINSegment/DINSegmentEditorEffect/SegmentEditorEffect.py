@@ -240,6 +240,10 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         self._reset()
         if target is None or not after:
             return
+        segmentationNode = self.scriptedEffect.parameterSetNode().GetSegmentationNode()
+        if not target.is_in(segmentationNode):
+            self._say(_("The segment that was drawn in is not edited any more: the strokes were given up."))
+            return
         added = {n: mask & ~before[n] for n, mask in after.items() if (mask & ~before[n]).any()}
         removed = {n: before[n] & ~mask for n, mask in after.items() if (before[n] & ~mask).any()}
         if not added and not removed:
@@ -250,7 +254,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
             if changed:
                 modifier = self.scriptedEffect.defaultModifierLabelmap()
                 modifier.DeepCopy(change_image(target, changed, modifier))
-                self.scriptedEffect.modifySelectedSegmentByLabelmap(modifier, mode)
+                # Not the one that is selected now: the user may have chosen another since the stroke.
+                self.scriptedEffect.modifySegmentByLabelmap(segmentationNode, target.segmentID, modifier, mode)
 
     def giveUp(self) -> None:
         """Forgets the strokes; the segment stays as it is."""
@@ -258,7 +263,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
 
     def _takeBack(self) -> None:
         self._strokes.pop()
-        self._after = {}
+        self._after, self._drawing = {}, None  # The mouse may still be down.
         if self._strokes:
             self._ask()
         else:
@@ -310,7 +315,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
 
     def _find(self) -> Target:
         node = self.scriptedEffect.parameterSetNode()
-        return find_target(node.GetSegmentationNode(), node.GetSelectedSegmentID(), node.GetSourceVolumeNode())
+        chosen = node.GetSegmentationNode(), node.GetSelectedSegmentID(), node.GetSourceVolumeNode()
+        return find_target(*chosen, slicer.util.getModuleWidget("DINSegment").model.named)
 
     def _onTurn(self, _checked: bool = False) -> None:
         try:

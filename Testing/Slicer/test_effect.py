@@ -102,6 +102,26 @@ def test_a_segment_that_no_model_knows_is_named_with_those_that_one_does(scene):
     assert "Spleen" not in str(said.value)  # A network for the heart has made the others.
 
 
+def test_a_model_in_a_folder_answers_for_what_it_made(scene):
+    volumeNode = add_volume(scene)
+    node = segmented(volumeNode, "mine")
+    asked = []
+    target = find_target(node, LV_NAME, volumeNode, lambda name: asked.append(name) or "heart-din-small")
+    assert (target.model, target.task, asked) == ("heart-din-small", HEART, ["mine"])
+    assert find_target(node, LV_NAME, volumeNode, lambda _name: None).model is None
+
+
+def test_a_segment_is_in_the_segmentation_that_is_edited_or_not(scene):
+    volumeNode = add_volume(scene)
+    node, other = segmented(volumeNode), segmented(volumeNode)
+    target = find_target(node, LV_NAME, volumeNode)
+    assert target.is_in(node)
+    assert not target.is_in(other)
+    assert not target.is_in(None)
+    node.GetSegmentation().RemoveSegment(LV_NAME)
+    assert not target.is_in(node)
+
+
 def test_another_phase_is_another_image(scene):
     volumeNode = add_volume(scene)
     node = segmented(volumeNode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import slicer
@@ -25,7 +26,7 @@ class Target:
         segmentID: Of the segment in it.
         task: What the model was trained for.
         label: Of the segment in the task.
-        model: Name of the model that made the segmentation; None for the task's first.
+        model: Name, or folder, of the model that made the segmentation; None for the task's first.
         grid: Of the image, in the slices that the model looks at.
     """
 
@@ -44,13 +45,26 @@ class Target:
         voxels = self.volumeNode.GetID(), image.GetMTime(), image.GetPointData().GetScalars().GetMTime()
         return repr((voxels, self.grid.key, self.task.name, self.model))
 
+    def is_in(self, segmentationNode: slicer.vtkMRMLSegmentationNode | None) -> bool:
+        """Whether the segment is still one of a segmentation, that which is edited now."""
+        same = segmentationNode is not None and segmentationNode is self.segmentationNode
+        return same and segmentationNode.GetSegmentation().GetSegment(self.segmentID) is not None
+
 
 def find_target(
     segmentationNode: slicer.vtkMRMLSegmentationNode | None,
     segmentID: str | None,
     volumeNode: slicer.vtkMRMLScalarVolumeNode | None,
+    named: Callable[[str], str | None] = str,
 ) -> Target:
     """What is corrected in a segment, by its terminology or its name.
+
+    Args:
+        segmentationNode: The segmentation.
+        segmentID: Of the segment in it.
+        volumeNode: The image.
+        named: Tells of a model's name how `find_entry` is asked for it: by the name, or by the folder of a training
+            run; None for a model that is not there any more.
 
     Raises:
         InputError: Nothing is chosen, or no model knows the segment; it says what to do.
@@ -62,7 +76,7 @@ def find_target(
     segment = segmentationNode.GetSegmentation().GetSegment(segmentID or "")
     if segment is None:
         raise InputError(_("Choose the segment to correct."))
-    model, task = _model_of(segmentationNode)
+    model, task = _model_of(segmentationNode, named)
     tasks = [task] if task is not None else list(TASKS.values())
     for one in tasks:
         known = next((s for s in one.segments if _is(segment, segmentID, s)), None)
@@ -75,12 +89,15 @@ def find_target(
     )
 
 
-def _model_of(segmentationNode: slicer.vtkMRMLSegmentationNode) -> tuple[str | None, Task | None]:
+def _model_of(
+    segmentationNode: slicer.vtkMRMLSegmentationNode, named: Callable[[str], str | None]
+) -> tuple[str | None, Task | None]:
     """The model that made a segmentation, and its task; None for what is not known."""
-    model = model_name(segmentationNode)
+    name = model_name(segmentationNode)
+    model = named(name) if name is not None else None
     try:
         return (model, TASKS[find_entry(model, None).task]) if model is not None else (None, None)
-    except (DINSegmentError, KeyError):  # A run in a folder, or a model of another version.
+    except (DINSegmentError, KeyError):  # It was removed, or is of another version.
         return None, None
 
 
