@@ -24,6 +24,7 @@ from dinsegment_slicer.panel.result import ResultNodes
 from dinsegment_slicer.running.adapt_part import Adapted
 from dinsegment_slicer.running.job import Worker
 from dinsegment_slicer.scene.corrections import corrected_slices, look_at
+from dinsegment_slicer.scene.edits import ALGORITHM_NAME_TAG
 from dinsegment_slicer.scene.sample_data import add_cine_phantom, add_heart_phantom
 
 SECTION = "dinsegment_slicer.panel.correction_section"
@@ -284,6 +285,15 @@ class TestApply:
         assert all(np.array_equal(a, b) for a, b in zip(labels_now(panel), before, strict=True))
         assert np.array_equal(labels_in_view(panel), before[1])
 
+    def test_a_model_that_is_gone_is_named(self, host, panel):
+        (phase,) = segmented(host, panel)
+        for segment in mrml.segments(phase.segmentationNode):
+            segment.SetTag(ALGORITHM_NAME_TAG, "DINSegment mine")
+        correct_by_hand(phase, 2)
+        apply_corrections(host, panel)
+        assert "The model 'mine', which made this result, is not there any more" in message(panel)
+        assert panel.logic.worker.parts == []
+
     def test_under_another_transform_than_the_image_nothing_is_learned(self, host, panel):
         (phase,) = segmented(host, panel)
         correct_by_hand(phase, 2)
@@ -374,6 +384,11 @@ class TestTeach:
         assert panel.parameters.model == ""  # Nobody has chosen it yet.
         assert find_entry(str(tmp_path / "heart run"), HEART).name == "mine"
         assert "mine" not in [entry.name for entry in read_entries()]
+        # What it made is corrected with it, chosen or not.
+        assert panel.model.named("mine") == str(tmp_path / "heart run")
+        assert panel.model.named("heart-din-small") == "heart-din-small"
+        (tmp_path / "heart run" / "weights.json").unlink()
+        assert panel.model.named("mine") is None
 
 
 class TestForReal:

@@ -306,10 +306,17 @@ class CorrectionSection(Section):
     def _modelOf(self, task: Task) -> str | None:
         """The model that made the result, by its name, or by the folder of a run where that is the one chosen."""
         name = model_name(self._phases()[0].segmentationNode)
-        chosen = self._model.modelFor(task)
-        if name is None or (chosen is not None and find_entry(chosen, task).name == name):
-            return chosen
-        return find_entry(name, task).name
+        if name is None:
+            return self._model.modelFor(task)
+        model = self._model.named(name)
+        if model is None:
+            raise InputError(
+                _(
+                    "The model '{name}', which made this result, is not there any more: choose its folder among the "
+                    "models, or segment again with another model."
+                ).format(name=name)
+            )
+        return model
 
 
 def _free(path: Path) -> Path:

@@ -88,6 +88,23 @@ class ModelSection(Section):
         entry = self._chosen()
         return self._parameters.model if entry is not None and entry.task == task.name else None
 
+    def named(self, name: str) -> str | None:
+        """How a model is asked for that is called so, as segments' tags say it: its name in weights.json, or a folder.
+
+        The folder is that of a training run, the one that is chosen before those that are offered. None where there is
+        no such model any more.
+        """
+        chosen = self._chosen()
+        if chosen is not None and chosen.name == name:
+            return self._parameters.model
+        if any(entry.name == name for entry in self._entries):
+            return name
+        for run in _runs():
+            with suppress(DINSegmentError):  # It was removed, or is damaged.
+                if find_entry(run, None).name == name:
+                    return run
+        return None
+
     def offer(self, folder: Path) -> None:
         """Adds a training run to the models that can be chosen, in this scene and in later ones."""
         runs = [str(folder), *(run for run in _runs() if run != str(folder))]
