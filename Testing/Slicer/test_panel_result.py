@@ -289,6 +289,31 @@ class TestOutput:
         segment(host, panel)
         np.testing.assert_array_equal(mrml.exported_labels(panel.parameters.segmentationNode, node), computed)
 
+    def test_a_correction_that_is_made_meanwhile_is_not_replaced(self, host, panel):
+        node = add_heart_phantom(slicer.mrmlScene)
+        choose(panel, node)
+        segment(host, panel)
+        first = panel.parameters.segmentationNode
+        computed, mine = mrml.exported_labels(first, node), []
+
+        def meanwhile(volume, task, **options):
+            labels = slicer.util.arrayFromSegmentBinaryLabelmap(first, "Left ventricle", node)
+            labels[:, : labels.shape[1] // 2] = 0
+            slicer.util.updateSegmentBinaryLabelmapFromArray(labels, first, "Left ventricle", node)
+            mine.append(mrml.exported_labels(first, node))
+            return with_findings(volume, task, **options)
+
+        panel.logic.worker.segmenter = meanwhile
+        segment(host, panel)
+        np.testing.assert_array_equal(mrml.exported_labels(first, node), mine[0])
+        second = panel.parameters.segmentationNode
+        assert second is not first
+        np.testing.assert_array_equal(mrml.exported_labels(second, node), computed)
+        assert f"meanwhile: '{first.GetName()}' stays as it is" in plain(panel.ui.messageLabel.text)
+        panel.logic.worker.segmenter = with_findings
+        segment(host, panel)
+        assert panel.parameters.segmentationNode is second
+
     def test_another_image_gets_one_of_its_own(self, host, panel):
         choose(panel, add_heart_phantom(slicer.mrmlScene))
         segment(host, panel)

@@ -22,6 +22,7 @@ from dinsegment_slicer.running.job import Job, Worker
 from dinsegment_slicer.running.segment_part import JobImage
 from dinsegment_slicer.scene.changes import Steps, all_or_nothing, made
 from dinsegment_slicer.scene.content import LabelContent, grey_image, label_content
+from dinsegment_slicer.scene.edits import network_voxels
 from dinsegment_slicer.scene.nodes import (
     adding_enhanced,
     adding_segmentation,
@@ -61,6 +62,18 @@ class Output:
     enhancedNodes: tuple[slicer.vtkMRMLScalarVolumeNode | None, ...] = ()
     segmentationSequenceNode: slicer.vtkMRMLSequenceNode | None = None
     enhancedSequenceNode: slicer.vtkMRMLSequenceNode | None = None
+
+    @property
+    def name(self) -> str:
+        """Of what is filled."""
+        return (self.segmentationSequenceNode or self.segmentationNodes[0]).GetName()
+
+    def networkVoxels(self) -> list[dict[str, str]]:
+        """What the segments are now that would be replaced, of each phase: to tell whether they were corrected since."""
+        sequenceNode = self.segmentationSequenceNode
+        if sequenceNode is None:
+            return [network_voxels(node) for node in self.segmentationNodes]
+        return [network_voxels(sequenceNode.GetNthDataNode(n)) for n in range(sequenceNode.GetNumberOfDataNodes())]
 
 
 @dataclass(frozen=True, eq=False)

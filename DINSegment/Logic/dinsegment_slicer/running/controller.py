@@ -144,6 +144,8 @@ class Controller:
         self._askFolder = askFolder
         self._job: Job | None = None
         self._adding: Steps[Result] | None = None
+        self._toReplace: list[dict[str, str]] = []
+        self._kept: str | None = None  # Name of what was to be replaced, and was corrected meanwhile.
 
     @property
     def busy(self) -> bool:
@@ -275,6 +277,7 @@ class Controller:
         entry = find_entry(request.model, request.task)
         wanted_segments(request.task, request.wanted)
         images = self.logic.images(request.inputNode, request.secondNode)
+        self._toReplace = request.into.networkVoxels() if request.into is not None else []
         if not self._provideDependencies() or self.state is not State.PREPARING:
             return None
         logger.info(
@@ -331,8 +334,11 @@ class Controller:
             self._dropJob()
             self._handle(Event.ADDED)
         else:
+            into, self._kept = request.into, None
+            if into is not None and into.networkVoxels() != self._toReplace:  # Nobody was asked about that.
+                into, self._kept = None, into.name
             self._adding = self.logic.adding(
-                request.inputNode, job.results, request.secondNode, request.wanted, request.into
+                request.inputNode, job.results, request.secondNode, request.wanted, into
             )
             self._goOnAdding()
 
@@ -348,7 +354,7 @@ class Controller:
             result = done.value
         else:
             return
-        self.message = _summary(result)
+        self.message = _summary(result, self._kept)
         logger.info("Done in %.1f s on %s.", result.seconds, result.device)
         for text in dict.fromkeys([*result.warnings, *(f.text for found in result.findings for f in found)]):
             logger.info("%s", text)
@@ -419,9 +425,17 @@ def _nodes(request: Request | ExportRequest | Errand | None) -> list[slicer.vtkM
     return [*segmentationNodes, *(node.GetNodeReference(REFERENCE_ROLE) for node in segmentationNodes)]
 
 
-def _summary(result: Result) -> Message | None:
-    """What the user should know about a result beside the findings, which the panel lists; None if all is well."""
+def _summary(result: Result, kept: str | None) -> Message | None:
+    """What the user should know about a result beside the findings, which the panel lists; None if all is well.
+
+    Args:
+        result: What was added.
+        kept: Name of the segmentation that was to be replaced and was not, since it was corrected meanwhile.
+    """
     texts = [text for text in result.warnings if text != CHECK]  # The list of findings says it.
+    if kept is not None:
+        text = _("You went on correcting meanwhile: '{name}' stays as it is, hidden, and the result is a new one.")
+        texts.append(text.format(name=kept))
     doubtful = sum(map(bool, result.findings))
     if doubtful and len(result.findings) > 1:
         text = _("Something looks wrong in {doubtful} of {count} phases: the result lists it for the phase in view.")

@@ -87,6 +87,13 @@ def corrected_segments(segmentationNodes: Iterable[slicer.vtkMRMLSegmentationNod
     return list(names)
 
 
+def network_voxels(segmentationNode: slicer.vtkMRMLSegmentationNode) -> dict[str, str]:
+    """What the segments now are that a network once made, by their IDs; the user's own are left out."""
+    segmentation = segmentationNode.GetSegmentation()
+    found = segment_fingerprints(segmentationNode)
+    return {i: voxels for i, voxels in found.items() if tag(segmentation.GetSegment(i), FINGERPRINT_TAG) is not None}
+
+
 def segment_fingerprints(segmentationNode: slicer.vtkMRMLSegmentationNode) -> dict[str, str]:
     """What each segment that has a binary labelmap now is, by its ID, in the order of the segments."""
     segmentation = segmentationNode.GetSegmentation()
