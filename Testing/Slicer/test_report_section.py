@@ -195,6 +195,16 @@ class TestNumbers:
         text = plain(panel.ui.reportStateLabel.text)
         assert "no sequence any more" in text or "not in the scene any more" in text
 
+    def test_a_result_that_was_removed_is_given_away_no_more(self, host, panel):
+        choose(panel, add_two()[0])
+        segment(host, panel)
+        panel.ui.reportNodeButton.click()
+        answer = panel.report._measured
+        slicer.mrmlScene.RemoveNode(panel.parameters.segmentationNode)
+        assert panel.report.rows() == [] and not panel.ui.copyReportButton.enabled
+        panel.report._onMeasured(answer)  # As one that came just then.
+        assert panel.parameters.reportTableNode is not None
+
     def test_a_closed_scene_has_no_report(self, host, panel):
         choose(panel, add_cine())
         segment(host, panel)
@@ -247,6 +257,19 @@ class TestPatient:
         segment(host, panel)
         assert panel.ui.heightEdit.text == "" and panel.parameters.patientHeight == 0
         assert panel.parameters.patientSex == "" and panel.ui.sexComboBox.currentIndex == 0
+
+    def test_after_the_image_was_removed_nothing_is_known_of_the_next(self, host, panel, of_a_cine):
+        type_in(panel.ui.heightEdit, "168")
+        panel.ui.sexComboBox.setCurrentIndex(2)
+        panel.ui.reportNodeButton.click()
+        numbers = panel.parameters.reportTableNode
+        rows = numbers.GetNumberOfRows()
+        slicer.mrmlScene.RemoveNode(panel.parameters.reportImageNode)
+        choose(panel, add_two()[0])
+        segment(host, panel)
+        assert panel.ui.heightEdit.text == "" and panel.parameters.patientHeight == 0
+        assert panel.parameters.patientSex == "" and panel.ui.sexComboBox.currentIndex == 0
+        assert panel.parameters.reportTableNode is None and numbers.GetNumberOfRows() == rows
 
     def test_segmented_again_it_is_the_same_patient(self, host, panel, of_a_cine):
         type_in(panel.ui.heightEdit, "168")

@@ -160,6 +160,19 @@ class TestMeasuring:
 
 
 class TestPages:
+    def test_a_page_still_waits_when_measuring_fails(self, reporter, given, tmp_path):
+        told = Told(reporter)
+        good = given["now"]
+        empty = [replace(phase, labels=np.zeros_like(phase.labels)) for phase in good.phases]
+        given["now"] = replace(good, phases=empty)
+        reporter.update()
+        reporter.tick()  # It is being measured, and will fail.
+        given["now"] = good
+        reporter.write(Page(tmp_path / "a.html", False))
+        finish(reporter)
+        assert told.failed == ["'Cine' has no segment of heart: there is nothing to measure."]
+        assert told.notSaved == [] and told.saved == [tmp_path / "a.html"]
+
     def test_pdf_and_html(self, reporter, tmp_path):
         told = Told(reporter)
         for page in (Page(tmp_path / "a.pdf", False), Page(tmp_path / "a.html", True)):

@@ -69,7 +69,7 @@ class Output:
         return (self.segmentationSequenceNode or self.segmentationNodes[0]).GetName()
 
     def networkVoxels(self) -> list[dict[str, str]]:
-        """What the segments are now that would be replaced, of each phase: to tell whether they were corrected since."""
+        """Of each phase the segments that would be replaced, as they are now: to tell whether they were corrected."""
         sequenceNode = self.segmentationSequenceNode
         if sequenceNode is None:
             return [network_voxels(node) for node in self.segmentationNodes]

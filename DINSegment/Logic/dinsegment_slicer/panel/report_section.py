@@ -114,6 +114,8 @@ class ReportSection(Section):
         self.patient.show()
         self.walls.followPoint()
         self.walls.show()
+        if self._measured is not None and (self._parameters is None or self._parameters.segmentationNode is None):
+            self._follow()  # The result was removed: nothing of it is shown, or given away, any more.
         if self._measured is not None and self.patient.said() != self._said:
             self.measureLater()
 
@@ -156,10 +158,10 @@ class ReportSection(Section):
         except DINSegmentError:  # It is told when it is measured.
             source = None
         if source is not None and source.volumeNode is not p.reportImageNode:
-            if p.reportImageNode is not None:
-                self.patient.forget()
-                self.walls.forget()
-                p.reportTableNode = None
+            # Also where the node is gone: the image before was removed, and what was said is still of its patient.
+            self.patient.forget()
+            self.walls.forget()
+            p.reportTableNode = None
             p.reportImageNode = source.volumeNode
             self._files.forget()
             self._clear("")
@@ -357,7 +359,7 @@ class ReportSection(Section):
 
     def _onAddNode(self, _checked: bool = False) -> None:
         p = self._parameters
-        if self._measured is not None and p is not None:
+        if self._measured is not None and p is not None and p.segmentationNode is not None:
             name = _("{name} report").format(name=p.segmentationNode.GetName())
             p.reportTableNode = update_report_table(p.parameterNode.GetScene(), name, self.rows(), p.reportTableNode)
 

@@ -337,9 +337,7 @@ class Controller:
             into, self._kept = request.into, None
             if into is not None and into.networkVoxels() != self._toReplace:  # Nobody was asked about that.
                 into, self._kept = None, into.name
-            self._adding = self.logic.adding(
-                request.inputNode, job.results, request.secondNode, request.wanted, into
-            )
+            self._adding = self.logic.adding(request.inputNode, job.results, request.secondNode, request.wanted, into)
             self._goOnAdding()
 
     def _goOnAdding(self) -> None:

@@ -146,6 +146,11 @@ class ReportPart:
         if page is not None:
             self._request |= {"path": str(page.path), "anonymous": page.anonymous}
 
+    @property
+    def is_page(self) -> bool:
+        """Whether a file is written; else it is measured."""
+        return self._page is not None
+
     def check(self) -> None:
         """Everything was checked when it was gathered."""
 

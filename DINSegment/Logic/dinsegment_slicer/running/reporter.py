@@ -86,7 +86,7 @@ class Reporter:
                 self._undrawn = False
                 self._begin(FiguresPart(self._run))
         except DINSegmentError as error:
-            self._tell(str(error))
+            self._tell(str(error), bool(self._pages))
 
     def _report(self, page: Page | None = None) -> ReportPart | None:
         source = self._source()
@@ -129,10 +129,11 @@ class Reporter:
         text = str(error)
         if isinstance(error, WorkerError):
             text = _("The report could not be made. {reason}").format(reason=error)
-        self._tell(text)
+        self._tell(text, isinstance(self._part, ReportPart) and self._part.is_page)
 
-    def _tell(self, text: str) -> None:
-        if self._pages:
+    def _tell(self, text: str, of_page: bool) -> None:
+        """What is wrong, with the first page that waits or with what is measured: a page still waits then."""
+        if of_page:
             self._pages.pop(0)
             self.notSaved.emit(text)
         else:
