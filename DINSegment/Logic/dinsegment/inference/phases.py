@@ -18,9 +18,9 @@ from dinsegment.inference.pipeline import (
     LOCATED,
     LOOKED,
     Prediction,
-    decide,
     finish,
     look,
+    prediction_of,
     prepare,
     segment,
     stack_of,
@@ -142,7 +142,9 @@ def _predict_cine(
     for number, volume in enumerate(volumes):
         begun(number, 2)
         foreground, shown = (iter(torch.from_numpy(one[number]).float()) for one in (own, smoothed))
-        yield decide(runner, volume, stacks[number], box, foreground, task, model.estimator, model.temperature, shown)
+        yield prediction_of(
+            runner, volume, stacks[number], box, foreground, task, model.estimator, model.temperature, shown
+        )
 
 
 class _Clock:

@@ -67,7 +67,7 @@ def predict_with_confidence(
     if box is None:
         return Prediction(np.zeros(volume.shape, np.uint8))
     foreground = look(runner, preprocessing, volume, stack, box)
-    return decide(runner, volume, stack, box, foreground, task, estimator, temperature)
+    return prediction_of(runner, volume, stack, box, foreground, task, estimator, temperature)
 
 
 def stack_of(volume: Volume, preprocessing: Preprocessing, task: Task) -> SliceStack:
@@ -90,7 +90,7 @@ def look(
     return (one[1:] for batch in batches for one in batch)
 
 
-def decide(
+def prediction_of(
     runner: Runner,
     volume: Volume,
     stack: SliceStack,
