@@ -23,6 +23,7 @@ from dinsegment.network.cdal.discriminator import with_deviation
 from dinsegment.network.cdal.latent import LatentMapping
 from dinsegment.network.cdal.network import shares
 from dinsegment.network.cdal.schedule import Schedule
+from dinsegment.network.kinds import Draw
 from dinsegment.tasks import HEART
 from dinsegment.training.augmentation import Augmentation
 from dinsegment.training.recipe import Adversarial, Recipe
@@ -125,7 +126,7 @@ def test_with_one_step_a_sample_is_what_is_made_of_noise_alone():
     noise, z = (torch.randn(size, generator=random) for size in ((1, 4, 16, 16), (1, 8)))
     with torch.no_grad():
         made = network(noise.expand(2, -1, -1, -1), torch.tensor([1, 1]), z.expand(2, -1), image)
-        assert torch.allclose(network.sample(image, image, 5), shares(made), atol=1e-6)
+        assert torch.allclose(network.sample(image, image, Draw(5)), shares(made), atol=1e-6)
 
 
 # --- parts ----------------------------------------------------------------------------------------
@@ -219,10 +220,10 @@ def network():
 def test_a_draw_is_one_for_all_slices(network):
     slices = torch.rand(5, 1, 30, 22)
     with torch.no_grad():
-        together = network.sample(slices, slices, 2)
-        alone = torch.cat([network.sample(one[None], one[None], 2) for one in slices])
-        same = network.sample(slices[:1].expand(2, -1, -1, -1), slices, 2)
-        other = network.sample(slices, slices, 3)
+        together = network.sample(slices, slices, Draw(2))
+        alone = torch.cat([network.sample(one[None], one[None], Draw(2)) for one in slices])
+        same = network.sample(slices[:1].expand(2, -1, -1, -1), slices, Draw(2))
+        other = network.sample(slices, slices, Draw(3))
     assert together.shape == (5, 4, 30, 22) and torch.allclose(together.sum(1), torch.ones(5, 30, 22), atol=1e-5)
     assert torch.allclose(together, alone, atol=1e-5)
     assert torch.allclose(same[0], same[1], atol=1e-6)
@@ -232,7 +233,7 @@ def test_a_draw_is_one_for_all_slices(network):
 def test_the_answer_is_the_mean_of_the_samples(network):
     slices = torch.rand(2, 1, 16, 16)
     with torch.no_grad():
-        samples = torch.stack([network.sample(slices, slices, draw) for draw in range(TINY.samples)])
+        samples = torch.stack([network.sample(slices, slices, Draw(draw)) for draw in range(TINY.samples)])
         assert torch.allclose(network.probabilities(slices, slices), samples.mean(0), atol=1e-6)
 
 
@@ -279,7 +280,7 @@ def test_one_batch_is_learned():
     network.eval()
     with torch.no_grad():
         for draw in range(2):
-            made = network.sample(image, image, draw).argmax(1)
+            made = network.sample(image, image, Draw(draw)).argmax(1)
             for label in (1, 2, 3):
                 a, b = made == label, labels == label
                 assert 2 * float((a & b).sum()) / float(a.sum() + b.sum()) > 0.95, (draw, label, losses[-1])

@@ -184,15 +184,10 @@ class TestShipped:
         assert 0.5 < estimator.told < 1
         assert estimator.made.keys() >= {"fitted", "command", "validation"}
 
-    def test_it_doubts_what_a_network_is_unsure_of_and_what_is_open_at_the_base(self):
+    def test_it_doubts_what_a_network_is_unsure_of(self):
         estimator = load_model(None, HEART).estimator
         labels = heart()
         _, sure = confidence_of(labels, np.full(6, 0.98), estimator)
         _, less = confidence_of(labels, np.array([0.7, *[0.98] * 5]), estimator)
         assert (sure.bad[1:3] < 0.3).all()
         assert (less.bad[0] > sure.bad[0] + 0.2).all()
-        opened = labels.copy()
-        opened[0][opened[0] == MYO] = 0
-        _, above = confidence_of(opened, np.array([0.9, *[0.98] * 5]), estimator)
-        _, ringed = confidence_of(labels, np.array([0.9, *[0.98] * 5]), estimator)
-        assert above.bad[0, LV - 1] > ringed.bad[0, LV - 1]

@@ -29,7 +29,7 @@ from dinsegment.quality.unsure import Confidence
 from dinsegment.quality.words import phases_text, slices_text
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.training.cases import find_cases
-from dinsegment.worker import IMAGE, Channel, Models, run_segment
+from dinsegment.worker import IMAGE, PHASE, Channel, Models, run_segment
 
 RV, MYO, LV = 1, 2, 3
 AORTA, GALLBLADDER, LEFT_KIDNEY, RIGHT_KIDNEY, LIVER, PANCREAS, SPLEEN, STOMACH = range(1, 9)
@@ -591,10 +591,12 @@ def test_findings_come_first_among_the_warnings_and_into_measurements_json(noisy
 
 def test_the_worker_hands_findings_over(tmp_path):
     volume = heart_phantom(slices=2, size=(130, 130)).volume
-    np.save(tmp_path / IMAGE, volume.array)
+    folder = tmp_path / PHASE.format(1)
+    folder.mkdir()
+    np.save(folder / IMAGE, volume.array)
     grid = {"name": "scan", "ijk_to_ras": volume.ijk_to_ras.tolist(), "modality": "CT"}
-    request = {"id": 1, "folder": str(tmp_path), "task": "heart", "model": None, "device": "cpu", "volume": grid}
-    done = run_segment(request, Models(), Channel(io.BytesIO()))
+    request = {"id": 1, "folder": str(tmp_path), "task": "heart", "model": None, "device": "cpu", "volumes": [grid]}
+    (done,) = run_segment(request, Models(), Channel(io.BytesIO()))["phases"]
     assert "'scan' looks like CT" in done["findings"][0]["text"]
     assert [f["text"] for f in done["findings"]] == [text for text in done["warnings"] if text != CHECK]
     assert done["findings"][0]["kind"] == OTHER_IMAGE

@@ -192,7 +192,16 @@ class TestStart:
 class TestSelfTest:
     """What runs in the application, here on the host, which has no DICOM module."""
 
-    TESTS = ("test_a_volume", "test_cine", "test_export", "test_scene", "test_stack", "test_width")
+    TESTS = (
+        "test_a_volume",
+        "test_cine",
+        "test_export",
+        "test_report",
+        "test_scene",
+        "test_stack",
+        "test_strokes",
+        "test_width",
+    )
 
     def run(self, *names):
         result = unittest.TestResult()

@@ -844,7 +844,7 @@ class TestForEverybody:
     def test_the_keys_after_alt_are_each_for_one_thing_and_none_of_slicers_menus(self, panel):
         texts = [widget.text for widget in vars(panel.ui).values() if hasattr(widget, "text")]
         keys = [text[text.index("&") + 1].upper() for text in texts if "&" in text]
-        assert len(keys) > 12 and len(set(keys)) == len(keys)
+        assert len(keys) > 12 and len(set(keys)) == len(keys), sorted(keys)
         assert not set(keys) & set("FEVH")  # File, Edit, View, Help
 
     @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from dinsegment.images.segmentation import Segmentation
 from dinsegment.measurements.function import Beat, Ventricle
 from dinsegment.measurements.heart import heart_measurements
 from dinsegment.measurements.measurement import Measurement
-from dinsegment.measurements.study import StudyMeasurements
+
+if TYPE_CHECKING:  # It takes pydicom, which results of other images do without.
+    from dinsegment.measurements.study import StudyMeasurements
 
 NORMAL_90 = 1.645
 """Standard deviations to either side that hold 90 % of a normal distribution: what is taken until patients say more."""
