@@ -843,6 +843,7 @@ class TestForEverybody:
 
     def test_the_keys_after_alt_are_each_for_one_thing_and_none_of_slicers_menus(self, panel):
         texts = [widget.text for widget in vars(panel.ui).values() if hasattr(widget, "text")]
+        texts = [text for text in texts if not text.startswith("<")]  # rich text, in which & begins a character
         keys = [text[text.index("&") + 1].upper() for text in texts if "&" in text]
         assert len(keys) > 12 and len(set(keys)) == len(keys), sorted(keys)
         assert not set(keys) & set("FEVH")  # File, Edit, View, Help
