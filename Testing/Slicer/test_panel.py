@@ -845,7 +845,7 @@ class TestForEverybody:
         texts = [widget.text for widget in vars(panel.ui).values() if hasattr(widget, "text")]
         texts = [text for text in texts if not text.startswith("<")]  # rich text, in which & begins a character
         keys = [text[text.index("&") + 1].upper() for text in texts if "&" in text]
-        assert len(keys) > 12 and len(set(keys)) == len(keys), sorted(keys)
+        assert len(keys) > 12 and len(set(keys)) == len(keys), " ".join(sorted(keys))
         assert not set(keys) & set("FEVH")  # File, Edit, View, Help
 
     @pytest.mark.parametrize("theme", ["light", "dark"])
