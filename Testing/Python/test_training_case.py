@@ -71,6 +71,8 @@ def test_another_data_set_is_left_alone(phases, tmp_path):
     with pytest.raises(InputError, match="another data set than one of the task 'abdomen'"):
         save_case(tmp_path, phases[0].volume, phases[0].labels, ABDOMEN, "one")
     (tmp_path / "b" / "imagesTr").mkdir(parents=True)
+    (tmp_path / "b" / "imagesTr" / "one_0000.nii.gz").touch()
+    before = contents(tmp_path)
     with pytest.raises(InputError, match=r"no dataset\.json"):
         save(tmp_path / "b", phases[0])
     assert contents(tmp_path) == before
@@ -105,6 +107,16 @@ def test_what_cannot_be_written_leaves_nothing(phases, tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="full"):
         save(tmp_path, phases[0], "second")
     assert contents(tmp_path) == before
+    with pytest.raises(OutputError, match="full"):
+        save(tmp_path / "new" / "cases", phases[0], "first")
+    assert not (tmp_path / "new").exists()
+
+
+def test_folders_that_were_left_empty_are_filled(phases, tmp_path):
+    """Such as by a program that was stopped before it wrote anything."""
+    (tmp_path / "imagesTr").mkdir()
+    (tmp_path / "labelsTr").mkdir()
+    assert save(tmp_path, phases[0], "first").exists()
 
 
 # --- a model of one's own

@@ -51,12 +51,13 @@ def save_case(folder: Path, volume: Volume, labels: np.ndarray, task: Task, name
         )
     path = folder / DESCRIPTION
     description = _description(path, task)
-    ensure_writable_folder(folder)
-    for part in (IMAGES, LABELS):
-        ensure_writable_folder(folder / part)
+    parts = folder / LABELS, folder / IMAGES
+    missing = [one for one in (*parts, folder, *folder.parents) if not one.exists()]
     name = _free_name(folder, name)
     image, labelmap = folder / IMAGES / f"{name}_0000{ENDING}", folder / LABELS / f"{name}{ENDING}"
     try:
+        for one in (folder, *parts):
+            ensure_writable_folder(one)
         write_volume(volume, image)
         write_volume(volume.with_array(labels.astype(np.int16)), labelmap, np.uint8)
         # What lies there is counted, so that an interrupted earlier call leaves no wrong number.
@@ -67,6 +68,9 @@ def save_case(folder: Path, volume: Volume, labels: np.ndarray, task: Task, name
         for written in (labelmap, image):
             with suppress(OSError):
                 written.unlink(missing_ok=True)
+        for one in missing:
+            with suppress(OSError):  # it is not there, or somebody keeps something in it
+                one.rmdir()
         if isinstance(error, OutputError):
             raise
         raise OutputError(
@@ -79,7 +83,7 @@ def _description(path: Path, task: Task) -> dict[str, Any]:
     """What dataset.json is to say: what it says now, if it is there and the labels are the task's."""
     names = {segment.name: segment.label for segment in task.segments}
     if not path.exists():
-        if any((path.parent / part).exists() for part in (IMAGES, LABELS)):
+        if any(any((path.parent / part).glob("*")) for part in (IMAGES, LABELS)):
             raise InputError(
                 f"'{path.parent}' has images but no {DESCRIPTION} that says what they are: choose an empty folder, or "
                 "one that this program made."
