@@ -242,7 +242,7 @@ def main() -> None:
     if options.write and not options.check:
         where = " and ".join(f"{data.name} {split.name}" for data, split in options.data)
         patients = len({value.patient for value in values})
-        write(scales, floors, model, {"chosen": f"{where}, {patients} patients, {options.draws} draws"}, options.write)
+        write(scales, floors, model, {"chosen": f"{where}, {patients} patients", "draws": options.draws}, options.write)
 
 
 if __name__ == "__main__":

@@ -266,6 +266,10 @@ def test_an_interval_reaches_as_many_deviations_as_the_patients_said(phantoms):
     edv = intervals_of(floored, measured).of("lv_edv")
     assert (edv.high - edv.low) / 2 == pytest.approx(2 * 26.0)  # 10, 24, 26
     assert "held 90 %" in found.remark and json.dumps(found.to_dict())
+    few = [replace(p, samples=replace(p.samples, looked_at=16)) for p in phases]
+    found = intervals_of(few, measured)
+    assert not found.calibrated and found.remark.startswith("From 3 samples; of 16, such intervals held 90 %")
+    assert found.remark.endswith("of fewer nobody has looked.")
 
 
 def test_without_patients_it_says_so(phantoms):

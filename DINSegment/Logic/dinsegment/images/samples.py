@@ -24,6 +24,7 @@ class Samples:
             that it holds nine in ten values of experts; empty where no patients have been looked at for that.
         floors: What is added to a deviation, as the root of the sum of squares, by unit: draws that happen to agree
             are no proof that they are right. 0 for a unit that is not named.
+        looked_at: How many draws there were when the scales were chosen; of fewer they promise nothing.
     """
 
     model: str
@@ -31,6 +32,7 @@ class Samples:
     disagreement: np.ndarray
     scales: Mapping[str, float] = field(default_factory=dict)
     floors: Mapping[str, float] = field(default_factory=dict)
+    looked_at: int = 0
 
     @property
     def draws(self) -> int:

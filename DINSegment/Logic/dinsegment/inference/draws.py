@@ -65,13 +65,18 @@ class SampleOptions:
         variations: What is varied.
         scales: As in `images.samples.Samples`; empty where nobody has looked.
         floors: Likewise.
-        made: On which patients the scales were chosen, and with how many draws.
+        made: On which patients the scales were chosen, and with how many `draws`.
     """
 
     variations: Variations
     scales: dict[str, float] = field(default_factory=dict)
     floors: dict[str, float] = field(default_factory=dict)
     made: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def draws(self) -> int:
+        """With how many the scales were chosen; 0 where that is not known."""
+        return int(self.made.get("draws", 0))
 
     @classmethod
     def from_dict(cls, options: dict[str, Any], returns: Returns) -> SampleOptions:

@@ -110,7 +110,14 @@ def _samples(runner: Runner, model: Model, segmentation: Segmentation, draws: in
         labels = postprocess(labels, task, stack)
         counts[number] = np.bincount(labels.ravel(), minlength=task.classes)[1:]
     volumes = counts * volume.voxel_volume_ml
-    return Samples(model.name, volumes, stack.to_volume_axes(doubt / np.float32(draws)), options.scales, options.floors)
+    return Samples(
+        model.name,
+        volumes,
+        stack.to_volume_axes(doubt / np.float32(draws)),
+        options.scales,
+        options.floors,
+        options.draws,
+    )
 
 
 def probability_of_another(shares: Tensor, labels: np.ndarray) -> np.ndarray:

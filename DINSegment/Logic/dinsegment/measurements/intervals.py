@@ -49,19 +49,26 @@ class Intervals:
         intervals: One for each number that the samples tell something of.
         draws: How many samples there were.
         model: Which model drew them.
-        calibrated: Whether patients were looked at for how wide intervals have to be.
+        calibrated: Whether patients were looked at for how wide intervals of so many samples have to be.
+        looked_at: How many samples there were of each of those patients; 0 where there were no patients.
     """
 
     intervals: tuple[Interval, ...]
     draws: int
     model: str
     calibrated: bool
+    looked_at: int = 0
 
     @property
     def remark(self) -> str:
         """What is to be known of them, a sentence."""
         if self.calibrated:
             return f"From {self.draws} samples; on validation patients such intervals held 90 % of the experts' values."
+        if self.looked_at:
+            return (
+                f"From {self.draws} samples; of {self.looked_at}, such intervals held 90 % of the experts' values on "
+                "validation patients, and of fewer nobody has looked."
+            )
         return f"From {self.draws} samples; no patients have been looked at for how often such intervals are right."
 
     def of(self, key: str) -> Interval | None:
@@ -100,7 +107,9 @@ def intervals_of(phases: Sequence[Segmentation], measured: StudyMeasurements) ->
         drawn = _of_image(phases[0])
     values = {m.key: m for m in measured.measurements}
     found = (_interval(values.get(key), np.array(draws), sampled) for key, draws in drawn.items())
-    return Intervals(tuple(filter(None, found)), sampled.draws, sampled.model, bool(sampled.scales))
+    looked_at = sampled.looked_at if sampled.scales else 0
+    calibrated = bool(sampled.scales) and sampled.draws >= looked_at
+    return Intervals(tuple(filter(None, found)), sampled.draws, sampled.model, calibrated, looked_at)
 
 
 def _interval(measurement: Measurement | None, draws: np.ndarray, samples: Samples) -> Interval | None:
