@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import resource
+import shutil
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +17,10 @@ import psutil
 import pytest
 
 from dinsegment.errors import InputError, ModelError
+from dinsegment.files import write_json
 from dinsegment.inference import segment, segment_phases
 from dinsegment.inference.cine import FEWEST_PHASES
+from dinsegment.models.entries import find_entry, models_folder
 from dinsegment.phantom.heart import cine_phantom, heart_phantom
 from dinsegment.tasks import HEART
 from dinsegment.worker import ENHANCED, IMAGE, LABELS, PHASE, Channel, Models, answer
@@ -269,3 +274,16 @@ def test_models_stay_in_memory():
     assert models.load(None, HEART) is models.load(None, HEART)
     with pytest.raises(ModelError):
         models.load("nnU-Net", HEART)
+
+
+def test_a_model_of_one_s_own_that_was_made_again_is_read_again(tmp_path):
+    """The user may train anew into the folder of the run before."""
+    entry = find_entry("heart-din-small", HEART)
+    shutil.copy(models_folder() / entry.weights["file"], tmp_path)
+    models, path = Models(), tmp_path / "weights.json"
+    for number, name in enumerate(("first", "second"), start=1):
+        write_json({"models": [asdict(replace(entry, name=name))]}, path)
+        os.utime(path, ns=(number * 10**9, number * 10**9))
+        model = models.load(str(tmp_path), HEART)
+        assert model.name == name
+        assert models.load(str(tmp_path), HEART) is model

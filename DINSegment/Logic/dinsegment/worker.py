@@ -57,9 +57,9 @@ Events; all but the first carry the request's id:
     done        of `segment`: phases, one for each image, with model, device, seconds, warnings, findings, each with
                 kind, text, short, slice, ras, segment, ml, topic, slices and advice, and first, where to correct first;
                 labels.npy (uint8) and enhanced.npy (of the type of image.npy) are beside each image.npy; of `samples`:
-                model, volumes_ml (of each draw those of all segments), scales and floors as in `images.samples`, and
-                disagreement.npy (float32), the probability of another label over all draws, is in the folder; of
-                `export`: path, and uid, the SOP Instance UID; of `look` and `stroke`: known, whether the image is; of
+                model, volumes_ml (of each draw those of all segments), scales, floors and looked_at as in
+                `images.samples`, and disagreement.npy (float32), the probability of another label over all draws, is in
+                the folder; of `export`: path, and uid, the SOP Instance UID; of `look` and `stroke`: known, whether the image is; of
                 `correct`: applied, text, changed, seen, findings and first, a list for each phase, warnings, model,
                 device and seconds, with the new labels in the folder, corrected 1.npy (uint8) and so on; of `adapt`:
                 output, before, after, better, held_out, trained_on, text
@@ -141,7 +141,7 @@ class Models:
     """Models that were used once stay in memory."""
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[str | None, str], Model] = {}
+        self._loaded: dict[tuple[str | None, str], tuple[int, Model]] = {}
         self._strokes: StrokeServer | None = None
         self._features: FeaturesKept | None = None
 
@@ -164,13 +164,18 @@ class Models:
         return self._features
 
     def load(self, name: str | None, task: Task, **options: Any) -> Model:
-        """The model `load_model` gives; one that was loaded before is returned again without being read."""
-        key = name, task.name
-        if key not in self._loaded:
-            from dinsegment.inference.model import load_model
+        """The model `load_model` gives; one that was loaded before is returned again without being read.
 
-            self._loaded[key] = load_model(name, task, **options)
-        return self._loaded[key]
+        One of a run's folder is read again once another run was written there.
+        """
+        from dinsegment.inference.model import load_model
+        from dinsegment.models.entries import LIST, choose_folder
+
+        _, folder = choose_folder(name, None)
+        key, written = (name, task.name), 0 if folder is None else (folder / LIST).stat().st_mtime_ns
+        if key not in self._loaded or self._loaded[key][0] != written:
+            self._loaded[key] = written, load_model(name, task, **options)
+        return self._loaded[key][1]
 
 
 class Sources:
@@ -402,6 +407,7 @@ def run_samples(request: dict[str, Any], models: Models, channel: Channel) -> di
         "volumes_ml": samples.volumes_ml.tolist(),
         "scales": dict(samples.scales),
         "floors": dict(samples.floors),
+        "looked_at": samples.looked_at,
     }
 
 
