@@ -146,6 +146,14 @@ def test_a_label_that_no_segment_of_the_file_has_is_refused(segmented, tmp_path)
         read_corrected(path, read_volume(image), HEART)
 
 
+def test_an_empty_file_is_no_correction(segmented, tmp_path):
+    image, first = segmented
+    path = tmp_path / "empty.seg.nrrd"
+    edited(first / "segmentation.seg.nrrd", path, lambda labels: labels.fill(0))
+    with pytest.raises(InputError, match="Nothing is segmented in"):
+        correct_study(CorrectedStudy((image,), (path,), tmp_path / "OUT"), HEART, "a model that would be missed")
+
+
 @pytest.mark.parametrize(("slices", "sentence"), [(("7",), "slice 7 cannot"), (("1", "2"), "given 2 times")])
 def test_slices_that_cannot_be_are_said_before_anything_is_computed(segmented, tmp_path, slices, sentence):
     image, first = segmented

@@ -75,6 +75,8 @@ def correct_study(
     for path in paths:
         check_results(phases, what.folder, path, what.overwrite)
     corrected = [_read(path, volume, task) for path, volume in zip(paths, phases, strict=True)]
+    if not any(one.labels.any() for one in corrected):
+        raise InputError(f"Nothing is segmented in '{what.segmentations[0]}': give the corrected segmentation.")
     named = _named(what.slices, phases, task)
 
     def part(first: float, last: float) -> Progress | None:
