@@ -59,10 +59,10 @@ Events; all but the first carry the request's id:
                 labels.npy (uint8) and enhanced.npy (of the type of image.npy) are beside each image.npy; of `samples`:
                 model, volumes_ml (of each draw those of all segments), scales, floors and looked_at as in
                 `images.samples`, and disagreement.npy (float32), the probability of another label over all draws, is in
-                the folder; of `export`: path, and uid, the SOP Instance UID; of `look` and `stroke`: known, whether the image is; of
-                `correct`: applied, text, changed, seen, findings and first, a list for each phase, warnings, model,
-                device and seconds, with the new labels in the folder, corrected 1.npy (uint8) and so on; of `adapt`:
-                output, before, after, better, held_out, trained_on, text
+                the folder; of `export`: path, and uid, the SOP Instance UID; of `look` and `stroke`: known, whether the
+                image is; of `correct`: applied, text, changed, seen, findings and first, a list for each phase,
+                warnings, model, device and seconds, with the new labels in the folder, corrected 1.npy (uint8) and so
+                on; of `adapt`: output, before, after, better, held_out, trained_on, text
     error       type and message of the exception, and its traceback where it is none of the library's own
 
 The files of a request are closed before its `done` or `error` is sent.
