@@ -37,8 +37,9 @@ class Features:
     Attributes:
         stack: The image in the slices that the network looks at.
         box: The grid that it looked at, of n slices.
-        probabilities: Of all classes, (n, classes, rows, columns) float32: as `segment` has them, so that slices of
-            which nothing is learned keep their labels, voxel for voxel.
+        probabilities: Of all classes, (n, classes, rows, columns) float32: as `segment` has them, of a cine as
+            `segment_phases` has them (`in_time`), so that slices of which nothing is learned keep their labels, voxel
+            for voxel.
         hidden: What the last layer was given, (n, channels, h, w) float16; a pixel of it covers `scale` x `scale` of
             the box's.
     """
