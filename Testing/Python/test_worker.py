@@ -9,6 +9,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from dinsegment.inference.cine import FEWEST_PHASES
 from dinsegment.models.entries import find_entry, models_folder
 from dinsegment.phantom.heart import cine_phantom, heart_phantom
 from dinsegment.tasks import HEART
-from dinsegment.worker import ENHANCED, IMAGE, LABELS, PHASE, Channel, Models, answer
+from dinsegment.training.adapt import Adapted
+from dinsegment.worker import ENHANCED, IMAGE, LABELS, PHASE, Channel, Models, answer, run_adapt
 
 NOISY = """
 import os
@@ -267,6 +269,24 @@ def test_no_room_for_the_result(volume, tmp_path):
     error = json.loads(said.getvalue().splitlines()[-1])
     assert error["type"] == "OutputError"
     assert str(tmp_path) in error["message"]
+
+
+def test_training_is_alive_while_it_has_nothing_to_tell(tmp_path, monkeypatch):
+    said = io.BytesIO()
+
+    def adapt(*_arguments):
+        end = time.monotonic() + 20
+        while b'"alive"' not in said.getvalue():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        return Adapted(tmp_path, 0.8, 0.9, ("a",), ("b",))
+
+    monkeypatch.setattr("dinsegment.training.adapt.adapt", adapt)
+    monkeypatch.setattr("dinsegment.worker.ALIVE_INTERVAL_S", 0.01)
+    asked = {"id": 7, "task": "heart", "model": None, "device": "cpu", "cases": str(tmp_path), "output": str(tmp_path)}
+    assert run_adapt(asked, Channel(said))["after"] == 0.9
+    alive = [event for event in map(json.loads, said.getvalue().splitlines()) if event["event"] == "alive"]
+    assert alive and all(event["id"] == 7 for event in alive)
 
 
 def test_models_stay_in_memory():

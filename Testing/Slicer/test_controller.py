@@ -12,14 +12,14 @@ import numpy as np
 import psutil
 import pytest
 import slicer
-from mrml import InProcess, add_volume, scene_state, threshold
+from mrml import InProcess, InProcessJob, add_volume, scene_state, threshold
 
 from dinsegment.images.segmentation import Finding
 from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment_slicer.installing.dependencies import Dependencies
 from dinsegment_slicer.logic import DINSegmentLogic
-from dinsegment_slicer.running.controller import Controller, Message, Request, Severity
+from dinsegment_slicer.running.controller import Controller, Errand, Message, Request, Severity
 from dinsegment_slicer.running.job import Worker
 from dinsegment_slicer.running.states import State
 from dinsegment_slicer.scene.findings import findings_of
@@ -275,3 +275,62 @@ def test_a_slot_that_fails_is_told_and_the_panel_works_on(scene, volumeNode, pan
     panel.wait()
     assert panel.controller.state is State.READY
     assert panel.controller.message.severity is Severity.ERROR
+
+
+class Waiting(InProcess):
+    """A worker whose job ends when it is told to."""
+
+    def begin(self, parts):
+        self.ended = False
+        self.jobs.append(InProcessJob(lambda *_a, **_o: None, [], HEART, None, "cpu"))
+        self.jobs[-1].poll = self.poll
+        return self.jobs[-1]
+
+    def poll(self):
+        self.jobs[-1].finished = self.ended
+        return True
+
+
+class TestWhatIsAboutNothingInTheScene:
+    """A training, which takes hours."""
+
+    @pytest.fixture
+    def waiting(self):
+        return Waiting()
+
+    @pytest.fixture
+    def training(self, waiting, volumeNode):
+        panel = Panel(waiting)
+        panel.controller.chooseInput(volumeNode)
+        panel.controller.do(Errand(["cases"], lambda _results: Message(Severity.INFORMATION, "Trained.")))
+        assert panel.controller.state is State.RUNNING
+        return panel.controller
+
+    @pytest.mark.parametrize("end", [lambda c: c.sceneClosed(), lambda c: c.chooseInput(None)])
+    def test_goes_on_when_the_scene_is_closed_or_the_image_goes(self, training, waiting, end):
+        end(training)
+        training.tick()
+        assert training.state is State.RUNNING and not waiting.jobs[-1].cancelled
+        waiting.ended = True
+        training.tick()
+        assert training.message.text == "Trained."
+        assert training.state is State.NO_INPUT
+
+    def test_an_image_that_is_there_then_can_be_segmented(self, training, waiting, volumeNode):
+        training.sceneClosed()
+        training.chooseInput(volumeNode)
+        waiting.ended = True
+        training.tick()
+        assert training.state is State.READY
+
+    def test_ends_when_it_is_cancelled_and_with_the_panel(self, training, waiting):
+        training.sceneClosed()
+        training.cancel()
+        assert training.state is State.NO_INPUT and waiting.jobs[-1].cancelled
+
+    def test_what_is_about_nodes_ends_with_the_scene(self, waiting, volumeNode):
+        controller = Panel(waiting).controller
+        controller.chooseInput(volumeNode)
+        controller.do(Errand(["corrections"], lambda _results: None, (volumeNode,)))
+        controller.sceneClosed()
+        assert controller.state is State.NO_INPUT and waiting.jobs[-1].cancelled

@@ -79,8 +79,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -366,10 +366,11 @@ def run_adapt(request: dict[str, Any], channel: Channel) -> dict[str, Any]:
         channel.send("progress", id=request["id"], fraction=fraction, text=text)
 
     progress(0.0, "Reading the cases")
-    adapted = adapt(
-        request["model"], get_task(request["task"]), Path(request["cases"]), Path(request["output"]), request["device"],
-        request.get("epochs"), progress,
-    )  # fmt: skip
+    where = Path(request["cases"]), Path(request["output"])
+    with _alive(request, channel):  # Reading and scoring cases ask nobody, and take minutes.
+        adapted = adapt(
+            request["model"], get_task(request["task"]), *where, request["device"], request.get("epochs"), progress
+        )
     return {
         "output": str(adapted.output),
         "before": adapted.before,
@@ -423,6 +424,24 @@ def _told(request: dict[str, Any], channel: Channel) -> tuple[Callable[..., None
         return False
 
     return progress, cancelled
+
+
+@contextmanager
+def _alive(request: dict[str, Any], channel: Channel) -> Iterator[None]:
+    """Sends signs of life from a thread of its own, so long as the block takes."""
+    ended = threading.Event()
+
+    def say() -> None:
+        while not ended.wait(ALIVE_INTERVAL_S):
+            channel.alive(request["id"])
+
+    thread = threading.Thread(target=say, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _save(folder: Path, arrays: dict[str, np.ndarray]) -> None:

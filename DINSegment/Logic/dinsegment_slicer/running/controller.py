@@ -96,7 +96,8 @@ class Errand:
     Attributes:
         parts: What it is asked.
         deliver: Takes the parts' results, and says what the user is told.
-        nodes: What it is about: if one of them is removed, the run ends.
+        nodes: What it is about: if one of them is removed, the run ends. Without any it is about nothing in the scene,
+            and goes on when that is closed.
         preparing: What is being done before it begins.
         delivering: What is being done at its end.
         failed: What is said of an error that nobody expected, with {error} in it.
@@ -144,6 +145,7 @@ class Controller:
         self._askFolder = askFolder
         self._job: Job | None = None
         self._adding: Steps[Result] | None = None
+        self._hasInput = False
         self._toReplace: list[dict[str, str]] = []
         self._kept: str | None = None  # Name of what was to be replaced, and was corrected meanwhile.
 
@@ -151,6 +153,11 @@ class Controller:
     def busy(self) -> bool:
         """A run is being prepared, computed or added to the scene."""
         return self.state in BUSY
+
+    @property
+    def _outlivesScene(self) -> bool:
+        """A training runs, say, which takes hours."""
+        return self.busy and isinstance(self.request, Errand) and not self.request.nodes
 
     @property
     def fraction(self) -> float:
@@ -175,8 +182,11 @@ class Controller:
         return self._job.seconds_left if self._job and self.state is State.RUNNING else None
 
     def chooseInput(self, node: slicer.vtkMRMLNode | None) -> None:
-        """The user chose an image, or none, which ends a run."""
+        """The user chose an image, or none, which ends a run that is about something in the scene."""
+        self._hasInput = node is not None
         if node is None:
+            if self._outlivesScene:
+                return
             self._dropJob()
         self._handle(Event.INPUT_CHOSEN if node is not None else Event.INPUT_REMOVED)
 
@@ -241,7 +251,11 @@ class Controller:
         self._handle(event)
 
     def sceneClosed(self) -> None:
-        """The scene is closed: a run ends, and what was said is forgotten."""
+        """The scene is closed: a run ends, unless it is about nothing in it, and what was said is forgotten."""
+        self._hasInput = False
+        if self._outlivesScene:
+            self.changed.emit()
+            return
         self._dropJob()
         self.request = None
         self.message = None
@@ -408,6 +422,8 @@ class Controller:
         state = next_state(self.state, event)
         if state is None:
             return False
+        if state is State.READY and not self._hasInput:  # It went while something ran that did not need it.
+            state = State.NO_INPUT
         self.state = state
         self.changed.emit()
         return True
