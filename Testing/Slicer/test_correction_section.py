@@ -349,6 +349,30 @@ class TestTeach:
         assert np.array_equal(volume.array, phase.image.array.astype(np.float32))
         assert json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["numTraining"] == 1
 
+    def test_a_training_outlives_the_scene(self, host, panel, asked, tmp_path, monkeypatch):
+        monkeypatch.setattr(f"{SECTION}.ask_folder", lambda _title, _start="": tmp_path)
+        segmented(host, panel)
+
+        def answer(_part):
+            slicer.mrmlScene.Clear()
+            return Adapted(tmp_path / "run", False, "It got no better.")
+
+        panel.logic.worker.answer = answer
+        panel.ui.adaptButton.click()
+        host.wait_until(lambda: message(panel) == "It got no better.", 20)
+        assert not panel.controller.busy
+
+    def test_why_a_case_was_not_saved_is_said_whatever_it_was(self, host, panel, asked, tmp_path, monkeypatch):
+        def fails(*_arguments):
+            raise MemoryError("no room for it")
+
+        monkeypatch.setattr(f"{SECTION}.ask_folder", lambda _title, _start="": tmp_path)
+        monkeypatch.setattr(f"{SECTION}.save_case", fails)
+        segmented(host, panel)
+        panel.ui.saveCaseButton.click()
+        host.wait_until(lambda: panel.ui.saveCaseButton.enabled, 30)
+        assert "could not be saved: no room for it" in message(panel)
+
     def test_a_case_without_a_structure_is_refused(self, host, panel, asked):
         segmented(host, panel)
         panel.parameters.segmentationNode.GetSegmentation().RemoveSegment("Right ventricle")

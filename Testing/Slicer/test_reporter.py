@@ -173,6 +173,13 @@ class TestPages:
         assert told.failed == ["'Cine' has no segment of heart: there is nothing to measure."]
         assert told.notSaved == [] and told.saved == [tmp_path / "a.html"]
 
+    def test_a_page_that_cannot_be_gathered_is_said_once(self, reporter, given, tmp_path):
+        told = Told(reporter)
+        given["now"] = RuntimeError("Nobody expected that")
+        reporter.write(Page(tmp_path / "a.html", False))
+        finish(reporter, 5)
+        assert len(told.notSaved) == 1 and "Nobody expected that" in told.notSaved[0]
+
     def test_pdf_and_html(self, reporter, tmp_path):
         told = Told(reporter)
         for page in (Page(tmp_path / "a.pdf", False), Page(tmp_path / "a.html", True)):

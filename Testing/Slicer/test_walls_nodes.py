@@ -46,6 +46,19 @@ class TestAhaSegments:
         node = update_aha_node(numbers(), (1, 2, 3), volumeNode)
         assert node.GetTransformNodeID() == volumeNode.GetTransformNodeID()
 
+    def test_divided_anew_they_follow_an_image_that_was_moved(self, scene, volumeNode):
+        node = update_aha_node(numbers(), (1, 2, 3), volumeNode)
+        for transformNode in (mrml.add_linear_transform(scene, mrml.OBLIQUE), None):
+            volumeNode.SetAndObserveTransformNodeID(transformNode.GetID() if transformNode else None)
+            update_aha_node(numbers(), (1, 2, 3), volumeNode, node)
+            assert node.GetParentTransformNode() is transformNode
+
+    def test_with_one_removed_they_are_the_users(self, scene, volumeNode):
+        node = update_aha_node(numbers(), (1, 2, 3), volumeNode)
+        assert not is_corrected(node)
+        node.GetSegmentation().RemoveSegment(node.GetSegmentation().GetNthSegmentID(3))
+        assert is_corrected(node)
+
     def test_divided_anew_names_and_colours_are_the_users(self, scene, volumeNode):
         node = update_aha_node(numbers(), (1, 2, 3), volumeNode)
         mrml.segments(node)[0].SetName("front")

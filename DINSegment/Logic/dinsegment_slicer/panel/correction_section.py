@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +32,8 @@ from dinsegment_slicer.scene.edits import model_name
 from dinsegment_slicer.scene.nodes import parent_to_world, volume_from_node
 from dinsegment_slicer.scene.slice_notes import Place, slice_notes
 from dinsegment_slicer.signal import Signal
+
+logger = logging.getLogger(__name__)
 
 SHORTCUT = "Ctrl+Shift+L"
 """Also while the Segment Editor is in view."""
@@ -272,6 +275,10 @@ class CorrectionSection(Section):
         except OSError as error:
             text = _("The training case could not be saved ({reason}): make room there, or choose another folder.")
             self.message.emit(text.format(reason=error.strerror or error), True)
+        except Exception as error:
+            logger.exception("The training case could not be saved.")
+            text = _("The training case could not be saved: {error}. The error log has the details.")
+            self.message.emit(text.format(error=error), True)
         else:
             self.message.emit(_("Saved the training case '{path}'.").format(path=path), False)
 

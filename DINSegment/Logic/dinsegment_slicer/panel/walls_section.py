@@ -8,7 +8,7 @@ from typing import Any
 import slicer
 from slicer.util import VTKObservationMixin
 
-from dinsegment.errors import InputError
+from dinsegment.errors import DINSegmentError
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.panel.parameters import DINSegmentParameters
 from dinsegment_slicer.panel.pictures import show_picture
@@ -230,5 +230,5 @@ class WallsSection(VTKObservationMixin):
                 # Of a cine what is in the scene; of two phases the image that end diastole is.
                 image = source.volumeNode if source.sequenceNode is not None else source.phases[walls["phase"]][0]
                 p.wallsNode = update_aha_node(measured.wall_labels, tuple(walls["first"]), image, p.wallsNode)
-        except InputError as error:
+        except DINSegmentError as error:
             self.message.emit(str(error), True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from dinsegment.errors import DINSegmentError, InputError, WorkerError
@@ -9,6 +10,8 @@ from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.running.job import Job, Worker
 from dinsegment_slicer.running.report_part import FiguresPart, Measured, Page, ReportInput, ReportPart
 from dinsegment_slicer.signal import Signal
+
+logger = logging.getLogger(__name__)
 
 
 class Reporter:
@@ -87,6 +90,10 @@ class Reporter:
                 self._begin(FiguresPart(self._run))
         except DINSegmentError as error:
             self._tell(str(error), bool(self._pages))
+        except Exception as error:  # Else a page that waits would fail again at every tick.
+            logger.exception("The report could not be gathered.")
+            text = _("The report could not be made: {error}. The error log has the details.")
+            self._tell(text.format(error=error), bool(self._pages))
 
     def _report(self, page: Page | None = None) -> ReportPart | None:
         source = self._source()

@@ -54,11 +54,13 @@ def update_aha_node(
             display_segments(node)
             node.GetDisplayNode().SetOpacity2DFill(OPACITY)
             lay_on(node, volumeNode)
+        elif node.GetTransformNodeID() != volumeNode.GetTransformNodeID():  # The image was moved since.
+            node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
         node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     return node
 
 
 def is_corrected(node: slicer.vtkMRMLSegmentationNode) -> bool:
-    """Whether the user has changed voxels of the AHA segments, or added segments: then they are the user's."""
+    """Whether the user has changed voxels of the AHA segments, added or removed some: then they are the user's."""
     names = {segment.name for segment in aha_structures()}
-    return bool(corrected_segments([node])) or not set(node.GetSegmentation().GetSegmentIDs()) <= names
+    return bool(corrected_segments([node])) or set(node.GetSegmentation().GetSegmentIDs()) != names
