@@ -34,6 +34,7 @@ from dinsegment.inference.calibration import LEAST, calibrated
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.model import Model, load_model
 from dinsegment.inference.pipeline import look, predict_with_confidence
+from dinsegment.inference.plausible import checked_image
 from dinsegment.inference.runner import Runner
 from dinsegment.inference.view import decide
 from dinsegment.tasks import Task, get_task
@@ -56,7 +57,8 @@ class Seen(NamedTuple):
 def seen_in(case: Case, task: Task, model: Model, runner: Runner) -> Seen | None:
     """The pixels of a case in which the network sees anything."""
     volume, labels = case.read(task)
-    stack = SliceStack.in_plane(volume, task.plane)
+    image = checked_image(volume, task.plane, task)
+    stack = image.stack
     box = find_box(runner, model.preprocessing, stack)
     if box is None:
         return None
@@ -65,7 +67,7 @@ def seen_in(case: Case, task: Task, model: Model, runner: Runner) -> Seen | None
     rows, columns = ((p > -0.5) & (p < n - 0.5) for p, n in zip(places[1:], stack.array.shape[1:], strict=True))
     truth = stack.like(labels).array
     kept, known = [], []
-    for k, foreground in enumerate(look(runner, model.preprocessing, volume, stack, box)):
+    for k, foreground in enumerate(look(runner, model.preprocessing, image, box)):
         one = foreground.numpy()
         chosen = (one.sum(0) >= LEAST) & rows[:, None] & columns
         kept.append(one[:, chosen])

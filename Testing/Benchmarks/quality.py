@@ -26,8 +26,8 @@ import numpy as np
 import torch
 
 from dinsegment.images.segmentation import Finding
-from dinsegment.images.slices import SliceStack, slice_axis, slice_number
-from dinsegment.images.volume import Volume
+from dinsegment.images.slices import SliceStack, slice_axis
+from dinsegment.images.volume import Volume, slice_number
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.model import load_model
 from dinsegment.inference.pipeline import predict_with_confidence

@@ -36,7 +36,7 @@ def test_what_is_probable_outside_and_improbable_inside_counts():
     expected = np.zeros((4, 3))
     expected[1, 2] = 4 * 0.25 + 6 * 0.25
     np.testing.assert_allclose(confidence.wrong_ml, expected, atol=1e-6)
-    (first,) = correct_first(confidence, VOLUME, HEART)
+    (first,) = correct_first(confidence, VOLUME, 0)
     assert (first.slice, first.segment) == (1, 3)
     assert first.ml == pytest.approx(2.5)
     assert first.to_dict()["ras"] == pytest.approx(list(first.place))
@@ -51,14 +51,14 @@ def confidence(wrong):
 
 
 def test_the_most_comes_first_and_slices_between_are_taken_together():
-    found = correct_first(confidence([[0, 0, 2], [0, 1, 3], [4, 0, 0], [0, 0, 0], [0, 0, 0.5]]), VOLUME, HEART)
+    found = correct_first(confidence([[0, 0, 2], [0, 1, 3], [4, 0, 0], [0, 0, 0], [0, 0, 0.5]]), VOLUME, 0)
     # At 1, 6, 11 and 21 mm: the slices 0, 1, 1 and 2.
     assert [(one.slice, one.segment, one.ml) for one in found] == [
         (1, 1, 4.0), (1, 3, 3.0), (0, 3, 2.0), (1, 2, 1.0), (2, 3, 0.5)
     ]  # fmt: skip
-    assert len(correct_first(confidence(np.ones((8, 3))), VOLUME, HEART, most=4)) == 4
-    assert correct_first(None, VOLUME, HEART) == ()
-    assert correct_first(replace(confidence([[1.0, 1, 1]]), wrong_ml=None), VOLUME, HEART) == ()
+    assert len(correct_first(confidence(np.ones((8, 3))), VOLUME, 0, most=4)) == 4
+    assert correct_first(None, VOLUME, 0) == ()
+    assert correct_first(replace(confidence([[1.0, 1, 1]]), wrong_ml=None), VOLUME, 0) == ()
 
 
 def test_findings_say_what_a_correction_would_change():
@@ -69,7 +69,7 @@ def test_findings_say_what_a_correction_would_change():
             Finding("in slice 1", segment=3, slices=(1,)),
             Finding("the image"),
         ],
-        said, VOLUME, HEART,
+        said, VOLUME, 0,
     )  # fmt: skip
     assert [one.ml for one in found] == pytest.approx([5.5, 2.0, 0.0])
     assert found[0].to_dict(VOLUME, HEART.plane)["ml"] == 5.5

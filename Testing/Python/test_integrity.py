@@ -20,7 +20,7 @@ from dinsegment.errors import InputError
 from dinsegment.images import read_volume
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
-from dinsegment.inference.plausible import axis_warning, check_size, narrowest_mm
+from dinsegment.inference.plausible import checked_image, narrowest_mm
 from dinsegment.tasks import ABDOMEN, HEART
 
 ARRAY = np.random.default_rng(0).integers(0, 1000, (4, 5, 6)).astype(np.int16)
@@ -269,12 +269,11 @@ def volume_of(size: tuple[float, float, float], shape=(10, 64, 64), **options) -
 )
 def test_sizes(task, size, word):
     volume = volume_of(size)
-    stack = SliceStack.in_plane(volume, task.plane)
     if not word:
-        check_size(volume, stack, task)
+        assert checked_image(volume, task.plane, task).volume is volume
         return
     with pytest.raises(InputError, match=f"'case' has a field of view .* which is {word} .*spacing"):
-        check_size(volume, stack, task)
+        checked_image(volume, task.plane, task)
 
 
 def test_what_the_anatomy_needs_follows_from_what_was_seen():
@@ -292,9 +291,9 @@ def test_what_the_anatomy_needs_follows_from_what_was_seen():
     ],
 )
 def test_slices_that_nothing_tells_the_axis_of(size, options, said):
-    text = axis_warning(volume_of(size, **options), HEART)
-    assert (text is not None) == said and (text is None or "axis" in text)
-    assert axis_warning(volume_of(size, **options), ABDOMEN) is None
+    texts = checked_image(volume_of(size, **options), HEART.plane, HEART).warnings
+    assert len(texts) == said and all("axis" in text for text in texts)
+    assert checked_image(volume_of(size, **options), ABDOMEN.plane, ABDOMEN).warnings == ()
 
 
 def test_dicom_keeps_its_slices_whatever_the_spacing():

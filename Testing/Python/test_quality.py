@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from dinsegment.images import read_volume
 from dinsegment.images.segmentation import OTHER_IMAGE, Finding, Segmentation
-from dinsegment.images.slices import SliceStack, slice_axis, slice_number
-from dinsegment.images.volume import Volume
+from dinsegment.images.slices import SliceStack, slice_axis
+from dinsegment.images.volume import Volume, slice_number
 from dinsegment.inference import segment
 from dinsegment.inference.confidence import Evidence
 from dinsegment.inference.model import load_model

@@ -16,7 +16,7 @@ from dinsegment.images.volume import Volume
 from dinsegment.inference.anatomy import find_box
 from dinsegment.inference.cine import consistent
 from dinsegment.inference.confidence import Evidence
-from dinsegment.inference.plausible import check_size
+from dinsegment.inference.plausible import checked_image
 from dinsegment.inference.postprocessing import postprocess
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.runner import Runner
@@ -183,8 +183,7 @@ def look(
         ModelError: The network has no layer that could learn from corrections.
         Cancelled: The user has asked for it.
     """
-    stack = SliceStack.in_plane(volume, preprocessing.plane)
-    check_size(volume, stack, task)
+    stack = checked_image(volume, preprocessing.plane, task).stack
     box = box or find_box(runner, preprocessing, stack)
     if box is None:
         return None

@@ -276,9 +276,10 @@ def _predicted(
         slices = np.flatnonzero((new != phase.given).any((1, 2)))
         labels.append(array)
         changed.append(tuple(sorted(phase.stack.number(int(k)) - 1 for k in slices)))
-        found.append(findings(phase.volume, array, task, confidence))
+        axis = phase.stack.axis
+        found.append(findings(phase.volume, array, task, confidence, axis))
         by_user = {phase.stack.number(k) - 1 for k in phase.seen}
-        first.append(tuple(one for one in correct_first(confidence, phase.volume, task) if one.slice not in by_user))
+        first.append(tuple(one for one in correct_first(confidence, phase.volume, axis) if one.slice not in by_user))
     seen = tuple(tuple(sorted(phase.stack.number(k) - 1 for k in phase.seen)) for phase in phases)
     text = _text(reason, changed, seen)
     return tuple(labels), not reason, text, tuple(changed), seen, tuple(found), tuple(first)

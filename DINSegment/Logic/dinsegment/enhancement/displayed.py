@@ -9,7 +9,7 @@ import numpy as np
 
 from dinsegment.enhancement.grey import PERCENTILES, from_unit_interval, grey_window, to_unit_interval
 from dinsegment.enhancement.methods import Enhancement
-from dinsegment.images.slices import Plane, SliceStack
+from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
 
 FINE = 64
@@ -27,7 +27,7 @@ def enhanced_volume(
     enhancement: Enhancement,
     percentiles: tuple[float, float] = PERCENTILES,
     window: tuple[float, float] | None = None,
-    plane: Plane = "acquired",
+    stack: SliceStack | None = None,
 ) -> Volume:
     """The enhanced image on the same grid. Slice by slice, so that no more than the result is held in memory.
 
@@ -39,9 +39,9 @@ def enhanced_volume(
         enhancement: Method and parameters.
         percentiles: Of the grey values that become the ends of the window.
         window: Grey values (low, high) instead, such as a fixed window of Hounsfield units.
-        plane: The slices that are enhanced.
+        stack: Its slices, which are enhanced; those it was acquired in if None.
     """
-    stack = SliceStack.in_plane(volume, plane)
+    stack = stack or SliceStack.of(volume)
     window = window or grey_window(volume.array, percentiles)
     whole = volume.array.dtype == np.int16 and window[1] - window[0] >= FINE
     enhanced = np.empty(volume.shape, np.int16 if whole else np.float32)

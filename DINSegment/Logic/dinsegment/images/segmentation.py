@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from dinsegment.images.samples import Samples
-from dinsegment.images.slices import Plane, slice_axis, slice_number
-from dinsegment.images.volume import Volume
+from dinsegment.images.slices import Plane, slice_axis
+from dinsegment.images.volume import Volume, slice_number
 from dinsegment.tasks import Task
 
 OTHER_IMAGE = "other image"

@@ -42,6 +42,7 @@ class SliceStack:
         slice_spacing: Distance of the slices in mm.
         transposed: Whether the other two axes changed places.
         flipped: Which of the stack's axes (slices, y, x) run against the Volume's.
+        told: Whether its source or its voxels tell that axis; if not, k was taken.
     """
 
     array: np.ndarray
@@ -50,6 +51,7 @@ class SliceStack:
     slice_spacing: float = 1.0
     transposed: bool = False
     flipped: tuple[bool, bool, bool] = (False, False, False)
+    told: bool = True
 
     @classmethod
     def in_plane(cls, volume: Volume, plane: Plane) -> SliceStack:
@@ -73,11 +75,13 @@ class SliceStack:
             spacing: In mm, along (k, j, i).
             axis: Across which the slices lie, 0 (k) to 2 (i), where that is known.
         """
-        axis = (plain_slice_axis(spacing) or 0) if axis is None else axis
+        axis = plain_slice_axis(spacing) if axis is None else axis
+        told = axis is not None or 1 in array.shape
+        axis = axis or 0
         if array.shape[axis] > 1 and 1 in array.shape:
             axis = array.shape.index(1)
-        in_plane = np.delete(spacing, axis)
-        return cls(np.moveaxis(array, axis, 0), (float(in_plane[0]), float(in_plane[1])), axis, float(spacing[axis]))
+        y, x = np.delete(spacing, axis).tolist()
+        return cls(np.moveaxis(array, axis, 0), (y, x), axis, float(spacing[axis]), told=told)
 
     @classmethod
     def axial(cls, volume: Volume) -> SliceStack:
@@ -139,9 +143,3 @@ class SliceStack:
 def slice_axis(volume: Volume, plane: Plane) -> int:
     """The axis of a Volume's array, 0 (k) to 2 (i), across which the slices of that plane lie."""
     return SliceStack.in_plane(volume, plane).axis
-
-
-def slice_number(volume: Volume, place: tuple[float, float, float], axis: int) -> int:
-    """The number, counted from 1 in the image's order, of the slice across an axis (k, j, i) in which a place lies."""
-    index = np.linalg.solve(volume.ijk_to_ras, (*place, 1.0))[2 - axis]
-    return int(np.clip(round(float(index)), 0, volume.shape[axis] - 1)) + 1

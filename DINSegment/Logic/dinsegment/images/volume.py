@@ -104,3 +104,9 @@ def ras_of(volume: Volume, index: tuple[float, float, float] | np.ndarray) -> tu
     k, j, i = (float(n) for n in index)
     r, a, s, _ = volume.ijk_to_ras @ (i, j, k, 1.0)
     return float(r), float(a), float(s)
+
+
+def slice_number(volume: Volume, place: tuple[float, float, float], axis: int) -> int:
+    """The number, counted from 1 in the image's order, of the slice across an axis (k, j, i) in which a place lies."""
+    index = np.linalg.solve(volume.ijk_to_ras, (*place, 1.0))[2 - axis]
+    return int(np.clip(round(float(index)), 0, volume.shape[axis] - 1)) + 1

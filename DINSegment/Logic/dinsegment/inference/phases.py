@@ -23,8 +23,8 @@ from dinsegment.inference.pipeline import (
     prediction_of,
     prepare,
     segment,
-    stack_of,
 )
+from dinsegment.inference.plausible import checked_image
 from dinsegment.inference.runner import Runner
 from dinsegment.memory import check_memory, enough_memory
 from dinsegment.progress import Progress
@@ -91,7 +91,7 @@ def segment_phases(
             runner.tell(told(number, *_PASSES[which]))
 
         for number, prediction in enumerate(_predict_cine(runner, loaded, volumes, task, begun)):
-            yield finish(runner, loaded, volumes[number], task, prediction, clock.began(number))
+            yield finish(runner, loaded, task, prediction, clock.began(number))
 
 
 def _share(
@@ -122,29 +122,27 @@ def _predict_cine(
         task: What is segmented.
         begun: Called with a phase that is gone on with and the number of the pass, both counted from 0.
     """
-    preprocessing, stacks, boxes = model.preprocessing, [], []
+    preprocessing, images, boxes = model.preprocessing, [], []
     for number, volume in enumerate(volumes):
         begun(number, 0)
-        stacks.append(stack_of(volume, preprocessing, task))
-        boxes.append(find_box(runner, preprocessing, stacks[-1]))
+        images.append(checked_image(volume, preprocessing.plane, task))
+        boxes.append(find_box(runner, preprocessing, images[-1].stack))
     box = common_box(boxes, preprocessing)
     if box is None:
-        yield from (Prediction(np.zeros(volume.shape, np.uint8)) for volume in volumes)
+        yield from (Prediction(image, np.zeros(image.volume.shape, np.uint8)) for image in images)
         return
-    shape = len(volumes), box.slices(stacks[0]), task.classes - 1, *box.size
+    shape = len(volumes), box.slices(images[0].stack), task.classes - 1, *box.size
     check_memory(volumes[0].name, 2 * 2 * math.prod(shape))
     own = np.empty(shape, np.float16)
-    for number, volume in enumerate(volumes):
+    for number, image in enumerate(images):
         begun(number, 1)
-        for k, foreground in enumerate(look(runner, preprocessing, volume, stacks[number], box)):
+        for k, foreground in enumerate(look(runner, preprocessing, image, box)):
             own[number, k] = foreground
     smoothed = consistent(own)
-    for number, volume in enumerate(volumes):
+    for number, image in enumerate(images):
         begun(number, 2)
         foreground, shown = (iter(torch.from_numpy(one[number]).float()) for one in (own, smoothed))
-        yield prediction_of(
-            runner, volume, stacks[number], box, foreground, task, model.estimator, model.temperature, shown
-        )
+        yield prediction_of(runner, image, box, foreground, task, model.estimator, model.temperature, shown)
 
 
 class _Clock:

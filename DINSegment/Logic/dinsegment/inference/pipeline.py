@@ -1,4 +1,4 @@
-"""Volume and model to Segmentation: batches, devices, precision, progress, cancel, out-of-memory."""
+"""Volume and model to Segmentation: the way of `segment`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from torch import Tensor
 
 from dinsegment.enhancement.displayed import enhanced_volume
 from dinsegment.images.segmentation import Segmentation
-from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume, check_voxels
 from dinsegment.inference.anatomy import find_box
 from dinsegment.inference.confidence import Evidence
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.model import Model, load_model
-from dinsegment.inference.plausible import axis_warning, check_size
+from dinsegment.inference.plausible import Image, checked_image
 from dinsegment.inference.postprocessing import postprocess
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.runner import Runner, prepared
@@ -38,8 +37,15 @@ LOCATED, LOOKED = 0.25, 0.85
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Labels (k, j, i) uint8 on the Volume's grid, and how sure the network is; None where it saw no anatomy."""
+    """What the network says of an image.
 
+    Attributes:
+        image: The image.
+        labels: (k, j, i) uint8 on the Volume's grid.
+        confidence: How sure the network is; None where it saw no anatomy.
+    """
+
+    image: Image
     labels: np.ndarray
     confidence: Confidence | None = None
 
@@ -62,38 +68,29 @@ def predict_with_confidence(
     The box around the anatomy is segmented in every slice; the probabilities are brought back to the Volume's grid and
     only there decided, batch after batch, so that those of a whole CT are never held.
     """
-    stack = stack_of(volume, preprocessing, task)
-    box = find_box(runner, preprocessing, stack)
+    image = checked_image(volume, preprocessing.plane, task)
+    box = find_box(runner, preprocessing, image.stack)
     if box is None:
-        return Prediction(np.zeros(volume.shape, np.uint8))
-    foreground = look(runner, preprocessing, volume, stack, box)
-    return prediction_of(runner, volume, stack, box, foreground, task, estimator, temperature)
+        return Prediction(image, np.zeros(volume.shape, np.uint8))
+    foreground = look(runner, preprocessing, image, box)
+    return prediction_of(runner, image, box, foreground, task, estimator, temperature)
 
 
-def stack_of(volume: Volume, preprocessing: Preprocessing, task: Task) -> SliceStack:
-    """The slices of a volume as they are looked at. Raises InputError if it cannot be an image of the task."""
-    stack = SliceStack.in_plane(volume, preprocessing.plane)
-    check_size(volume, stack, task)
-    return stack
-
-
-def look(
-    runner: Runner, preprocessing: Preprocessing, volume: Volume, stack: SliceStack, box: View
-) -> Iterator[Tensor]:
+def look(runner: Runner, preprocessing: Preprocessing, image: Image, box: View) -> Iterator[Tensor]:
     """What the network says of the segments in the box, (segments, rows, columns), slice after slice.
 
     Raises:
         InputError: There is too little memory.
     """
-    check_memory(volume.name, _bytes_beside_network(volume, box, prepared(preprocessing, box.slices(stack))))
-    batches = runner.look(preprocessing, stack, box, "Segmenting", LOCATED, LOOKED, mirror=preprocessing.mirror)
+    volume, count = image.volume, box.slices(image.stack)
+    check_memory(volume.name, _bytes_beside_network(volume, box, prepared(preprocessing, count)))
+    batches = runner.look(preprocessing, image.stack, box, "Segmenting", LOCATED, LOOKED, mirror=preprocessing.mirror)
     return (one[1:] for batch in batches for one in batch)
 
 
 def prediction_of(
     runner: Runner,
-    volume: Volume,
-    stack: SliceStack,
+    image: Image,
     box: View,
     foreground: Iterator[Tensor],
     task: Task,
@@ -105,8 +102,7 @@ def prediction_of(
 
     Args:
         runner: Asked whether to go on.
-        volume: The image.
-        stack: Its slices.
+        image: The image.
         box: The grid that the probabilities are on.
         foreground: What the network says, as `look` gives it.
         task: What is segmented.
@@ -114,6 +110,7 @@ def prediction_of(
         temperature: The model's; it changes how sure the network is, and no label.
         shown: Probabilities of the same slices that labels are decided on; those of the network if None.
     """
+    stack = image.stack
     evidence = Evidence(box, stack, temperature)
     foreground = evidence.see(foreground)
     if shown is not None:
@@ -126,7 +123,7 @@ def prediction_of(
     runner.report(LOOKED, "Correcting the labels by what is known of the anatomy")
     labels = postprocess(labels, task, stack)
     runner.check_cancelled()
-    return Prediction(stack.to_volume_axes(labels), evidence.confidence(labels, volume, task, estimator))
+    return Prediction(image, stack.to_volume_axes(labels), evidence.confidence(labels, image.volume, task, estimator))
 
 
 def _bytes_beside_network(volume: Volume, box: View, slices: int) -> int:
@@ -171,7 +168,7 @@ def segment(
         prediction = predict_with_confidence(
             runner, loaded.preprocessing, volume, task, loaded.estimator, loaded.temperature
         )
-        return finish(runner, loaded, volume, task, prediction, started)
+        return finish(runner, loaded, task, prediction, started)
 
 
 def prepare(
@@ -198,25 +195,21 @@ def prepare(
     return loaded, runner
 
 
-def finish(
-    runner: Runner, model: Model, volume: Volume, task: Task, prediction: Prediction, started: float
-) -> Segmentation:
-    """The Segmentation of a volume: its labels with the enhanced image and what looks wrong.
+def finish(runner: Runner, model: Model, task: Task, prediction: Prediction, started: float) -> Segmentation:
+    """The Segmentation of an image: its labels with the enhanced image and what looks wrong.
 
     Args:
         runner: Told how far it is.
         model: What segmented.
-        volume: The image.
         task: What was segmented.
-        prediction: Its labels.
+        prediction: The image and its labels.
         started: When the run began, as `time.perf_counter` has it.
     """
     runner.report(0.9, "Enhancing the image")
-    prepared = model.preprocessing
-    enhanced = enhanced_volume(volume, prepared.enhancement, prepared.percentiles, prepared.grey_window, prepared.plane)
+    volume, stack, how = prediction.image.volume, prediction.image.stack, model.preprocessing
+    enhanced = enhanced_volume(volume, how.enhancement, how.percentiles, how.grey_window, stack)
     runner.report(0.98, "Looking for what may be wrong")
-    found = findings(volume, prediction.labels, task, prediction.confidence)
-    doubt = axis_warning(volume, task)
+    found = findings(volume, prediction.labels, task, prediction.confidence, stack.axis)
     runner.report(1.0, "Done")
     return Segmentation(
         volume=volume,
@@ -226,12 +219,7 @@ def finish(
         enhanced=enhanced,
         device=str(runner.device),
         seconds=time.perf_counter() - started,
-        warnings=(
-            *with_check(found),
-            *volume.warnings,
-            *((doubt,) if doubt else ()),
-            *runner.warnings,
-        ),
+        warnings=(*with_check(found), *volume.warnings, *prediction.image.warnings, *runner.warnings),
         findings=found,
-        first=correct_first(prediction.confidence, volume, task),
+        first=correct_first(prediction.confidence, volume, stack.axis),
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import dataclass
 
 import numpy as np
 
 from dinsegment.errors import InputError
-from dinsegment.images.slices import SliceStack, plain_slice_axis
+from dinsegment.images.slices import Plane, SliceStack
 from dinsegment.images.volume import Volume
 from dinsegment.tasks import Task
 
@@ -16,6 +17,37 @@ WIDEST_MM = 1000.0
 
 LONGEST_MM = 2500.0
 """No stack of slices is longer than a patient."""
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A volume that may be an image of the task, in the slices that it is looked at in.
+
+    Attributes:
+        volume: The image.
+        stack: Its slices.
+        warnings: Sentences for the user about what had to be taken for granted.
+    """
+
+    volume: Volume
+    stack: SliceStack
+    warnings: tuple[str, ...] = ()
+
+
+def checked_image(volume: Volume, plane: Plane, task: Task) -> Image:
+    """A volume in the slices that it is looked at in.
+
+    Args:
+        volume: The image.
+        plane: Of these slices.
+        task: What is looked for.
+
+    Raises:
+        InputError: The image is larger than any, or smaller than what is looked for, so its spacing is wrong.
+    """
+    stack = SliceStack.in_plane(volume, plane)
+    _check_size(volume, stack, task)
+    return Image(volume, stack, () if stack.told else (_axis_warning(volume, task),))
 
 
 def narrowest_mm(task: Task) -> float:
@@ -30,14 +62,7 @@ def narrowest_mm(task: Task) -> float:
     return 10 * (sum(seen) if task.one_organ else statistics.median(seen)) ** (1 / 3)
 
 
-def check_size(volume: Volume, stack: SliceStack, task: Task) -> None:
-    """Raises InputError if the image is larger than any, or smaller than what is looked for, so its spacing is wrong.
-
-    Args:
-        volume: The image.
-        stack: Its slices, as they are looked at.
-        task: What is looked for.
-    """
+def _check_size(volume: Volume, stack: SliceStack, task: Task) -> None:
     extent, length = stack.extent_mm, len(stack.array) * stack.slice_spacing
     fits = extent.max() <= WIDEST_MM and length <= LONGEST_MM
     # A single slice of any plane is thin along one axis, and so are few slices seen from another side.
@@ -53,15 +78,8 @@ def check_size(volume: Volume, stack: SliceStack, task: Task) -> None:
     )
 
 
-def axis_warning(volume: Volume, task: Task) -> str | None:
-    """A sentence for the user if the voxels do not tell across which axis the image's slices lie."""
-    if (
-        task.plane != "acquired"
-        or volume.slice_axis is not None
-        or 1 in volume.shape
-        or plain_slice_axis(volume.spacing) is not None
-    ):
-        return None
+def _axis_warning(volume: Volume, task: Task) -> str:
+    """A sentence for the user where nothing tells across which axis the image's slices lie."""
     spacing = " x ".join(f"{value:.4g}" for value in volume.spacing[::-1])
     plane = " x ".join(f"{value:.4g}" for value in np.flip(volume.spacing[1:]))
     return (

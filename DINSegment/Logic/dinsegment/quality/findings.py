@@ -20,7 +20,7 @@ HANDFUL = 5
 
 
 def findings(
-    volume: Volume, labels: np.ndarray, task: Task, confidence: Confidence | None = None
+    volume: Volume, labels: np.ndarray, task: Task, confidence: Confidence | None = None, axis: int | None = None
 ) -> tuple[Finding, ...]:
     """What looks wrong, the most important first.
 
@@ -29,8 +29,9 @@ def findings(
         labels: Its segments (k, j, i).
         task: What they are.
         confidence: How sure the network was; None for labels of another origin.
+        axis: Of the array, across which the slices lie, where that is known already.
     """
-    axis = slice_axis(volume, task.plane)
+    axis = slice_axis(volume, task.plane) if axis is None else axis
     shapes = shapes_of(volume, labels, task, axis)
     cut_found, cut = cut_findings(list(shapes.values()), task)
     whole = [s for label, s in shapes.items() if label not in cut]
@@ -46,5 +47,5 @@ def findings(
     if confidence is not None:
         own = min(UNSURE, max(1, HANDFUL - 1 - len(found)))
         found += unsure_findings(shapes, task, confidence, own)
-        found = with_volumes(found, confidence, volume, task)
+        found = with_volumes(found, confidence, volume, axis)
     return tuple(found)

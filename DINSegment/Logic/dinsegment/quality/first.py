@@ -8,10 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from dinsegment.images.segmentation import Finding, ToCorrect
-from dinsegment.images.slices import slice_axis, slice_number
-from dinsegment.images.volume import Volume
+from dinsegment.images.volume import Volume, slice_number
 from dinsegment.quality.unsure import Confidence
-from dinsegment.tasks import Task
 
 MOST = 20
 """Places that are named at most."""
@@ -21,13 +19,12 @@ Place = tuple[float, float, float]
 
 
 def _wrong(
-    confidence: Confidence | None, volume: Volume, task: Task
+    confidence: Confidence | None, volume: Volume, axis: int
 ) -> dict[tuple[int, int], list[tuple[float, Place]]]:
     """Volumes to be expected to be wrong, and where, by slice of the image, from 0, and segment."""
     gathered: dict[tuple[int, int], list[tuple[float, Place]]] = {}
     if confidence is None or confidence.wrong_ml is None:
         return gathered
-    axis = slice_axis(volume, task.plane)
     for n, index in zip(*np.nonzero(confidence.wrong_ml > 0), strict=True):
         place: Place = tuple(float(x) for x in confidence.place[n, index])
         key = slice_number(volume, place, axis) - 1, int(index) + 1
@@ -35,7 +32,7 @@ def _wrong(
     return gathered
 
 
-def correct_first(confidence: Confidence | None, volume: Volume, task: Task, most: int = MOST) -> tuple[ToCorrect, ...]:
+def correct_first(confidence: Confidence | None, volume: Volume, axis: int, most: int = MOST) -> tuple[ToCorrect, ...]:
     """Segments in slices by the volume that is to be expected to be wrong there, the largest first.
 
     What lies outside of a label is wrong with the probability that the network gives it, what lies inside with the rest
@@ -44,24 +41,24 @@ def correct_first(confidence: Confidence | None, volume: Volume, task: Task, mos
     Args:
         confidence: How sure the network is; None where nothing is known, so that there is nothing to name.
         volume: The image.
-        task: What is segmented.
+        axis: Of its array, across which the slices lie.
         most: Places that are wanted at most.
     """
     found = [
         ToCorrect(number, segment, sum(ml for ml, _ in parts), max(parts)[1])
-        for (number, segment), parts in _wrong(confidence, volume, task).items()
+        for (number, segment), parts in _wrong(confidence, volume, axis).items()
     ]
     return tuple(sorted(found, key=lambda one: (-one.ml, one.slice, one.segment))[:most])
 
 
 def with_volumes(
-    findings: Sequence[Finding], confidence: Confidence | None, volume: Volume, task: Task
+    findings: Sequence[Finding], confidence: Confidence | None, volume: Volume, axis: int
 ) -> list[Finding]:
     """Findings, each with the volume that is to be expected to be wrong in the segment and the slices it is about.
 
     Of one that names no slices all count; of one about the whole image nothing is known.
     """
-    wrong = _wrong(confidence, volume, task)
+    wrong = _wrong(confidence, volume, axis)
     return [
         replace(
             finding,

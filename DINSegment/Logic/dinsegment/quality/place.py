@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from dinsegment.images.segmentation import OTHER_IMAGE, Finding
-from dinsegment.images.slices import slice_number
-from dinsegment.images.volume import Volume
+from dinsegment.images.volume import Volume, slice_number
 from dinsegment.quality.shape import MARGIN, Shape
 from dinsegment.quality.words import few, listed
 from dinsegment.tasks import Segment, Task

@@ -11,8 +11,7 @@ from scipy import ndimage
 
 from dinsegment.images.pieces import CUT_AREA_CM2, CUT_BELOW_BASE, CUT_SHARE, pieces_of
 from dinsegment.images.segmentation import Finding
-from dinsegment.images.slices import slice_number
-from dinsegment.images.volume import Volume, ras_of
+from dinsegment.images.volume import Volume, ras_of, slice_number
 from dinsegment.quality.words import few, listed, slices_short, slices_text
 from dinsegment.tasks import Segment, Task
 

@@ -8,7 +8,8 @@ from datetime import datetime
 
 from dinsegment.dicom.read.patient import Patient
 from dinsegment.images.segmentation import Segmentation
-from dinsegment.images.slices import slice_axis, slice_number
+from dinsegment.images.slices import slice_axis
+from dinsegment.images.volume import slice_number
 from dinsegment.measurements.measurement import Measurement
 from dinsegment.measurements.normals import (
     has_normal_values,
