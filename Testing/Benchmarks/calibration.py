@@ -28,7 +28,6 @@ import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 
-from dinsegment.images.slices import SliceStack
 from dinsegment.inference.anatomy import find_box
 from dinsegment.inference.calibration import LEAST, calibrated
 from dinsegment.inference.devices import choose_device
@@ -57,7 +56,7 @@ class Seen(NamedTuple):
 def seen_in(case: Case, task: Task, model: Model, runner: Runner) -> Seen | None:
     """The pixels of a case in which the network sees anything."""
     volume, labels = case.read(task)
-    image = checked_image(volume, task.plane, task)
+    image = checked_image(volume, task)
     stack = image.stack
     box = find_box(runner, model.preprocessing, stack)
     if box is None:
@@ -117,8 +116,9 @@ def promised_dice(case: Case, task: Task, model: Model, runner: Runner, temperat
     if model.preprocessing.slice_spacing is not None:
         return []  # The network's slices are not those of the image.
     volume, truth = case.read(task)
-    prediction = predict_with_confidence(runner, model.preprocessing, volume, task, None, temperature)
-    axis, confidence = SliceStack.in_plane(volume, task.plane).axis, prediction.confidence
+    image = checked_image(volume, task)
+    prediction = predict_with_confidence(runner, model.preprocessing, image, task, None, temperature)
+    axis, confidence = image.stack.axis, prediction.confidence
     if confidence is None:
         return []
     cm2 = float(np.prod(np.delete(volume.spacing, axis)) / 100)

@@ -30,10 +30,10 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import binomtest
 
-from dinsegment.images.slices import SliceStack
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.model import Model, load_model
 from dinsegment.inference.pipeline import predict_with_confidence
+from dinsegment.inference.plausible import checked_image
 from dinsegment.inference.runner import Runner
 from dinsegment.quality.estimator import BAD, Curve, Estimator
 from dinsegment.quality.facts import facts_of, known_facts
@@ -94,8 +94,11 @@ def slices_of(data: Path, split: Path, task: Task, model: Model, runner: Runner)
     for case in find_cases(data, read_split(split), task):
         volume, truth = case.read(task)
         recorder = Recorder({}, (0.0,) * (task.classes - 1), 1.0, made={})
-        labels = predict_with_confidence(runner, model.preprocessing, volume, task, recorder).labels
-        axis = SliceStack.in_plane(volume, task.plane).axis
+        image = checked_image(volume, task)
+        labels, axis = (
+            predict_with_confidence(runner, model.preprocessing, image, task, recorder).labels,
+            image.stack.axis,
+        )
         facts = recorder.made.get("facts")
         if facts and len(next(iter(facts.values()))) != volume.shape[axis]:
             raise SystemExit("Only models that see the image's own slices can be looked at.")

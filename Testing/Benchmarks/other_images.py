@@ -27,10 +27,10 @@ import numpy as np
 
 from dinsegment.errors import DINSegmentError
 from dinsegment.images.reading import read_volumes
-from dinsegment.images.slices import slice_axis
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.model import Model, load_model
 from dinsegment.inference.pipeline import predict_with_confidence
+from dinsegment.inference.plausible import checked_image
 from dinsegment.inference.runner import Runner
 from dinsegment.quality.kind import LIMITS, Kind, kind_of
 from dinsegment.tasks import HEART
@@ -66,11 +66,11 @@ class Image(NamedTuple):
 def measure(path: str, runner: Runner, model: Model) -> Kind | None:
     """The numbers of an image; None where no heart is found in it."""
     volume = read_volumes(path)[0]
-    prediction = predict_with_confidence(runner, model.preprocessing, volume, HEART)
+    image = checked_image(volume, HEART)
+    prediction = predict_with_confidence(runner, model.preprocessing, image, HEART)
     if prediction.confidence is None or not prediction.labels.any():
         return None
-    axis = slice_axis(volume, HEART.plane)
-    return kind_of(volume, prediction.labels, HEART, axis, prediction.confidence)
+    return kind_of(volume, prediction.labels, HEART, image.stack.axis, prediction.confidence)
 
 
 def limits_of(images: Sequence[Image]) -> Kind:

@@ -31,6 +31,7 @@ from dinsegment.images.volume import Volume, slice_number
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.model import load_model
 from dinsegment.inference.pipeline import predict_with_confidence
+from dinsegment.inference.plausible import checked_image
 from dinsegment.inference.runner import Runner
 from dinsegment.quality.findings import findings
 from dinsegment.tasks import Task, get_task
@@ -171,9 +172,8 @@ def main() -> None:
     for case in find_cases(options.data, read_split(options.split), task):
         volume, truth = case.read(task)
         runner = Runner(model.network.to(device), device)
-        prediction = predict_with_confidence(
-            runner, model.preprocessing, volume, task, model.estimator, model.temperature
-        )
+        image, sure = checked_image(volume, task), (model.estimator, model.temperature)
+        prediction = predict_with_confidence(runner, model.preprocessing, image, task, *sure)
         started = time.perf_counter()
         found = findings(volume, prediction.labels, task, prediction.confidence)
         table.seconds += time.perf_counter() - started

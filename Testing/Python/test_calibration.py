@@ -14,6 +14,7 @@ from dinsegment.errors import ModelError
 from dinsegment.inference.calibration import LEAST, calibrated
 from dinsegment.inference.model import build_model, load_model
 from dinsegment.inference.pipeline import predict_with_confidence
+from dinsegment.inference.plausible import checked_image
 from dinsegment.inference.runner import Runner
 from dinsegment.inference.view import decide
 from dinsegment.models.entries import find_entry
@@ -70,9 +71,10 @@ class TestCalibrated:
 class TestConfidence:
     def test_it_is_calibrated_but_not_what_the_estimator_and_the_limits_of_other_images_see(self):
         model, volume = load_model(None, HEART), heart_phantom(slices=4, size=(120, 130)).volume
+        image = checked_image(volume, HEART)
         runner = Runner(model.network, torch.device("cpu"))
         cold, warm = (
-            predict_with_confidence(runner, model.preprocessing, volume, HEART, model.estimator, temperature)
+            predict_with_confidence(runner, model.preprocessing, image, HEART, model.estimator, temperature)
             for temperature in (1.0, 2.5)
         )
         np.testing.assert_array_equal(cold.labels, warm.labels)

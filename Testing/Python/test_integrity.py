@@ -270,10 +270,10 @@ def volume_of(size: tuple[float, float, float], shape=(10, 64, 64), **options) -
 def test_sizes(task, size, word):
     volume = volume_of(size)
     if not word:
-        assert checked_image(volume, task.plane, task).volume is volume
+        assert checked_image(volume, task).volume is volume
         return
     with pytest.raises(InputError, match=f"'case' has a field of view .* which is {word} .*spacing"):
-        checked_image(volume, task.plane, task)
+        checked_image(volume, task)
 
 
 def test_what_the_anatomy_needs_follows_from_what_was_seen():
@@ -291,9 +291,9 @@ def test_what_the_anatomy_needs_follows_from_what_was_seen():
     ],
 )
 def test_slices_that_nothing_tells_the_axis_of(size, options, said):
-    texts = checked_image(volume_of(size, **options), HEART.plane, HEART).warnings
+    texts = checked_image(volume_of(size, **options), HEART).warnings
     assert len(texts) == said and all("axis" in text for text in texts)
-    assert checked_image(volume_of(size, **options), ABDOMEN.plane, ABDOMEN).warnings == ()
+    assert checked_image(volume_of(size, **options), ABDOMEN).warnings == ()
 
 
 def test_dicom_keeps_its_slices_whatever_the_spacing():

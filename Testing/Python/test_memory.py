@@ -29,7 +29,7 @@ from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume, ras_of
 from dinsegment.inference import runner as running
 from dinsegment.inference.confidence import MIN_AREA_CM2, Evidence
-from dinsegment.inference.pipeline import predict_with_confidence
+from dinsegment.inference.pipeline import predict
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.runner import MAX_BATCH, Runner, bytes_per_slice
 from dinsegment.inference.view import View, decide
@@ -100,7 +100,7 @@ def test_probabilities_and_inputs_of_a_few_batches_are_held_however_many_slices_
 
         monkeypatch.setattr(Runner, "_forward", counted)
         monkeypatch.setattr(Preprocessing, "slices", prepared)
-        predict_with_confidence(Runner(network, torch.device("cpu")), PREPARED, ct(count), ABDOMEN)
+        predict(Runner(network, torch.device("cpu")), PREPARED, ct(count), ABDOMEN)
         assert (batches.all, blocks.all) == (count // 2, count // 4)
         assert batches.most <= 4
         assert blocks.most <= 2
@@ -300,7 +300,7 @@ def test_a_ct_of_whole_numbers_stays_one_and_has_the_same_labels(tmp_path, netwo
     assert (whole.array.dtype, float32.array.dtype) == (np.int16, np.float32)
     np.testing.assert_array_equal(whole.array, float32.array)
     runner = Runner(network, torch.device("cpu"))
-    one, other = (predict_with_confidence(runner, PREPARED, volume, ABDOMEN).labels for volume in (whole, float32))
+    one, other = (predict(runner, PREPARED, volume, ABDOMEN) for volume in (whole, float32))
     np.testing.assert_array_equal(one, other)
     whole_enhanced, enhanced = (enhanced_volume(v, Enhancement(), window=WINDOW) for v in (whole, float32))
     assert (whole_enhanced.array.dtype, enhanced.array.dtype) == (np.int16, np.float32)

@@ -183,7 +183,7 @@ def look(
         ModelError: The network has no layer that could learn from corrections.
         Cancelled: The user has asked for it.
     """
-    stack = checked_image(volume, preprocessing.plane, task).stack
+    stack = checked_image(volume, task).stack
     box = box or find_box(runner, preprocessing, stack)
     if box is None:
         return None

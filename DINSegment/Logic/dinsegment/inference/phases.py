@@ -24,7 +24,7 @@ from dinsegment.inference.pipeline import (
     prepare,
     segment,
 )
-from dinsegment.inference.plausible import checked_image
+from dinsegment.inference.plausible import Image, checked_image
 from dinsegment.inference.runner import Runner
 from dinsegment.memory import check_memory, enough_memory
 from dinsegment.progress import Progress
@@ -84,13 +84,14 @@ def segment_phases(
         return
     with enough_memory(volumes[0].name):
         clock = _Clock(len(volumes))
-        loaded, runner = prepare(volumes, task, model, device, told(0, *_PASSES[0]), cancelled, load)
+        images = [checked_image(volume, task) for volume in volumes]
+        loaded, runner = prepare(task, model, device, told(0, *_PASSES[0]), cancelled, load)
 
         def begun(number: int, which: int) -> None:
             clock.run(number)
             runner.tell(told(number, *_PASSES[which]))
 
-        for number, prediction in enumerate(_predict_cine(runner, loaded, volumes, task, begun)):
+        for number, prediction in enumerate(_predict_cine(runner, loaded, images, task, begun)):
             yield finish(runner, loaded, task, prediction, clock.began(number))
 
 
@@ -108,7 +109,7 @@ def _share(
 
 
 def _predict_cine(
-    runner: Runner, model: Model, volumes: Sequence[Volume], task: Task, begun: Callable[[int, int], None]
+    runner: Runner, model: Model, images: Sequence[Image], task: Task, begun: Callable[[int, int], None]
 ) -> Iterator[Prediction]:
     """As `predict_with_confidence`, of the phases of a cine, in three passes over them.
 
@@ -118,21 +119,20 @@ def _predict_cine(
     Args:
         runner: Runs the network.
         model: Its preprocessing, estimator and temperature.
-        volumes: The phases.
+        images: The phases.
         task: What is segmented.
         begun: Called with a phase that is gone on with and the number of the pass, both counted from 0.
     """
-    preprocessing, images, boxes = model.preprocessing, [], []
-    for number, volume in enumerate(volumes):
+    preprocessing, boxes = model.preprocessing, []
+    for number, image in enumerate(images):
         begun(number, 0)
-        images.append(checked_image(volume, preprocessing.plane, task))
-        boxes.append(find_box(runner, preprocessing, images[-1].stack))
+        boxes.append(find_box(runner, preprocessing, image.stack))
     box = common_box(boxes, preprocessing)
     if box is None:
         yield from (Prediction(image, np.zeros(image.volume.shape, np.uint8)) for image in images)
         return
-    shape = len(volumes), box.slices(images[0].stack), task.classes - 1, *box.size
-    check_memory(volumes[0].name, 2 * 2 * math.prod(shape))
+    shape = len(images), box.slices(images[0].stack), task.classes - 1, *box.size
+    check_memory(images[0].volume.name, 2 * 2 * math.prod(shape))
     own = np.empty(shape, np.float16)
     for number, image in enumerate(images):
         begun(number, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dinsegment.enhancement.displayed import enhanced_volume
 from dinsegment.images.segmentation import Segmentation
-from dinsegment.images.volume import Volume, check_voxels
+from dinsegment.images.volume import Volume
 from dinsegment.inference.anatomy import find_box
 from dinsegment.inference.confidence import Evidence
 from dinsegment.inference.devices import choose_device
@@ -52,13 +52,13 @@ class Prediction:
 
 def predict(runner: Runner, preprocessing: Preprocessing, volume: Volume, task: Task) -> np.ndarray:
     """The labels of `predict_with_confidence` alone: (k, j, i) uint8 on the Volume's grid."""
-    return predict_with_confidence(runner, preprocessing, volume, task).labels
+    return predict_with_confidence(runner, preprocessing, checked_image(volume, task), task).labels
 
 
 def predict_with_confidence(
     runner: Runner,
     preprocessing: Preprocessing,
-    volume: Volume,
+    image: Image,
     task: Task,
     estimator: Estimator | None = None,
     temperature: float = 1.0,
@@ -68,10 +68,9 @@ def predict_with_confidence(
     The box around the anatomy is segmented in every slice; the probabilities are brought back to the Volume's grid and
     only there decided, batch after batch, so that those of a whole CT are never held.
     """
-    image = checked_image(volume, preprocessing.plane, task)
     box = find_box(runner, preprocessing, image.stack)
     if box is None:
-        return Prediction(image, np.zeros(volume.shape, np.uint8))
+        return Prediction(image, np.zeros(image.volume.shape, np.uint8))
     foreground = look(runner, preprocessing, image, box)
     return prediction_of(runner, image, box, foreground, task, estimator, temperature)
 
@@ -164,15 +163,14 @@ def segment(
     with enough_memory(volume.name):
         started = time.perf_counter()
         task = get_task(task) if isinstance(task, str) else task
-        loaded, runner = prepare((volume,), task, model, device, progress, cancelled, load)
-        prediction = predict_with_confidence(
-            runner, loaded.preprocessing, volume, task, loaded.estimator, loaded.temperature
-        )
+        image = checked_image(volume, task)
+        loaded, runner = prepare(task, model, device, progress, cancelled, load)
+        sure = loaded.estimator, loaded.temperature
+        prediction = predict_with_confidence(runner, loaded.preprocessing, image, task, *sure)
         return finish(runner, loaded, task, prediction, started)
 
 
 def prepare(
-    volumes: Sequence[Volume],
     task: Task,
     model: str | Model | None,
     device: str,
@@ -181,8 +179,6 @@ def prepare(
     load: Callable[..., Model] | None,
 ) -> tuple[Model, Runner]:
     """The model, loaded, and what runs its network; arguments and errors as those of `segment`."""
-    for volume in volumes:
-        check_voxels(volume)
     chosen_device = choose_device(device)
     if progress:
         progress(0.0, "Loading the model")
@@ -210,6 +206,7 @@ def finish(runner: Runner, model: Model, task: Task, prediction: Prediction, sta
     enhanced = enhanced_volume(volume, how.enhancement, how.percentiles, how.grey_window, stack)
     runner.report(0.98, "Looking for what may be wrong")
     found = findings(volume, prediction.labels, task, prediction.confidence, stack.axis)
+    first = correct_first(prediction.confidence, volume, stack.axis)
     runner.report(1.0, "Done")
     return Segmentation(
         volume=volume,
@@ -221,5 +218,5 @@ def finish(runner: Runner, model: Model, task: Task, prediction: Prediction, sta
         seconds=time.perf_counter() - started,
         warnings=(*with_check(found), *volume.warnings, *prediction.image.warnings, *runner.warnings),
         findings=found,
-        first=correct_first(prediction.confidence, volume, stack.axis),
+        first=first,
     )

@@ -1,4 +1,4 @@
-"""Whether an image can be what the task is made for: its size, and along which axis its slices lie."""
+"""Whether an image can be what the task is made for: its voxels, its size, and along which axis its slices lie."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dinsegment.errors import InputError
-from dinsegment.images.slices import Plane, SliceStack
-from dinsegment.images.volume import Volume
+from dinsegment.images.slices import SliceStack
+from dinsegment.images.volume import Volume, check_voxels
 from dinsegment.tasks import Task
 
 WIDEST_MM = 1000.0
@@ -34,18 +34,15 @@ class Image:
     warnings: tuple[str, ...] = ()
 
 
-def checked_image(volume: Volume, plane: Plane, task: Task) -> Image:
-    """A volume in the slices that it is looked at in.
-
-    Args:
-        volume: The image.
-        plane: Of these slices.
-        task: What is looked for.
+def checked_image(volume: Volume, task: Task) -> Image:
+    """A volume in the slices that the task is done in.
 
     Raises:
-        InputError: The image is larger than any, or smaller than what is looked for, so its spacing is wrong.
+        InputError: Its voxels cannot be an image; or it is larger than any, or smaller than what is looked for, so its
+            spacing is wrong.
     """
-    stack = SliceStack.in_plane(volume, plane)
+    check_voxels(volume)
+    stack = SliceStack.in_plane(volume, task.plane)
     _check_size(volume, stack, task)
     return Image(volume, stack, () if stack.told else (_axis_warning(volume, task),))
 
