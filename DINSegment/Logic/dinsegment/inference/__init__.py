@@ -1,7 +1,7 @@
 """A Volume and a model become a Segmentation: the way of `segment`, in `pipeline`.
 
-1. `model` loads the network with its weights, and the preprocessing that it was trained with; `plausible` refuses what
-   cannot be an image of the task.
+1. `plausible` refuses what cannot be an image of the task, and sees the rest as slices; `model` loads the network with
+   its weights, and the preprocessing that it was trained with.
 2. `anatomy` finds the box that is segmented: around the `body` in a CT, around what the network sees of a heart.
 3. `preprocessing` puts the slices onto the network's grid (`view`), normalises grey values and enhances them.
 4. `runner` takes the slices through the network, batch after batch, on one of the `devices`.
