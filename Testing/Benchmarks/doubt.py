@@ -95,10 +95,8 @@ def slices_of(data: Path, split: Path, task: Task, model: Model, runner: Runner)
         volume, truth = case.read(task)
         recorder = Recorder({}, (0.0,) * (task.classes - 1), 1.0, made={})
         image = checked_image(volume, task)
-        labels, axis = (
-            predict_with_confidence(runner, model.preprocessing, image, task, recorder).labels,
-            image.stack.axis,
-        )
+        labels = predict_with_confidence(runner, model.preprocessing, image, task, recorder).labels
+        axis = image.stack.axis
         facts = recorder.made.get("facts")
         if facts and len(next(iter(facts.values()))) != volume.shape[axis]:
             raise SystemExit("Only models that see the image's own slices can be looked at.")

@@ -250,7 +250,7 @@ class TestOtherFormats:
 def volume_of(size: tuple[float, float, float], shape=(10, 64, 64), **options) -> Volume:
     """A volume that is so many mm large along (k, j, i)."""
     spacing = np.array(size) / shape
-    return Volume(np.zeros(shape), np.diag([*spacing[::-1], 1.0]), "case", **options)
+    return Volume(np.indices(shape)[0], np.diag([*spacing[::-1], 1.0]), "case", **options)
 
 
 @pytest.mark.parametrize(
