@@ -3,12 +3,14 @@
     python Testing/Benchmarks/samples.py --data DIR FILE [--model MODEL] [--draws 16] [--write weights.json]
     python Testing/Benchmarks/samples.py --data DIR FILE [--model MODEL] [--draws 16] --check
 
-FILE names patients, one a line. With --write they are validation patients: for each unit the number of standard
-deviations of the draws is chosen with which the intervals hold nine in ten of the experts' values, and put into the
-model's entry; each patient's own interval is also tried with what the others say (leave one out). With --check, once,
-on test patients: which share of the experts' values lies in the intervals as they stand, with the interval of Clopper
-and Pearson, 95 %. Both tell how well wrong voxels are found within 5 mm of what anybody labels: the area under the ROC
-curve of the samples' disagreement and of the network's own probability of another label.
+FILE names patients, one a line. With --write they are validation patients: for each number, and for each unit for all
+that have none of their own, so many standard deviations of the draws are chosen that the intervals hold nine in ten of
+the experts' values, and put into the model's entry; each patient's own interval is also tried with what the others say
+(leave one out), with a choice for each number and with one for each unit. With --check, once, on test patients: which
+share of the experts' values lies in the intervals as they stand, with the interval of Clopper and Pearson, 95 %. Both
+tell how well wrong voxels are found within 5 mm of what anybody labels: the area under the ROC curve of the samples'
+disagreement and of the network's own probability of another label. With --keep the numbers go into a JSON file, and
+with --kept they come from there instead of from images, so that nothing is drawn twice.
 
 Draws of end diastole and end systole belong together, so that the ejection fraction of each draw is known.
 """
@@ -19,8 +21,8 @@ import argparse
 import json
 import math
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ from scipy import ndimage
 from scipy.stats import binomtest, rankdata
 
 from dinsegment.files import write_json
+from dinsegment.images.samples import Samples
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.slices import SliceStack
 from dinsegment.inference.anatomy import find_box
@@ -44,6 +47,9 @@ from dinsegment.training.cases import Case, find_cases, read_split
 SHARE = 0.9
 NEAR_MM = 5.0
 
+FEWEST = 10
+"""Patients: of fewer, nine in ten cannot be told."""
+
 
 @dataclass(frozen=True)
 class Value:
@@ -56,9 +62,13 @@ class Value:
     expert: float
     deviation: float
 
+    def wide(self, floor: float) -> float:
+        """The deviation with a floor added to it."""
+        return math.hypot(self.deviation, floor)
+
     def ratio(self, floor: float) -> float:
-        """How many deviations the experts' value is away, a floor added to them."""
-        away, deviation = abs(self.measured - self.expert), math.hypot(self.deviation, floor)
+        """How many of these the experts' value is away."""
+        away, deviation = abs(self.measured - self.expert), self.wide(floor)
         return away / deviation if deviation > 0 else (math.inf if away else 0.0)
 
 
@@ -77,13 +87,15 @@ def values_of(cases: Sequence[Case], task: Task, model: Model, draws: int, devic
             # Intervals of one deviation to either side, whatever the model says.
             plain = replace(model, samples=replace(model.samples, scales=unit, floors={}))
             drawn = with_samples(result, draws, plain, device)
+            if drawn.samples is None:
+                print(drawn.warnings[-1], flush=True)
+                break
             found.append(drawn)
             expert.append(replace(result, labels=truth))
             for name, area in aucs(drawn, truth, model, device).items():
                 areas[name].append(area)
-        groups = [(found, expert)] if len(own) > 1 else [([f], [e]) for f, e in zip(found, expert, strict=True)]
-        for measured, true in groups:
-            values += _values(patient, measured, true)
+        if len(found) == len(own):
+            values += _values(patient, found, expert)
         print(f"{patient}: {len(values)} numbers so far", flush=True)
     return values, {name: (float(np.mean(a)), len(a)) for name, a in areas.items()}
 
@@ -92,7 +104,7 @@ def _values(patient: str, found: list[Segmentation], expert: list[Segmentation])
     truth = measure_study(expert)
     made = intervals_of(found, measure_study(found))
     kept = []
-    for one in made.intervals:
+    for one in made.intervals if made is not None else ():
         measurement = one.measurement
         true = truth.value(measurement.key)
         if true is None or measurement.index:  # an indexed number says the same as the number
@@ -149,11 +161,23 @@ def chosen_scale(ratios: Sequence[float]) -> float:
     return sorted(ratios)[rank - 1]
 
 
-def by_unit(values: Sequence[Value]) -> dict[str, list[Value]]:
-    units: dict[str, list[Value]] = defaultdict(list)
+Name = Callable[[Value], str]
+"""What values that are looked at together have in common."""
+
+
+def by_key(value: Value) -> str:
+    return value.key
+
+
+def by_unit(value: Value) -> str:
+    return value.unit
+
+
+def grouped(values: Sequence[Value], name: Name) -> dict[str, list[Value]]:
+    groups: dict[str, list[Value]] = defaultdict(list)
     for value in values:
-        units[value.unit].append(value)
-    return dict(units)
+        groups[name(value)].append(value)
+    return dict(groups)
 
 
 def floor_of(values: Sequence[Value]) -> float:
@@ -162,30 +186,37 @@ def floor_of(values: Sequence[Value]) -> float:
 
 
 def scales_of(values: Sequence[Value]) -> tuple[dict[str, float], dict[str, float]]:
-    """Scales and floors of each unit with values of ten patients and more; of fewer nine in ten cannot be told."""
+    """Scales and floors of each number and of each unit, of those with values of enough patients."""
     scales, floors = {}, {}
-    for unit, own in by_unit(values).items():
-        if len({value.patient for value in own}) >= 10:
-            floors[unit] = floor_of(own)
+    for name, own in [*grouped(values, by_key).items(), *grouped(values, by_unit).items()]:
+        if len({value.patient for value in own}) >= FEWEST:
+            floors[name] = floor_of(own)
             # Rounded up: what was chosen holds what it was chosen for.
-            scales[unit] = math.ceil(100 * chosen_scale([value.ratio(floors[unit]) for value in own])) / 100
+            scales[name] = math.ceil(100 * chosen_scale([value.ratio(floors[name]) for value in own])) / 100
     return scales, floors
 
 
-def inside(values: Sequence[Value], scales: dict[str, float], floors: dict[str, float]) -> list[bool]:
-    known = (value for value in values if value.unit in scales)
-    return [value.ratio(floors.get(value.unit, 0.0)) <= scales[value.unit] for value in known]
+def reach(value: Value, scales: Mapping[str, float], floors: Mapping[str, float]) -> float | None:
+    """How far a value's interval reaches to either side; None where neither it nor its unit has a scale."""
+    chosen = Samples("", np.zeros((0, 0)), np.zeros(0), scales, floors).scale_and_floor(value.key, value.unit)
+    return None if chosen is None else chosen[0] * value.wide(chosen[1])
 
 
-def left_out(values: Sequence[Value]) -> list[bool]:
-    """Whether each value lies in the interval that the other patients' values say."""
+def inside(values: Sequence[Value], scales: Mapping[str, float], floors: Mapping[str, float]) -> list[bool]:
+    known = [(value, reach(value, scales, floors)) for value in values]
+    return [abs(value.measured - value.expert) <= wide for value, wide in known if wide is not None]
+
+
+def left_out(values: Sequence[Value], name: Name) -> list[tuple[Value, bool, float]]:
+    """Each value, whether it lies in the interval that the other patients' values say, and how far that reaches."""
     found = []
-    for own in by_unit(values).values():
+    for own in grouped(values, name).values():
         for value in own:
             others = [other for other in own if other.patient != value.patient]
             if others:
                 floor = floor_of(others)
-                found.append(value.ratio(floor) <= chosen_scale([other.ratio(floor) for other in others]))
+                scale = chosen_scale([other.ratio(floor) for other in others])
+                found.append((value, value.ratio(floor) <= scale, scale * value.wide(floor)))
     return found
 
 
@@ -217,32 +248,46 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--write", type=Path, metavar="weights.json")
     parser.add_argument("--check", action="store_true", help="judge the scales that stand in the model's entry")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="write the numbers of the patients there, too")
+    parser.add_argument("--kept", type=Path, metavar="FILE", help="take the numbers that --keep has written")
     options = parser.parse_args()
     task = get_task(options.task)
     model = load_model(options.model, task)
     if options.check and not model.samples.scales:
         raise SystemExit(f"'{model.name}' has no scales that could be checked: choose them first, with --write.")
-    cases = [case for data, split in options.data for case in find_cases(data, read_split(split), task)]
-    values, areas = values_of(cases, task, model, options.draws, options.device)
+    if options.kept:
+        kept = json.loads(options.kept.read_text(encoding="utf-8"))
+        values, areas = [Value(**one) for one in kept["values"]], kept["areas"]
+    else:
+        cases = [case for data, split in options.data for case in find_cases(data, read_split(split), task)]
+        values, areas = values_of(cases, task, model, options.draws, options.device)
+    if options.keep:
+        write_json({"values": [asdict(value) for value in values], "areas": areas}, options.keep)
     samples = model.samples
     scales, floors = (samples.scales, samples.floors) if options.check else scales_of(values)
-    print(f"\n{model.name}, {options.draws} draws, {len({v.patient for v in values})} patients")
-    print("deviations to either side:", ", ".join(f"{unit} {scale:g}" for unit, scale in scales.items()) or "none",
-          "with floors", ", ".join(f"{unit} {floor:g}" for unit, floor in floors.items()))  # fmt: skip
-    for key in sorted({value.key for value in values}):
-        own = [value for value in values if value.key == key]
-        unit = own[0].unit
-        half = scales.get(unit, math.nan) * np.mean([math.hypot(v.deviation, floors.get(unit, 0.0)) for v in own])
-        print(f"    {key}: inside {share(inside(own, scales, floors))}, {half:.1f} {unit} to either side on average")
+    patients = len({value.patient for value in values})
+    print(f"\n{model.name}, {options.draws} draws, {patients} patients")
+    for name, scale in scales.items():
+        print(f"    {name}: {scale:g} deviations to either side, with a floor of {floors.get(name, 0.0):g}")
+    for key, own in sorted(grouped(values, by_key).items()):
+        wide = [one for value in own if (one := reach(value, scales, floors)) is not None]
+        mean = f"{np.mean(wide):.1f} {own[0].unit} to either side on average" if wide else "no scale"
+        print(f"    {key}: inside {share(inside(own, scales, floors))}, {mean}")
     print("inside in all:", share(inside(values, scales, floors)))
     if not options.check:
-        print("inside where the patient was left out:", share(left_out(values)))
+        for title, name in (("number", by_key), ("unit", by_unit)):
+            tried = left_out(values, name)
+            print(f"one choice for each {title}, the patient left out:", share([held for _, held, _ in tried]))
+            for key in sorted({value.key for value, _, _ in tried}):
+                own = [(held, wide) for value, held, wide in tried if value.key == key]
+                mean = np.mean([wide for _, wide in own])
+                print(f"    {key}: inside {share([held for held, _ in own])}, {mean:.1f} to either side on average")
     for name, (area, count) in areas.items():
         print(f"wrong voxels found by {name}: area under the curve {area:.3f} (mean of {count} images)")
     if options.write and not options.check:
         where = " and ".join(f"{data.name} {split.name}" for data, split in options.data)
-        patients = len({value.patient for value in values})
-        write(scales, floors, model, {"chosen": f"{where}, {patients} patients", "draws": options.draws}, options.write)
+        made = {"chosen": f"{where}, {patients} patients", "patients": patients, "draws": options.draws}
+        write(scales, floors, model, made, options.write)
 
 
 if __name__ == "__main__":

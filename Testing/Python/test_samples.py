@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from dinsegment import worker
 from dinsegment.cli import app
+from dinsegment.dicom.read.patient import Patient
 from dinsegment.dicom.write.parametric_map import write_disagreement
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume
@@ -30,7 +31,7 @@ from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.samples import probability_of_another, sampling_model, with_samples
 from dinsegment.inference.view import View
 from dinsegment.measurements.intervals import NORMAL_90, intervals_of
-from dinsegment.measurements.study import measure_study
+from dinsegment.measurements.study import MeasureOptions, measure_study
 from dinsegment.models.entries import ModelEntry, read_entries
 from dinsegment.network import CDALConfig, DINConfig, build_network
 from dinsegment.network.kinds import Draw, dropped
@@ -205,8 +206,30 @@ def test_where_the_model_finds_no_anatomy_nothing_is_drawn(results, shipped, tmp
         "folder": str(tmp_path), "id": 1, "task": "heart", "model": None, "device": "cpu", "draws": 2,
         "volume": {"name": "x", "ijk_to_ras": empty.ijk_to_ras.tolist(), "modality": "MR"},
     }  # fmt: skip
-    with pytest.raises(InputError, match="No samples were drawn of 'x'"):
-        worker.run_samples(request, worker.Models(), worker.Channel(io.BytesIO()))
+    answered = worker.run_samples(request, worker.Models(), worker.Channel(io.BytesIO()))
+    assert answered["samples"] is None and answered["text"].startswith("No samples were drawn of 'x'")
+    assert not (tmp_path / worker.DISAGREEMENT).exists()
+
+
+def test_one_of_many_inputs_without_anatomy_does_not_end_the_run(phantoms, tmp_path):
+    from dinsegment.images import write_volume
+
+    (tmp_path / "in").mkdir()
+    write_volume(phantoms[0].volume, tmp_path / "in" / "heart.nii.gz")
+    array = np.random.default_rng(1).normal(100, 1, phantoms[0].volume.shape).astype(np.float32)
+    write_volume(phantoms[0].volume.with_array(array), tmp_path / "in" / "noise.nii.gz")
+    write_volume(phantoms[1].volume, tmp_path / "in" / "other.nii.gz")
+    out = tmp_path / "out"
+    inputs = sorted(map(str, (tmp_path / "in").iterdir()))
+    command = ["segment", *inputs, "--task", "heart", "--samples", "2", "--device", "cpu", "-o", str(out)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    written = {p.parent.name: json.loads(p.read_text(encoding="utf-8")) for p in out.glob("*/measurements.json")}
+    assert len(written) == 3
+    drawn = {name: "samples" in content for name, content in written.items()}
+    assert sorted(drawn.values()) == [False, True, True]
+    without = next(content for content in written.values() if "samples" not in content)
+    assert any("finds no anatomy" in text for text in without["warnings"])
 
 
 @pytest.mark.parametrize("draws", [1, -4, 101])
@@ -265,11 +288,74 @@ def test_an_interval_reaches_as_many_deviations_as_the_patients_said(phantoms):
     floored = [replace(p, samples=replace(p.samples, floors={"ml": 24.0})) for p in phases]
     edv = intervals_of(floored, measured).of("lv_edv")
     assert (edv.high - edv.low) / 2 == pytest.approx(2 * 26.0)  # 10, 24, 26
-    assert "held 90 %" in found.remark and json.dumps(found.to_dict())
+    assert "nine in ten" in found.remark and json.dumps(found.to_dict())
+    assert "calibrated on validation patients" in found.remark
+    of_many = [replace(p, samples=replace(p.samples, patients=22)) for p in phases]
+    assert "calibrated on 22 validation patients" in intervals_of(of_many, measured).remark
     few = [replace(p, samples=replace(p.samples, looked_at=16)) for p in phases]
     found = intervals_of(few, measured)
-    assert not found.calibrated and found.remark.startswith("From 3 samples; of 16, such intervals held 90 %")
-    assert found.remark.endswith("of fewer nobody has looked.")
+    assert not found.calibrated and found.remark.startswith("90 % intervals from 3 samples; from 16, such intervals")
+    assert found.remark.endswith("for fewer nobody has looked.")
+
+
+def test_a_number_with_a_scale_of_its_own_takes_that_and_others_their_units(phantoms):
+    ed, es = np.array([150.0, 160.0, 170.0]), np.array([60.0, 66.0, 66.0])
+    volumes = [np.stack((ed, np.full(3, 90.0), ed), 1), np.stack((es, np.full(3, 90.0), es), 1)]
+    scales = {"ml": 2.0, "lv_edv": 0.5, "rv_esv": 9.0}
+    phases = pair_with(phantoms, volumes, scales)
+    measured = measure_study(phases)
+    found = intervals_of(phases, measured)
+
+    def half(key):
+        one = found.of(key)
+        return one.high - one.measurement.value
+
+    assert half("lv_edv") == pytest.approx(0.5 * 10) and half("rv_edv") == pytest.approx(2 * 10)
+    assert half("lv_esv") == pytest.approx(2 * es.std(ddof=1)) and half("rv_esv") == pytest.approx(9 * es.std(ddof=1))
+    assert found.of("lv_ef") is None  # neither it nor its unit
+    floored = [replace(p, samples=replace(p.samples, floors={"ml": 24.0, "rv_esv": 1.0})) for p in phases]
+    found = intervals_of(floored, measured)
+    assert half("lv_edv") == pytest.approx(5)  # the unit's floor goes with the unit's scale
+    assert half("rv_edv") == pytest.approx(2 * 26) and half("rv_esv") == pytest.approx(9 * np.hypot(es.std(ddof=1), 1))
+
+
+def test_an_indexed_number_has_the_interval_of_the_number_divided_likewise(phantoms):
+    volumes = [np.full((2, 3), 100.0) + np.arange(2)[:, None] * n for n in (3, 1)]
+    phases = pair_with(phantoms, volumes, {"ml": 2.0})
+    phases = [replace(p, samples=replace(p.samples, floors={"ml": 4.0})) for p in phases]
+    known = MeasureOptions(Patient(height_m=1.8, weight_kg=80.0))
+    found = intervals_of(phases, measure_study(phases, known))
+    edv, indexed = found.of("lv_edv"), found.of("lv_edv_bsa")
+    area = measure_study(phases, known).surface_m2
+    assert (indexed.low, indexed.high) == pytest.approx((edv.low / area, edv.high / area))
+
+
+def test_what_a_person_has_corrected_has_no_interval(phantoms):
+    volumes = [np.full((2, 3), 100.0) + np.arange(2)[:, None] * n for n in (3, 1)]
+    phases = pair_with(phantoms, volumes, {"ml": 2.0, "%": 2.0, "g": 2.0})
+    measured = measure_study(phases)
+    assert "corrected" not in intervals_of(phases, measured).remark
+    systole = measured.function.end_systole
+    phases[systole] = replace(phases[systole], changed=frozenset({HEART.chamber}))
+    found = intervals_of(phases, measured)
+    keys = {one.measurement.key for one in found.intervals}
+    assert {"lv_edv", "rv_esv", "rv_ef", "lv_mass_ed"} <= keys and not keys & {"lv_esv", "lv_ef", "lv_sv"}
+    assert "numbers of what a person has corrected have no interval" in found.remark
+    # A person's labels are told from the network's where both are there, too.
+    made = phases[systole].labels.copy()
+    made[made == HEART.muscle] = 0
+    phases[systole] = replace(phases[systole], made=made)
+    keys = {one.measurement.key for one in intervals_of(phases, measured).intervals}
+    assert "lv_mass_es" not in keys and {"lv_mass_ed", "lv_esv"} <= keys
+
+
+def test_samples_come_back_from_json():
+    samples = Samples("m", np.array([[1.0, 2.0], [3.0, 4.5]]), np.zeros(1), {"lv_edv": 2.0}, {"ml": 1.0}, 16, 22)
+    back = Samples.from_dict(json.loads(json.dumps(samples.to_dict())), np.zeros(1))
+    assert back.to_dict() == samples.to_dict() and back.draws == 2
+    for wrong in ({"volumes_ml": [1.0]}, {"volumes_ml": [[float("nan")]]}, {"scales": {"ml": "x"}}):
+        with pytest.raises(ValueError):
+            Samples.from_dict({**samples.to_dict(), **wrong}, np.zeros(1))
 
 
 def test_without_patients_it_says_so(phantoms):
@@ -301,7 +387,7 @@ def test_the_command_line_writes_the_overlay_and_intervals(tmp_path, phantoms, r
     command = ["segment", *paths, "--task", "heart", "--phases", "--samples", "3", "--device", "cpu", "-o", str(out)]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
-    assert "90 % interval" in done.output and "From 3 samples" in " ".join(done.output.split())
+    assert "90 % intervals from 3 samples" in " ".join(done.output.split())
     for phase in ("phase01", "phase02"):
         overlay = read_volume(out / phase / "disagreement.nrrd")
         image = read_volume(out / phase / "enhanced.nrrd")
@@ -343,7 +429,8 @@ def test_the_worker_draws_samples_of_labels_that_are_there(tmp_path, results):
     worker.answer(request, worker.Models(), Kept())
     event, content = events[-1]
     assert event == "done", content
-    assert np.shape(content["volumes_ml"]) == (2, 3) and content["model"] == "heart-din-small"
+    samples = content["samples"]
+    assert np.shape(samples["volumes_ml"]) == (2, 3) and samples["model"] == "heart-din-small" and not content["text"]
     overlay = np.load(tmp_path / worker.DISAGREEMENT)
     assert overlay.shape == results[0].labels.shape and 0 < overlay.max() <= 1
     fractions = [c["fraction"] for e, c in events if e == "progress"]

@@ -13,11 +13,11 @@ import pytest
 import samples
 from dinsegment.inference.draws import SampleOptions, Variations
 from dinsegment.models.entries import ModelEntry, read_entries
-from samples import Value, auc, chosen_scale, inside, left_out, scales_of, write
+from samples import Value, auc, by_key, by_unit, chosen_scale, inside, left_out, scales_of, write
 
 
-def value(patient, away, deviation=1.0, unit="ml"):
-    return Value(patient, "lv_edv", unit, 100.0, 100.0 + away, deviation)
+def value(patient, away, deviation=1.0, unit="ml", key="lv_edv"):
+    return Value(patient, key, unit, 100.0, 100.0 + away, deviation)
 
 
 def test_the_scale_is_the_conformal_quantile():
@@ -45,17 +45,28 @@ def test_draws_that_agree_by_chance_do_not_widen_all_intervals():
     """One patient's draws hardly differ: without a floor the others' intervals would be a hundred times as wide."""
     values = [value(f"p{n}", 1 + 0.01 * n, 0.01 if n == 9 else 1.0) for n in range(10)]
     scales, floors = scales_of(values)
-    assert floors == {"ml": 1.0} and scales["ml"] < 1.2
+    assert floors == {"lv_edv": 1.0, "ml": 1.0} and scales["ml"] < 1.2
 
 
 def test_units_are_looked_at_apart_and_ten_patients_are_needed():
-    values = [value(f"p{n}", n) for n in range(10)] + [value(f"p{n}", 2 * n, unit="%") for n in range(9)]
+    values = [value(f"p{n}", n) for n in range(10)] + [value(f"p{n}", 2 * n, unit="%", key="lv_ef") for n in range(9)]
     scales, floors = scales_of(values)
-    assert floors == {"ml": 1.0} and scales["ml"] == pytest.approx(9 / math.sqrt(2), abs=0.01)
+    assert floors == {"lv_edv": 1.0, "ml": 1.0} and scales["ml"] == pytest.approx(9 / math.sqrt(2), abs=0.01)
     assert inside(values, {"ml": 8.0}, {}) == [True] * 9 + [False]
     assert all(inside(values, scales, floors))
     # Without the patient that is farthest away the others reach as far as the second.
-    assert left_out(values[:10]) == [True] * 9 + [False]
+    assert [held for _, held, _ in left_out(values[:10], by_key)] == [True] * 9 + [False]
+
+
+def test_a_number_that_is_measured_well_has_a_narrower_interval_of_its_own():
+    values = [value(f"p{n}", 1 + n / 10) for n in range(20)] + [value(f"p{n}", 10 + n, key="rv_esv") for n in range(20)]
+    scales, floors = scales_of(values)
+    assert set(scales) == {"lv_edv", "rv_esv", "ml"} and scales["lv_edv"] < scales["ml"] / 3
+    other = value("q", 5.0, key="rv_edv")  # nobody has looked at it: its unit's
+    assert inside([other, value("q", 5.0), value("q", 5.0, key="rv_esv")], scales, floors) == [True, False, True]
+    narrow, wide = (np.mean([w for v, _, w in left_out(values, by) if v.key == "lv_edv"]) for by in (by_key, by_unit))
+    assert narrow < wide / 3
+    assert all(held for _, held, _ in left_out(values, by_key)[:17])
 
 
 def test_the_area_under_the_curve_counts_pairs():

@@ -57,10 +57,10 @@ Events; all but the first carry the request's id:
     done        of `segment`: phases, one for each image, with model, device, seconds, warnings, findings, each with
                 kind, text, short, slice, ras, segment, ml, topic, slices and advice, and first, where to correct first;
                 labels.npy (uint8) and enhanced.npy (of the type of image.npy) are beside each image.npy; of `samples`:
-                model, volumes_ml (of each draw those of all segments), scales, floors and looked_at as in
-                `images.samples`, and disagreement.npy (float32), the probability of another label over all draws, is in
-                the folder; of `export`: path, and uid, the SOP Instance UID; of `look` and `stroke`: known, whether the
-                image is; of `correct`: applied, text, changed, seen, findings and first, a list for each phase,
+                samples as `images.samples.Samples.to_dict` has them, and disagreement.npy (float32), the probability
+                of another label over all draws, is in the folder; where the model finds no anatomy samples is null, and
+                text says so; of `export`: path, and uid, the SOP Instance UID; of `look` and `stroke`: known, whether
+                the image is; of `correct`: applied, text, changed, seen, findings and first, a list for each phase,
                 warnings, model, device and seconds, with the new labels in the folder, corrected 1.npy (uint8) and so
                 on; of `adapt`: output, before, after, better, held_out, trained_on, text
     error       type and message of the exception, and its traceback where it is none of the library's own
@@ -387,7 +387,6 @@ def run_samples(request: dict[str, Any], models: Models, channel: Channel) -> di
 
     Raises:
         DINSegmentError: As `dinsegment.inference.samples.with_samples`.
-        InputError: The model finds no anatomy to draw.
         OutputError: The result could not be written.
     """
     from dinsegment.images.segmentation import Segmentation
@@ -401,15 +400,9 @@ def run_samples(request: dict[str, Any], models: Models, channel: Channel) -> di
     result = with_samples(segmentation, request["draws"], model, device, *told, models.load)
     samples = result.samples
     if samples is None:
-        raise InputError(result.warnings[-1])
+        return {"samples": None, "text": result.warnings[-1]}
     _save(folder, {DISAGREEMENT: samples.disagreement})
-    return {
-        "model": samples.model,
-        "volumes_ml": samples.volumes_ml.tolist(),
-        "scales": dict(samples.scales),
-        "floors": dict(samples.floors),
-        "looked_at": samples.looked_at,
-    }
+    return {"samples": samples.to_dict(), "text": ""}
 
 
 def _told(request: dict[str, Any], channel: Channel) -> tuple[Callable[..., None], Callable[[], bool]]:

@@ -6,11 +6,13 @@ The labels of each phase come as labels 1.npy, labels 2.npy, ... (k, j, i), uint
     {"command": "report", "id": 3, "folder": "/tmp/z", "run": 7, "task": "heart", "model": "heart-din-small",
      "volume": {"name": "Cine SAX", "shape": [12, 256, 256], "ijk_to_ras": [[...], [...], [...], [...]],
                 "modality": "MR"},
-     "phases": [{"first": [0, 60, 70], "time_ms": 0.0, "findings": [...]}, ...], "images": false,
+     "phases": [{"first": [0, 60, 70], "time_ms": 0.0, "findings": [...], "corrected": [4], "changed": [3],
+                 "samples": null}, ...], "images": false,
      "from_dicom": true, "files": ["/data/a.dcm", ...], "patient": {"height_m": 1.8}, "anterior": null}
 
-measures: `done` has what `measured` says, and walls.npy, where the wall has named segments, their numbers at end
-diastole (k, j, i), uint8, from the voxel `walls.first` on.
+measures; `corrected` are slices and `changed` labels of segments that a person has corrected, samples are as
+`images.samples.Samples.to_dict` has them. `done` has what `measured` says, and walls.npy, where the wall has named
+segments, their numbers at end diastole (k, j, i), uint8, from the voxel `walls.first` on.
 
     {"command": "figures", "id": 4, "folder": "/tmp/z", "run": 7}
 
@@ -38,9 +40,11 @@ from dinsegment.dicom.read.patient import Patient, patient_of
 from dinsegment.dicom.source import DicomSource
 from dinsegment.errors import InputError
 from dinsegment.files import atomic_path
+from dinsegment.images.samples import Samples
 from dinsegment.images.segmentation import Finding, Segmentation
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
+from dinsegment.measurements.intervals import intervals_of
 from dinsegment.measurements.study import MeasureOptions, StudyMeasurements, measure_study
 from dinsegment.measurements.walls import aha_labels, anterior_insertion
 from dinsegment.report.bars import bar_of, bar_png
@@ -177,7 +181,9 @@ class Reports:
                         tuple(f.text for f in findings),
                         findings,
                     ),
+                    samples=_samples(phase.get("samples"), labels.shape),
                     corrected=tuple(phase.get("corrected", ())),
+                    changed=frozenset(phase.get("changed", ())),
                 )
             )
         return tuple(phases), first
@@ -187,6 +193,13 @@ class Reports:
         if files != self._files:
             self._files, self._headers = files, tuple(_headers(files))
         return self._headers
+
+
+def _samples(described: dict[str, Any] | None, shape: tuple[int, ...]) -> Samples | None:
+    """Without where they differ, which no number needs."""
+    if described is None:
+        return None
+    return Samples.from_dict(described, np.broadcast_to(np.float32(0), shape))
 
 
 def measured(
@@ -200,12 +213,14 @@ def measured(
         first: Which voxel of the image their grid begins with.
         folder: Where walls.npy is written.
     """
-    content = report_content(phases, study)
+    content, intervals = report_content(phases, study), intervals_of(phases, study)
+    found = intervals.intervals if intervals is not None else ()
     read = phases[0].volume.patient or Patient()
     return {
         "content": _described(content),
         "measurements": [m.to_dict() for m in study.measurements],
         "texts": {m.key: m.text for m in study.measurements},
+        "intervals": {i.measurement.key: [i.measurement.written(i.low), i.measurement.written(i.high)] for i in found},
         "read": asdict(read),
         "walls": _walls(phases, study, first, folder),
     }

@@ -34,7 +34,8 @@ class Segmentation:
         first: Where to correct first, the most volume that is to be expected to be wrong first.
         corrected: Slices that a person has corrected, counted from 0 along the image's slice axis.
         made: The labels as the network made them before a person corrected any, of the shape of `labels`; None where
-            nobody has.
+            nobody has, or they are not known any more.
+        changed: Labels of the segments that a person has changed, where `made` does not tell.
     """
 
     volume: Volume
@@ -50,6 +51,7 @@ class Segmentation:
     first: tuple[ToCorrect, ...] = field(default=())
     corrected: tuple[int, ...] = field(default=())
     made: np.ndarray | None = field(default=None, repr=False)
+    changed: frozenset[int] = field(default=frozenset())
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.volume.shape:
@@ -63,8 +65,13 @@ class Segmentation:
 
     def algorithm_type(self, label: int) -> str:
         """How a segment came about (DICOM PS3.3 C.8.20.4): `SEMIAUTOMATIC` after corrections, or `AUTOMATIC`."""
-        changed = self.made is not None and ((self.made == label) != (self.labels == label)).any()
-        return "SEMIAUTOMATIC" if changed else "AUTOMATIC"
+        return "SEMIAUTOMATIC" if self.is_changed(label) else "AUTOMATIC"
+
+    def is_changed(self, label: int) -> bool:
+        """Whether a person has changed a segment."""
+        if self.made is None:
+            return label in self.changed
+        return bool(((self.made == label) != (self.labels == label)).any())
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class SampleOptions:
         variations: What is varied.
         scales: As in `images.samples.Samples`; empty where nobody has looked.
         floors: Likewise.
-        made: On which patients the scales were chosen, and with how many `draws`.
+        made: On which patients the scales were chosen, how many `patients` they were, and with how many `draws`.
     """
 
     variations: Variations
@@ -77,6 +77,11 @@ class SampleOptions:
     def draws(self) -> int:
         """With how many the scales were chosen; 0 where that is not known."""
         return int(self.made.get("draws", 0))
+
+    @property
+    def patients(self) -> int:
+        """On how many they were chosen; 0 where that is not known."""
+        return int(self.made.get("patients", 0))
 
     @classmethod
     def from_dict(cls, options: dict[str, Any], returns: Returns) -> SampleOptions:

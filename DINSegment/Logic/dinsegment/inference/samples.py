@@ -117,6 +117,7 @@ def _samples(runner: Runner, model: Model, segmentation: Segmentation, draws: in
         options.scales,
         options.floors,
         options.draws,
+        options.patients,
     )
 
 

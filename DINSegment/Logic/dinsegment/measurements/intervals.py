@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,16 @@ from dinsegment.images.segmentation import Segmentation
 from dinsegment.measurements.function import Beat, Ventricle
 from dinsegment.measurements.heart import heart_measurements
 from dinsegment.measurements.measurement import Measurement
+from dinsegment.tasks import Task
 
-if TYPE_CHECKING:  # It takes pydicom, which results of other images do without.
+if TYPE_CHECKING:  # They take pydicom, which results of other images do without.
+    from dinsegment.dicom.read.patient import Patient
     from dinsegment.measurements.study import StudyMeasurements
 
 NORMAL_90 = 1.645
 """Standard deviations to either side that hold 90 % of a normal distribution: what is taken until patients say more."""
+
+CORRECTED = "Samples are of the model: numbers of what a person has corrected have no interval."
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,11 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def text(self) -> str:
+        """As it is read beside the number, such as `131 to 155`."""
+        return f"{self.measurement.written(self.low)} to {self.measurement.written(self.high)}"
+
     def to_dict(self) -> dict[str, Any]:
         """A dictionary for JSON."""
         return {"key": self.measurement.key, "low": self.low, "high": self.high}
@@ -46,11 +55,13 @@ class Intervals:
     """The intervals of a study.
 
     Attributes:
-        intervals: One for each number that the samples tell something of.
+        intervals: One for each number that the samples tell something of; one at least.
         draws: How many samples there were.
         model: Which model drew them.
         calibrated: Whether patients were looked at for how wide intervals of so many samples have to be.
         looked_at: How many samples there were of each of those patients; 0 where there were no patients.
+        patients: How many patients there were; 0 where that is not known.
+        corrected: Whether a number has none because a person has corrected what it is measured of.
     """
 
     intervals: tuple[Interval, ...]
@@ -58,22 +69,35 @@ class Intervals:
     model: str
     calibrated: bool
     looked_at: int = 0
+    patients: int = 0
+    corrected: bool = False
 
     @property
     def remark(self) -> str:
-        """What is to be known of them, a sentence."""
+        """What is to be known of them, a sentence or two."""
+        on = f"on {self.patients} validation patients" if self.patients else "on validation patients"
         if self.calibrated:
-            return f"From {self.draws} samples; on validation patients such intervals held 90 % of the experts' values."
-        if self.looked_at:
-            return (
-                f"From {self.draws} samples; of {self.looked_at}, such intervals held 90 % of the experts' values on "
-                "validation patients, and of fewer nobody has looked."
+            text = f"90 % intervals from {self.draws} samples, calibrated {on}: they held nine in ten experts' values."
+        elif self.looked_at:
+            text = (
+                f"90 % intervals from {self.draws} samples; from {self.looked_at}, such intervals held nine in ten "
+                f"experts' values {on}, and for fewer nobody has looked."
             )
-        return f"From {self.draws} samples; no patients have been looked at for how often such intervals are right."
+        else:
+            text = (
+                f"90 % intervals from {self.draws} samples; no patients have been looked at for how often such "
+                "intervals are right."
+            )
+        return f"{text} {CORRECTED}" if self.corrected else text
 
     def of(self, key: str) -> Interval | None:
         """That of a measurement's key; None if there is none."""
         return next((one for one in self.intervals if one.measurement.key == key), None)
+
+    def beside(self, key: str) -> str:
+        """What stands behind a number, such as ` (131 to 155)`; empty for nothing."""
+        found = self.of(key)
+        return "" if found is None else f" ({found.text})"
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary for JSON."""
@@ -81,6 +105,7 @@ class Intervals:
             "draws": self.draws,
             "model": self.model,
             "calibrated": self.calibrated,
+            "patients": self.patients,
             "probability": 0.9,
             "remark": self.remark,
             "intervals": [one.to_dict() for one in self.intervals],
@@ -88,10 +113,10 @@ class Intervals:
 
 
 def intervals_of(phases: Sequence[Segmentation], measured: StudyMeasurements) -> Intervals | None:
-    """The intervals of what a study measures; None where nobody has drawn samples.
+    """The intervals of what a study measures; None where nobody has drawn samples, or they tell nothing of it.
 
     Of a beating heart they are those of the left ventricle's end diastole and end systole, at which each draw is
-    measured as the result is.
+    measured as the result is. Samples are of the model: a number of what a person has corrected has no interval.
 
     Args:
         phases: As `measure_study` takes them.
@@ -101,55 +126,96 @@ def intervals_of(phases: Sequence[Segmentation], measured: StudyMeasurements) ->
     if sampled is None:
         return None
     if measured.function is not None:
-        ends = measured.function.end_diastole, measured.function.end_systole
-        drawn = _of_beat(phases, ends, measured)
+        ends = [phases[n].samples for n in (measured.function.end_diastole, measured.function.end_systole)]
+        if None in ends:
+            return None
+        right = measured.right is not None
+        drawn = draws_of_beat(phases[0].task, *ends, right, measured.patient)
     else:
-        drawn = _of_image(phases[0])
-    values = {m.key: m for m in measured.measurements}
-    found = (_interval(values.get(key), np.array(draws), sampled) for key, draws in drawn.items())
-    looked_at = sampled.looked_at if sampled.scales else 0
-    calibrated = bool(sampled.scales) and sampled.draws >= looked_at
-    return Intervals(tuple(filter(None, found)), sampled.draws, sampled.model, calibrated, looked_at)
+        drawn = draws_of_image(phases[0].task, phases[0].samples) if phases[0].samples is not None else {}
+
+    def is_models_own(measurement: Measurement) -> bool:
+        of = measurement.phases or (0,)
+        return not any(phases[n].is_changed(label) for n in of for label in measurement.segments)
+
+    return intervals_about(measured.measurements, drawn, sampled, is_models_own)
 
 
-def _interval(measurement: Measurement | None, draws: np.ndarray, samples: Samples) -> Interval | None:
-    """About the measured value; None where it is not measured, or its unit has not been looked at where others have."""
-    if measurement is None or measurement.value is None or len(draws) < samples.draws:
+def intervals_about(
+    measurements: Iterable[Measurement],
+    drawn: Mapping[str, Sequence[float]],
+    samples: Samples,
+    is_models_own: Callable[[Measurement], bool] = lambda _measurement: True,
+) -> Intervals | None:
+    """The intervals of measured numbers; None where the draws tell nothing of any.
+
+    Args:
+        measurements: The numbers; one that is indexed has the interval of the number itself, divided likewise.
+        drawn: The number of each draw, by its key, as `draws_of_beat` and `draws_of_image` give them.
+        samples: The draws, which know how wide intervals have to be.
+        is_models_own: Whether a number is measured of what the model has made: one of a correction has no interval.
+    """
+    found, corrected = [], False
+    half: dict[tuple[str, str], tuple[float, float]] = {}  # With the number: of a subject and kind, without its index.
+    for measurement in measurements:
+        about = measurement.subject, measurement.kind
+        if not measurement.index:
+            reach = _reach(measurement, drawn.get(measurement.key, ()), samples)
+            if reach is not None and not is_models_own(measurement):
+                reach, corrected = None, True
+            if reach is not None:
+                half[about] = measurement.value, reach
+        if measurement.value is None or about not in half:
+            continue
+        value, reach = half[about]
+        if measurement.index:
+            reach *= measurement.value / value if value else 0.0
+        low, high = measurement.value - reach, measurement.value + reach
+        found.append(Interval(measurement, max(0.0, low) if measurement.value >= 0 else low, high))
+    if not found and not corrected:
         return None
-    scale = samples.scales.get(measurement.definition.unit) if samples.scales else NORMAL_90
-    if scale is None:
+    looked_at = samples.looked_at if samples.scales else 0
+    calibrated = bool(samples.scales) and samples.draws >= looked_at
+    patients = samples.patients if samples.scales else 0
+    return Intervals(tuple(found), samples.draws, samples.model, calibrated, looked_at, patients, corrected)
+
+
+def _reach(measurement: Measurement, draws: Sequence[float], samples: Samples) -> float | None:
+    """How far to either side; None where it is not measured, or has not been looked at where others have."""
+    if measurement.value is None or len(draws) < samples.draws:
         return None
-    half = scale * math.hypot(float(draws.std(ddof=1)), samples.floors.get(measurement.definition.unit, 0.0))
-    low, high = measurement.value - half, measurement.value + half
-    return Interval(measurement, max(0.0, low) if measurement.value >= 0 else low, high)
+    chosen = samples.scale_and_floor(measurement.key, measurement.definition.unit) if samples.scales else (NORMAL_90, 0)
+    if chosen is None:
+        return None
+    scale, floor = chosen
+    return scale * math.hypot(float(np.std(draws, ddof=1)), floor)
 
 
-def _of_beat(
-    phases: Sequence[Segmentation], ends: tuple[int, int], measured: StudyMeasurements
+def draws_of_beat(
+    task: Task, end_diastole: Samples, end_systole: Samples, right: bool, patient: Patient
 ) -> dict[str, list[float]]:
-    """The values of each draw, by their keys, from the volumes at end diastole and end systole."""
-    task = phases[0].task
-    samples = [phases[n].samples for n in ends]
+    """The numbers of each draw, by their keys, from the volumes at end diastole and end systole.
+
+    Args:
+        task: What the segments are.
+        end_diastole: Samples of the left ventricle's end diastole.
+        end_systole: Of its end systole, from draws of the same numbers.
+        right: Whether the right ventricle is measured, too.
+        patient: As far as it is known.
+    """
     drawn: dict[str, list[float]] = {}
-    if None in samples:
-        return drawn
-    for number in range(samples[0].draws):
-        ml = [list(one.volumes_ml[number]) for one in samples]
-        cavity, muscle = ([v[label - 1] for v in ml] for label in (task.chamber, task.muscle))
-        right = None
-        if measured.right is not None and task.right_chamber is not None:
-            right = Ventricle([v[task.right_chamber - 1] for v in ml], name=measured.right.name)
-        beat = Beat(cavity, muscle)
-        found = heart_measurements(task, beat, right, measured.patient, formula=measured.surface_formula)
-        for one in found:
+    for ml in zip(end_diastole.volumes_ml, end_systole.volumes_ml, strict=True):
+        cavity, muscle = ([float(v[label - 1]) for v in ml] for label in (task.chamber, task.muscle))
+        other = None
+        if right and task.right_chamber is not None:
+            other = Ventricle([float(v[task.right_chamber - 1]) for v in ml], name="right ventricle")
+        for one in heart_measurements(task, Beat(cavity, muscle), other, patient):
             if one.value is not None:
                 drawn.setdefault(one.key, []).append(one.value)
     return drawn
 
 
-def _of_image(phase: Segmentation) -> dict[str, list[float]]:
+def draws_of_image(task: Task, samples: Samples) -> dict[str, list[float]]:
     """The volumes of each draw, by their keys."""
-    if phase.samples is None:
-        return {}
-    by_segment = zip(phase.task.segments, phase.samples.volumes_ml.T, strict=True)
+    by_segment = zip(task.segments, samples.volumes_ml.T, strict=True)
     return {Measurement("volume", 0.0, subject=s.name).key: list(map(float, ml)) for s, ml in by_segment}

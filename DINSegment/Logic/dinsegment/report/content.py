@@ -10,6 +10,7 @@ from dinsegment.dicom.read.patient import Patient
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.slices import slice_axis
 from dinsegment.images.volume import slice_number
+from dinsegment.measurements.intervals import Intervals, intervals_of
 from dinsegment.measurements.measurement import Measurement
 from dinsegment.measurements.normals import (
     has_normal_values,
@@ -103,7 +104,10 @@ def report_content(phases: Sequence[Segmentation], study: StudyMeasurements, ano
         for phase in phases:
             findings = [text.replace(f"'{phase.volume.name}'", "the image") for text in findings]
     beats = study.beat is not None and len(phases) > 1
-    tables = _heart_tables(study, gathered) if beats else _organ_tables(study, gathered, phases[0])
+    intervals = intervals_of(phases, study)
+    tables = (
+        _heart_tables(study, gathered, intervals) if beats else _organ_tables(study, gathered, phases[0], intervals)
+    )
     remarks = [m.remarked for m in study.measurements if m.remark]
     return Report(
         title=f"{task.title} {'MR' if task.modality == 'MR' else task.modality}",
@@ -111,7 +115,11 @@ def report_content(phases: Sequence[Segmentation], study: StudyMeasurements, ano
         tables=tables,
         findings=(*findings, *remarks),
         left_out=((ONE_PHASE,) if study.beat is not None and not beats else ()) + tuple(_left_out(study)),
-        notes=(*_corrected(phases), *_notes(study, beats, () if anonymous else other_warnings(phases))),
+        notes=(
+            *_corrected(phases),
+            *((intervals.remark,) if intervals is not None else ()),
+            *_notes(study, beats, () if anonymous else other_warnings(phases)),
+        ),
         made_by=f"{phases[0].model}, DINSegment {__version__}",
     )
 
@@ -201,14 +209,16 @@ def _marks(measurement: Measurement, gathered: Sequence[Gathered]) -> tuple[int,
     return tuple(touching)
 
 
-def _heart_tables(study: StudyMeasurements, gathered: Sequence[Gathered]) -> tuple[Table, ...]:
+def _heart_tables(
+    study: StudyMeasurements, gathered: Sequence[Gathered], intervals: Intervals | None
+) -> tuple[Table, ...]:
     by_key = {m.key: m for m in study.measurements}
     groups: dict[str, list[Row]] = {}
     for measurement in study.measurements:
         if measurement.index or measurement.subject or measurement.value is None:
             continue
         indexed = [by_key.get(f"{measurement.key}_{index}") for index in ("bsa", "height")]
-        cells = [f"{measurement.text} {measurement.unit}"]
+        cells = [f"{measurement.text} {measurement.unit}{intervals.beside(measurement.key) if intervals else ''}"]
         cells += ["" if m is None or m.value is None else f"{m.text} {m.unit}" for m in indexed]
         ranged = next((m for m in (measurement, *indexed) if m is not None and has_normal_values(m)), None)
         known = None if ranged is None else ranged.normal
@@ -227,11 +237,13 @@ def _heart_tables(study: StudyMeasurements, gathered: Sequence[Gathered]) -> tup
             measurement.remark,
         )
         groups.setdefault(measurement.definition.group, []).append(row)
-    columns = ("", "/ body surface", "/ height")
+    columns = ("(90 % interval)" if intervals and intervals.intervals else "", "/ body surface", "/ height")
     return tuple(Table(title, columns, tuple(rows), True) for title, rows in groups.items())
 
 
-def _organ_tables(study: StudyMeasurements, gathered: Sequence[Gathered], phase: Segmentation) -> tuple[Table, ...]:
+def _organ_tables(
+    study: StudyMeasurements, gathered: Sequence[Gathered], phase: Segmentation, intervals: Intervals | None
+) -> tuple[Table, ...]:
     """A row for each structure: volume, attenuation, extents."""
     organs: dict[str, dict[str, Measurement]] = {}
     for measurement in study.measurements:
@@ -245,7 +257,8 @@ def _organ_tables(study: StudyMeasurements, gathered: Sequence[Gathered], phase:
                 m = found.get(kind)
                 if m is not None and m.value is not None:
                     label = f"{m.definition.name.lower()} " if named else ""
-                    parts.append(f"{label}{m.text} {m.unit}{_at(m, phase)}".strip())
+                    beside = intervals.beside(m.key) if intervals else ""
+                    parts.append(f"{label}{m.text} {m.unit}{beside}{_at(m, phase)}".strip())
             return ", ".join(parts)
 
         attenuation = text("hu_mean") or text("hu_difference")
@@ -260,7 +273,8 @@ def _organ_tables(study: StudyMeasurements, gathered: Sequence[Gathered], phase:
         remark = " ".join(m.remark for m in found.values() if m.remark)
         rows.append(Row(name, cells, marks=tuple(marks), remark=remark))
     has = [any(row.cells[n] for row in rows) for n in range(3)]
-    columns = ("Volume", "Attenuation", "Extents")
+    volume = "Volume (90 % interval)" if intervals and intervals.intervals else "Volume"
+    columns = (volume, "Attenuation", "Extents")
     kept = [n for n in range(3) if has[n]]
     return (
         Table(

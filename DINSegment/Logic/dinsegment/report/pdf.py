@@ -121,6 +121,8 @@ class _Page:
         bar_width = 74.0
         if table.has_ranges:
             widths = [60.0] * len(columns)
+            if columns[0]:  # The number has its interval beside it.
+                name_width, widths = name_width - 26.0, [98.0, *[54.0] * (len(columns) - 1)]
         else:
             widths = [(self._inner - name_width) * share for share in _shares(table)]
         self._need(LINE * 3)

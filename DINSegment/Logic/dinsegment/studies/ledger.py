@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dinsegment.dicom.read.parts import StudyPart
     from dinsegment.models.entries import ModelEntry
 from dinsegment.studies.page import PAGE, page_bytes
-from dinsegment.studies.results import KIND, OF_STUDY
+from dinsegment.studies.results import KIND, OF_STUDY, SAMPLES
 from dinsegment.studies.study import ERRORS, Study, StudyResult
 from dinsegment.studies.table import TABLE, table_bytes, write_table
 
@@ -285,13 +285,14 @@ class Ledger:
                 study.label,
                 str(study.folder),
                 "skipped",
-                tuple(content.get("phases", [{k: v for k, v in content.items() if k not in OF_STUDY}])),
+                tuple(content.get("phases", [{k: v for k, v in content.items() if k not in (*OF_STUDY, SAMPLES)}])),
                 content.get("function"),
                 float(record["seconds"]),
                 "Its results are complete.",
                 no_function=content.get("no_function", ""),
                 warnings=tuple(content.get("warnings", ())),
                 measurements=tuple(content.get("measurements", ())),
+                samples=content.get(SAMPLES),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None

@@ -46,6 +46,9 @@ SAMPLES_DICOM_FILE = "disagreement.dcm"
 OF_STUDY = ("patient", "measurements")
 """What measurements.json says of a whole study."""
 
+SAMPLES = "samples"
+"""What it says of it beside, where samples were drawn."""
+
 KIND: Kind = "segmentation"
 """Of results, as the list of them says."""
 
@@ -133,7 +136,7 @@ def write_results(
     numbers = dict(zip(OF_STUDY, of_study, strict=True))
     intervals = intervals_of(phases, measured)
     if intervals is not None:
-        numbers["samples"] = intervals.to_dict()
+        numbers[SAMPLES] = intervals.to_dict()
     with staged(output, KIND, overwrite) as folder:
         folders = [folder]
         if len(phases) > 1:

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterable
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from dinsegment.errors import printable
 from dinsegment.files import atomic_path
@@ -23,6 +24,21 @@ def number_columns(results: Iterable[StudyResult]) -> dict[str, str]:
             if not one["key"].endswith("_volume"):
                 columns.setdefault(one["key"], f"{one['name']} ({one['unit']})" if one["unit"] else one["name"])
     return columns
+
+
+def interval_columns(results: Iterable[StudyResult]) -> dict[str, tuple[str, str]]:
+    """Two for the interval of each number that has one, where samples were drawn, by its key: names with units."""
+    columns: dict[str, tuple[str, str]] = {}
+    for result in results:
+        named = {one["key"]: one for one in result.measurements}
+        for key in _intervals(result):
+            name, unit = named[key]["name"], named[key]["unit"]
+            columns.setdefault(key, (f"{name}, 90 % interval from ({unit})", f"{name}, 90 % interval to ({unit})"))
+    return columns
+
+
+def _intervals(result: StudyResult) -> dict[str, dict[str, Any]]:
+    return {one["key"]: one for one in result.samples["intervals"]} if result.samples else {}
 
 
 def table_header(task: Task) -> list[str]:
@@ -59,10 +75,13 @@ def table_bytes(results: Iterable[StudyResult], task: Task) -> bytes:
     file = StringIO(newline="")
     writer = csv.writer(file)
     results = list(results)
-    columns = number_columns(results)
-    writer.writerow([*table_header(task), *columns.values()])
+    columns, intervals = number_columns(results), interval_columns(results)
+    writer.writerow([*table_header(task), *columns.values(), *(name for both in intervals.values() for name in both)])
     for result in results:
         values = {one["key"]: one["value"] for one in result.measurements}
         numbers = ["" if values.get(key) is None else f"{values[key]:.3f}" for key in columns]
+        drawn = _intervals(result)
+        for key in intervals:
+            numbers += [f"{drawn[key][end]:.3f}" if key in drawn else "" for end in ("low", "high")]
         writer.writerow([*table_row(result, task), *numbers])
     return file.getvalue().encode()
