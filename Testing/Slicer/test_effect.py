@@ -108,7 +108,14 @@ def test_a_model_in_a_folder_answers_for_what_it_made(scene):
     asked = []
     target = find_target(node, LV_NAME, volumeNode, lambda name: asked.append(name) or "heart-din-small")
     assert (target.model, target.task, asked) == ("heart-din-small", HEART, ["mine"])
-    assert find_target(node, LV_NAME, volumeNode, lambda _name: None).model is None
+
+
+@pytest.mark.parametrize("named", [lambda _name: None, lambda _name: "/nowhere/mine"])
+def test_a_model_that_is_nowhere_to_be_found_is_said_and_no_other_takes_its_place(scene, named):
+    volumeNode = add_volume(scene)
+    node = segmented(volumeNode, "mine")
+    with pytest.raises(InputError, match="The model 'mine', which made this result, is not there any more: choose"):
+        find_target(node, LV_NAME, volumeNode, named)
 
 
 def test_a_segment_is_in_the_segmentation_that_is_edited_or_not(scene):

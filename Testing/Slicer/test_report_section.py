@@ -243,6 +243,15 @@ class TestPatient:
         assert panel.ui.heartRateEdit.text == "80"
         assert any(row[0] == "Cardiac output" for row in table(panel))
 
+    def test_a_newborn_is_0_years_old_and_may_be_not_known_again(self, host, panel, of_a_cine):
+        type_in(panel.ui.ageEdit, "0")
+        measured(host, panel)
+        assert panel.ui.ageEdit.text == "0" and not shown(panel.ui.messageFrame)
+        assert dict(map(tuple, panel.report._measured.content["patient"]))["Age"] == "0 months"
+        type_in(panel.ui.ageEdit, "")
+        measured(host, panel)
+        assert panel.ui.ageEdit.text == "" and "Age" not in dict(map(tuple, panel.report._measured.content["patient"]))
+
     @pytest.mark.parametrize(("name", "text"), [("heightEdit", "1.68"), ("weightEdit", "heavy"), ("ageEdit", "-3")])
     def test_what_cannot_be_right_is_refused_in_a_sentence(self, panel, of_a_cine, name, text):
         type_in(getattr(panel.ui, name), text)
@@ -332,6 +341,22 @@ class TestDicom:
         measured(host, panel)
         assert self.texts(panel)[2] == "70.5" and panel.parameters.patientWeight == 0
         assert panel.parameters.patientSex == ""
+
+    def test_what_dicom_says_can_be_set_to_not_known(self, host, panel, of_dicom):
+        for name in ("ageEdit", "weightEdit", "heightEdit", "heartRateEdit"):
+            type_in(getattr(panel.ui, name), "")
+        panel.ui.sexComboBox.setCurrentIndex(0)
+        measured(host, panel)
+        assert self.texts(panel) == [""] * 4 and panel.ui.sexComboBox.currentText == "not known"
+        told = dict(map(tuple, panel.report._measured.content["patient"]))
+        assert not {"Sex", "Age", "Weight", "Height", "Heart rate"} & set(told) and told["ID"] == "4711"
+        assert not panel.ui.surfaceLabel.text
+        type_in(panel.ui.weightEdit, "70.5")
+        panel.ui.sexComboBox.setCurrentIndex(1)
+        measured(host, panel)
+        assert self.texts(panel)[2] == "70.5" and panel.parameters.patientWeight == 0  # As DICOM has it, again.
+        told = dict(map(tuple, panel.report._measured.content["patient"]))
+        assert told["Sex"] == "female" and told["Weight"] == "70 kg" and "Age" not in told
 
     def test_walls_have_names_and_the_point_is_shown_where_it_was_found(self, host, panel, of_dicom):
         assert panel.report._measured.walls["named"] and not shown(panel.ui.wallsLabel)

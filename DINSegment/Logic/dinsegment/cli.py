@@ -132,7 +132,7 @@ def segment(
     if phases and cluster is not None:
         raise InputError("--phases makes one study of all inputs: leave out --cluster, which is for many.")
     if samples:
-        from dinsegment.inference.draws import check_draws
+        from dinsegment.images.samples import check_draws
 
         check_draws(samples)
     if anonymous and not report:

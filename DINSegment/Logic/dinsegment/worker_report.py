@@ -11,8 +11,9 @@ The labels of each phase come as labels 1.npy, labels 2.npy, ... (k, j, i), uint
      "from_dicom": true, "files": ["/data/a.dcm", ...], "patient": {"height_m": 1.8}, "anterior": null}
 
 measures; `corrected` are slices and `changed` labels of segments that a person has corrected, samples are as
-`images.samples.Samples.to_dict` has them. `done` has what `measured` says, and walls.npy, where the wall has named
-segments, their numbers at end diastole (k, j, i), uint8, from the voxel `walls.first` on.
+`images.samples.Samples.to_dict` has them. What `patient` says goes before what the files do; null is for what is not
+known, whatever they say. `done` has what `measured` says, and walls.npy, where the wall has named segments, their
+numbers at end diastole (k, j, i), uint8, from the voxel `walls.first` on.
 
     {"command": "figures", "id": 4, "folder": "/tmp/z", "run": 7}
 
@@ -81,7 +82,8 @@ class Reports:
         phases, first = self._read(request)
         study = measure_study(phases, _options(request))
         self._run, self._phases, self._study = request["run"], phases, study
-        return measured(phases, study, first, Path(request["folder"]))
+        read = patient_of(self._headers) if self._headers else None
+        return measured(phases, study, first, Path(request["folder"]), read)
 
     def draw(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answers `figures`.
@@ -157,7 +159,7 @@ class Reports:
             described["modality"],
             dicom=DicomSource(headers or (Dataset(),)) if request["from_dicom"] else None,
             slice_axis=0 if request["from_dicom"] else None,
-            patient=patient_of(headers) if headers else None,
+            patient=replace(patient_of(headers), **_not_known(request)) if headers else None,
         )
         phases = []
         for number, (phase, (place, part)) in enumerate(zip(request["phases"], parts, strict=True), start=1):
@@ -203,7 +205,11 @@ def _samples(described: dict[str, Any] | None, shape: tuple[int, ...]) -> Sample
 
 
 def measured(
-    phases: Sequence[Segmentation], study: StudyMeasurements, first: tuple[int, int, int], folder: Path
+    phases: Sequence[Segmentation],
+    study: StudyMeasurements,
+    first: tuple[int, int, int],
+    folder: Path,
+    read: Patient | None = None,
 ) -> dict[str, Any]:
     """What a window shows of a study, as JSON has it.
 
@@ -212,16 +218,16 @@ def measured(
         study: What they measure.
         first: Which voxel of the image their grid begins with.
         folder: Where walls.npy is written.
+        read: What the files say of the patient.
     """
     content, intervals = report_content(phases, study), intervals_of(phases, study)
     found = intervals.intervals if intervals is not None else ()
-    read = phases[0].volume.patient or Patient()
     return {
         "content": _described(content),
         "measurements": [m.to_dict() for m in study.measurements],
         "texts": {m.key: m.text for m in study.measurements},
         "intervals": {i.measurement.key: [i.measurement.written(i.low), i.measurement.written(i.high)] for i in found},
-        "read": asdict(read),
+        "read": asdict(read or Patient()),
         "walls": _walls(phases, study, first, folder),
     }
 
@@ -261,6 +267,11 @@ def _walls(
         np.save(folder / WALLS, labels[box])
         begin = [a + part.start for a, part in zip(first, box, strict=True)]
     return {"reason": "", "named": walls.named, "anterior": place, "first": begin, "phase": phase}
+
+
+def _not_known(request: dict[str, Any]) -> dict[str, None]:
+    """What the user says is not known of the patient."""
+    return {name: None for name, value in request["patient"].items() if value is None}
 
 
 def _options(request: dict[str, Any]) -> MeasureOptions:

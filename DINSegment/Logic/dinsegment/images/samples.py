@@ -8,6 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from dinsegment.errors import InputError
+
+FEWEST, MOST = 2, 100
+"""How many draws there can be: one has no spread."""
+
+
+def check_draws(draws: int) -> None:
+    """Raises InputError unless so many samples can be drawn."""
+    if not FEWEST <= draws <= MOST:
+        raise InputError(f"{draws} samples cannot be drawn: ask for {FEWEST} to {MOST}, such as 16.")
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:

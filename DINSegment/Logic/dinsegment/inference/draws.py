@@ -7,19 +7,9 @@ from typing import Any
 
 import torch
 
-from dinsegment.errors import InputError
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.view import View
 from dinsegment.network.kinds import Draw, Returns
-
-FEWEST, MOST = 2, 100
-"""How many draws there can be: one has no spread."""
-
-
-def check_draws(draws: int) -> None:
-    """Raises InputError unless so many samples can be drawn."""
-    if not FEWEST <= draws <= MOST:
-        raise InputError(f"{draws} samples cannot be drawn: ask for {FEWEST} to {MOST}, such as 16.")
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from dinsegment.images.samples import Samples
+from dinsegment.images.samples import Samples, check_draws
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.slices import SliceStack
 from dinsegment.inference.anatomy import find_box
 from dinsegment.inference.devices import choose_device
-from dinsegment.inference.draws import DEFAULTS, SampleOptions, check_draws, vary
+from dinsegment.inference.draws import DEFAULTS, SampleOptions, vary
 from dinsegment.inference.model import Model, load_model
 from dinsegment.inference.postprocessing import postprocess
 from dinsegment.inference.runner import Runner

@@ -11,7 +11,7 @@ from dinsegment.errors import DINSegmentError, InputError
 from dinsegment.models.entries import find_entry
 from dinsegment.tasks import TASKS, Segment, Task
 from dinsegment_slicer.i18n import tr as _
-from dinsegment_slicer.scene.edits import model_name, tag
+from dinsegment_slicer.scene.edits import model_gone, model_name, tag
 from dinsegment_slicer.scene.nodes import check_in_scene, checked_volume
 from dinsegment_slicer.scene.placement import Grid
 
@@ -67,7 +67,8 @@ def find_target(
             run; None for a model that is not there any more.
 
     Raises:
-        InputError: Nothing is chosen, or no model knows the segment; it says what to do.
+        InputError: Nothing is chosen, no model knows the segment, or the one that made it is not there any more; it
+            says what to do.
     """
     if segmentationNode is None or volumeNode is None:
         raise InputError(_("Choose a segmentation and the image that it was made of."))
@@ -92,13 +93,21 @@ def find_target(
 def _model_of(
     segmentationNode: slicer.vtkMRMLSegmentationNode, named: Callable[[str], str | None]
 ) -> tuple[str | None, Task | None]:
-    """The model that made a segmentation, and its task; None for what is not known."""
+    """The model that made a segmentation, and its task; None where no model has.
+
+    Raises:
+        InputError: It is nowhere to be found: another one would look at the image with other eyes.
+    """
     name = model_name(segmentationNode)
-    model = named(name) if name is not None else None
-    try:
-        return (model, TASKS[find_entry(model, None).task]) if model is not None else (None, None)
-    except (DINSegmentError, KeyError):  # It was removed, or is of another version.
+    if name is None:
         return None, None
+    model = named(name)
+    try:
+        if model is not None:
+            return model, TASKS[find_entry(model, None).task]
+    except (DINSegmentError, KeyError):  # It was removed, or is of another version.
+        pass
+    raise InputError(model_gone(name))
 
 
 def _is(segment: slicer.vtkSegment, segmentID: str | None, known: Segment) -> bool:

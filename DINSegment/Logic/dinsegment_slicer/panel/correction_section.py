@@ -28,7 +28,6 @@ from dinsegment_slicer.running.controller import Controller, Errand, Message, Re
 from dinsegment_slicer.running.correct_part import Corrected, CorrectPart
 from dinsegment_slicer.running.states import State
 from dinsegment_slicer.scene.corrections import Before, Now, Phase, apply, look_at
-from dinsegment_slicer.scene.edits import model_name
 from dinsegment_slicer.scene.nodes import parent_to_world, volume_from_node
 from dinsegment_slicer.scene.slice_notes import Place, slice_notes
 from dinsegment_slicer.signal import Signal
@@ -110,7 +109,7 @@ class CorrectionSection(Section):
                 raise InputError(
                     _("Nothing was corrected since: correct a slice in the Segment Editor, then let the rest follow.")
                 )
-            model = self._modelOf(task)
+            model = self._model.thatMade(now.phases[0].segmentationNode, task)
         except DINSegmentError as error:
             self.message.emit(str(error), True)
             return
@@ -309,21 +308,6 @@ class CorrectionSection(Section):
     def _phaseShown(self) -> int:
         nodes = ResultNodes(self._parameters)
         return nodes.selectedPhase() if self._parameters.segmentationSequenceNode else int(self._parameters.showSecond)
-
-    def _modelOf(self, task: Task) -> str | None:
-        """The model that made the result, by its name, or by the folder of a run where that is the one chosen."""
-        name = model_name(self._phases()[0].segmentationNode)
-        if name is None:
-            return self._model.modelFor(task)
-        model = self._model.named(name)
-        if model is None:
-            raise InputError(
-                _(
-                    "The model '{name}', which made this result, is not there any more: choose its folder among the "
-                    "models, or segment again with another model."
-                ).format(name=name)
-            )
-        return model
 
 
 def _free(path: Path) -> Path:

@@ -12,7 +12,7 @@ from dinsegment_slicer.panel.parameters import DINSegmentParameters
 from dinsegment_slicer.panel.section import Section
 from dinsegment_slicer.panel.timers import later
 from dinsegment_slicer.running.controller import Controller
-from dinsegment_slicer.scene.sequences import hidden_inputs, is_enhanced, sequence_of
+from dinsegment_slicer.scene.sequences import hidden_inputs, is_of_result, sequence_of
 
 
 class InputSection(Section):
@@ -78,7 +78,7 @@ class InputSection(Section):
             self.chooseOne()
 
     def _hideWhatIsNoInput(self) -> None:
-        """Enhanced images and sequences of anything but images are not offered."""
+        """What belongs to results, and sequences of anything but images, are not offered."""
         hidden = hidden_inputs(slicer.mrmlScene)
         for selector in (self.ui.inputSelector, self.ui.secondSelector):
             model = selector.sortFilterProxyModel()
@@ -95,4 +95,4 @@ def _is_image(node: slicer.vtkMRMLNode | None) -> bool:
     """Whether a node is an image to segment: neither labels nor what was made of an image."""
     if node is None or not node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLLabelMapVolumeNode"):
         return False
-    return node.GetImageData() is not None and not is_enhanced(node)
+    return node.GetImageData() is not None and not is_of_result(node)

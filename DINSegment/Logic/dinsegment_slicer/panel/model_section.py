@@ -11,7 +11,7 @@ from typing import Any
 import qt
 import slicer
 
-from dinsegment.errors import DINSegmentError
+from dinsegment.errors import DINSegmentError, InputError
 from dinsegment.models.entries import LIST, ModelEntry, find_entry, read_entries
 from dinsegment.models.settings import (
     CACHE_VARIABLE,
@@ -28,6 +28,7 @@ from dinsegment_slicer.panel.model_card import model_card
 from dinsegment_slicer.panel.parameters import DINSegmentParameters
 from dinsegment_slicer.panel.section import Section
 from dinsegment_slicer.running.controller import Controller
+from dinsegment_slicer.scene.edits import model_gone, model_name
 
 SETTINGS = {
     "mirrorEdit": ("DINSegment/Mirror", HUB_VARIABLE),
@@ -104,6 +105,20 @@ class ModelSection(Section):
                 if find_entry(run, None).name == name:
                     return run
         return None
+
+    def thatMade(self, segmentationNode: slicer.vtkMRMLSegmentationNode, task: Task) -> str | None:
+        """How the model is asked for that made a segmentation, as `named`; the one for the task where none is known.
+
+        Raises:
+            InputError: It is not there any more.
+        """
+        name = model_name(segmentationNode)
+        if name is None:
+            return self.modelFor(task)
+        model = self.named(name)
+        if model is None:
+            raise InputError(model_gone(name))
+        return model
 
     def offer(self, folder: Path) -> None:
         """Adds a training run to the models that can be chosen, in this scene and in later ones."""

@@ -9,11 +9,12 @@ from slicer.parameterNodeWrapper import Choice, Default, WithinRange, parameterN
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from dinsegment.enhancement.methods import METHODS
+from dinsegment.images.samples import FEWEST, MOST
 
 MODULE = "DINSegment"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 OUTPUTS = ("replace", "new")
-SEXES = ("", "F", "M")
+SEXES = ("", "F", "M", "unknown")
 
 
 @parameterNodeWrapper
@@ -42,10 +43,15 @@ class DINSegmentParameters:
         outline: Segments as outlines; otherwise their areas are filled.
         recommendedColors: Segments in the colours that Slicer recommends, instead of those that are told apart.
         showPlot: The plot of volume over time is in view.
+        draws: How many samples are asked for.
+        disagreementNode: Where they differ; of two phases in the one that is drawn of first.
+        secondDisagreementNode: The same in the second one, such as end systole.
+        showDisagreement: That lies over the image.
+        disagreementOpacity: How opaque, 0 to 1.
         exportToDatabase: Slicer's DICOM database gets a copy of what is exported.
         reportImageNode: The image that the report is of, and what follows belongs to.
-        patientSex: `F` or `M`, where the user says it; empty for what DICOM says.
-        patientAge: In years, where the user says it; 0 for what DICOM says.
+        patientSex: `F` or `M`, where the user says it, or `unknown`; empty for what DICOM says.
+        patientAge: In years, where the user says it; below 0 if they say that it is not known, 0 for what DICOM says.
         patientHeight: In cm, the same.
         patientWeight: In kg, the same.
         heartRate: Beats a minute, the same.
@@ -81,6 +87,11 @@ class DINSegmentParameters:
     outline: bool = True
     recommendedColors: bool = False
     showPlot: bool = True
+    draws: Annotated[int, WithinRange(FEWEST, MOST), Default(10)]
+    disagreementNode: slicer.vtkMRMLScalarVolumeNode
+    secondDisagreementNode: slicer.vtkMRMLScalarVolumeNode
+    showDisagreement: bool = True
+    disagreementOpacity: Annotated[float, WithinRange(0.0, 1.0), Default(0.6)]
     exportToDatabase: bool = True
     reportImageNode: slicer.vtkMRMLScalarVolumeNode
     patientSex: Annotated[str, Choice(list(SEXES)), Default("")]

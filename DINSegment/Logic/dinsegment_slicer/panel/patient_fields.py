@@ -12,6 +12,15 @@ from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.panel.parameters import DINSegmentParameters
 from dinsegment_slicer.signal import Signal
 
+UNKNOWN = -1.0
+"""In the parameter node: the user says that a number is not known, whatever DICOM says."""
+
+UNKNOWN_SEX = "unknown"
+"""The same of the sex."""
+
+A_DAY = 1 / 365.25
+"""In years: the age that is kept of a newborn, as 0 in the parameter node says nothing."""
+
 
 @dataclass(frozen=True)
 class Field:
@@ -19,7 +28,8 @@ class Field:
 
     Attributes:
         widget: Name of its line edit.
-        parameter: Name in the parameter node, in the field's unit; 0 where the user says nothing.
+        parameter: Name in the parameter node, in the field's unit; 0 where the user says nothing, `UNKNOWN` where they
+            say that it is not known.
         key: Of `dinsegment.dicom.read.patient.Patient`.
         factor: Units of the field in one of that.
         low: A smaller number is a mistake.
@@ -52,6 +62,8 @@ def fields() -> tuple[Field, ...]:
 
 class PatientFields:
     """Shows what DICOM says, and what the user says instead, which goes before and is kept in the parameter node.
+
+    Where the user empties what they wrote, what DICOM says comes back; where they empty that, it is not known.
 
     `changed` is emitted when the user says something else, `refused` with a sentence for what cannot be right.
 
@@ -93,16 +105,23 @@ class PatientFields:
         self.show()
 
     def said(self) -> dict[str, Any]:
-        """What the user says, by the keys of `Patient`."""
+        """What the user says, by the keys of `Patient`; None for what they say is not known."""
         p = self._parameters
         if p is None:
             return {}
-        numbers = {f.key: getattr(p, f.parameter) / f.factor for f in self._fields if getattr(p, f.parameter) > 0}
-        return numbers | ({"sex": p.patientSex} if p.patientSex else {})
+        values = {f: getattr(p, f.parameter) for f in self._fields}
+        said = {f.key: value / f.factor if value > 0 else None for f, value in values.items() if value != 0}
+        if p.patientSex:
+            said["sex"] = None if p.patientSex == UNKNOWN_SEX else p.patientSex
+        return said
+
+    def _known(self) -> dict[str, Any]:
+        """What is known by either, by the keys of `Patient`."""
+        return {key: value for key, value in {**self._read, **self.said()}.items() if value is not None}
 
     def show(self) -> None:
         """Fills the fields."""
-        known = {**{k: v for k, v in self._read.items() if v is not None}, **self.said()}
+        known = self._known()
         self._showing = True
         try:
             for field in self._fields:
@@ -130,17 +149,18 @@ class PatientFields:
         edit, p = getattr(self.ui, field.widget), self._parameters
         if self._showing or p is None:
             return
-        known = {**{k: v for k, v in self._read.items() if v is not None}, **self.said()}
-        text = edit.text.strip().replace(",", ".")
-        if text == self._text(field, known.get(field.key)):
+        text, read = edit.text.strip().replace(",", "."), self._text(field, self._read.get(field.key))
+        if text == self._text(field, self._known().get(field.key)):
             return
-        if text == self._text(field, self._read.get(field.key)):
-            text = ""
         try:
-            value = float(text) if text else 0.0
+            value = float(text) if text else UNKNOWN
         except ValueError:
             value = math.nan
-        if text and not (field.low <= value <= field.high and value > 0):
+        if text == read or (not text and getattr(p, field.parameter) != 0):  # As DICOM has it.
+            value = 0.0
+        elif text and field.low <= value <= field.high:
+            value = value or A_DAY  # Of the numbers an age alone can be 0.
+        elif text:
             self.refused.emit(
                 _("{name} of '{text}' cannot be right: give {low:g} to {high:g} {unit}.").format(
                     name=field.name, text=edit.text, low=field.low, high=field.high, unit=field.unit
@@ -156,6 +176,6 @@ class PatientFields:
         if self._showing or self._parameters is None:
             return
         sex = self.ui.sexComboBox.itemData(self.ui.sexComboBox.currentIndex) or ""
-        self._parameters.patientSex = "" if sex == (self._read.get("sex") or "") else sex
+        self._parameters.patientSex = "" if sex == (self._read.get("sex") or "") else sex or UNKNOWN_SEX
         self.show()
         self.changed.emit()

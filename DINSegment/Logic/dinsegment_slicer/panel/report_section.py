@@ -276,7 +276,7 @@ class ReportSection(Section):
             titles = entry["columns"]
             if entry["has_ranges"]:  # The width of a panel has no room for the number over the height, too.
                 titles = (
-                    "",
+                    titles[0],
                     _("per m²") if any(r["cells"][1] for r in entry["rows"]) else "",
                     _("Normal") if any(r["range_text"] for r in entry["rows"]) else "",
                 )
@@ -306,7 +306,9 @@ class ReportSection(Section):
         told += [measured["remark"]] if measured["remark"] else []
         items = [qt.QTableWidgetItem(measured["name"] + marks)]
         # What is divided has the unit of the number before it, as its heading says.
-        items += [number_item(cell) for cell in ((cells[0], cells[1].partition(" ")[0]) if ranges else cells)]
+        # An interval stands below its number: beside it the width of a panel has no room.
+        shown = (cells[0].replace(" (", "\n("), cells[1].partition(" ")[0]) if ranges else cells
+        items += [number_item(cell) for cell in shown]
         if ranges:
             item = qt.QTableWidgetItem(measured["range_short"])
             if measured["bar"]:
@@ -338,7 +340,8 @@ class ReportSection(Section):
 
     def rows(self) -> list[tuple[str, ...]]:
         """All numbers, a row each, under a heading."""
-        return report_rows(self._measured.measurements, self._measured.texts) if self._measured is not None else []
+        m = self._measured
+        return report_rows(m.measurements, m.texts, m.intervals) if m is not None else []
 
     def _onCopy(self, _checked: bool = False) -> None:
         if self._measured is not None:

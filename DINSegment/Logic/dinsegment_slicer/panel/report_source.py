@@ -18,10 +18,18 @@ from dinsegment_slicer.scene.anterior import place_of
 from dinsegment_slicer.scene.corrections import corrected_slices
 from dinsegment_slicer.scene.edits import ALGORITHM_NAME_TAG, ALGORITHM_TYPE_TAG, SEMIAUTOMATIC, tag
 from dinsegment_slicer.scene.findings import findings_of
-from dinsegment_slicer.scene.nodes import checked_volume, local_ijk_to_ras, modality_of, original_of, parent_to_world
+from dinsegment_slicer.scene.nodes import (
+    checked_volume,
+    local_ijk_to_ras,
+    modality_of,
+    original_of,
+    parent_to_world,
+    voxel_ml,
+)
+from dinsegment_slicer.scene.sample_notes import sample_notes
 from dinsegment_slicer.scene.sequences import phases as phases_of
 from dinsegment_slicer.scene.sequences import sequence_of, times_ms
-from dinsegment_slicer.scene.task_labels import TaskLabels, task_labels
+from dinsegment_slicer.scene.task_labels import TaskLabels, changed_labels, task_labels
 
 if TYPE_CHECKING:  # The application alone has what it is made of.
     from dinsegment_slicer.panel.parameters import DINSegmentParameters
@@ -109,6 +117,8 @@ def report_input(parameters: DINSegmentParameters, patient: Mapping[str, Any], d
     task = TASKS[parameters.task]
     first = source.phases[0][0]
     times = times_ms(parameters.segmentationSequenceNode) if source.sequenceNode is not None else None
+    sampled, ml = [sample_notes(node) for _image, node in source.phases], voxel_ml(source.volumeNode)
+    sampled = [notes if notes is not None and notes.fits(ml) else None for notes in sampled]
     phases, model, corrected = [], "", False
     for number, (image, segmentationNode) in enumerate(source.phases):
         labels = task_labels(segmentationNode, image, task)
@@ -122,6 +132,9 @@ def report_input(parameters: DINSegmentParameters, patient: Mapping[str, Any], d
                 tuple(_findings(segmentationNode, labels)),
                 slicer.util.arrayFromVolume(image),
                 corrected_slices(segmentationNode, image, task) if said[1] else (),
+                # Only samples need to know: telling what was changed takes a while in each phase.
+                tuple(sorted(changed_labels(segmentationNode, task))) if any(sampled) else (),
+                sampled[number].samples.to_dict() if sampled[number] is not None else None,
             )
         )
     from_dicom, files = dicom.of(source)

@@ -16,16 +16,26 @@ from dinsegment.quality.beat import outlier_topic
 from dinsegment.tasks import TASKS, Task
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.logic import Output, Result
+from dinsegment_slicer.panel.disagreements import Disagreements
 from dinsegment_slicer.running.segment_part import JobImage
 from dinsegment_slicer.scene.browsers import browser_of, proxy_of, select_phase, selected_phase
 from dinsegment_slicer.scene.changes import remove_node
 from dinsegment_slicer.scene.corrections import Phase
 from dinsegment_slicer.scene.findings import NotedFinding, findings_of, show_segment
 from dinsegment_slicer.scene.measure import MeasuredSegment, beat_of, measure_phases
-from dinsegment_slicer.scene.nodes import checked_volume, image_of, original_of, parent_to_world, plain_enhanced_node
+from dinsegment_slicer.scene.nodes import (
+    checked_volume,
+    image_of,
+    original_of,
+    parent_to_world,
+    plain_enhanced_node,
+    voxel_ml,
+)
 from dinsegment_slicer.scene.plots import update_volume_plot
 from dinsegment_slicer.scene.preview import EnhancedImage
 from dinsegment_slicer.scene.reading import AS_ACQUIRED, Reading, reading_of, reading_of_task
+from dinsegment_slicer.scene.sample_intervals import SampleIntervals, sample_intervals
+from dinsegment_slicer.scene.sample_notes import SampleNotes, sample_notes
 from dinsegment_slicer.scene.sequences import phase_images, phases, sequence_of, times_ms
 from dinsegment_slicer.scene.tables import update_measurement_table
 
@@ -51,12 +61,14 @@ class MeasurementView:
         columns: Segments, in each of the phases that `titles` names.
         heading: Of the segments' names.
         titles: Headings of the columns.
+        intervals: Of each column, those of segments by ID, as they stand beside a number.
     """
 
     title: str
     columns: Sequence[Sequence[MeasuredSegment]]
     heading: str
     titles: Sequence[str]
+    intervals: Sequence[Mapping[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,7 @@ class Measurement:
         is_sequence: Whether the phases are those of a cine, of which one is in view.
         no_function: Why there is no function, a sentence; empty where there is one, or nobody expects it.
         outliers: What is wrong with phases that do not go with those before and after, by phase from 0.
+        intervals: How far numbers can be trusted; None where nobody has asked for samples.
     """
 
     name: str
@@ -78,26 +91,33 @@ class Measurement:
     is_sequence: bool
     no_function: str = ""
     outliers: Mapping[int, str] = field(default_factory=dict)
+    intervals: SampleIntervals | None = None
 
     def view(self, selected: int) -> MeasurementView:
         """What is shown while that phase of a cine, counted from 0, is in view; quick, to follow one that plays."""
         function = self.function
         if self.is_sequence:
             selected = min(selected, len(self.phases) - 1)
-            columns, titles = [self.phases[selected]], [_("Phase {number}").format(number=selected + 1)]
+            shown, titles = [selected], [_("Phase {number}").format(number=selected + 1)]
             if function is not None:
-                columns += [self.phases[function.end_diastole], self.phases[function.end_systole]]
+                shown += [function.end_diastole, function.end_systole]
                 titles += [_("ED"), _("ES")]
             title = _("{name}, phase {number} of {count}")
             title = title.format(name=self.name, number=selected + 1, count=len(self.phases))
-            return MeasurementView(title, columns, _("Volume in ml"), titles)
+            columns = [self.phases[n] for n in shown]
+            return MeasurementView(title, columns, _("Volume in ml"), titles, self._beside(shown))
         if len(self.phases) == 1:
-            return MeasurementView(self.name, self.phases, _("Segment"), [_("Volume in ml")])
+            return MeasurementView(self.name, self.phases, _("Segment"), [_("Volume in ml")], self._beside([0]))
         if function is not None:
             titles = [_("ED"), _("ES")] if function.end_diastole == 0 else [_("ES"), _("ED")]
         else:
             titles = [_("First"), _("Second")]
-        return MeasurementView(self.name, self.phases, _("Volume in ml"), titles)
+        return MeasurementView(self.name, self.phases, _("Volume in ml"), titles, self._beside([0, 1]))
+
+    def _beside(self, shown: Sequence[int]) -> list[dict[str, str]]:
+        """Of each of these phases the intervals of its segments."""
+        volumes = self.intervals.volumes if self.intervals is not None else {}
+        return [{i: one.text for (phase, i), one in volumes.items() if phase == n} for n in shown]
 
 
 class ResultNodes:
@@ -194,6 +214,7 @@ class ResultNodes:
         for node in self.segmentations():
             if node.GetDisplayNode() is not None and node not in result.segmentationNodes:
                 node.GetDisplayNode().SetVisibility(False)
+        Disagreements(p).remove()
         before = (p.enhancedNode, p.secondEnhancedNode, p.enhancedSequenceNode, p.plotChartNode, p.tableNode)
         same = original_of(p.enhancedNode) is original_of(result.enhancedNode)
         kept = [*result.enhancedNodes, result.sequences.enhancedSequenceNode if result.sequences else None]
@@ -231,16 +252,24 @@ class ResultNodes:
         other_image = any(noted.kind == OTHER_IMAGE for node in nodes for noted in findings_of(node))
         beat = beat_of(task, measured, nodes, other_image)
         function = beat.function if beat else None
+        intervals = sample_intervals(task, measured, nodes, function, self._voxel_ml())
         if sequenceNode is not None:
             p.plotChartNode = update_volume_plot(
                 self._scene, f"{name} volumes", measured, times_ms(sequenceNode), function, p.plotChartNode
             )
-        p.tableNode = update_measurement_table(self._scene, f"{name} measurements", measured, function, p.tableNode)
+        p.tableNode = update_measurement_table(
+            self._scene, f"{name} measurements", measured, function, p.tableNode, intervals
+        )
         if beat is None:
-            return Measurement(name, measured, None, sequenceNode is not None)
+            return Measurement(name, measured, None, sequenceNode is not None, intervals=intervals)
         chamber = next(segment.name for segment in task.segments if segment.label == task.chamber)
         wrong = {n: outlier_topic(chamber, beat.chamber_ml, n) for n in outliers(beat.chamber_ml)}
-        return Measurement(name, measured, function, sequenceNode is not None, beat.reason, wrong)
+        return Measurement(name, measured, function, sequenceNode is not None, beat.reason, wrong, intervals)
+
+    def _voxel_ml(self) -> float | None:
+        """Volume of a voxel of the image in the world; None where that is not known any more."""
+        volumeNode = original_of(self._parameters.enhancedNode)
+        return voxel_ml(volumeNode) if volumeNode is not None else None
 
     def hiddenSegments(self) -> set[str]:
         """IDs of the segments in view that the user does not see."""
@@ -291,10 +320,20 @@ class ResultNodes:
         """What looks wrong with the segmentation in view.
 
         That is what the run said that made it, and, of a cine, whether what was measured since goes with the phases
-        before and after. What is about the whole comes first, then that of which a correction would change most.
+        before and after. What is about the whole comes first, then that of which a correction would change most: by the
+        samples where there are any.
         """
-        found = self._findings(measurement)
-        return sorted(found, key=lambda finding: (finding.ml > 0, -finding.ml))
+        found, notes = self._findings(measurement), self._notesShown()
+        doubtful = notes.doubtful_ml if notes is not None else {}  # What samples say goes before.
+        ml = {finding: doubtful.get(finding.text, finding.ml) for finding in found}
+        return sorted(found, key=lambda finding: (ml[finding] > 0, -ml[finding]))
+
+    def _notesShown(self) -> SampleNotes | None:
+        """What samples have told of the segmentation in view."""
+        sequenceNode = self._parameters.segmentationSequenceNode
+        if sequenceNode is None:
+            return sample_notes(self.segmentationShown())
+        return sample_notes(sequenceNode.GetNthDataNode(self.selectedPhase()))
 
     def _findings(self, measurement: Measurement | None) -> list[NotedFinding]:
         sequenceNode = self._parameters.segmentationSequenceNode
@@ -358,6 +397,7 @@ class ResultNodes:
         enhancedNode = plain_enhanced_node(checked_volume(volumeNode), reading_of(volumeNode).window)
         # The enhanced image alone makes room; one that belongs to a result stays with it in the scene.
         replaced = () if p.segmentationNode is not None else (p.enhancedNode,)
+        Disagreements(p).remove()
         p.segmentationNode = p.secondSegmentationNode = p.secondEnhancedNode = None
         p.segmentationSequenceNode = p.enhancedSequenceNode = p.plotChartNode = p.tableNode = None
         p.showSecond = False

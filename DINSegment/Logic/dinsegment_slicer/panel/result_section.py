@@ -136,7 +136,8 @@ class ResultSection(Section, VTKObservationMixin):
         self.measurement = measurement
         self.ui.resultSection.setVisible(measurement is not None)
         if measurement is not None:
-            self._tables.showFunction(measurement.function, measurement.no_function)
+            intervals = measurement.intervals.function if measurement.intervals is not None else None
+            self._tables.showFunction(measurement.function, measurement.no_function, intervals)
             self.ui.phaseFrame.setVisible(measurement.function is not None)
             self.ui.plotCheckBox.setVisible(measurement.is_sequence)
             self.show()

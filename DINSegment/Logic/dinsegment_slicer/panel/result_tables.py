@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import qt
 
 from dinsegment.measurements.function import CardiacFunction
+from dinsegment.measurements.intervals import Interval
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.panel.result import MeasurementView
 from dinsegment_slicer.panel.tables import number_item, set_up_table, stretch_column
@@ -93,29 +94,38 @@ class ResultTables:
             for column, segments in enumerate(view.columns, start=2):
                 volumes = {s.id: s.volume_ml for s in segments}
                 text = f"{volumes[segment.id]:.1f}" if segment.id in volumes else ""
-                table.setItem(row, column, number_item(text))
+                interval = view.intervals[column - 2].get(segment.id, "") if view.intervals else ""
+                # Of several phases the width of a panel has no room for it.
+                item = number_item(f"{text} ({interval})" if interval and len(view.titles) == 1 else text)
+                if interval:
+                    item.setToolTip(_("{value} ml, 90 % interval {interval} ml").format(value=text, interval=interval))
+                table.setItem(row, column, item)
         stretch_column(table, NAME)
 
-    def showFunction(self, function: CardiacFunction | None, reason: str = "") -> None:
-        """The function of the left ventricle, or why there is none, or nothing."""
+    def showFunction(
+        self, function: CardiacFunction | None, reason: str = "", intervals: Mapping[str, Interval] | None = None
+    ) -> None:
+        """The function of the left ventricle with what intervals there are, or why there is none, or nothing."""
         table = self.ui.functionTable
         table.setVisible(function is not None or bool(reason))
         if function is None:
             self._showReason(reason)
             return
         rows = [
-            (_("Ejection fraction"), _("{value:.0f} %").format(value=function.ejection_fraction_percent)),
-            (_("End-diastolic volume"), _("{value:.1f} ml").format(value=function.end_diastolic_volume_ml)),
-            (_("End-systolic volume"), _("{value:.1f} ml").format(value=function.end_systolic_volume_ml)),
-            (_("Stroke volume"), _("{value:.1f} ml").format(value=function.stroke_volume_ml)),
-            (_("Myocardial mass"), _("{value:.0f} g").format(value=function.myocardial_mass_g)),
+            ("lv_ef", _("Ejection fraction"), _("{value:.0f} %").format(value=function.ejection_fraction_percent)),
+            ("lv_edv", _("End-diastolic volume"), _("{value:.1f} ml").format(value=function.end_diastolic_volume_ml)),
+            ("lv_esv", _("End-systolic volume"), _("{value:.1f} ml").format(value=function.end_systolic_volume_ml)),
+            ("lv_sv", _("Stroke volume"), _("{value:.1f} ml").format(value=function.stroke_volume_ml)),
+            ("lv_mass_ed", _("Myocardial mass"), _("{value:.0f} g").format(value=function.myocardial_mass_g)),
         ]
         table.setColumnCount(2)
         table.setRowCount(len(rows))
-        table.setHorizontalHeaderLabels([_("Left ventricle"), _("Value")])
-        for row, (name, value) in enumerate(rows):
+        title = _("Value (90 % interval)") if intervals else _("Value")
+        table.setHorizontalHeaderLabels([_("Left ventricle"), title])
+        for row, (key, name, value) in enumerate(rows):
+            interval = intervals.get(key) if intervals else None
             table.setItem(row, 0, qt.QTableWidgetItem(name))
-            table.setItem(row, 1, number_item(value))
+            table.setItem(row, 1, number_item(value if interval is None else f"{value} ({interval.text})"))
         stretch_column(table, 0)
 
     def _showReason(self, reason: str) -> None:

@@ -30,6 +30,7 @@ from dinsegment_slicer.panel.run_section import RunSection
 from dinsegment_slicer.panel.sample_section import SampleSection
 from dinsegment_slicer.panel.section import Section
 from dinsegment_slicer.panel.structures_section import StructuresSection
+from dinsegment_slicer.panel.sure_section import SureSection
 from dinsegment_slicer.panel.views_section import ViewsSection
 from dinsegment_slicer.running.controller import Controller, Message, Request, Severity
 from dinsegment_slicer.scene.sample_data import volume_of
@@ -83,6 +84,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.report = self._add(ReportSection(self.ui, self.controller))
         self.export = self._add(ExportSection(self.ui, self.controller, self.model))
         self._add(self.views)
+        self.sure = self._add(SureSection(self.ui, self.controller, self.model))  # Once the views show the image.
 
     def _add(self, section: Any) -> Any:
         self.sections.append(section)
@@ -101,6 +103,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.result.placeChosen.connect(self.views.jumpTo)
         self.correction.placeChosen.connect(self.views.jumpTo)
         self.correction.corrected.connect(self.result.measureLater)
+        self.sure.drawn.connect(self.result.measureLater)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self._onSceneChanged)
@@ -128,6 +131,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._showParameterNode(parameters_of_scene())
         self.input.chooseOne()
         self.views.show()
+        self.sure.show()
         self.result.show()  # The Segment Editor may have hidden a segment.
 
     def exit(self) -> None:
@@ -155,6 +159,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._showParameterNode(parameters_of_scene())
             self.input.chooseOne()
             self.views.show()
+            self.sure.show()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeAdded(self, _caller: Any, _event: str, node: slicer.vtkMRMLNode) -> None:

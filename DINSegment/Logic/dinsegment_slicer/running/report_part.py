@@ -24,6 +24,8 @@ class ReportPhase:
         findings: What looks wrong with it, as `dinsegment.worker_report` takes it.
         image: Grey values (k, j, i), which may be a live view of a node's.
         corrected: Slices that a person has corrected, counted from 0 along the image's slice axis.
+        changed: Labels of the segments that a person has changed.
+        samples: As `images.samples.Samples.to_dict` has them; None where nobody has asked.
     """
 
     labels: np.ndarray
@@ -32,6 +34,8 @@ class ReportPhase:
     findings: tuple[Mapping[str, Any], ...]
     image: np.ndarray
     corrected: tuple[int, ...] = ()
+    changed: tuple[int, ...] = ()
+    samples: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +51,7 @@ class ReportInput:
         phases: One at least, on one grid.
         from_dicom: Whether the image tells how the patient lies.
         files: DICOM files that the image was loaded from, as far as they are known.
-        patient: What the user says: fields of `dinsegment.dicom.read.patient.Patient`.
+        patient: What the user says: fields of `dinsegment.dicom.read.patient.Patient`, None for what is not known.
         anterior: Where the right ventricle's wall meets the left one's in front, in mm in RAS; None for not known.
         needs_images: Whether grey values are measured.
     """
@@ -84,6 +88,7 @@ class Measured:
         read: What the DICOM files say of the patient.
         walls: Whether the wall was divided and has names; None where nothing beats.
         wall_labels: Numbers of the AHA segments at end diastole, from the voxel `walls["first"]` on; None without.
+        intervals: Where the interval of a number begins and ends as they are read, by its key.
     """
 
     content: dict[str, Any]
@@ -92,6 +97,7 @@ class Measured:
     read: dict[str, Any]
     walls: dict[str, Any] | None
     wall_labels: np.ndarray | None
+    intervals: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,8 @@ class ReportPart:
                     "time_ms": p.time_ms,
                     "findings": list(p.findings),
                     "corrected": list(p.corrected),
+                    "changed": list(p.changed),
+                    "samples": p.samples,
                 }
                 for p in source.phases
             ],
@@ -183,7 +191,7 @@ class ReportPart:
                 labels = np.load(folder / WALLS)
             except OSError as error:
                 raise ValueError(f"{WALLS}: {error}") from error
-        names = ("content", "measurements", "texts", "read")
+        names = ("content", "measurements", "texts", "read", "intervals")
         return Measured(**{name: event[name] for name in names}, walls=walls, wall_labels=labels)
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from dinsegment.images.fingerprint import EMPTY, FINGERPRINT_TAG, fingerprints, same_voxels
+from dinsegment_slicer.i18n import tr as _
 
 ALGORITHM_TYPE_TAG = "DICOM.SegmentAlgorithmType"
 ALGORITHM_NAME_TAG = "DICOM.SegmentAlgorithmName"
@@ -43,6 +44,14 @@ def model_name(segmentationNode: slicer.vtkMRMLSegmentationNode) -> str | None:
     return None
 
 
+def model_gone(name: str) -> str:
+    """What is said where a segmentation's model is nowhere to be found."""
+    return _(
+        "The model '{name}', which made this result, is not there any more: choose its folder among the models, or "
+        "segment again with another model."
+    ).format(name=name)
+
+
 def mark_edited(segmentationNode: slicer.vtkMRMLSegmentationNode, found: Mapping[str, str] | None = None) -> None:
     """Makes the tags say SEMIAUTOMATIC of each segment that differs from what the network made, else AUTOMATIC.
 
@@ -69,6 +78,17 @@ def mark_edited(segmentationNode: slicer.vtkMRMLSegmentationNode, found: Mapping
             segment.SetTag(ALGORITHM_TYPE_TAG, algorithm_type)
 
 
+def changed_segments(segmentationNode: slicer.vtkMRMLSegmentationNode) -> frozenset[str]:
+    """IDs of the segments that are not what a network made: changed since, or a person's own from the beginning."""
+    segmentation, found = segmentationNode.GetSegmentation(), segment_fingerprints(segmentationNode)
+    changed = set()
+    for segment_id in segmentation.GetSegmentIDs():
+        remembered = tag(segmentation.GetSegment(segment_id), FINGERPRINT_TAG)
+        if remembered is None or not same_voxels(remembered, found.get(segment_id, "")):
+            changed.add(segment_id)
+    return frozenset(changed)
+
+
 def corrected_segments(segmentationNodes: Iterable[slicer.vtkMRMLSegmentationNode]) -> list[str]:
     """Names of the segments that differ from what a network made, each once: what would be lost if it made them anew.
 
@@ -77,12 +97,10 @@ def corrected_segments(segmentationNodes: Iterable[slicer.vtkMRMLSegmentationNod
     """
     names: dict[str, None] = {}
     for segmentationNode in segmentationNodes:
-        segmentation = segmentationNode.GetSegmentation()
-        found = segment_fingerprints(segmentationNode)
-        for n in range(segmentation.GetNumberOfSegments()):
-            segment = segmentation.GetNthSegment(n)
-            remembered = tag(segment, FINGERPRINT_TAG)
-            if remembered is not None and not same_voxels(remembered, found.get(segmentation.GetNthSegmentID(n), "")):
+        segmentation, changed = segmentationNode.GetSegmentation(), changed_segments(segmentationNode)
+        for segment_id in segmentation.GetSegmentIDs():
+            segment = segmentation.GetSegment(segment_id)
+            if segment_id in changed and tag(segment, FINGERPRINT_TAG) is not None:
                 names[segment.GetName() or ""] = None
     return list(names)
 

@@ -20,6 +20,7 @@ from dinsegment_slicer.running.segment_part import JobImage
 from dinsegment_slicer.scene.changes import Steps, made, new_node, place_beside, subject_hierarchy, unique_name
 from dinsegment_slicer.scene.content import LabelContent, grey_image, label_content
 from dinsegment_slicer.scene.findings import FINDINGS_ATTRIBUTE, note_findings
+from dinsegment_slicer.scene.sample_notes import SAMPLES_ATTRIBUTE
 from dinsegment_slicer.scene.segments import LABELMAP, wanted_segments, with_segments
 from dinsegment_slicer.scene.slice_notes import SliceNotes, note_slices, places_of
 
@@ -235,6 +236,7 @@ def fill_segmentation(
     )
     node.SetAndObserveSegmentation(after)
     node.RemoveAttribute(FINDINGS_ATTRIBUTE)
+    node.RemoveAttribute(SAMPLES_ATTRIBUTE)
     named = [replace(segment, name=ids[segment.label]) for segment in segments]
     # The run read the image where parent transforms had moved it.
     to_node = local_ijk_to_ras(volumeNode) @ np.linalg.inv(segmentation.volume.ijk_to_ras)
@@ -327,6 +329,11 @@ def local_ijk_to_ras(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
     matrix = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(matrix)
     return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def voxel_ml(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> float:
+    """Volume of a voxel in the world, in ml; raises InputError under a transform that is not linear."""
+    return float(abs(np.linalg.det(ijk_to_world(volumeNode)[:3, :3])) / 1000)
 
 
 def parent_to_world(node: slicer.vtkMRMLTransformableNode) -> np.ndarray:

@@ -28,6 +28,9 @@ MILLISECONDS = dict.fromkeys(("s", "sec", "second", "seconds"), 1000.0) | dict.f
 )
 """Index units that tell time, in milliseconds."""
 
+DISAGREEMENT_ATTRIBUTE = "DINSegment.Disagreement"
+"""Of volumes that show where samples differ: the phase that one is of, from 0."""
+
 
 def is_image_sequence(node: slicer.vtkMRMLNode | None) -> bool:
     """Whether `node` is a sequence node whose first phase is a grey volume."""
@@ -69,8 +72,13 @@ def is_enhanced(node: slicer.vtkMRMLNode | None) -> bool:
     return False
 
 
+def is_of_result(node: slicer.vtkMRMLNode | None) -> bool:
+    """Whether a volume or sequence belongs to a result, enhanced images and where samples differ: it is no input."""
+    return node is not None and (node.GetAttribute(DISAGREEMENT_ATTRIBUTE) is not None or is_enhanced(node))
+
+
 def hidden_inputs(scene: slicer.vtkMRMLScene) -> list[str]:
-    """IDs of the volumes and sequences that are no input: enhanced images, sequences of anything but grey images.
+    """IDs of the volumes and sequences that are no input: what belongs to results, sequences of no grey images.
 
     Args:
         scene: Any scene.
@@ -80,7 +88,9 @@ def hidden_inputs(scene: slicer.vtkMRMLScene) -> list[str]:
         that is still empty is not among them.
     """
     nodes = [scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes())]
-    return [node.GetID() for node in nodes if _is_other_sequence(node) or (_is_volume_like(node) and is_enhanced(node))]
+    return [
+        node.GetID() for node in nodes if _is_other_sequence(node) or (_is_volume_like(node) and is_of_result(node))
+    ]
 
 
 def phases(sequenceNode: slicer.vtkMRMLSequenceNode) -> list[slicer.vtkMRMLScalarVolumeNode]:

@@ -15,6 +15,7 @@ from dinsegment.measurements.function import CardiacFunction
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.scene.changes import restored_on_error
 from dinsegment_slicer.scene.measure import MeasuredSegment
+from dinsegment_slicer.scene.sample_intervals import SampleIntervals
 
 
 def update_table(
@@ -45,6 +46,7 @@ def update_measurement_table(
     phases: Sequence[Sequence[MeasuredSegment]],
     function: CardiacFunction | None,
     tableNode: slicer.vtkMRMLTableNode | None = None,
+    intervals: SampleIntervals | None = None,
 ) -> slicer.vtkMRMLTableNode:
     """A table of what was measured, which is saved with the scene: the heart's function, then each segment per phase.
 
@@ -54,12 +56,21 @@ def update_measurement_table(
         phases: What `measure` said of each.
         function: From `function_of`.
         tableNode: A table that this function made: it gets the new content.
+        intervals: How far the numbers can be trusted, where samples were drawn.
 
     Returns:
-        The table, with columns for measurement, phase (from 1; empty where it is of the whole beat), value and unit.
+        The table, with columns for measurement, phase (from 1; empty where it is of the whole beat), value and unit;
+        with intervals two more, where they begin and end, as texts that are empty where there is none.
     """
     rows = [*_function_rows(function), *_segment_rows(phases)]
     titles = (_("Measurement"), _("Phase"), _("Value"), _("Unit"))
+    if intervals is not None and (intervals.function or intervals.volumes):
+        keys = [("lv_edv", "lv_esv", "lv_sv", "lv_ef", "lv_mass_ed")[n] for n in range(len(_function_rows(function)))]
+        found = [intervals.function.get(key) for key in keys]
+        found += [intervals.volumes.get((n, s.id)) for n, phase in enumerate(phases) for s in phase]
+        ends = [("", "") if one is None else (f"{one.low:.3f}", f"{one.high:.3f}") for one in found]
+        rows = [(*row, *both) for row, both in zip(rows, ends, strict=True)]
+        titles = (*titles, _("90 % interval from"), _("90 % interval to"))
     columns = list(zip(titles, zip(*rows, strict=True), strict=True)) if rows else [(title, ()) for title in titles]
     with restored_on_error(scene):
         return update_table(scene, name, columns, tableNode)

@@ -10,6 +10,7 @@ import slicer
 from dinsegment.errors import InputError
 from dinsegment.tasks import Segment, Task
 from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.scene.edits import changed_segments
 from dinsegment_slicer.scene.nodes import ijk_to_world, parent_to_world
 from dinsegment_slicer.scene.segment_voxels import first_voxel, label_voxels
 from dinsegment_slicer.scene.segments import LABELMAP
@@ -77,6 +78,12 @@ def segments_of_task(segmentation: slicer.vtkSegmentation, task: Task) -> dict[i
             if chosen is not None:
                 ids[segment.label] = chosen
     return dict(sorted(ids.items()))
+
+
+def changed_labels(segmentationNode: slicer.vtkMRMLSegmentationNode, task: Task) -> frozenset[int]:
+    """Labels of the task's segments that are not, or not any more, what a network made."""
+    ids, changed = segments_of_task(segmentationNode.GetSegmentation(), task), changed_segments(segmentationNode)
+    return frozenset(s.label for s in task.segments if s.label not in ids or ids[s.label] in changed)
 
 
 def _codes(segment: slicer.vtkSegment) -> tuple[str, ...]:
