@@ -326,7 +326,7 @@ class ResultNodes:
         found, notes = self._findings(measurement), self._notesShown()
         doubtful = notes.doubtful_ml if notes is not None else {}  # What samples say goes before.
         ml = {finding: doubtful.get(finding.text, finding.ml) for finding in found}
-        return sorted(found, key=lambda finding: (ml[finding] > 0, -ml[finding]))
+        return sorted(found, key=lambda f: (f.ml > 0 or f.text in doubtful, -ml[f]))
 
     def _notesShown(self) -> SampleNotes | None:
         """What samples have told of the segmentation in view."""
