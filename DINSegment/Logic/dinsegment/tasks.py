@@ -22,8 +22,9 @@ from typing import Any, Literal
 from dinsegment.errors import InputError
 from dinsegment.resources import resource
 
-KINDS = ("probabilities", "samples")
-"""What a model may return: the probability of each label, or one possible segmentation for each draw."""
+KINDS = ("probabilities", "samples", "context")
+"""What a model may return: the probability of each label, one possible segmentation for each draw, or, for the models
+of another task, what may be where."""
 
 MEASURES = ("attenuation", "length", "height", "diameter")
 """What a segment's task may ask to measure beside its volume."""

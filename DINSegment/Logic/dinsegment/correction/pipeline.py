@@ -145,7 +145,7 @@ def correct(
         loaded.check_task(task)
         phases = [_phase(*one, loaded, task) for one in zip(volumes, labels, seen, strict=True)]
         looked, warnings = _look(phases, loaded, task, chosen, tell, cancelled, features or FeaturesKept(0))
-        runner = Runner(loaded.network, chosen, tell, cancelled)
+        runner = Runner(loaded.network, chosen, tell, cancelled, loaded.context)
         runner.report(0.7, "Learning from the corrected slices")
         learned, numbers = _learn(phases, looked, options or Options.of(task), runner)
         runner.report(0.8, "Predicting the other slices again")
@@ -208,7 +208,7 @@ def _look(
     def box() -> View | None:
         """That of a whole cine, found once it is needed."""
         if not found:
-            runner = Runner(model.network, device, None, cancelled)
+            runner = Runner(model.network, device, None, cancelled, model.context)
             boxes = [find_box(runner, model.preprocessing, phase.stack) for phase in phases]
             found.append(common_box(boxes, model.preprocessing))
         return found[0]
@@ -221,7 +221,7 @@ def _look(
         def part(done: float, text: str, first: float = first, share: float = share) -> None:
             tell(first + share * done, text)
 
-        runner = Runner(model.network, device, part, cancelled)
+        runner = Runner(model.network, device, part, cancelled, model.context)
 
         def see(runner: Runner = runner, phase: _Phase = phase) -> Features | None:
             place = box() if cine else None

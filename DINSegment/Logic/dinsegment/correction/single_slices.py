@@ -79,7 +79,7 @@ class SingleSlices:
         check_voxels(volume)
         self.volume, self.model, self.task = volume, model, get_task(model.task)
         self.stack = SliceStack.in_plane(volume, model.preprocessing.plane)
-        self._runner = Runner(model.network, choose_device(device), None, cancelled)
+        self._runner = Runner(model.network, choose_device(device), None, cancelled, model.context)
         box = find_box(self._runner, model.preprocessing, self.stack)
         if box is None:
             raise InputError(

@@ -4,7 +4,8 @@
    its weights, and the preprocessing that it was trained with.
 2. `anatomy` finds the box that is segmented: around the `body` in a CT, around what the network sees of a heart.
 3. `preprocessing` puts the slices onto the network's grid (`view`), normalises grey values and enhances them.
-4. `runner` takes the slices through the network, batch after batch, on one of the `devices`.
+4. `runner` takes the slices through the network, batch after batch, on one of the `devices`; where the model has a
+   `context`, a second network looks at the whole image, and what it expects where is weighed in.
 5. `view` brings the probabilities back to the image's grid and decides there: the most probable label wins.
 6. `confidence` keeps how sure the network was, made true by its `calibration`; `postprocessing` removes what anatomy
    rules out.

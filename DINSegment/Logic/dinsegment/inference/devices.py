@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import torch
@@ -100,3 +102,19 @@ def keep_freed_memory() -> None:
     Where memory is managed otherwise this does nothing.
     """
     torch.empty(LARGEST, dtype=torch.uint8)  # freed at once; as nothing touches it, it costs nothing
+
+
+def layers_of(network: nn.Module) -> list[nn.Module]:
+    """The modules of a network that have no others in them."""
+    return [m for m in network.modules() if not any(m.children())]
+
+
+@contextmanager
+def asking(layers: Iterable[nn.Module], ask: Callable[[], None]) -> Iterator[None]:
+    """Calls `ask` before every layer, so that a slow network on a CPU stops within one if it raises."""
+    hooks = [layer.register_forward_pre_hook(lambda *_: ask()) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

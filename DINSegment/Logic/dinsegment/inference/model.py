@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,13 @@ from dinsegment.tasks import Task, get_task
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dinsegment.inference.context import Context
     from dinsegment.inference.draws import SampleOptions
     from dinsegment.inference.preprocessing import Preprocessing
     from dinsegment.network import Network
     from dinsegment.progress import Progress
     from dinsegment.quality.estimator import Estimator
-from dinsegment.models.entries import ModelEntry, choose_folder, find_entry
+from dinsegment.models.entries import ModelEntry, choose_folder, find_entry, read_entries
 from dinsegment.models.weights import _unfit, read_weights
 
 
@@ -29,7 +30,8 @@ class Model:
 
     `estimator` tells how likely what it draws is to be corrected; None where none was fitted. `samples` says how
     possible segmentations are drawn from it. `temperature` is that at which its probabilities come true
-    (`inference.calibration`); 1 where it was not looked for.
+    (`inference.calibration`); 1 where it was not looked for. `context` is what it is told of the whole image by another
+    network; None where there is none.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Model:
     estimator: Estimator | None = None
     samples: SampleOptions | None = None
     temperature: float = 1.0
+    context: Context | None = None
 
     def check_task(self, task: Task) -> None:
         """Raises ModelError unless it was trained for that task."""
@@ -63,6 +66,8 @@ def build_model(entry: ModelEntry, weights: dict[str, Tensor]) -> Model:
     try:
         with torch.device("meta"):  # no time is spent on random weights
             network = build_network(entry.network)
+        if network.kind.returns == "context":
+            raise ModelError(f"'{entry.name}' tells other models what may be where; it segments nothing itself.")
         network.load_state_dict(weights, assign=True)
         preprocessing = Preprocessing.from_dict(entry.preprocessing, get_task(entry.task))
         estimator = Estimator.from_dict(entry.estimator, get_task(entry.task)) if entry.estimator else None
@@ -103,4 +108,28 @@ def load_model(
     """
     name, folder = choose_folder(name, folder)
     entry = find_entry(name, task, folder)
-    return build_model(entry, read_weights(entry, folder, progress, cancelled, settings))
+    model = build_model(entry, read_weights(entry, folder, progress, cancelled, settings))
+    if not entry.context:
+        return model
+    return replace(model, context=_load_context(entry, folder, progress, cancelled, settings))
+
+
+def _load_context(
+    entry: ModelEntry,
+    folder: Path | None,
+    progress: Progress | None,
+    cancelled: Callable[[], bool] | None,
+    settings: WeightsSettings | None,
+) -> Context:
+    """What a model is told of the whole image; that of a training run is among the models that ship."""
+    from dinsegment.inference.context import build_context
+
+    name = entry.context.get("model")
+    if name not in {one.name for one in read_entries(folder)}:
+        folder = None
+    about = find_entry(name, None, folder)
+    weights = read_weights(about, folder, progress, cancelled, settings)
+    try:
+        return build_context(entry.context, get_task(entry.task), about, weights)
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise _unfit(about) from error

@@ -186,7 +186,7 @@ def prepare(
     load = load or load_model
     loaded = model if isinstance(model, Model) else load(model, task, progress=downloading, cancelled=cancelled)
     loaded.check_task(task)
-    runner = Runner(loaded.network, chosen_device, progress, cancelled)
+    runner = Runner(loaded.network, chosen_device, progress, cancelled, loaded.context)
     runner.check_cancelled()
     return loaded, runner
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -12,7 +11,16 @@ from torch import Tensor, nn
 
 from dinsegment.errors import Cancelled, InputError
 from dinsegment.images.slices import SliceStack
-from dinsegment.inference.devices import autocast_dtype, free_memory, is_out_of_memory, keep_freed_memory, lowered
+from dinsegment.inference.context import Context, Surroundings
+from dinsegment.inference.devices import (
+    asking,
+    autocast_dtype,
+    free_memory,
+    is_out_of_memory,
+    keep_freed_memory,
+    layers_of,
+    lowered,
+)
 from dinsegment.inference.preprocessing import Preprocessing, Slices
 from dinsegment.inference.view import View
 from dinsegment.network import Network
@@ -45,7 +53,10 @@ def bytes_per_slice(network: Network, view: View) -> int:
 
 
 class Runner:
-    """Runs slices through a network in batches on one device, and on the CPU when the device has no memory left."""
+    """Runs slices through a network in batches on one device, and on the CPU when the device has no memory left.
+
+    With a context, what it expects in the whole image is weighed into what the network says of each slice.
+    """
 
     def __init__(
         self,
@@ -53,8 +64,10 @@ class Runner:
         device: torch.device,
         progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,
+        context: Context | None = None,
     ) -> None:
-        self._given = network
+        self._given, self._context = network, context
+        self._around: Surroundings | None = None
         self._use(device)
         self.warnings: list[str] = []
         self.tell(progress)
@@ -64,7 +77,7 @@ class Runner:
         if device.type == "cpu":
             keep_freed_memory()
         self.device, self.network = device, lowered(self._given, device)
-        self._layers = [m for m in self.network.modules() if not any(m.children())]
+        self._layers = layers_of(self.network)
         self._batch = MAX_BATCH[device.type]
 
     def tell(self, progress: Progress | None) -> None:
@@ -80,16 +93,6 @@ class Runner:
         """Tells the user, and stops if the user says so."""
         self.check_cancelled()
         self._progress(fraction, text)
-
-    @contextmanager
-    def _cancellable(self) -> Iterator[None]:
-        """Asks before every layer whether to go on, so that a slow network on a CPU stops within a layer."""
-        hooks = [m.register_forward_pre_hook(lambda *_: self.check_cancelled()) for m in self._layers]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def look(
         self,
@@ -124,7 +127,22 @@ class Runner:
             preprocessing.slices(stack, view, channels, chosen[first : first + step])
             for first in range(0, len(chosen), step)
         )
-        return self.batches(blocks, len(chosen), text, start, stop, mirror, draw, hidden)
+        if self._context is None:
+            return self.batches(blocks, len(chosen), text, start, stop, mirror, draw, hidden)
+        around = self._surroundings(self._context, stack, start)
+        return around.weigh(self.batches(blocks, len(chosen), text, start, stop, mirror, draw, hidden), view, chosen)
+
+    def _surroundings(self, context: Context, stack: SliceStack, done: float) -> Surroundings:
+        """What is expected in a stack, asked for once."""
+        if self._around is None or self._around.stack is not stack:
+            self.report(done, "Looking at the whole image")
+            try:
+                self._around = context.surroundings(stack, self.device, self.check_cancelled)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or self.device.type == "cpu":
+                    raise
+                self._around = context.surroundings(stack, torch.device("cpu"), self.check_cancelled)
+        return self._around
 
     def batches(
         self,
@@ -167,7 +185,7 @@ class Runner:
                 self.report(start + (stop - start) * number / count, f"{text}: slice {number + 1} of {count}")
                 part = slice(done, min(done + batch, len(slices)))
                 try:
-                    with self._cancellable():
+                    with asking(self._layers, self.check_cancelled):
                         out = self._forward(slices, part, mirror, draw, hidden)
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                     if not is_out_of_memory(error):

@@ -78,7 +78,7 @@ def with_samples(
         if not _draws_itself(chosen.network) and (own := sampling_model(task)) is not None:
             chosen = load(own, task, cancelled=cancelled)
         chosen.check_task(task)
-        runner = Runner(chosen.network, choose_device(device), progress, cancelled)
+        runner = Runner(chosen.network, choose_device(device), progress, cancelled, chosen.context)
         samples = _samples(runner, chosen, segmentation, draws)
         runner.report(1.0, "Done")
     if samples is None:

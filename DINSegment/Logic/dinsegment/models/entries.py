@@ -61,6 +61,8 @@ class ModelEntry:
             empty where nobody has looked.
         calibration: The `temperature` at which its probabilities come true, and how that was found; empty where it was
             not.
+        context: The name of another entry as `model`, a network that says what is to be expected where, and how far it
+            is believed, as `inference.context` takes it; empty where there is none.
     """
 
     name: str
@@ -75,6 +77,7 @@ class ModelEntry:
     estimator: dict[str, Any] = field(default_factory=dict)
     samples: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises KeyError, TypeError or ValueError unless what is said of the weights is enough to find them."""

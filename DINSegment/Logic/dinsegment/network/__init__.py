@@ -4,7 +4,8 @@
 encoders (`encoder`, of ConvNeXt blocks), which meet at every level in a Dual Interaction Fusion Module (`fusion`); a
 `decoder` makes logits of the fused levels. For inference `rewriting` composes what is linear, so that the same function
 takes fewer steps. `comparators` are networks of other makers with the same inputs and outputs. `cdal` is a diffusion of
-masks, whose samples are possible segmentations. `kinds` says how a network learns and what it returns.
+masks, whose samples are possible segmentations. `context` is a small 3D network that sees a whole trunk, for those that
+see slices. `kinds` says how a network learns and what it returns.
 """
 
 from dinsegment.network.cdal.network import CDAL, CDALConfig

@@ -9,10 +9,11 @@ from typing import Any
 from dinsegment.network.backbone import describe
 from dinsegment.network.cdal.network import CDAL, CDALConfig
 from dinsegment.network.comparators import DEFAULTS, Comparator, ComparatorConfig
+from dinsegment.network.context import ContextConfig, ContextNetwork
 from dinsegment.network.din import CONFIGS, DIN, DINConfig
 
-NetworkConfig = DINConfig | ComparatorConfig | CDALConfig
-Network = DIN | Comparator | CDAL
+NetworkConfig = DINConfig | ComparatorConfig | CDALConfig | ContextConfig
+Network = DIN | Comparator | CDAL | ContextNetwork
 
 
 def _din(options: dict[str, Any]) -> DINConfig:
@@ -33,6 +34,7 @@ CONFIGURED: dict[str, Callable[[dict[str, Any]], NetworkConfig]] = {
     **dict.fromkeys(CONFIGS, _din),
     **dict.fromkeys(DEFAULTS, ComparatorConfig.from_dict),
     "cdal": CDALConfig.from_dict,
+    "context": ContextConfig.from_dict,
 }
 """Name -> what makes a configuration of options."""
 
@@ -40,6 +42,7 @@ BUILT: dict[type[NetworkConfig], Callable[[Any], Network]] = {
     DINConfig: DIN,
     ComparatorConfig: Comparator,
     CDALConfig: CDAL,
+    ContextConfig: ContextNetwork,
 }
 """Configuration -> the network that it describes."""
 
@@ -49,7 +52,7 @@ def network_config(options: dict[str, Any]) -> NetworkConfig:
 
     Args:
         options: `name`, and what differs from it: `din-base`, `din-small`, one of
-            `dinsegment.network.comparators.DEFAULTS`, or `cdal`. Without a name they are those of a DIN, as
+            `dinsegment.network.comparators.DEFAULTS`, `cdal` or `context`. Without a name they are those of a DIN, as
             weights.json has them.
 
     Raises:

@@ -9,11 +9,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-Learns = Literal["supervised", "adversarial-diffusion"]
-"""How a network learns: a step of that name in `dinsegment.training.steps`."""
+Learns = Literal["supervised", "adversarial-diffusion", "volumes"]
+"""How a network learns: a step of that name in `dinsegment.training.steps`, or from whole volumes, in
+`dinsegment.training.context`."""
 
-Returns = Literal["probabilities", "samples"]
-"""What a network returns: the probability of each class, or one possible segmentation for each draw."""
+Returns = Literal["probabilities", "samples", "context"]
+"""What a network returns: the probability of each class, one possible segmentation for each draw, or, for a network
+that segments slices, what it may expect where."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Draw:
 
 SEGMENTER = Kind("supervised", "probabilities")
 DIFFUSION = Kind("adversarial-diffusion", "samples")
+CONTEXT = Kind("volumes", "context")
 
 
 class Segmenter(nn.Module):

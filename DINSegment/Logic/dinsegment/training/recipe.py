@@ -173,6 +173,8 @@ def _from_dict(options: dict[str, Any]) -> Recipe:
         raise ValueError(f"it has no entry {', '.join(map(repr, missing))}")
     augmentation = {k: tuple(v) if isinstance(v, list) else v for k, v in options.get("augmentation", {}).items()}
     task, network = get_task(options["task"]), network_config(options["network"])
+    if network.kind.learns == "volumes":
+        raise ValueError("its network learns from whole volumes: python -m dinsegment.training.context")
     if network.kind.returns not in task.kinds:
         raise ValueError(
             f"its network gives {network.kind.returns}, but the task '{task.name}' names {', '.join(task.kinds)} as "
