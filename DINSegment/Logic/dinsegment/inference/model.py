@@ -53,7 +53,8 @@ def build_model(entry: ModelEntry, weights: dict[str, Tensor]) -> Model:
     """A network from its entry and its weights, which become its parameters.
 
     Raises:
-        ModelError: The weights do not fit the network that weights.json describes, or an option there is unknown.
+        ModelError: The weights do not fit the network that weights.json describes, an option there is unknown, or it
+            is no network that segments.
     """
     import torch
 
@@ -75,6 +76,8 @@ def build_model(entry: ModelEntry, weights: dict[str, Tensor]) -> Model:
         temperature = float(entry.calibration.get("temperature", 1.0))
         if not 0.1 <= temperature <= 10:
             raise ValueError(f"{temperature} is no temperature of probabilities")
+    except ModelError:
+        raise
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         raise _unfit(entry) from error
     return Model(entry.name, entry.task, for_inference(network), preprocessing, estimator, samples, temperature)
