@@ -23,7 +23,7 @@ class ContextRecipe:
         learning_rate: Of AdamW, after the warm-up.
         weight_decay: Of AdamW.
         warmup_steps: Steps of linear warm-up.
-        batch: Fields of view a step. PyTorch convolves two in less time than one on a CPU: of one it takes a slower way.
+        batch: Fields of view a step; of a single one PyTorch takes a slower way on a CPU.
         ema: Decay of the moving average of the weights, which is what is kept.
         levels: Levels that are compared with the labels, finest first; each counts half as much as the one before.
         seed: Of weights and of what is drawn.
