@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dinsegment.errors import ModelError
 from dinsegment.models.settings import WeightsSettings
@@ -114,25 +114,40 @@ def load_model(
     model = build_model(entry, read_weights(entry, folder, progress, cancelled, settings))
     if not entry.context:
         return model
-    return replace(model, context=_load_context(entry, folder, progress, cancelled, settings))
+    context = load_context(entry.context, get_task(entry.task), folder, progress, cancelled, settings)
+    return replace(model, context=context)
 
 
-def _load_context(
-    entry: ModelEntry,
-    folder: Path | None,
-    progress: Progress | None,
-    cancelled: Callable[[], bool] | None,
-    settings: WeightsSettings | None,
+def load_context(
+    options: dict[str, Any],
+    task: Task,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    settings: WeightsSettings | None = None,
 ) -> Context:
-    """What a model is told of the whole image; that of a training run is among the models that ship."""
+    """What a model is told of the whole image.
+
+    Args:
+        options: As `context` of an entry of weights.json.
+        task: The model's.
+        folder: Of the model's weights.json; of a training run's, the network is among the models that ship.
+        progress: As in `load_model`.
+        cancelled: As in `load_model`.
+        settings: As in `load_model`.
+
+    Raises:
+        ModelError: As `load_model`, of the network that tells the model.
+        Cancelled: `cancelled` said so.
+    """
     from dinsegment.inference.context import build_context
 
-    name = entry.context.get("model")
+    name = options.get("model")
     if name not in {one.name for one in read_entries(folder)}:
         folder = None
     about = find_entry(name, None, folder)
     weights = read_weights(about, folder, progress, cancelled, settings)
     try:
-        return build_context(entry.context, get_task(entry.task), about, weights)
+        return build_context(options, task, about, weights)
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         raise _unfit(about) from error

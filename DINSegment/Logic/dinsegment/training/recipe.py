@@ -63,6 +63,8 @@ class Recipe:
         seed: Of weights, order and augmentation.
         description: A line for who has to choose: what it is for, and the published score where there is one.
         adversarial: Of a network that is trained with a discriminator.
+        context: What the model is told of the whole image, as weights.json has it, in validation and afterwards; what
+            is learned is the network of slices alone.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Recipe:
     seed: int = 1
     description: str = ""
     adversarial: Adversarial = field(default_factory=Adversarial)
+    context: dict[str, Any] = field(default_factory=dict)
 
 
 def identity_of(recipe: Recipe) -> dict[str, Any]:
@@ -90,6 +93,8 @@ def identity_of(recipe: Recipe) -> dict[str, Any]:
     del known["task"]["kinds"], known["preprocessing"]["window_shift"]  # neither touches a training
     if recipe.adversarial == Adversarial():
         del known["adversarial"]
+    if not recipe.context:
+        del known["context"]
     return known
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from dinsegment.errors import InputError
 from dinsegment.files import atomic_path, ensure_writable_folder
 from dinsegment.inference.devices import free_memory
+from dinsegment.inference.model import load_context
 from dinsegment.inference.pipeline import predict
 from dinsegment.inference.runner import Runner
 from dinsegment.network import build_network
@@ -334,7 +335,8 @@ class Trainer:
         """Dice per segment of the averaged weights through the whole inference, mean over cases; keeps the best."""
         network = build_network(self.recipe.network)
         network.load_state_dict(self.average.module.state_dict())
-        runner = Runner(for_inference(network).to(self.device), self.device)
+        told = load_context(self.recipe.context, self.recipe.task) if self.recipe.context else None
+        runner = Runner(for_inference(network).to(self.device), self.device, context=told)
         scores = []
         for case in self.validation_cases:
             if self.fabric.world_size == 1:
