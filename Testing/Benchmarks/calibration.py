@@ -142,7 +142,7 @@ def main() -> None:
     options = parser.parse_args()
     task = get_task(options.task)
     model = load_model(options.model, task)
-    runner = Runner(model.network, choose_device(options.device))
+    runner = Runner(model.network, choose_device(options.device), context=model.context)
     cases = [case for data, split in options.data for case in find_cases(data, read_split(split), task)]
     seen = [one for case in cases if (one := seen_in(case, task, model, runner)) is not None]
 

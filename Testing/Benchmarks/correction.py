@@ -72,7 +72,7 @@ def dice(labels: np.ndarray, truth: np.ndarray, task: Task) -> tuple[float, ...]
 def simulate(volume, truth: np.ndarray, task: Task, model: Model, walker: bool, most: int = max(AFTER)) -> list[Round]:
     """What a user would see who corrects the worst slice, and then the worst of the others, and so on."""
     kept = FeaturesKept(1 << 31)
-    runner = Runner(model.network, torch.device("cpu"))
+    runner = Runner(model.network, torch.device("cpu"), context=model.context)
     features = look(runner, model.preprocessing, volume, task)
     if features is None:
         return []

@@ -302,7 +302,7 @@ def main() -> None:
     options = parser.parse_args()
     task = get_task(options.task)
     model = load_model(options.model, task)
-    runner = Runner(model.network, choose_device(options.device))
+    runner = Runner(model.network, choose_device(options.device), context=model.context)
 
     def look(pairs: list[list[Path]]) -> list[Slice]:
         return [one for data, split in pairs for one in slices_of(data, split, task, model, runner)]

@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     model = load_model(options.model, HEART)
-    runner = Runner(model.network, choose_device(options.device))
+    runner = Runner(model.network, choose_device(options.device), context=model.context)
     kept = {}
     if options.measured and options.measured.exists():
         kept = {name: numbers for name, numbers in map(json.loads, options.measured.read_text("utf-8").splitlines())}

@@ -132,7 +132,7 @@ def aucs(drawn: Segmentation, truth: np.ndarray, model: Model, device: str) -> d
 def own_doubt(result: Segmentation, model: Model, device: str) -> np.ndarray:
     """The probability that the network itself gives to another label than the result's, (k, j, i) on its grid."""
     stack = SliceStack.in_plane(result.volume, model.preprocessing.plane)
-    runner = Runner(model.network, choose_device(device))
+    runner = Runner(model.network, choose_device(device), context=model.context)
     box = find_box(runner, model.preprocessing, stack)
     labels = stack.like(result.labels).array
     doubt = np.ones(labels.shape, np.float32)

@@ -175,7 +175,7 @@ def look(data: Path, split: Path, task: Task, model: Model, options: argparse.Na
     found: dict[str, list] = defaultdict(list)
     for case in find_cases(data, read_split(split), task):
         volume, truth = case.read(task)
-        runner = Runner(model.network, choose_device("cpu"))
+        runner = Runner(model.network, choose_device("cpu"), context=model.context)
         labels = predict(runner, model.preprocessing, volume, task)
         slices = SingleSlices(volume, model, "cpu")
         expert, drawn = slices.stack.like(truth).array, slices.stack.like(labels).array

@@ -26,7 +26,7 @@ class OwnTool(Tool):
         model, device = load_model(setting.model, self._task), choose_device(setting.device)
         model.check_task(self._task)
         self._preprocessing = model.preprocessing
-        self._runner = Runner(model.network, device)
+        self._runner = Runner(model.network, device, context=model.context)
         self.network = self._runner.network
         dtype = autocast_dtype(device)
         self.precision = str(dtype).removeprefix("torch.") if dtype else "float32"

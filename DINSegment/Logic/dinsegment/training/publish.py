@@ -1,7 +1,6 @@
 """Puts trained weights among the models that ship: safetensors in half precision, and their entry in weights.json.
 
 python -m dinsegment.training.publish --recipe NAME --weights FILE --description TEXT --data data.json [--name MODEL]
-python -m dinsegment.training.publish --context FILE --description TEXT --data data.json
 python -m dinsegment.training.publish --scores metrics.json
 """
 
@@ -12,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import torch
 import typer
@@ -22,8 +21,8 @@ from dinsegment.errors import InputError
 from dinsegment.files import atomic_path, write_json
 from dinsegment.models.entries import ModelEntry, models_folder, models_list
 from dinsegment.network import build_network
-from dinsegment.training.context.recipe import ContextRecipe
-from dinsegment.training.recipe import Recipe, load_recipe
+from dinsegment.tasks import Task
+from dinsegment.training.recipe import load_recipe
 
 SCORES = ("dice", "phases", "hd95_mm", "asd_mm", "ef_mae", "mass_mae_g", "split", "command")
 """What a model's entry keeps of metrics.json, with the 95 % intervals."""
@@ -32,14 +31,22 @@ MAX_SIZE = 16_000_000
 """Bytes of one weights file: git keeps every version for ever."""
 
 
+class Published(Protocol):
+    """What an entry of weights.json takes of a recipe."""
+
+    name: str
+    task: Task
+    network: Any
+    preprocessing: Any
+    context: dict[str, Any]
+
+
 def half_precision(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Weights in float16; vectors (biases, norms, their statistics) keep float32, they are small and set the scale."""
     return {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in weights.items()}
 
 
-def publish(
-    recipe: Recipe | ContextRecipe, weights: Path, description: str, data: dict[str, Any], folder: Path
-) -> ModelEntry:
+def publish(recipe: Published, weights: Path, description: str, data: dict[str, Any], folder: Path) -> ModelEntry:
     """Writes the weights into `folder` and replaces or adds the model's entry in its weights.json, without scores.
 
     Raises:
@@ -58,7 +65,7 @@ def publish(
     return add_model(recipe, content, f"{recipe.name}.safetensors", description, data, folder)
 
 
-def write_run(recipe: Recipe | ContextRecipe, content: bytes, cases: str, folder: Path) -> ModelEntry:
+def write_run(recipe: Published, content: bytes, cases: str, folder: Path) -> ModelEntry:
     """Writes the weights of a training run and a weights.json of its own, which make its folder a model.
 
     Its name is that of the folder with the first letters of the weights' SHA-256, so that it is no other model's, and
@@ -79,7 +86,7 @@ def write_run(recipe: Recipe | ContextRecipe, content: bytes, cases: str, folder
 
 
 def add_model(
-    recipe: Recipe | ContextRecipe, content: bytes, file: str, description: str, data: dict[str, Any], folder: Path
+    recipe: Published, content: bytes, file: str, description: str, data: dict[str, Any], folder: Path
 ) -> ModelEntry:
     """Writes a weights file into `folder` and replaces or adds the model's entry in its weights.json, without scores.
 
@@ -97,7 +104,7 @@ def add_model(
 
 
 def _write_weights(
-    recipe: Recipe | ContextRecipe, content: bytes, file: str, description: str, data: dict[str, Any], folder: Path
+    recipe: Published, content: bytes, file: str, description: str, data: dict[str, Any], folder: Path
 ) -> ModelEntry:
     """Writes a weights file; returns the entry that belongs to it."""
     with atomic_path(folder / file) as path:
@@ -111,7 +118,7 @@ def _write_weights(
         weights={"file": file, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)},
         license=data["license"],
         data={key: data[key] for key in ("name", "split", "license", "citation")},
-        context=recipe.context if isinstance(recipe, Recipe) else {},
+        context=recipe.context,
     )
 
 
@@ -159,7 +166,6 @@ def main(
         list[Path] | None,
         typer.Option(help="JSON: name, license, citation, split; once more for what the starting weights come from."),
     ] = None,
-    context: Annotated[Path | None, typer.Option(help="best.safetensors of a network that sees whole volumes.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the model; the recipe's if not given.")] = None,
     scores: Annotated[Path | None, typer.Option(help="metrics.json of the test patients.")] = None,
 ) -> None:
@@ -170,14 +176,6 @@ def main(
         chosen = replace(chosen, name=name or chosen.name)
         sets = [json.loads(path.read_text(encoding="utf-8")) for path in data]
         publish(chosen, weights, description, all_data(sets), folder)
-    if context and data:
-        publish(
-            ContextRecipe(),
-            context,
-            description,
-            all_data([json.loads(p.read_text(encoding="utf-8")) for p in data]),
-            folder,
-        )
     if scores:
         record_scores(json.loads(scores.read_text(encoding="utf-8")), folder)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from dinsegment.inference.context import ContextGrid
 from dinsegment.network.context import ContextConfig
@@ -42,3 +43,8 @@ class ContextRecipe:
     ema: float = 0.998
     levels: int = 3
     seed: int = 0
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """What other networks tell it: nothing."""
+        return {}
