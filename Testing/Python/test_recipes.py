@@ -29,12 +29,12 @@ SIZES += ("merge_kernel", "expand_kernel", "decoder_layers", "in_channels")
 def first_of_each():
     """The whole network at both sizes, and of the experiments a recipe each, at whichever size comes first.
 
-    Of those that are fitted to labels; test_cdal.py has the others.
+    Of those that are fitted to labels and have nothing frozen inside; test_cdal.py and test_grcsf.py have the others.
     """
     kept = {}
     for name in NAMES:
         recipe = load_recipe(name)
-        if recipe.network.kind.learns != "supervised":
+        if recipe.network.kind.learns != "supervised" or recipe.network.kind.frozen:
             continue
         experiment = {k: v for k, v in vars(recipe.network).items() if k not in SIZES or name == "acdc-din-base"}
         key = experiment, recipe.boundary_weight, recipe.preprocessing.enhancement
@@ -140,6 +140,31 @@ def test_what_cdal_is_compared_with_has_as_many_parameters_and_sees_as_much():
     same = ("batch", "epochs", "preprocessing", "augmentation", "ema", "task")
     cdal, unet = map(load_recipe, names[0])
     assert all(getattr(cdal, name) == getattr(unet, name) for name in same)
+
+
+def test_what_grcsf_is_compared_with_has_as_many_parameters_and_sees_as_much():
+    recipes = [load_recipe(f"infarct-{name}-small") for name in ("grcsf", "unet", "din")]
+    with torch.device("meta"):
+        counts = [sum(p.numel() for p in build_network(r.network).parameters()) for r in recipes]
+    assert counts == [pytest.approx(counts[0], rel=0.05)] * 3
+    same = ("batch", "epochs", "preprocessing", "augmentation", "ema", "task", "balance", "learning_rate", "seed")
+    assert all(getattr(r, name) == getattr(recipes[0], name) for name in same for r in recipes)
+
+
+def test_grcsf_asks_the_autoencoders_that_recipes_train_and_its_ablations_leave_out_one_thing():
+    grcsf = load_recipe("infarct-grcsf-small").network
+    trained = [load_recipe(f"infarct-autoencoder-{percent}") for percent in (50, 75)]
+    assert [r.network for r in trained] == list(grcsf.autoencoders)
+    assert all(r.preprocessing == load_recipe("infarct-grcsf-small").preprocessing for r in trained)
+    changes = {"without-gcu": {"gcu": False}, "without-rcu": {"rcu": ()}, "one-ratio": {"ratios": (0.75,)}}
+    for name, change in changes.items():
+        ablation = load_recipe(f"infarct-grcsf-{name}")
+        assert ablation.network == replace(grcsf, **change) and ablation.loss == "dice-focal"
+
+
+def test_a_loss_that_there_is_not_is_told_of(write):
+    said = complaint(write("mine", base="heart-din-small", loss="l2"))
+    assert "'loss' is one of din, dice-focal, focal, not 'l2'" in said
 
 
 @pytest.mark.parametrize("name", first_of_each())

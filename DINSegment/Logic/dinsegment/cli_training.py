@@ -162,6 +162,14 @@ def train(
     start: Annotated[
         str | None, typer.Option("--start", metavar="NAME|FILE", help="Start from a model's weights.")
     ] = None,
+    autoencoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--autoencoder",
+            metavar="RUN|FILE",
+            help="Trained before and asked by the network; one for each mask ratio.",
+        ),
+    ] = None,
     minutes: Annotated[float | None, typer.Option("--minutes", help="Stop before, with a checkpoint.")] = None,
     checkpoint_minutes: Annotated[
         float | None, typer.Option("--checkpoint-minutes", help="Save so often, beside every epoch.")
@@ -174,6 +182,7 @@ def train(
     from dinsegment.training.recipe import load_recipe
     from dinsegment.training.run_options import RunOptions
     from dinsegment.training.trainer import train as run
+    from dinsegment.training.validation import SCORE_NAMES
 
     chosen = load_recipe(recipe)
     chosen = replace(chosen, epochs=epochs or chosen.epochs, seed=chosen.seed if seed is None else seed)
@@ -191,12 +200,15 @@ def train(
         packed.check(chosen.task, chosen.preprocessing)
         cases = [packed.train, packed.validation]
     _check_run(output, resume)
-    options = RunOptions(device, devices, compile, pretrained, checkpoint_minutes, minutes, start)
+    options = RunOptions(
+        device, devices, compile, pretrained, checkpoint_minutes, minutes, start, autoencoders=tuple(autoencoder or ())
+    )
     state = run(chosen, cases[0], cases[1], output, options, resume)
     if not state.finished:
         out.print("Stopped at the time limit; --resume goes on.")
         return
-    out.print(f"Best validation Dice {state.best:.4f}; weights in {output / 'best.safetensors'}.", soft_wrap=True)
+    score = SCORE_NAMES[chosen.network.kind.returns]
+    out.print(f"Best validation {score} {state.best:.4f}; weights in {output / 'best.safetensors'}.", soft_wrap=True)
 
 
 def _check_run(output: Path, resume: bool) -> None:

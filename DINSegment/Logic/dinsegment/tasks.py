@@ -22,9 +22,9 @@ from typing import Any, Literal
 from dinsegment.errors import InputError
 from dinsegment.resources import resource
 
-KINDS = ("probabilities", "samples", "context")
-"""What a model may return: the probability of each label, one possible segmentation for each draw, or, for the models
-of another task, what may be where."""
+KINDS = ("probabilities", "samples", "maps", "context")
+"""What a model may return: the probability of each label, one possible segmentation for each draw, a map of what it did
+not expect, or, for the models of another task, what may be where."""
 
 MEASURES = ("attenuation", "length", "height", "diameter")
 """What a segment's task may ask to measure beside its volume."""
@@ -122,6 +122,28 @@ class Doubt:
 
 
 @dataclass(frozen=True)
+class DamagedWall:
+    """The wall of a ventricle in one image, of which parts are damaged: the labels that it consists of.
+
+    Attributes:
+        cavity: What it surrounds.
+        muscle: What of it is sound.
+        infarct: What of it is infarcted.
+        no_reflow: What of the infarct no blood reaches; None where that is not told apart.
+    """
+
+    cavity: int
+    muscle: int
+    infarct: int
+    no_reflow: int | None = None
+
+    @property
+    def damaged(self) -> tuple[int, ...]:
+        """The infarct, no-reflow included."""
+        return (self.infarct,) if self.no_reflow is None else (self.infarct, self.no_reflow)
+
+
+@dataclass(frozen=True)
 class PhantomOptions:
     """The generated images that show a task.
 
@@ -173,6 +195,7 @@ class Task:
         order: Its place among the tasks, smallest first.
         key: The letter of its title that starts it from the keyboard, with Alt; empty for none.
         kinds: What its models may return, of `KINDS`.
+        wall: The wall whose damage is measured; None where none is.
     """
 
     name: str
@@ -199,6 +222,7 @@ class Task:
     order: int = 100
     key: str = ""
     kinds: tuple[str, ...] = ("probabilities",)
+    wall: DamagedWall | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError if an entry has no such value."""
@@ -217,6 +241,7 @@ class Task:
             self.chamber,
             self.muscle,
             self.right_chamber,
+            *((self.wall.cavity, self.wall.muscle, *self.wall.damaged) if self.wall else ()),
             *(label for pair in (*self.pairs, *self.compared, *self.sides) for label in pair),
             *(label for segment in self.segments for label in segment.measured_up_to),
         } - {None}
@@ -308,6 +333,8 @@ def read_task(path: Path) -> Task:
         segments = tuple(_segment(one) for one in options.pop("segments"))
         if "doubt" in options:
             options["doubt"] = Doubt(**options["doubt"])
+        if options.get("wall") is not None:
+            options["wall"] = DamagedWall(**options["wall"])
         if options.get("phantom") is not None:
             options["phantom"] = PhantomOptions(**options["phantom"])
         if "kinds" in options:

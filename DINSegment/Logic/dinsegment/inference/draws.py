@@ -43,8 +43,9 @@ class Variations:
 DEFAULTS: dict[Returns, Variations] = {
     "probabilities": Variations(shift_mm=2.0, zoom=0.05, window=0.02, gamma=0.2, dropout=0.1),
     "samples": Variations(),
+    "maps": Variations(),
 }
-"""Without a word in weights.json: a network that draws samples itself is shown the image as it is."""
+"""Without a word in weights.json: a network that draws samples itself, or none at all, is shown the image as it is."""
 
 
 @dataclass(frozen=True)

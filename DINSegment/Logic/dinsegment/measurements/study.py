@@ -10,6 +10,7 @@ from dinsegment.images.segmentation import Segmentation
 from dinsegment.measurements.body import SurfaceFormula, body_surface_area
 from dinsegment.measurements.function import Beat, CardiacFunction, Ventricle, beat_of, outliers, right_ventricle_of
 from dinsegment.measurements.heart import heart_measurements
+from dinsegment.measurements.infarct import infarct_measurements
 from dinsegment.measurements.measurement import Measurement
 from dinsegment.measurements.normals import with_normal_values, with_remarks
 from dinsegment.measurements.organs import has_contrast, organ_measurements
@@ -88,6 +89,7 @@ def measure_study(phases: Sequence[Segmentation], options: MeasureOptions | None
         surface = body_surface_area(patient.height_m, patient.weight_kg, options.surface_formula)
     if len(phases) == 1:
         found = organ_measurements(phases[0], segment_volumes(phases[0]))
+        found += infarct_measurements(phases[0], options.anterior)
         contrast = has_contrast(phases[0], found)
         return StudyMeasurements(
             patient, tuple(with_remarks(found, task, contrast)), beat_of(phases), surface_m2=surface, contrast=contrast

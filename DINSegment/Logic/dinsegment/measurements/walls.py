@@ -188,6 +188,8 @@ def wall_of(
     order = rings[::-1] if flip else rings
     closed = closed[::-1] if flip else closed
     septum = _septum(segmentation, closed, anterior)
+    if septum is None and segmentation.task.right_chamber is None:
+        return "the right ventricle is not segmented: it takes a point where its wall meets the left one's in front"
     if septum is None:
         return "the right ventricle does not touch the left one, so that nobody can say where the septum is"
     middles, sense, named = septum
@@ -296,7 +298,7 @@ def _septum(
     contacts = [_contact(ring.right) for ring in rings]
     seen = [contact for contact in contacts if contact is not None]
     if not seen:
-        return None
+        return _septum_beside(segmentation, rings, anterior)
     begin, end = (_mean_angle([contact[n] for contact in seen]) for n in (0, 1))
     span = (end - begin) % (2 * np.pi)
     middle = begin + span / 2
@@ -314,6 +316,25 @@ def _septum(
         float(_mean_angle([middles[m] for m in (n - 1, n, n + 1) if 0 <= m < len(rings)])) for n in range(len(rings))
     ]
     return smoothed, sense or 1, sense != 0
+
+
+def _septum_beside(
+    segmentation: Segmentation, rings: Sequence[Ring], anterior: Sequence[float] | None
+) -> tuple[list[float], int, bool] | None:
+    """The same from the septum's anterior end alone: the septum lies on that side of it that is the patient's right."""
+    if anterior is None or segmentation.volume.dicom is None:
+        return None
+    angles = _towards(segmentation, rings, anterior)
+    to_right = [axis[0] for axis in _in_plane_axes(segmentation)]  # of rows and columns, in RAS
+    mean = _mean_angle(angles)
+    rightness = [
+        float(np.sin(mean + sense * SIXTH) * to_right[0] + np.cos(mean + sense * SIXTH) * to_right[1])
+        for sense in (1, -1)
+    ]
+    if abs(rightness[0] - rightness[1]) < LEAST_LEAN:
+        return None
+    sense = 1 if rightness[0] > rightness[1] else -1
+    return [float(angle + sense * SIXTH) for angle in angles], sense, True
 
 
 def _anterior_end(segmentation: Segmentation, begin: float, end: float) -> int:

@@ -4,14 +4,17 @@
 encoders (`encoder`, of ConvNeXt blocks), which meet at every level in a Dual Interaction Fusion Module (`fusion`); a
 `decoder` makes logits of the fused levels. For inference `rewriting` composes what is linear, so that the same function
 takes fewer steps. `comparators` are networks of other makers with the same inputs and outputs. `cdal` is a diffusion of
-masks, whose samples are possible segmentations. `context` is a small 3D network that sees a whole trunk, for those that
-see slices. `kinds` says how a network learns and what it returns.
+masks, whose samples are possible segmentations; `grcsf` a U-shaped network that is told where an image is not what a
+masked autoencoder expects. `context` is a small 3D network that sees a whole trunk, for those that see slices. `kinds`
+says how a network learns and what it returns.
 """
 
 from dinsegment.network.cdal.network import CDAL, CDALConfig
 from dinsegment.network.comparators import Comparator, ComparatorConfig
 from dinsegment.network.din import CONFIGS, DIN, DIN_BASE, DIN_SMALL, DINConfig, count_parameters
 from dinsegment.network.factory import Network, NetworkConfig, build_network, network_config
+from dinsegment.network.grcsf.autoencoder import AutoencoderConfig, MaskedAutoencoder
+from dinsegment.network.grcsf.network import GRCSF, GRCSFConfig
 from dinsegment.network.kinds import Kind
 from dinsegment.network.rewriting import rewrite
 
@@ -21,11 +24,15 @@ __all__ = [
     "DIN",
     "DIN_BASE",
     "DIN_SMALL",
+    "GRCSF",
+    "AutoencoderConfig",
     "CDALConfig",
     "Comparator",
     "ComparatorConfig",
     "DINConfig",
+    "GRCSFConfig",
     "Kind",
+    "MaskedAutoencoder",
     "Network",
     "NetworkConfig",
     "build_network",

@@ -11,9 +11,11 @@ from dinsegment.network.cdal.network import CDAL, CDALConfig
 from dinsegment.network.comparators import DEFAULTS, Comparator, ComparatorConfig
 from dinsegment.network.context import ContextConfig, ContextNetwork
 from dinsegment.network.din import CONFIGS, DIN, DINConfig
+from dinsegment.network.grcsf.autoencoder import AutoencoderConfig, MaskedAutoencoder
+from dinsegment.network.grcsf.network import GRCSF, GRCSFConfig
 
-NetworkConfig = DINConfig | ComparatorConfig | CDALConfig | ContextConfig
-Network = DIN | Comparator | CDAL | ContextNetwork
+NetworkConfig = DINConfig | ComparatorConfig | CDALConfig | ContextConfig | GRCSFConfig | AutoencoderConfig
+Network = DIN | Comparator | CDAL | ContextNetwork | GRCSF | MaskedAutoencoder
 
 
 def _din(options: dict[str, Any]) -> DINConfig:
@@ -35,6 +37,8 @@ CONFIGURED: dict[str, Callable[[dict[str, Any]], NetworkConfig]] = {
     **dict.fromkeys(DEFAULTS, ComparatorConfig.from_dict),
     "cdal": CDALConfig.from_dict,
     "context": ContextConfig.from_dict,
+    "grcsf": GRCSFConfig.from_dict,
+    "masked-autoencoder": AutoencoderConfig.from_dict,
 }
 """Name -> what makes a configuration of options."""
 
@@ -43,6 +47,8 @@ BUILT: dict[type[NetworkConfig], Callable[[Any], Network]] = {
     ComparatorConfig: Comparator,
     CDALConfig: CDAL,
     ContextConfig: ContextNetwork,
+    GRCSFConfig: GRCSF,
+    AutoencoderConfig: MaskedAutoencoder,
 }
 """Configuration -> the network that it describes."""
 
@@ -52,8 +58,8 @@ def network_config(options: dict[str, Any]) -> NetworkConfig:
 
     Args:
         options: `name`, and what differs from it: `din-base`, `din-small`, one of
-            `dinsegment.network.comparators.DEFAULTS`, `cdal` or `context`. Without a name they are those of a DIN, as
-            weights.json has them.
+            `dinsegment.network.comparators.DEFAULTS`, `cdal`, `context`, `grcsf` or `masked-autoencoder`. Without a name
+            they are those of a DIN, as weights.json has them.
 
     Raises:
         ValueError: There is no such network, or it has no such option.

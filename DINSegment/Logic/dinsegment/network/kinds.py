@@ -9,13 +9,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-Learns = Literal["supervised", "adversarial-diffusion", "volumes"]
+Learns = Literal["supervised", "adversarial-diffusion", "reconstruction", "volumes"]
 """How a network learns: a step of that name in `dinsegment.training.steps`, or from whole volumes, in
 `dinsegment.training.context`."""
 
-Returns = Literal["probabilities", "samples", "context"]
-"""What a network returns: the probability of each class, one possible segmentation for each draw, or, for a network
-that segments slices, what it may expect where."""
+Returns = Literal["probabilities", "samples", "maps", "context"]
+"""What a network returns: the probability of each class, one possible segmentation for each draw, no segmentation but a
+map of what it did not expect, or, for a network that segments slices, what it may expect where."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,13 @@ class Kind:
     Attributes:
         learns: Which training step fits their weights.
         returns: What they make of an image; a task names what its models may return (`Task.kinds`).
+        frozen: The attribute with the networks inside them that are trained before and then stay as they are; empty for
+            none.
     """
 
     learns: Learns
     returns: Returns
+    frozen: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Draw:
 SEGMENTER = Kind("supervised", "probabilities")
 DIFFUSION = Kind("adversarial-diffusion", "samples")
 CONTEXT = Kind("volumes", "context")
+RECONSTRUCTION = Kind("reconstruction", "maps")
+COMPENSATED = Kind("supervised", "probabilities", frozen="autoencoders")
 
 
 class Segmenter(nn.Module):

@@ -105,9 +105,10 @@ def report_content(phases: Sequence[Segmentation], study: StudyMeasurements, ano
             findings = [text.replace(f"'{phase.volume.name}'", "the image") for text in findings]
     beats = study.beat is not None and len(phases) > 1
     intervals = intervals_of(phases, study)
-    tables = (
-        _heart_tables(study, gathered, intervals) if beats else _organ_tables(study, gathered, phases[0], intervals)
-    )
+    if beats:
+        tables = _heart_tables(study, gathered, intervals)
+    else:
+        tables = _organ_tables(study, gathered, phases[0], intervals) + _infarct_tables(study, gathered)
     remarks = [m.remarked for m in study.measurements if m.remark]
     return Report(
         title=f"{task.title} {'MR' if task.modality == 'MR' else task.modality}",
@@ -283,6 +284,20 @@ def _organ_tables(
             tuple(Row(r.name, tuple(r.cells[n] for n in kept), marks=r.marks, remark=r.remark) for r in rows),
         ),
     )
+
+
+def _infarct_tables(study: StudyMeasurements, gathered: Sequence[Gathered]) -> tuple[Table, ...]:
+    """How much of the muscle is infarcted, and of which segments; none where that was not measured."""
+    shares = [m for m in study.measurements if m.kind == "infarct_segment" and m.value is not None]
+    whole = [m for m in study.measurements if m.definition.group == "Infarct" and m.value is not None]
+
+    def row(name: str, *numbers: Measurement) -> Row:
+        cells = tuple(f"{m.text} {m.unit}" for m in numbers)
+        return Row(name, cells, marks=tuple(sorted({mark for m in numbers for mark in _marks(m, gathered)})))
+
+    of_muscle = Table("Infarct", ("Of the muscle",), tuple(row(m.definition.name, m) for m in whole))
+    of_walls = Table("Infarcted walls", ("Infarcted share",), tuple(row(m.subject, m) for m in shares))
+    return tuple(table for table in (of_muscle, of_walls) if table.rows)
 
 
 def _at(measurement: Measurement, phase: Segmentation) -> str:

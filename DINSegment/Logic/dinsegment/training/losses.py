@@ -1,4 +1,4 @@
-"""The losses of DIN (paper, section 3.2 and section 10, eq. 15)."""
+"""The losses of DIN (paper, section 3.2 and section 10, eq. 15) and of GRCSF."""
 
 from __future__ import annotations
 
@@ -58,3 +58,21 @@ def din_loss(logits: Tensor, labels: Tensor, boundary_weight: float = 1.0) -> Te
     target = F.one_hot(labels, logits.shape[1]).permute(0, 3, 1, 2).to(logits)
     loss = 0.3 * F.cross_entropy(logits, labels) + 0.7 * dice_loss(probabilities, target)
     return loss + boundary_weight * boundary_loss(probabilities, target) if boundary_weight else loss
+
+
+def focal_loss(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
+    """Mean over pixels of -(1 - p)^gamma log p, p the probability of the right class (T.-Y. Lin et al., ICCV 2017).
+
+    Args:
+        logits: (B, classes, H, W).
+        labels: (B, H, W), int64.
+        gamma: 0 is the cross entropy.
+    """
+    log_p = logits.float().log_softmax(1).gather(1, labels[:, None])
+    return -((1 - log_p.exp()) ** gamma * log_p).mean()
+
+
+def dice_focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Dice and focal loss, added (GRCSF, for stroke lesions); arguments as `focal_loss`."""
+    target = F.one_hot(labels, logits.shape[1]).permute(0, 3, 1, 2).float()
+    return dice_loss(logits.float().softmax(1), target) + focal_loss(logits, labels)

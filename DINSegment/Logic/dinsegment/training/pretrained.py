@@ -1,10 +1,12 @@
-"""Weights that a training starts with: ConvNeXt's of ImageNet for both encoders of a DIN, or those of a model."""
+"""Weights that a training starts with: ConvNeXt's of ImageNet, those of a model, or of what stays frozen in it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -112,6 +114,55 @@ def load_start(network: Network, start: str) -> None:
     if differs:
         raise InputError(f"The weights '{start}' are another network's: '{differs[0]}' does not fit.")
     network.load_state_dict(weights)
+
+
+BUILT_LIKE = ("patch", "ratio", "width", "depth", "decoder_width", "decoder_depth", "heads")
+"""What an autoencoder was trained as; how it is asked afterwards is the network's that asks it."""
+
+
+def load_autoencoders(network: Network, trained: Sequence[str]) -> None:
+    """Loads the autoencoders that a network asks and that stay as they are, in the order of its mask ratios.
+
+    Args:
+        network: What is trained; its kind says that it has some.
+        trained: Of each a folder that a run wrote, or a weights file (.safetensors), of which nobody knows the ratio.
+
+    Raises:
+        InputError: They are too few or too many, one cannot be read, or it is another one than the network asks.
+    """
+    wanted = [one.to_dict() for one in network.config.autoencoders]
+    if len(trained) != len(wanted):
+        ratios = ", ".join(f"{one['ratio']:g}" for one in wanted) or "none"
+        raise InputError(
+            f"The network asks {len(wanted)} trained autoencoders (mask ratios: {ratios}), but {len(trained)} were "
+            "given: name the run of each, in this order, with --autoencoder."
+        )
+    for place, options in zip(trained, wanted, strict=True):
+        _check_autoencoder(Path(place), options)
+    files = [Path(place) / "best.safetensors" if Path(place).is_dir() else Path(place) for place in trained]
+    try:
+        network.load_autoencoders([_weights(str(file)) for file in files])
+    except RuntimeError as error:
+        names = ", ".join(f"'{place}'" for place in trained)
+        raise InputError(f"The autoencoders {names} have other sizes than the recipe asks.") from error
+
+
+def _check_autoencoder(folder: Path, wanted: Mapping[str, Any]) -> None:
+    """Raises InputError if the run of that folder made another autoencoder than is wanted."""
+    if not folder.is_dir():
+        if not folder.is_file():
+            raise InputError(f"There is no autoencoder '{folder}': give the folder of its run, or a .safetensors file.")
+        return
+    try:
+        made = json.loads((folder / "weights.json").read_text(encoding="utf-8"))["models"][0]["network"]
+    except (OSError, ValueError, LookupError) as error:
+        raise InputError(f"'{folder}' has no trained autoencoder: train one into it first.") from error
+    for name in ("name", *BUILT_LIKE):
+        if made.get(name) != wanted[name]:
+            raise InputError(
+                f"The run '{folder}' made a network with {name} {made.get(name)}, but the recipe asks an autoencoder "
+                f"with {name} {wanted[name]}: give the run of that one."
+            )
 
 
 def _weights(start: str) -> dict[str, Tensor]:

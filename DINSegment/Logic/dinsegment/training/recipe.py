@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dinsegment.errors import InputError
 from dinsegment.inference.preprocessing import Preprocessing
@@ -19,6 +19,9 @@ from dinsegment.tasks import Task, get_task
 from dinsegment.training.augmentation import Augmentation
 
 RECIPES = Path(__file__).with_name("recipes")
+
+LOSSES = ("din", "dice-focal", "focal")
+"""By which a network may be fitted to labels."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ class Recipe:
         network: Options of the network; of which kind it is decides how it is trained.
         preprocessing: How slices are prepared; goes into weights.json with the model.
         augmentation: What is varied.
-        boundary_weight: Factor of the boundary loss; 1 in the paper.
+        boundary_weight: Factor of the boundary loss of DIN; 1 in the paper.
+        loss: What a network that learns from labels is fitted by: the loss of DIN, or those of GRCSF, Dice and focal
+            loss or the focal loss alone.
         learning_rate: Of AdamW, at the end of the warm-up; falls to zero with half a cosine. Of a diffusion, of the
             generator's Adam, without a warm-up.
         weight_decay: Of AdamW.
@@ -85,16 +90,21 @@ class Recipe:
     description: str = ""
     adversarial: Adversarial = field(default_factory=Adversarial)
     context: dict[str, Any] = field(default_factory=dict)
+    loss: Literal["din", "dice-focal", "focal"] = "din"
 
 
 def identity_of(recipe: Recipe) -> dict[str, Any]:
     """All that makes a run what it is. What is younger than the first checkpoints counts where it is no default."""
     known = asdict(recipe)
-    del known["task"]["kinds"], known["preprocessing"]["window_shift"]  # neither touches a training
+    for name in ("kinds", "wall"):
+        del known["task"][name]
+    del known["preprocessing"]["window_shift"]  # none of these touches a training
     if recipe.adversarial == Adversarial():
         del known["adversarial"]
     if not recipe.context:
         del known["context"]
+    if recipe.loss == "din":
+        del known["loss"]
     return known
 
 
@@ -185,6 +195,8 @@ def _from_dict(options: dict[str, Any]) -> Recipe:
             f"its network gives {network.kind.returns}, but the task '{task.name}' names {', '.join(task.kinds)} as "
             "the kinds of its models"
         )
+    if options.get("loss", "din") not in LOSSES:
+        raise ValueError(f"'loss' is one of {', '.join(LOSSES)}, not '{options['loss']}'")
     adversarial = {k: tuple(v) if isinstance(v, list) else v for k, v in options.get("adversarial", {}).items()}
     made = {
         "task": task,

@@ -22,6 +22,7 @@ class RunOptions:
         compile: Whether to compile the network with torch.compile: minutes at the start, a fifth less time afterwards.
         pretrained: Whether both encoders start with ImageNet's weights.
         start: Weights to start with: a file, or the name of a model in weights.json.
+        autoencoders: Runs or files of the autoencoders that the network asks, in the order of its mask ratios.
         checkpoint_minutes: Minutes between checkpoints within an epoch; None for one at its end only.
         progress: Called in the first process after each step, with the fraction done and the epoch in words.
         minutes: The run stops with a checkpoint before so many minutes are over; None for no limit.
@@ -35,6 +36,7 @@ class RunOptions:
     minutes: float | None = None
     start: str | None = None
     progress: Progress | None = None
+    autoencoders: tuple[str, ...] = ()
 
 
 def make_fabric(options: RunOptions) -> Fabric:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,19 +20,18 @@ from dinsegment.errors import InputError
 from dinsegment.files import atomic_path, ensure_writable_folder
 from dinsegment.inference.devices import free_memory
 from dinsegment.inference.model import load_context
-from dinsegment.inference.pipeline import predict
 from dinsegment.inference.runner import Runner
 from dinsegment.network import build_network
 from dinsegment.network.rewriting import for_inference
 from dinsegment.training.cases import Case
 from dinsegment.training.dataset import SliceSampler, TrainingStack, prepare
-from dinsegment.training.metrics import dice
 from dinsegment.training.pack import PackedCase
 from dinsegment.training.publish import write_run
 from dinsegment.training.recipe import Recipe, identity_of
 from dinsegment.training.run_log import RunLog
 from dinsegment.training.run_options import RunOptions, make_fabric
 from dinsegment.training.steps import make_step
+from dinsegment.training.validation import VALIDATIONS
 
 SAVE_SECONDS = 5.0
 """Time kept for the last checkpoint before a time limit, at the least."""
@@ -51,7 +51,7 @@ class State:
     Attributes:
         epoch: Epochs that are done, with their validation.
         step: Steps that are done.
-        best: Best validation Dice so far.
+        best: Best validation score so far: the mean Dice, or what `training.validation` has for the kind of network.
         history: Rows of log.csv.
         losses: Of the steps of the epoch that is under way; their number is the sampler's position.
         seconds: Spent on the epoch that is under way, before this process.
@@ -60,7 +60,7 @@ class State:
 
     epoch: int = 0
     step: int = 0
-    best: float = -1.0
+    best: float = -math.inf
     history: list[dict[str, float]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
@@ -126,7 +126,7 @@ class Trainer:
     """Trains one recipe in one process; `train` starts as many as there are devices.
 
     Files in `output`: `checkpoint.pt` (to resume), `best.safetensors` (averaged weights with the best validation
-    Dice), `weights.json` (which makes the folder a model, as `--model` and `load_model` take it), `last.safetensors`
+    score), `weights.json` (which makes the folder a model, as `--model` and `load_model` take it), `last.safetensors`
     (those of the last epoch), `log.csv`, `curves.png` and `tensorboard/`.
 
     Args:
@@ -193,7 +193,7 @@ class Trainer:
         self.identity = f"{len(sampler.index)} slices, {identity_of(recipe)}"
         if resume and self.checkpoint.exists():
             self._load()
-        elif self.options.pretrained or self.options.start:
+        else:
             self._start()
             self.average.module.load_state_dict(self.network.state_dict())
         if self.state.finished:
@@ -229,14 +229,21 @@ class Trainer:
             self.log.bars.update(whole, completed=state.step)
 
     def _start(self) -> None:
-        from dinsegment.training.pretrained import load_pretrained, load_start
+        """Loads the weights that the run begins with; without any, those that the seed gave stay."""
+        from dinsegment.training.pretrained import load_autoencoders, load_pretrained, load_start
 
-        if self.options.pretrained and self.options.start:
+        options = self.options
+        if options.pretrained and options.start:
             raise InputError("A run starts with ImageNet's weights or with those of a model: give one of them.")
-        if self.options.start:
-            load_start(self.network, self.options.start)
-        else:
+        if options.start:
+            load_start(self.network, options.start)
+        elif options.pretrained:
             load_pretrained(self.network)
+        frozen = self.network.kind.frozen
+        if options.autoencoders and not frozen:
+            raise InputError(f"The network of the recipe '{self.recipe.name}' asks no autoencoder: leave them out.")
+        if frozen and (options.autoencoders or not options.start):
+            load_autoencoders(self.network, options.autoencoders)
 
     def _stacks(self) -> list[TrainingStack]:
         """All training cases, in the device's memory where they take a quarter of it at most."""
@@ -332,25 +339,22 @@ class Trainer:
         return row
 
     def _validate(self) -> dict[str, float]:
-        """Dice per segment of the averaged weights through the whole inference, mean over cases; keeps the best."""
+        """Scores of the averaged weights, mean over cases; keeps the best."""
         network = build_network(self.recipe.network)
         network.load_state_dict(self.average.module.state_dict())
         told = load_context(self.recipe.context, self.recipe.task) if self.recipe.context else None
         runner = Runner(for_inference(network).to(self.device), self.device, context=told)
-        scores = []
+        validated, scores = VALIDATIONS[network.kind.returns], []
         for case in self.validation_cases:
             if self.fabric.world_size == 1:
                 self._check_time(0.0)
-            volume, truth = case.read(self.recipe.task)
-            labels = predict(runner, self.recipe.preprocessing, volume, self.recipe.task)
-            scores.append([dice(labels, truth, s.label) for s in self.recipe.task.segments])
-        means = np.mean(scores, axis=0)
-        mean = float(means.mean())
-        if mean > self.state.best:
-            self.state.best = mean
+            scores.append(validated(runner, self.recipe, case))
+        row = {name: float(np.mean([one[name] for one in scores])) for name in scores[0]}
+        score = next(iter(row.values()))
+        if score > self.state.best:
+            self.state.best = score
             self._write_best(network)
-        names = [f"dice {s.abbreviation}" for s in self.recipe.task.segments]
-        return {"dice": mean, **dict(zip(names, means.tolist(), strict=True))}
+        return row
 
     def _write_best(self, network: nn.Module) -> None:
         """best.safetensors, and the weights.json that makes the folder a model for `--model`."""

@@ -1,75 +1,18 @@
-"""The step of a network that gives logits: the losses of DIN, AdamW, half a cosine."""
+"""The step of a network that gives logits: the loss that the recipe names, of DIN or of GRCSF."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from torch import Tensor
 
-import torch
-from lightning.fabric import Fabric
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-
-from dinsegment.training.losses import din_loss
-from dinsegment.training.recipe import Recipe
+from dinsegment.training.losses import dice_focal_loss, din_loss, focal_loss
+from dinsegment.training.steps.descent import DescentStep
 
 
-class SupervisedStep:
-    """Fits logits to labels.
+class SupervisedStep(DescentStep):
+    """Fits logits to labels."""
 
-    Attributes:
-        optimizer: AdamW; vectors, which are biases and norms, do not decay.
-    """
-
-    def __init__(self, recipe: Recipe, network: nn.Module) -> None:
-        self._recipe = recipe
-        decayed = [p for p in network.parameters() if p.ndim > 1]
-        others = [p for p in network.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
-            lr=recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
-        )
-
-    def set_up(self, fabric: Fabric, module: nn.Module) -> None:
-        """As `Step`."""
-        self._fabric = fabric
-        self._network, self._optimizer = fabric.setup(module, self.optimizer)
-
-    def __call__(self, image: Tensor, enhanced: Tensor, labels: Tensor, number: int, of: int) -> Tensor:
-        """As `Step`."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self._recipe, number, of)
-        # The fused attention of CPUs is fast forwards only; backwards the plain one wins.
-        backend = SDPBackend.MATH if image.device.type == "cpu" else list(SDPBackend.__members__.values())
-        with sdpa_kernel(backend):
-            logits = self._network(image, enhanced)
-        loss = din_loss(logits, labels, self._recipe.boundary_weight)
-        self._optimizer.zero_grad(set_to_none=True)
-        self._fabric.backward(loss)
-        # In float16 gradients may overflow: the scaler then leaves out the step.
-        self._fabric.clip_gradients(self._network, self._optimizer, max_norm=1.0, error_if_nonfinite=False)
-        self._optimizer.step()
-        return loss.detach()
-
-    @property
-    def rate(self) -> float:
-        """As `Step`."""
-        return self.optimizer.param_groups[0]["lr"]
-
-    def state_dict(self) -> dict[str, Any]:
-        """As `Step`."""
-        return {"optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """As `Step`."""
-        self.optimizer.load_state_dict(state["optimizer"])
-
-
-def learning_rate(recipe: Recipe, number: int, of: int) -> float:
-    """Of step `number`, from 0, of so many: linear warm-up, then half a cosine to zero."""
-    warmup = recipe.warmup_steps
-    if number < warmup:
-        return recipe.learning_rate * (number + 1) / warmup
-    done = (number - warmup) / max(1, of - warmup)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    def _loss(self, image: Tensor, enhanced: Tensor, labels: Tensor) -> Tensor:
+        logits = self._network(image, enhanced)
+        if self._recipe.loss == "din":
+            return din_loss(logits, labels, self._recipe.boundary_weight)
+        return {"dice-focal": dice_focal_loss, "focal": focal_loss}[self._recipe.loss](logits, labels)

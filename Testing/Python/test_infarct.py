@@ -1,0 +1,134 @@
+"""Infarct size and its place on ventricles whose infarct is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from wall_phantoms import SHAPE, SPACING, cylinder, grid, segmentation
+
+from dinsegment.errors import InputError
+from dinsegment.measurements.infarct import infarct_measurements
+from dinsegment.measurements.study import MeasureOptions, measure_study
+from dinsegment.report.content import report_content
+from dinsegment.resources import resource
+from dinsegment.tasks import HEART, get_task, read_task
+
+INFARCT = get_task("infarct")
+ML = float(np.prod(SPACING)) / 1000
+
+
+def infarcted(begin: float, end: float, slices: slice = slice(None), depth: float = 31.0, spacing=SPACING, **more):
+    """A tube whose muscle is infarcted between two directions, in degrees from x to y, up to a distance from the axis;
+    its inner millimetre is no-reflow."""
+    _, y, x = grid()
+    tube = cylinder(22.0, 31.0)
+    labels = np.select([tube == 3, tube == 2], [1, 2]).astype(np.uint8)
+    degrees, distance = np.degrees(np.arctan2(y, x)) % 360, np.hypot(y, x)
+    hurt = (labels == 2) & (degrees >= begin) & (degrees < end) & (distance < depth)
+    hurt[[k for k in range(SHAPE[0]) if k not in range(SHAPE[0])[slices]]] = False
+    labels[hurt] = 3
+    labels[hurt & (distance < 24.0)] = 4
+    return replace(segmentation(np.zeros(SHAPE, np.uint8), spacing, **more), labels=labels, task=INFARCT)
+
+
+def numbers(one, anterior=None):
+    return {m.key: m for m in infarct_measurements(one, anterior)}
+
+
+def test_the_size_is_the_share_of_the_whole_muscle():
+    found = numbers(infarcted(30, 120))
+    assert found["infarct_percent"].value == pytest.approx(25.0, abs=0.5)
+    thin = (24.0**2 - 22.0**2) / (31.0**2 - 22.0**2)
+    assert found["no_reflow_percent"].value == pytest.approx(25 * thin, abs=1.0)
+    assert numbers(infarcted(0, 360))["infarct_percent"].value == 100.0
+    assert numbers(infarcted(0, 0))["infarct_percent"].value == 0.0
+
+
+def test_the_mass_is_that_of_the_infarct_where_the_image_has_a_spacing():
+    one = infarcted(30, 120)
+    ml = np.pi * (31.0**2 - 22.0**2) / 4 * SPACING[0] * SHAPE[0] / 1000
+    assert numbers(one)["infarct_mass"].value == pytest.approx(1.05 * ml, rel=0.03)  # pixels of a circle
+    lost = numbers(replace(one, volume=replace(one.volume, ijk_to_ras=np.eye(4))))
+    assert lost["infarct_mass"].value is None and "spacing was lost" in lost["infarct_mass"].reason
+    assert lost["infarct_percent"].value == pytest.approx(25.0, abs=0.5)
+
+
+APEX_LAST = np.array([[-1.4, 0, 0, 0], [0, -1.4, 0, 0], [0, 0, -8.0, 0], [0, 0, 0, 1.0]])
+"""Columns run to the patient's left, rows to the back, and from slice to slice it goes down."""
+
+
+def insertion(degrees: float, matrix=APEX_LAST, radius: float = 31.0):
+    """The place in RAS at the outer border in that direction from the tube's middle."""
+    angle = np.radians(degrees)
+    j = (SHAPE[1] - 1) / 2 + radius * np.sin(angle) / SPACING[1]
+    i = (SHAPE[2] - 1) / 2 + radius * np.cos(angle) / SPACING[2]
+    return tuple((matrix @ (i, j, 4.0, 1.0))[:3])
+
+
+def test_an_infarct_is_found_in_its_segment():
+    # The septum's anterior end at 240 degrees, up and to the patient's right; the septum goes on to 120 degrees.
+    one = infarcted(240, 300, slice(0, 3), ijk_to_ras=APEX_LAST)
+    one = replace(one, volume=replace(one.volume, dicom=object()))
+    found = numbers(one, insertion(240))
+    shares = {m.subject: m.value for m in found.values() if m.kind == "infarct_segment"}
+    assert len(shares) == 16
+    assert shares["Segment 01 basal anterior"] > 95
+    assert all(share < 5 for subject, share in shares.items() if subject != "Segment 01 basal anterior")
+    total = sum(m.value is not None for m in found.values())
+    assert total == 16 + 4
+
+
+def test_a_patient_who_lies_the_other_way_has_the_mirrored_segments():
+    mirrored = np.diag([-1, 1, 1, 1]) @ APEX_LAST  # columns run to the right: the septum is on the other side
+    one = infarcted(240, 300, slice(0, 3), ijk_to_ras=mirrored)
+    one = replace(one, volume=replace(one.volume, dicom=object()))
+    shares = {
+        m.subject: m.value for m in infarct_measurements(one, insertion(240, mirrored)) if m.kind == "infarct_segment"
+    }
+    assert shares["Segment 02 basal anteroseptal"] > 95 and shares["Segment 01 basal anterior"] < 5
+
+
+@pytest.mark.parametrize(
+    ("anterior", "dicom", "said"),
+    [(None, object(), "right ventricle is not segmented"), (240, None, "right ventricle is not segmented")],
+    ids=["no point", "nobody knows how the patient lies"],
+)
+def test_without_a_reference_there_are_no_segments_and_why_is_said(anterior, dicom, said):
+    one = infarcted(240, 300, ijk_to_ras=APEX_LAST)
+    one = replace(one, volume=replace(one.volume, dicom=dicom))
+    found = numbers(one, None if anterior is None else insertion(anterior))
+    assert found["infarct_segment"].value is None and said in found["infarct_segment"].reason
+    assert found["infarct_percent"].value > 0
+
+
+def test_no_muscle_has_no_infarct():
+    one = infarcted(0, 90)
+    found = infarct_measurements(replace(one, labels=np.zeros(SHAPE, np.uint8)))
+    assert {m.reason for m in found} == {"No muscle was found."} and len(found) == 5
+
+
+def test_other_tasks_have_none():
+    assert infarct_measurements(segmentation(cylinder())) == () and HEART.wall is None
+
+
+def test_the_report_says_it():
+    one = infarcted(240, 300, slice(0, 3), ijk_to_ras=APEX_LAST)
+    study = measure_study([one], MeasureOptions())
+    assert study.value("infarct_percent") == pytest.approx(100 / 18, abs=0.5)
+    report = report_content([one], study)
+    tables = {table.title: table for table in report.tables}
+    size = f"{study.value('infarct_percent'):.1f} %"
+    assert next((row.name, row.cells) for row in tables["Infarct"].rows) == ("Infarct size", (size,))
+    assert "Infarcted walls" not in tables
+    assert any("infarcted share" in text and "right ventricle is not segmented" in text for text in report.left_out)
+    assert [row.name for row in tables["Infarct"].rows][1] == "Infarct mass"
+
+
+def test_a_wall_of_labels_that_the_task_lacks_is_refused(tmp_path):
+    text = (resource("Tasks") / "Research" / "infarct.json").read_text(encoding="utf-8")
+    path = tmp_path / "infarct.json"
+    path.write_text(text.replace('"no_reflow": 4', '"no_reflow": 7'), encoding="utf-8")
+    with pytest.raises(InputError, match=r"names labels \[7\]"):
+        read_task(path)
