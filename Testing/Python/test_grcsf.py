@@ -13,6 +13,9 @@ from phantom_cases import write_patients
 from safetensors.torch import load_file
 
 from dinsegment.errors import InputError
+from dinsegment.images import read_volume
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.inference.maps import with_unexpected
 from dinsegment.inference.model import load_model
 from dinsegment.inference.pipeline import predict
 from dinsegment.inference.preprocessing import Preprocessing
@@ -482,6 +485,43 @@ def test_a_network_that_asks_none_takes_none(cases, trained, tmp_path):
     recipe = replace(RECIPE, network=AUTOENCODER)
     with pytest.raises(InputError, match="asks no autoencoder"):
         Trainer(recipe, cases, cases[:1], tmp_path, options=replace(CPU, autoencoders=tuple(trained))).run()
+
+
+# --- maps -----------------------------------------------------------------------------------------
+
+
+def test_what_was_not_expected_lies_on_the_image(cases, trained):
+    volume, truth = cases[0].read(HEART)
+    spot = volume.array.copy()
+    k = len(spot) // 2
+    j, i = (int(np.median(axis)) for axis in np.nonzero(truth[k]))
+    spot[k, j - 2 : j + 3, i - 2 : i + 3] = spot.max() * 3
+    model = load_model(trained[1], HEART)
+    maps = []
+    for array in (volume.array, spot):
+        shown = volume.with_array(array)
+        one = with_unexpected(Segmentation(shown, truth, HEART, "truth", shown, "cpu", 0.0), model, "cpu")
+        assert one.unexpected.shape == volume.shape and one.unexpected.min() >= 0
+        assert not one.unexpected[:, 0, 0].any()  # beyond the box nobody looked
+        maps.append(one.unexpected)
+    assert maps[1][k, j, i] > maps[0][k, j, i] + 0.1
+    nothing = Segmentation(volume, np.zeros_like(truth), HEART, "truth", volume, "cpu", 0.0)
+    told = with_unexpected(nothing, model, "cpu")
+    assert told.unexpected is None and "Nothing was segmented" in told.warnings[-1]
+
+
+def test_the_command_line_writes_the_map_beside_the_segmentation(cases, trained, tmp_path, run):
+    image = cases[0].image
+    segment = ("segment", image, "--task", "heart", "--device", "cpu", "--output")
+    code, printed, errors = run(*segment, tmp_path / "out", "--unexpected", trained[0])
+    assert code == 0, printed + errors
+    found = read_volume(tmp_path / "out" / "unexpected.nrrd")
+    assert found.shape == read_volume(image).shape and found.array.max() > 0
+    code, _, errors = run(*segment, tmp_path / "other", "--unexpected", "heart-din-small")
+    assert code == 2 and "does not tell what it did not expect" in errors
+    assert not (tmp_path / "other").exists()
+    code, _, errors = run(*segment, tmp_path / "other", "--model", trained[0])
+    assert code == 2 and "segments nothing" in errors and "--unexpected" in errors
 
 
 # --- options --------------------------------------------------------------------------------------

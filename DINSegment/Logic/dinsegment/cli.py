@@ -100,6 +100,10 @@ def segment(
             help="Draw N possible segmentations, 16 say: where they disagree, and how far numbers can be trusted.",
         ),
     ] = 0,
+    unexpected: Annotated[
+        str | None,
+        typer.Option("--unexpected", metavar="NAME|RUN", help="Ask this model, too: what it did not expect."),
+    ] = None,
     surface: Annotated[
         str, typer.Option("--surface", metavar="FORMULA", help="For body surface area: mosteller or dubois.")
     ] = "mosteller",
@@ -114,7 +118,8 @@ def segment(
 
     DICOM images also get segmentation.dcm (DICOM SEG) and measurements.dcm (DICOM SR). With --report each gets
     report.pdf and report.html, and several an index.html. With --samples each gets disagreement.nrrd, the
-    probability of another label over all samples, and measurements.json has 90 % intervals. What DICOM says of the
+    probability of another label over all samples, and measurements.json has 90 % intervals. With --unexpected
+    each gets unexpected.nrrd: how far it is from what an autoencoder makes of the rest of it. What DICOM says of the
     patient need not be given; what is given goes before it, for all inputs.
     Several get a folder each, and a table of all of them, studies.csv. Results that are there are replaced, unless
     somebody has changed them; files of others never are.
@@ -140,7 +145,7 @@ def segment(
     wanted = ",".join(series) if series else None
     how = Study(
         Path(), output, wanted, overwrite, common_grid=common_grid, report=report, anonymous=anonymous, samples=samples,
-        measure=_measure_options(height, weight, sex, age, heart_rate, surface, anterior),
+        unexpected=unexpected, measure=_measure_options(height, weight, sex, age, heart_rate, surface, anterior),
     )  # fmt: skip
     created = not output.exists()
     ensure_writable_folder(output)
@@ -455,9 +460,18 @@ def _segment_phantom(
         study.report,
         study.anonymous,
         study.samples > 0,
+        study.unexpected is not None,
     )
     line = bar.add_task("Phantom", total=1.0)
-    results = compute_study([p.volume for p in phantoms], task, model, device, _updater(bar, line), samples=how.samples)
+    results = compute_study(
+        [p.volume for p in phantoms],
+        task,
+        model,
+        device,
+        _updater(bar, line),
+        samples=how.samples,
+        unexpected=how.unexpected,
+    )
     _print_result(write_study(study, results))
     scores = {
         s.abbreviation: fmean(dice(r.labels, p.labels, s.label) for r, p in zip(results, phantoms, strict=True))

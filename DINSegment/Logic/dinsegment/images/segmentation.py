@@ -36,6 +36,8 @@ class Segmentation:
         made: The labels as the network made them before a person corrected any, of the shape of `labels`; None where
             nobody has, or they are not known any more.
         changed: Labels of the segments that a person has changed, where `made` does not tell.
+        unexpected: What a network did not expect, (k, j, i) float32, 0 where it did or did not look; None where nobody
+            has asked.
     """
 
     volume: Volume
@@ -52,6 +54,7 @@ class Segmentation:
     corrected: tuple[int, ...] = field(default=())
     made: np.ndarray | None = field(default=None, repr=False)
     changed: frozenset[int] = field(default=frozenset())
+    unexpected: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.volume.shape:

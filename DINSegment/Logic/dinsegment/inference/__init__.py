@@ -13,7 +13,8 @@
 
 `phases` takes the phases of a heart this way; those of a `cine` in one box, and smoothed in time before step 5.
 
-Who asks what it could have been otherwise gets `samples`, one for each of the `draws`.
+Who asks what it could have been otherwise gets `samples`, one for each of the `draws`; who asks what an autoencoder did
+not expect, `maps`.
 """
 
 from __future__ import annotations

@@ -44,9 +44,14 @@ class Model:
     context: Context | None = None
 
     def check_task(self, task: Task) -> None:
-        """Raises ModelError unless it was trained for that task."""
+        """Raises ModelError unless it was trained to segment what that task has."""
         if self.task != task.name:
             raise ModelError(f"The model '{self.name}' was trained for the task '{self.task}', not '{task.name}'.")
+        if self.network.kind.returns == "maps":
+            raise ModelError(
+                f"The model '{self.name}' segments nothing: it tells what it did not expect. Give another one, and "
+                "this one with --unexpected."
+            )
 
 
 def build_model(entry: ModelEntry, weights: dict[str, Tensor]) -> Model:

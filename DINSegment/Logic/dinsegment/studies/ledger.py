@@ -347,6 +347,8 @@ def _made_as(study: Study) -> dict[str, Any]:
         made_as["report"] = "anonymous" if study.anonymous else "with identity"
     if study.samples:
         made_as["samples"] = study.samples
+    if study.unexpected is not None:
+        made_as["unexpected"] = study.unexpected
     if study.measure is not None:
         made_as["measure"] = json.loads(json.dumps(asdict(study.measure)))
     return made_as

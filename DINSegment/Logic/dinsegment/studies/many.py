@@ -136,7 +136,8 @@ def _compute(
     if isinstance(loaded, StudyResult):
         return loaded
     phases, seconds = loaded
-    return _attempt(study, lambda: compute_study(phases, task, model, device, progress, samples=study.samples), seconds)
+    asked = {"samples": study.samples, "unexpected": study.unexpected}
+    return _attempt(study, lambda: compute_study(phases, task, model, device, progress, **asked), seconds)
 
 
 def _write(study: Study, computed: tuple[list[Segmentation], float] | StudyResult, ledger: Ledger) -> StudyResult:

@@ -43,6 +43,9 @@ SAMPLES_FILE = "disagreement.nrrd"
 SAMPLES_DICOM_FILE = "disagreement.dcm"
 """The same for an archive, a DICOM Parametric Map, of images that came from DICOM."""
 
+UNEXPECTED_FILE = "unexpected.nrrd"
+"""What there is only where a model was asked what it did not expect."""
+
 OF_STUDY = ("patient", "measurements")
 """What measurements.json says of a whole study."""
 
@@ -61,6 +64,7 @@ def check_results(
     with_pages: bool = False,
     without_dicom: bool = False,
     with_samples: bool = False,
+    with_unexpected: bool = False,
 ) -> None:
     """Refuses, before anything is computed, to write results where they would replace what is not the tool's.
 
@@ -72,6 +76,7 @@ def check_results(
         with_pages: Whether a report is to be written, too.
         without_dicom: As in `write_results`.
         with_samples: Whether samples are drawn, too.
+        with_unexpected: Whether a model is asked what it did not expect.
 
     Raises:
         OutputError: Names what is in the way.
@@ -79,6 +84,7 @@ def check_results(
     dicom = any(phase.dicom for phase in phases) and not without_dicom
     names = [name for name in RESULT_FILES if name not in DICOM_FILES or dicom]
     names += [SAMPLES_FILE, *([SAMPLES_DICOM_FILE] if dicom else [])] if with_samples else []
+    names += [UNEXPECTED_FILE] if with_unexpected else []
     if len(phases) > 1:
         names = [f"{folder}/{name}" for folder in phase_folders(len(phases)) for name in names]
         names += ["measurements.json", *(DICOM_FILES if dicom else ())]
@@ -111,7 +117,8 @@ def write_results(
     and a measurements.json of their own with all phases and the heart's function, or why there is none, and what is to
     be said of all phases. Their DICOM SEGs are instances of one series. All that an earlier run has written there is
     removed, but for what was changed since, which `overwrite` takes away, too. Where samples were drawn,
-    disagreement.nrrd lies beside the segmentation, and measurements.json has intervals.
+    disagreement.nrrd lies beside the segmentation, and measurements.json has intervals; where a model was asked what it
+    did not expect, unexpected.nrrd.
 
     Args:
         phases: What was segmented.
@@ -170,6 +177,8 @@ def _write_phase(segmentation: Segmentation, folder: Path, numbers: dict[str, An
         write_volume(
             segmentation.volume.with_array(segmentation.samples.disagreement, "disagreement"), folder / SAMPLES_FILE
         )
+    if segmentation.unexpected is not None:
+        write_volume(segmentation.volume.with_array(segmentation.unexpected, "unexpected"), folder / UNEXPECTED_FILE)
     write_json({**report(segmentation), **numbers}, folder / "measurements.json")
 
 

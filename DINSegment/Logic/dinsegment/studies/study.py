@@ -43,6 +43,7 @@ class Study:
         report: Whether the page that is read is written, too.
         anonymous: Whether it tells nobody who the patient is; then nothing is made for the patient's DICOM study.
         samples: How many possible segmentations are drawn for intervals and an overlay of disagreement; 0 for none.
+        unexpected: The model, or the folder of its run, that is asked what it did not expect; None for nobody.
     """
 
     input: Path
@@ -56,6 +57,7 @@ class Study:
     report: bool = False
     anonymous: bool = False
     samples: int = 0
+    unexpected: str | None = None
 
     @property
     def label(self) -> str:
@@ -124,7 +126,8 @@ def load_study(study: Study, task: Task | None = None) -> list[Volume]:
     else:
         phases = read_volumes(study.input, study.series_uid, task, study.part)
     for path in inputs:
-        check_results(phases, study.folder, path, study.overwrite, study.report, study.anonymous, study.samples > 0)
+        maps = (study.samples > 0, study.unexpected is not None)
+        check_results(phases, study.folder, path, study.overwrite, study.report, study.anonymous, *maps)
     return phases
 
 
@@ -136,14 +139,24 @@ def compute_study(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
     samples: int = 0,
+    unexpected: str | None = None,
 ) -> list[Segmentation]:
     """The segmentation of each phase, those of a cine as one thing; `progress` goes from 0 to 1 over all of them.
 
-    Of a beating heart `samples` are drawn at end diastole and end systole, of other images in each.
+    Of a beating heart `samples` are drawn at end diastole and end systole, of other images in each. `unexpected` is the
+    model that is asked in each what it did not expect.
 
     Raises:
-        DINSegmentError: As `inference.segment_phases`, and as `inference.samples.with_samples`.
+        DINSegmentError: As `inference.segment_phases`, `inference.samples.with_samples` and
+            `inference.maps.with_unexpected`.
     """
+    if unexpected is not None:
+        from dinsegment.inference.maps import with_unexpected
+
+        told = _share(progress, 0.0, SEEN)
+        segmented = compute_study(phases, task, model, device, told, cancelled, samples)
+        told = _share(progress, SEEN, 1.0)
+        return [with_unexpected(phase, unexpected, device, told, cancelled) for phase in segmented]
     if samples:
         return _with_samples(
             compute_study(phases, task, model, device, _share(progress, 0.0, SEGMENTED), cancelled),
@@ -158,6 +171,9 @@ def compute_study(
     beat = beat_of(segmented)
     return with_outliers(segmented, beat.chamber_ml, outliers(beat.chamber_ml)) if beat else segmented
 
+
+SEEN = 0.9
+"""Progress once all else is done, where a model is asked what it did not expect."""
 
 SEGMENTED = 0.2
 """Progress once the phases are segmented, where samples are to be drawn."""
@@ -293,7 +309,9 @@ def run_study(
 ) -> StudyResult:
     """Loads, segments and writes a study; arguments and errors as `segment_study`."""
     started = time.perf_counter()
-    segmentations = compute_study(load_study(study, task), task, model, device, progress, cancelled, study.samples)
+    segmentations = compute_study(
+        load_study(study, task), task, model, device, progress, cancelled, study.samples, study.unexpected
+    )
     return write_study(study, segmentations, time.perf_counter() - started)
 
 

@@ -85,6 +85,7 @@ class MaskedAutoencoder(nn.Module):
     """
 
     kind: ClassVar[Kind] = RECONSTRUCTION
+    has_maps: ClassVar[bool] = True
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()

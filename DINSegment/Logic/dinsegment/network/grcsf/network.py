@@ -167,6 +167,11 @@ class GRCSF(Segmenter):
         with torch.no_grad():
             return [one.residual(image) for one in self.autoencoders]
 
+    @property
+    def has_maps(self) -> bool:
+        """Whether it asks autoencoders, so that `maps` can be asked."""
+        return len(self.autoencoders) > 0
+
     def maps(self, image: Tensor, enhanced: Tensor) -> Tensor:
         """What the autoencoders did not expect of each image, their mean: (B, 1, H, W) float32."""
         return torch.stack([one.maps(image, enhanced) for one in self.autoencoders]).mean(0)
