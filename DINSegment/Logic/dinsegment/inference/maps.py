@@ -17,50 +17,64 @@ from dinsegment.inference.model import Model, load_model
 from dinsegment.inference.runner import MAX_BATCH, Runner
 from dinsegment.memory import enough_memory
 from dinsegment.progress import Progress
+from dinsegment.tasks import Task
+
+
+def load_maps_model(name: str, task: Task, cancelled: Callable[[], bool] | None = None) -> Model:
+    """A model that tells what it did not expect: a masked autoencoder, or a network that asks some.
+
+    Args:
+        name: Of the model, or the folder of its run.
+        task: Of whose images.
+        cancelled: As in `load_model`.
+
+    Raises:
+        ModelError: As in `load_model`, or it gives no such map.
+        Cancelled: `cancelled` said so.
+    """
+    model = load_model(name, task, cancelled=cancelled)
+    if model.task != task.name or not getattr(model.network, "has_maps", False):
+        raise ModelError(
+            f"The model '{model.name}' does not tell what it did not expect in images of the task '{task.name}': "
+            "give an autoencoder that was trained on such images, or a network that asks one."
+        )
+    return model
 
 
 def with_unexpected(
     segmentation: Segmentation,
-    model: str | Model,
+    model: Model,
     device: str = "auto",
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
-    load: Callable[..., Model] | None = None,
 ) -> Segmentation:
     """A segmentation with the map of what a network did not expect, in the box around what was segmented.
 
     Args:
         segmentation: What `segment` gives, of the same model or of another one of its task.
-        model: Its name or the folder of its run: a masked autoencoder, or a network that asks some.
+        model: As `load_maps_model` gives it.
         device: As in `segment`.
         progress: Called with the fraction done and what is being done.
         cancelled: Asked several times a second; True stops the run.
-        load: As in `segment`.
 
     Returns:
         The same with `unexpected`; where nothing was segmented, without it and with a warning.
 
     Raises:
-        ModelError: As in `segment`, or it gives no such map.
+        InputError: The device cannot be used.
         Cancelled: `cancelled` said so.
     """
-    volume, task = segmentation.volume, segmentation.task
+    volume = segmentation.volume
     with enough_memory(volume.name):
-        chosen = model if isinstance(model, Model) else (load or load_model)(model, task, cancelled=cancelled)
-        if chosen.task != task.name or not getattr(chosen.network, "has_maps", False):
-            raise ModelError(
-                f"The model '{chosen.name}' does not tell what it did not expect in images of the task '{task.name}': "
-                "give an autoencoder that was trained on such images, or a network that asks one."
-            )
-        stack = SliceStack.in_plane(volume, chosen.preprocessing.plane)
+        stack = SliceStack.in_plane(volume, model.preprocessing.plane)
         _, rows, columns = np.nonzero(stack.like(segmentation.labels).array)
         if not len(rows):
             text = f"Nothing was segmented in '{volume.name}', so that nobody looked for what was not expected."
             return replace(segmentation, warnings=(*segmentation.warnings, text))
-        runner = Runner(chosen.network, choose_device(device), progress, cancelled)
+        runner = Runner(model.network, choose_device(device), progress, cancelled)
         center = (float(rows.mean()) * stack.spacing[0], float(columns.mean()) * stack.spacing[1])
-        view = chosen.preprocessing.box_around(center)
-        slices = chosen.preprocessing.slices(stack, view, chosen.network.config.in_channels)
+        view = model.preprocessing.box_around(center)
+        slices = model.preprocessing.slices(stack, view, model.network.config.in_channels)
         seen, step = [], MAX_BATCH[runner.device.type]
         for first in range(0, len(slices), step):
             runner.report(first / len(slices), "Looking for what was not expected")

@@ -147,16 +147,17 @@ def compute_study(
     model that is asked in each what it did not expect.
 
     Raises:
-        DINSegmentError: As `inference.segment_phases`, `inference.samples.with_samples` and
-            `inference.maps.with_unexpected`.
+        DINSegmentError: As `inference.segment_phases`, `inference.samples.with_samples`, and as those of
+            `inference.maps`.
     """
     if unexpected is not None:
-        from dinsegment.inference.maps import with_unexpected
+        from dinsegment.inference.maps import load_maps_model, with_unexpected
 
+        asked = load_maps_model(unexpected, task, cancelled)
         told = _share(progress, 0.0, SEEN)
         segmented = compute_study(phases, task, model, device, told, cancelled, samples)
         told = _share(progress, SEEN, 1.0)
-        return [with_unexpected(phase, unexpected, device, told, cancelled) for phase in segmented]
+        return [with_unexpected(phase, asked, device, told, cancelled) for phase in segmented]
     if samples:
         return _with_samples(
             compute_study(phases, task, model, device, _share(progress, 0.0, SEGMENTED), cancelled),
