@@ -30,7 +30,7 @@ from dinsegment.training.label_names import DATASETS
 from dinsegment.training.metrics import dice
 from dinsegment.training.publish import all_data
 from dinsegment.training.recipe import RECIPES, Recipe, load_recipe
-from dinsegment.training.steps.supervised import learning_rate
+from dinsegment.training.steps.descent import learning_rate
 from dinsegment.training.trainer import Trainer, _moving_average
 
 TINY = DINConfig(
