@@ -58,8 +58,8 @@ def network_config(options: dict[str, Any]) -> NetworkConfig:
 
     Args:
         options: `name`, and what differs from it: `din-base`, `din-small`, one of
-            `dinsegment.network.comparators.DEFAULTS`, `cdal`, `context`, `grcsf` or `masked-autoencoder`. Without a name
-            they are those of a DIN, as weights.json has them.
+            `dinsegment.network.comparators.DEFAULTS`, `cdal`, `context`, `grcsf` or `masked-autoencoder`. Without a
+            name they are those of a DIN, as weights.json has them.
 
     Raises:
         ValueError: There is no such network, or it has no such option.
