@@ -26,6 +26,7 @@ from dinsegment.inference.model import load_model
 from dinsegment.inference.pipeline import predict
 from dinsegment.inference.runner import Runner
 from dinsegment.inference.view import View
+from dinsegment.models.entries import MODELS_VARIABLE
 from dinsegment.network import DIN, DINConfig, build_network
 from dinsegment.network.context import ContextConfig, ContextNetwork
 from dinsegment.phantom.ct import abdomen_phantom
@@ -290,6 +291,17 @@ def test_one_that_there_is_not(tmp_path, slices):
     publish(tmp_path, slices, entries(told="nobody"))
     with pytest.raises(ModelError, match="no model 'nobody'"):
         load_model("abdomen-tiny", ABDOMEN, tmp_path)
+
+
+def test_the_folder_of_a_run_is_told_by_a_model_that_ships(tmp_path, slices, monkeypatch):
+    run, shipped = tmp_path / "run", tmp_path / "shipped"
+    for folder in (run, shipped):
+        folder.mkdir()
+        publish(folder, slices, entries())
+    listed = json.loads((run / "weights.json").read_text(encoding="utf-8"))
+    (run / "weights.json").write_text(json.dumps({"models": listed["models"][:1]}), encoding="utf-8")
+    monkeypatch.setenv(MODELS_VARIABLE, str(shipped))
+    assert load_model(str(run), ABDOMEN).context.name == "trunk-tiny"
 
 
 @pytest.mark.parametrize("options", [{"weight": -1.0}, {"strength": 1.0}])

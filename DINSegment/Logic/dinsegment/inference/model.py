@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dinsegment.network import Network
     from dinsegment.progress import Progress
     from dinsegment.quality.estimator import Estimator
-from dinsegment.models.entries import ModelEntry, choose_folder, find_entry, read_entries
+from dinsegment.models.entries import ModelEntry, choose_folder, find_entry, told_by
 from dinsegment.models.weights import _unfit, read_weights
 
 
@@ -117,10 +117,9 @@ def load_model(
     name, folder = choose_folder(name, folder)
     entry = find_entry(name, task, folder)
     model = build_model(entry, read_weights(entry, folder, progress, cancelled, settings))
-    if not entry.context:
-        return model
-    context = load_context(entry.context, get_task(entry.task), folder, progress, cancelled, settings)
-    return replace(model, context=context)
+    return replace(
+        model, context=load_context(entry.context, get_task(entry.task), folder, progress, cancelled, settings)
+    )
 
 
 def load_context(
@@ -130,13 +129,13 @@ def load_context(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
     settings: WeightsSettings | None = None,
-) -> Context:
-    """What a model is told of the whole image.
+) -> Context | None:
+    """What a model is told of the whole image; None where it is told nothing.
 
     Args:
-        options: As `context` of an entry of weights.json.
+        options: `context` of its entry in weights.json.
         task: The model's.
-        folder: Of the model's weights.json; of a training run's, the network is among the models that ship.
+        folder: Of its weights.json, if not models_folder().
         progress: As in `load_model`.
         cancelled: As in `load_model`.
         settings: As in `load_model`.
@@ -147,10 +146,9 @@ def load_context(
     """
     from dinsegment.inference.context import build_context
 
-    name = options.get("model")
-    if name not in {one.name for one in read_entries(folder)}:
-        folder = None
-    about = find_entry(name, None, folder)
+    about = told_by(options, folder)
+    if about is None:
+        return None
     weights = read_weights(about, folder, progress, cancelled, settings)
     try:
         return build_context(options, task, about, weights)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,3 +137,23 @@ def find_entry(name: str | None, task: Task | None, folder: Path | None = None) 
         wanted = f"no model '{name}'" if name else of_task
         raise ModelError(f"There is {wanted}; weights.json has: {known}.")
     return found[0]
+
+
+def told_by(context: Mapping[str, Any], folder: Path | None = None) -> ModelEntry | None:
+    """The entry of the network that tells a model what is to be expected where; None where there is none.
+
+    It stands in the model's weights.json; that of a training run names one of the models that ship.
+
+    Args:
+        context: Of the model's entry.
+        folder: Of its weights.json, if not models_folder().
+
+    Raises:
+        ModelError: There is no such network.
+    """
+    if not context:
+        return None
+    name = context.get("model", "")
+    if folder is not None and name not in {one.name for one in read_entries(folder)}:
+        folder = None
+    return find_entry(name, None, folder)

@@ -170,6 +170,7 @@ class Trainer:
             self.network, avg_fn=_moving_average(recipe.ema), use_buffers=True
         )
         self.step = make_step(recipe, self.network)
+        self._context = load_context(recipe.context, recipe.task)
         self.state = State()
         self._slowest_step = self._slowest_validation = self._slowest_save = 0.0
 
@@ -342,8 +343,7 @@ class Trainer:
         """Scores of the averaged weights, mean over cases; keeps the best."""
         network = build_network(self.recipe.network)
         network.load_state_dict(self.average.module.state_dict())
-        told = load_context(self.recipe.context, self.recipe.task) if self.recipe.context else None
-        runner = Runner(for_inference(network).to(self.device), self.device, context=told)
+        runner = Runner(for_inference(network).to(self.device), self.device, context=self._context)
         validated, scores = VALIDATIONS[network.kind.returns], []
         for case in self.validation_cases:
             if self.fabric.world_size == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from dinsegment.models.entries import ModelEntry
+from dinsegment.models.entries import ModelEntry, told_by
 from dinsegment.models.settings import WeightsSettings
 from dinsegment.models.weights import is_available
 from dinsegment.tasks import TASKS
@@ -62,6 +62,8 @@ def _data(data: dict[str, Any]) -> str:
 
 
 def _weights(entry: ModelEntry, settings: WeightsSettings) -> str:
-    size = _("{size:.1f} MB").format(size=entry.weights["size"] / 1e6)
-    here = _("on this machine") if is_available(entry, settings=settings) else _("downloaded at the first use")
+    needed = [one for one in (entry, told_by(entry.context)) if one is not None]
+    size = _("{size:.1f} MB").format(size=sum(one.weights["size"] for one in needed) / 1e6)
+    isHere = all(is_available(one, settings=settings) for one in needed)
+    here = _("on this machine") if isHere else _("downloaded at the first use")
     return f"{size}, {here}"
