@@ -18,6 +18,7 @@ from wall_phantoms import SHAPE, cylinder, segmentation
 
 from dinsegment.dicom.read.patient import Patient
 from dinsegment.errors import InputError, OutputError
+from dinsegment.images.samples import Samples
 from dinsegment.images.segmentation import Finding
 from dinsegment.measurements.study import MeasureOptions, measure_study
 from dinsegment.measurements.walls import aha_labels, anterior_insertion, wall_of
@@ -293,3 +294,75 @@ class TestProcess:
             assert refused["event"] == "error" and refused["type"] == "InputError"
         finally:
             process.close()
+
+
+class TestSamples:
+    """Where samples were drawn of end diastole and end systole, numbers have intervals wherever they stand."""
+
+    @pytest.fixture(scope="class")
+    def sampled(self, beat):
+        phases = list(beat)
+        for n in (0, 3):
+            ml = [(phases[n].labels == label).sum() * phases[n].volume.voxel_volume_ml for label in (1, 2, 3)]
+            draws = np.array(ml) + np.array([-4.0, 0.0, 4.0])[:, None]
+            scales = {"ml": 2.0, "%": 2.0, "g": 2.0}
+            samples = Samples("m", draws, np.zeros(phases[n].volume.shape, np.float32), scales, {"ml": 3.0}, 3, 22)
+            phases[n] = replace(phases[n], samples=samples)
+        return phases
+
+    def request(self, folder, phases, changed=(), **more):
+        request = write(folder, phases, **more)
+        for described, phase in zip(request["phases"], phases, strict=True):
+            described["samples"] = phase.samples and json.loads(json.dumps(phase.samples.to_dict()))
+        request["phases"][3]["changed"] = list(changed)
+        return request
+
+    def test_they_are_told(self, sampled, tmp_path):
+        answer = json.loads(json.dumps(Reports().measure(self.request(tmp_path, sampled))))
+        study = measure_study(sampled, MeasureOptions(WOMAN))
+        edv = study.value("lv_edv")
+        low, high = f"{edv - 2 * 5:.0f}", f"{edv + 2 * 5:.0f}"  # 3, 4, 5
+        assert answer["intervals"]["lv_edv"] == [low, high] and "lv_ef" in answer["intervals"]
+        rows = {row["name"]: row["cells"] for table in answer["content"]["tables"] for row in table["rows"]}
+        assert rows["End-diastolic volume"][0] == f"{edv:.0f} ml ({low} to {high})"
+        assert "(" not in rows["End-diastolic volume"][1]
+        notes = " ".join(answer["content"]["notes"])
+        assert "90 % intervals from 3 samples, calibrated on 22 validation patients" in notes
+
+    def test_not_of_what_was_corrected(self, sampled, tmp_path):
+        answer = Reports().measure(self.request(tmp_path, sampled, changed=(3,)))
+        assert "lv_edv" in answer["intervals"] and not {"lv_esv", "lv_ef"} & set(answer["intervals"])
+        assert "numbers of what a person has corrected have no interval" in " ".join(answer["content"]["notes"])
+
+    def test_without_samples_there_is_no_word_of_them(self, beat, tmp_path):
+        answer = Reports().measure(write(tmp_path, beat))
+        assert answer["intervals"] == {} and "interval" not in json.dumps(answer["content"])
+
+    @pytest.mark.parametrize("suffix", [".pdf", ".html"])
+    def test_they_stand_on_the_page(self, sampled, tmp_path, suffix):
+        path = tmp_path / f"report{suffix}"
+        page = {"command": "page", "path": str(path), "anonymous": True, "images": True}
+        Reports().write_page(self.request(tmp_path, sampled, **page))
+        if suffix == ".html":
+            text = path.read_text(encoding="utf-8")
+        else:
+            document = pypdfium2.PdfDocument(path)
+            text = "".join(page.get_textpage().get_text_range() for page in document)
+        edv = measure_study(sampled).value("lv_edv")
+        assert f"{edv:.0f} ml ({edv - 10:.0f} to {edv + 10:.0f})" in text and "(90 % interval)" in text
+        assert "calibrated on 22 validation patients" in " ".join(text.split())
+
+
+def test_what_the_user_says_is_not_known_is_not_known_though_the_files_say_it(beat, tmp_path):
+    image = pydicom.Dataset()
+    image.PatientID, image.PatientSex, image.PatientAge, image.PatientWeight = "4711", "F", "061Y", 70.5
+    image.SOPClassUID, image.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4", pydicom.uid.generate_uid()
+    image.file_meta = pydicom.dataset.FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    pydicom.dcmwrite(tmp_path / "image.dcm", image, enforce_file_format=True)
+    files = {"files": [str(tmp_path / "image.dcm")], "from_dicom": True}
+    said = {"sex": None, "age_years": None, "height_m": 1.7}
+    answer = Reports().measure(write(tmp_path, beat, patient=said, **files))
+    told = dict(map(tuple, answer["content"]["patient"]))
+    assert told["Weight"] == "70 kg" and told["Height"] == "170 cm" and not {"Sex", "Age"} & set(told)
+    assert answer["read"]["sex"] == "F" and answer["read"]["age_years"] == 61  # What the files say is still told.

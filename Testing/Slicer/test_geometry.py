@@ -13,14 +13,16 @@ from host.main_window import SMALL_SCREEN
 from host.proxies import unwrap
 from PySide6.QtCore import QPoint
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QTableWidget, QToolButton, QWidget
+from test_correction_section import Answers
 from test_panel import MODULE, add_small_ct, choose, shown, with_findings
+from test_sure_section import ask, drawn, heart
 
 from dinsegment_slicer.scene.sample_data import add_cine_phantom
 
 WIDEST_PANEL = 400
 """What is left of a window of 1024 pixels for the panel, which needs its place for two views, too."""
 
-SECTIONS = ("enhancementSection", "modelSection", "logSection", "resultSection", "findingsSection")
+SECTIONS = ("enhancementSection", "modelSection", "logSection", "resultSection", "findingsSection", "sureSection")
 
 
 @pytest.fixture(params=[1.0, 1.5], ids=["100 %", "150 %"])
@@ -167,6 +169,15 @@ class TestTexts:
         tops = [unwrap(getattr(panel.ui, name)).mapTo(unwrap(panel.parent), QPoint(0, 0)).y() for name in BELOW]
         assert tops == sorted(tops)
 
+    def test_intervals_have_room_and_widen_nothing(self, host, panel, monkeypatch):
+        monkeypatch.setattr(panel.logic, "worker", Answers(heart, drawn))
+        choose(panel, add_cine_phantom(slicer.mrmlScene, phases=2).GetMasterSequenceNode())
+        run(host, panel, panel.ui.segmentHeartButton)
+        before = widths(host)
+        ask(host, panel)
+        assert " to " in panel.ui.functionTable.item(1, 1).text() and shown(panel.ui.disagreementSlider)
+        assert widths(host) == before and cut(panel) == []
 
-BELOW = ("volumeTable", "functionTable", "findingsSection", "editButton")
+
+BELOW = ("volumeTable", "functionTable", "findingsSection", "sureSection", "editButton")
 """In this order: the numbers come first."""
