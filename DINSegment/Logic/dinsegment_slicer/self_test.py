@@ -290,6 +290,28 @@ class SelfTest(ScriptedLoadableModuleTest):
         self.assertTrue(np.array_equal(slices_of(target, [n])[n], before))
         editor.setActiveEffectByName("")
 
+    def test_sure(self) -> None:
+        """Samples of a result: where they differ lies over both views, and goes when it is switched off."""
+        self.panel.ui.inputSelector.setCurrentNode(_phantom())
+        turn(SETTLE_S)
+        self._segment()
+        ui, p = self.panel.ui, self.panel.parameters
+        self.assertFalse(ui.disagreementCheckBox.visible)
+        ui.drawsSpinBox.value = 2
+        ui.sureButton.click()
+        self.assertTrue(self.panel.controller.busy, self._said())
+        self._wait(RUN_S)
+        self.assertIsNotNone(p.disagreementNode, self._said())
+        self.assertGreater(slicer.util.arrayFromVolume(p.disagreementNode).max(), 0.2)
+        self.assertTrue(ui.sureLabel.visible and "2 samples" in ui.sureLabel.text, ui.sureLabel.text)
+        self.assertTrue(any(" to " in ui.volumeTable.item(row, 2).text() for row in range(ui.volumeTable.rowCount)))
+        for wanted in (p.disagreementNode.GetID(), None):
+            for name in (ORIGINAL_VIEW, ENHANCED_VIEW):
+                composite = slicer.app.layoutManager().sliceWidget(name).mrmlSliceCompositeNode()
+                self.assertEqual(composite.GetForegroundVolumeID(), wanted)
+            ui.disagreementCheckBox.click()
+            turn(0.2)
+
     def test_width(self) -> None:
         """Neither sections nor results make the panel or the main window wider."""
         window = slicer.util.mainWindow()
