@@ -228,6 +228,8 @@ def test_one_of_many_inputs_without_anatomy_does_not_end_the_run(phantoms, tmp_p
     assert len(written) == 3
     drawn = {name: "samples" in content for name, content in written.items()}
     assert sorted(drawn.values()) == [False, True, True]
+    table = (out / "studies.csv").read_text(encoding="utf-8").splitlines()
+    assert "Left ventricle: Volume, 90 % interval from (ml)" in table[0].replace('"', "")
     without = next(content for content in written.values() if "samples" not in content)
     assert any("finds no anatomy" in text for text in without["warnings"])
 

@@ -55,7 +55,7 @@ class Intervals:
     """The intervals of a study.
 
     Attributes:
-        intervals: One for each number that the samples tell something of; one at least.
+        intervals: One for each number that the samples tell something of.
         draws: How many samples there were.
         model: Which model drew them.
         calibrated: Whether patients were looked at for how wide intervals of so many samples have to be.

@@ -74,6 +74,7 @@ class SureSection(Section, VTKObservationMixin):
         """Follows another parameter node from now on, or none."""
         self._measurement = None
         super().setParameters(parameters)
+        self._tell()
 
     def update(self) -> None:
         """Shows the parameter node, which has changed, or lost a node."""
