@@ -22,7 +22,7 @@ from dinsegment_slicer.effect.pipeline import Lines
 from dinsegment_slicer.effect.talk import Image, Question, Talk
 from dinsegment_slicer.effect.target import Target, find_target
 from dinsegment_slicer.i18n import tr as _
-from dinsegment_slicer.running.job import Worker
+from dinsegment_slicer.running.worker import Worker
 from dinsegment_slicer.scene.nodes import image_of
 from dinsegment_slicer.scene.placement import slice_plane
 

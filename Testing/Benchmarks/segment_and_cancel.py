@@ -21,7 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from dinsegment.phantom.heart import heart_phantom
-from dinsegment_slicer.running.job import Job, JobImage, Worker
+from dinsegment_slicer.running.job import Job
+from dinsegment_slicer.running.segment_part import JobImage
+from dinsegment_slicer.running.worker import Worker
 
 POLL_S = 0.05
 MOMENTS = ("Starting", "Loading the model", "Finding the anatomy", "Segmenting")

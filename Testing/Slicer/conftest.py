@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import mrml
 import pytest
 import slicer
 import vtk
@@ -52,6 +53,62 @@ def scene(request):
         assert expected.args[0] in said.GetOutput()
     else:
         assert said.GetOutput() == ""
+
+
+@pytest.fixture(scope="session")
+def shared_worker():
+    """A process that segments and exports, for all tests that any will do for: each takes seconds to start."""
+    from dinsegment_slicer.running.worker import Worker
+
+    worker = Worker()
+    worker.warm_up()  # At once, in the environment of no single test.
+    yield worker
+    worker.close()
+
+
+@pytest.fixture
+def worker(shared_worker):
+    """The process for all tests; what a panel has told it of the environment is forgotten afterwards."""
+    before = dict(shared_worker.environment)
+    yield shared_worker
+    shared_worker.environment = before
+
+
+@pytest.fixture(scope="session")
+def report_worker():
+    """A process that measures and writes reports, for all tests."""
+    from dinsegment_slicer.running.worker import Worker
+
+    worker = Worker(arguments=("report",))
+    worker.warm_up()
+    yield worker
+    worker.close()
+
+
+@pytest.fixture
+def host(monkeypatch, tmp_path):
+    """Slicer's application as far as the panel needs it, with the module loaded."""
+    from host import MODULE, Host
+
+    monkeypatch.setenv("DINSEGMENT_CACHE", str(tmp_path / "cache"))
+    with Host() as host:
+        host.load_module(MODULE)
+        yield host
+
+
+@pytest.fixture
+def segmenting():
+    """What segments in the panel, where what it finds is not looked at: a threshold stands for the network."""
+    return mrml.InProcess()
+
+
+@pytest.fixture
+def panel(models_of_both_tasks, host, segmenting, monkeypatch):
+    """The panel, open, with models for both tasks."""
+    widget = host.open_module("DINSegment")
+    monkeypatch.setattr(widget.logic, "worker", segmenting)
+    host.pump()
+    return widget
 
 
 def _models_of(tasks, folder, monkeypatch):

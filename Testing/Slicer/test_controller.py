@@ -19,17 +19,12 @@ from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment_slicer.installing.dependencies import Dependencies
 from dinsegment_slicer.logic import DINSegmentLogic
-from dinsegment_slicer.running.controller import Controller, Errand, Message, Request, Severity
-from dinsegment_slicer.running.job import Worker
+from dinsegment_slicer.running.controller import Controller
+from dinsegment_slicer.running.messages import Message, Severity
+from dinsegment_slicer.running.requests import Errand, Request
 from dinsegment_slicer.running.states import State
+from dinsegment_slicer.running.worker import Worker
 from dinsegment_slicer.scene.findings import findings_of
-
-
-@pytest.fixture(scope="module")
-def worker():
-    worker = Worker()
-    yield worker
-    worker.close()
 
 
 @pytest.fixture

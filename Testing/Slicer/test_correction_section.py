@@ -13,16 +13,14 @@ import slicer
 
 pytest.importorskip("PySide6", reason="the panel needs PySide6")
 
-from host import Host
 from test_corrections import answer_of, correct_by_hand, shifted
-from test_panel import MODULE, choose, plain, shown
+from test_panel import choose, plain, shown
 
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import ToCorrect
 from dinsegment.tasks import HEART
 from dinsegment_slicer.panel.result import ResultNodes
 from dinsegment_slicer.running.adapt_part import Adapted
-from dinsegment_slicer.running.job import Worker
 from dinsegment_slicer.scene.corrections import corrected_slices, look_at
 from dinsegment_slicer.scene.edits import ALGORITHM_NAME_TAG
 from dinsegment_slicer.scene.sample_data import add_cine_phantom, add_heart_phantom
@@ -73,20 +71,8 @@ class AnswerJob:
 
 
 @pytest.fixture
-def host(monkeypatch, tmp_path):
-    monkeypatch.setenv("DINSEGMENT_CACHE", str(tmp_path / "cache"))
-    with Host() as host:
-        host.load_module(MODULE)
-        yield host
-
-
-@pytest.fixture
-def panel(models_of_both_tasks, host, monkeypatch):
-    """What a run leads to; its network is not looked at, so a threshold stands for it."""
-    widget = host.open_module("DINSegment")
-    monkeypatch.setattr(widget.logic, "worker", Answers())
-    host.pump()
-    return widget
+def segmenting():
+    return Answers()
 
 
 @pytest.fixture
@@ -418,9 +404,8 @@ class TestTeach:
 class TestForReal:
     """The real worker: a heart, segmented, corrected in one slice, the rest, and back."""
 
-    def test_the_corrected_slice_stays_and_undo_gives_all_back(self, host, monkeypatch):
+    def test_the_corrected_slice_stays_and_undo_gives_all_back(self, host, worker, monkeypatch):
         panel = host.open_module("DINSegment")
-        worker = Worker()
         monkeypatch.setattr(panel.logic, "worker", worker)
         host.pump()
         choose(panel, add_heart_phantom(slicer.mrmlScene))

@@ -32,8 +32,9 @@ from dinsegment_slicer.dicom import export as dicom_export
 from dinsegment_slicer.dicom.instances import SourceUnknown
 from dinsegment_slicer.installing.dependencies import Dependencies
 from dinsegment_slicer.logic import DINSegmentLogic
-from dinsegment_slicer.running.controller import Controller, ExportRequest, Severity
-from dinsegment_slicer.running.job import Worker
+from dinsegment_slicer.running.controller import Controller
+from dinsegment_slicer.running.messages import Severity
+from dinsegment_slicer.running.requests import ExportRequest
 from dinsegment_slicer.running.states import State
 from dinsegment_slicer.scene.edits import mark_edited
 from dinsegment_slicer.scene.nodes import enhanced_node, segmentation_node, volume_from_node
@@ -41,13 +42,6 @@ from dinsegment_slicer.scene.sequence_results import add_sequences_to_scene
 from dinsegment_slicer.scene.sequences import phase_images
 
 LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-
-
-@pytest.fixture(scope="module")
-def worker():
-    worker = Worker()
-    yield worker
-    worker.close()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from dinsegment_slicer.effect.masks import change_image, slices_of
 from dinsegment_slicer.effect.pipeline import Lines
 from dinsegment_slicer.effect.talk import Image, Question, Talk
 from dinsegment_slicer.effect.target import find_target
-from dinsegment_slicer.running.job import Worker
+from dinsegment_slicer.running.worker import Worker
 from dinsegment_slicer.scene.nodes import image_of, segmentation_node, volume_from_node
 from dinsegment_slicer.scene.placement import Grid
 from dinsegment_slicer.scene.segments import LABELMAP
@@ -301,8 +301,9 @@ def heart():
 
 
 @pytest.fixture
-def talk():
-    talk = Talk(Worker())
+def talk(worker, monkeypatch):
+    monkeypatch.setattr(worker, "close", lambda: None)  # It is not the effect's alone.
+    talk = Talk(worker)
     yield talk
     talk.close()
 

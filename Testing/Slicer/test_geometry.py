@@ -14,7 +14,7 @@ from host.proxies import unwrap
 from PySide6.QtCore import QPoint
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QTableWidget, QToolButton, QWidget
 from test_correction_section import Answers
-from test_panel import MODULE, add_small_ct, choose, shown, with_findings
+from test_panel import add_small_ct, choose, shown, with_findings
 from test_sure_section import ask, drawn, heart
 
 from dinsegment_slicer.scene.sample_data import add_cine_phantom
@@ -39,20 +39,14 @@ def scale(request):
 
 
 @pytest.fixture
-def host(scale, monkeypatch, tmp_path):
-    monkeypatch.setenv("DINSEGMENT_CACHE", str(tmp_path / "cache"))
-    with Host() as host:
-        host.load_module(MODULE)
-        yield host
+def host(scale, host):
+    """With those fonts: they are set before the application opens."""
+    return host
 
 
 @pytest.fixture
-def panel(models_of_both_tasks, host, monkeypatch):
-    """What a run leads to; its network is not looked at, so a threshold stands for it."""
-    widget = host.open_module("DINSegment")
-    monkeypatch.setattr(widget.logic, "worker", mrml.InProcess(with_findings))
-    host.pump()
-    return widget
+def segmenting():
+    return mrml.InProcess(with_findings)
 
 
 def run(host, panel, button):

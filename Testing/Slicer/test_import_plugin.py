@@ -19,19 +19,17 @@ from heart_study import PHASES, SLICES, change, copy_series, import_study, write
 
 pytest.importorskip("PySide6", reason="the host needs PySide6")
 
-from host import Host
+from host import MODULE, Host
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 from read_dicom_seg import read_dicom_seg
 
 from dinsegment.images.volume import Volume
 from dinsegment.tasks import HEART
 from dinsegment_slicer.logic import DINSegmentLogic
-from dinsegment_slicer.running.job import Worker
 from dinsegment_slicer.scene.browsers import proxy_of
 from dinsegment_slicer.scene.sequence_results import add_sequences_to_scene
 from dinsegment_slicer.scene.sequences import phase_images, phases, sequence_of, times_ms
 
-MODULE = Path(__file__).parents[2] / "DINSegment" / "DINSegment.py"
 PYTHON = sys.executable  # On the host it is empty at first, as in the application.
 IMAGE_SEQUENCE, CINE_STACK = "Image sequence", "Cine stack"
 
@@ -42,13 +40,6 @@ def host(scene, tmp_path):
         host.load_module(MODULE)
         host.database = host.open_dicom(tmp_path / "database")
         yield host
-
-
-@pytest.fixture(scope="module")
-def worker():
-    worker = Worker()
-    yield worker
-    worker.close()
 
 
 @pytest.fixture

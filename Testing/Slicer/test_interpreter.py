@@ -15,7 +15,8 @@ import slicer
 from dinsegment.errors import WorkerError
 from dinsegment_slicer.installing.dependencies import Dependencies
 from dinsegment_slicer.running.interpreter import python_executable
-from dinsegment_slicer.running.job import JobImage, Worker
+from dinsegment_slicer.running.segment_part import JobImage
+from dinsegment_slicer.running.worker import Worker
 
 ROOT = Path(__file__).parents[2]
 PYTHON = sys.executable

@@ -25,8 +25,10 @@ from dinsegment.inference import segment
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.worker import IMAGE
 from dinsegment_slicer.running import job as job_module
-from dinsegment_slicer.running.job import JobImage, Worker
+from dinsegment_slicer.running import pace as pace_module
 from dinsegment_slicer.running.process import host_name
+from dinsegment_slicer.running.segment_part import JobImage
+from dinsegment_slicer.running.worker import Worker
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -245,8 +247,8 @@ class TestResponsiveness:
         job.close()
 
     def test_time_left(self, child, monkeypatch):
-        monkeypatch.setattr(job_module._Pace, "LEAST_S", 0.3)
-        monkeypatch.setattr(job_module, "LONGEST_STEP_S", 60.0)
+        monkeypatch.setattr(pace_module.Pace, "LEAST_S", 0.3)
+        monkeypatch.setattr(pace_module, "LONGEST_STEP_S", 60.0)
         steps = 'for n in range(21): say(event="progress", id=id, fraction=n / 20, text=str(n)); time.sleep(0.05)'
         job = child(servant(steps)).start([image_of_zeros()], "heart")
         assert job.seconds_left is None
@@ -259,7 +261,7 @@ class TestResponsiveness:
         job.close()
 
     def test_pace_is_steady(self):
-        pace = job_module._Pace()
+        pace = pace_module.Pace()
         for second in range(11):
             pace.update(0.2 + 0.04 * second, 100.0 + second)
         assert pace.seconds_left(110.0) == pytest.approx(10.0)
@@ -508,7 +510,7 @@ class TestFailure:
         assert finish(worker.start([image_of_zeros()], "heart")).error is None
 
     def test_a_laptop_that_slept_is_no_hang(self, child, monkeypatch):
-        monkeypatch.setattr(job_module, "LONGEST_STEP_S", 0.1)
+        monkeypatch.setattr(pace_module, "LONGEST_STEP_S", 0.1)
         worker = child(servant("time.sleep(1)"))
         job = until(worker.start([image_of_zeros()], "heart"), lambda job: job._request)
         worker.SILENCE_LIMIT_S = 0.25
@@ -676,7 +678,9 @@ class TestProcess:
             (exchange / name).rmdir()
 
     def test_host_imports_nothing_that_a_fresh_slicer_lacks(self):
-        code = "import sys, dinsegment_slicer.running.job; print(sorted({'torch', 'psutil', 'qt'} & set(sys.modules)))"
+        code = (
+            "import sys, dinsegment_slicer.running.worker; print(sorted({'torch', 'psutil', 'qt'} & set(sys.modules)))"
+        )
         assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
     def test_without_psutil_it_says_what_to_do(self, child, monkeypatch, exchange):
@@ -689,7 +693,8 @@ import sys, tempfile, time
 import numpy as np
 tempfile.tempdir = sys.argv[1]
 from dinsegment.phantom.heart import heart_phantom
-from dinsegment_slicer.running.job import JobImage, Worker
+from dinsegment_slicer.running.segment_part import JobImage
+from dinsegment_slicer.running.worker import Worker
 volume = heart_phantom(slices=16).volume
 worker = Worker({command})
 job = worker.start([JobImage(volume.array, volume.ijk_to_ras, "x", None)], "heart")

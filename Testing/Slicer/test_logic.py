@@ -295,12 +295,10 @@ class TestLibrary:
         assert heart_logic.worker.pid is None
 
 
-@pytest.fixture(scope="module")
-def heart_logic():
+@pytest.fixture
+def heart_logic(worker):
     """With the worker's real process."""
-    logic = DINSegmentLogic()
-    yield logic
-    logic.close()
+    return DINSegmentLogic(worker)
 
 
 FILES = {nodes.__file__, scene_module.__file__}

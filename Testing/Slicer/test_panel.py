@@ -6,7 +6,6 @@ import dataclasses
 import os
 import signal
 import sys
-from pathlib import Path
 
 import mrml
 import numpy as np
@@ -16,7 +15,7 @@ import slicer
 
 pytest.importorskip("PySide6", reason="the panel needs PySide6")
 
-from host import Host
+from host import MODULE
 from host.api import Api, check_forms, check_sources
 
 from dinsegment.enhancement.displayed import enhanced_slices
@@ -32,35 +31,18 @@ from dinsegment_slicer.installing.dependencies import Dependencies
 from dinsegment_slicer.panel.model_card import model_card
 from dinsegment_slicer.panel.texts import ZERO_WIDTH_SPACE
 from dinsegment_slicer.running import controller as controller_module
-from dinsegment_slicer.running.job import Worker
 from dinsegment_slicer.running.states import State
+from dinsegment_slicer.running.worker import Worker
 from dinsegment_slicer.scene import layouts
 from dinsegment_slicer.scene.nodes import volume_from_node
 from dinsegment_slicer.scene.sample_data import add_cine_phantom, add_heart_phantom
 
-MODULE = Path(__file__).parents[2] / "DINSegment" / "DINSegment.py"
-
 
 @pytest.fixture
-def host(monkeypatch, tmp_path):
-    monkeypatch.setenv("DINSEGMENT_CACHE", str(tmp_path / "cache"))
-    with Host() as host:
-        host.load_module(MODULE)
-        yield host
-
-
-@pytest.fixture(scope="module")
-def warm_worker():
-    """One process for all panels here: starting it takes seconds."""
-    worker = Worker()
-    yield worker
-    worker.close()
-
-
-@pytest.fixture
-def panel(host, warm_worker, monkeypatch):
+def panel(host, worker, monkeypatch):
+    """The panel, open, with the models that ship and the process that segments."""
     widget = host.open_module("DINSegment")
-    monkeypatch.setattr(widget.logic, "worker", warm_worker)
+    monkeypatch.setattr(widget.logic, "worker", worker)
     monkeypatch.setattr(widget.logic, "close", lambda: None)
     host.pump()
     return widget

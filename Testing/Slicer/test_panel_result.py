@@ -11,8 +11,7 @@ import slicer
 
 pytest.importorskip("PySide6", reason="the panel needs PySide6")
 
-from host import Host
-from test_panel import MODULE, add_small_ct, choose, plain, rows, shown, with_findings
+from test_panel import add_small_ct, choose, plain, rows, shown, with_findings
 
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Finding
@@ -26,20 +25,8 @@ EYE, NAME = 0, 1
 
 
 @pytest.fixture
-def host(monkeypatch, tmp_path):
-    monkeypatch.setenv("DINSEGMENT_CACHE", str(tmp_path / "cache"))
-    with Host() as host:
-        host.load_module(MODULE)
-        yield host
-
-
-@pytest.fixture
-def panel(models_of_both_tasks, host, monkeypatch):
-    """What a run leads to; its network is not looked at, so a threshold stands for it."""
-    widget = host.open_module("DINSegment")
-    monkeypatch.setattr(widget.logic, "worker", mrml.InProcess(with_findings))
-    host.pump()
-    return widget
+def segmenting():
+    return mrml.InProcess(with_findings)
 
 
 def segment(host, panel, button="segmentHeartButton"):

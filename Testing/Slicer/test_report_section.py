@@ -15,9 +15,8 @@ import slicer
 
 pytest.importorskip("PySide6", reason="the panel needs PySide6")
 
-from host import Host
 from host.dicom_database import DicomDatabase
-from test_panel import MODULE, add_small_ct, choose, plain, shown
+from test_panel import add_small_ct, choose, plain, shown
 from test_sequences import add_sequence
 from wall_phantoms import SPACING, cylinder, segmentation
 
@@ -25,7 +24,6 @@ from dinsegment.images.segmentation import Finding
 from dinsegment.measurements.study import MeasureOptions, measure_study
 from dinsegment.tasks import HEART
 from dinsegment_slicer.installing.dependencies import Dependencies
-from dinsegment_slicer.running.job import Worker
 
 RADII = (22, 19, 16, 20)
 FLAT = np.diag([*SPACING[::-1], 1.0])
@@ -56,30 +54,16 @@ def with_finding(volume, task, **options):
     return dataclasses.replace(as_drawn(volume, task, **options), findings=(found,), warnings=(found.text,))
 
 
-@pytest.fixture(scope="module")
-def worker():
-    """One process for all panels here: starting it takes seconds."""
-    worker = Worker(arguments=("report",))
-    yield worker
-    worker.close()
+@pytest.fixture
+def segmenting():
+    return mrml.InProcess(as_drawn)
 
 
 @pytest.fixture
-def host(monkeypatch, tmp_path):
-    monkeypatch.setenv("DINSEGMENT_CACHE", str(tmp_path / "cache"))
-    with Host() as host:
-        host.load_module(MODULE)
-        yield host
-
-
-@pytest.fixture
-def panel(models_of_both_tasks, host, monkeypatch, worker):
-    widget = host.open_module("DINSegment")
-    monkeypatch.setattr(widget.logic, "worker", mrml.InProcess(as_drawn))
-    monkeypatch.setattr(widget.report.reporter, "worker", worker)
-    monkeypatch.setattr(worker, "close", lambda: None)
-    host.pump()
-    return widget
+def panel(panel, report_worker, monkeypatch):
+    monkeypatch.setattr(panel.report.reporter, "worker", report_worker)
+    monkeypatch.setattr(report_worker, "close", lambda: None)
+    return panel
 
 
 def add_cine(radii=RADII):

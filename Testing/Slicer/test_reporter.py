@@ -13,7 +13,6 @@ from wall_phantoms import SHAPE, cylinder, segmentation
 
 from dinsegment.errors import InputError
 from dinsegment.measurements.study import measure_study
-from dinsegment_slicer.running.job import Worker
 from dinsegment_slicer.running.report_part import Page, ReportInput, ReportPhase
 from dinsegment_slicer.running.reporter import Reporter
 
@@ -51,14 +50,6 @@ class Told:
             getattr(reporter, name).connect(getattr(self, name).append)
 
 
-@pytest.fixture(scope="module")
-def worker():
-    """One process for all tests here."""
-    worker = Worker(arguments=("report",))
-    yield worker
-    worker.close()
-
-
 @pytest.fixture
 def given():
     """What there is to measure."""
@@ -66,13 +57,13 @@ def given():
 
 
 @pytest.fixture
-def reporter(worker, given):
+def reporter(report_worker, given):
     def gather():
         if isinstance(given["now"], Exception):
             raise given["now"]
         return given["now"]
 
-    reporter = Reporter(gather, worker)
+    reporter = Reporter(gather, report_worker)
     yield reporter
     reporter.stop()
 

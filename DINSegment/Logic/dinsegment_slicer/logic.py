@@ -18,8 +18,9 @@ from dinsegment.tasks import Segment, Task, get_task
 from dinsegment_slicer.dicom.export import seg_exports
 from dinsegment_slicer.dicom.export_part import Exported, ExportPart, SegExport, place
 from dinsegment_slicer.dicom.instances import add_to_database, application_database
-from dinsegment_slicer.running.job import Job, Worker
+from dinsegment_slicer.running.job import Job
 from dinsegment_slicer.running.segment_part import JobImage
+from dinsegment_slicer.running.worker import Worker
 from dinsegment_slicer.scene.changes import Steps, all_or_nothing, made
 from dinsegment_slicer.scene.content import LabelContent, grey_image, label_content
 from dinsegment_slicer.scene.edits import network_voxels

@@ -5,20 +5,15 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import slicer
-import vtk
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
 
-from dinsegment.tasks import HEART, Segment
+from dinsegment.tasks import HEART
 from dinsegment_slicer.dicom.instances import application_database
 from dinsegment_slicer.dicom.phantom import write_cine_study, write_mr_series
 from dinsegment_slicer.effect.drawing import in_world
@@ -27,8 +22,24 @@ from dinsegment_slicer.effect.target import find_target
 from dinsegment_slicer.installing.dependencies import Dependencies
 from dinsegment_slicer.panel.result import ResultNodes
 from dinsegment_slicer.scene.layouts import ENHANCED_VIEW, LAYOUTS, ORIGINAL_VIEW
-from dinsegment_slicer.scene.sample_data import add_heart_phantom, heart_truth, phantom_of
+from dinsegment_slicer.scene.sample_data import heart_truth, phantom_of
 from dinsegment_slicer.scene.sequences import phases, times_ms
+from dinsegment_slicer.self_test_tools import (
+    chamber,
+    corners,
+    draw,
+    far_phantom,
+    geometry,
+    ijk_to_ras_of,
+    in_order_of,
+    press,
+    segment_names,
+    temporary_folder,
+    turn,
+    visible_nodes,
+    voxels_of,
+    wait_for,
+)
 
 RUN_S = 300.0
 """How long a run may take, a phase or a whole cine."""
@@ -36,8 +47,6 @@ EXPORT_S = 120.0
 REPORT_S = 120.0
 SETTLE_S = 2.0
 """Given to what comes after a run from the event loop: views, measurements."""
-FAR = (60.0, -90.0, 300.0)
-"""Millimetres in RAS."""
 NARROW = (1024, 700)
 """Pixels of a main window on a small screen."""
 
@@ -65,24 +74,24 @@ class SelfTest(ScriptedLoadableModuleTest):
 
     def test_a_volume(self) -> None:
         """First cancelled, which leaves nothing, then to the end. By its name the first: the views are made for it."""
-        volumeNode = _phantom()
+        volumeNode = far_phantom()
         self.panel.ui.inputSelector.setCurrentNode(volumeNode)
         turn(SETTLE_S)
-        before = _data()
+        before = visible_nodes()
         self.panel.ui.segmentHeartButton.click()
         self.assertTrue(self.panel.controller.busy, self._said())
         turn(0.5)
         self.panel.ui.cancelButton.click()
         turn(SETTLE_S)
         self.assertFalse(self.panel.controller.busy)
-        self.assertEqual(_data(), before)
+        self.assertEqual(visible_nodes(), before)
 
         self._segment()
         p = self.panel.parameters
-        self.assertEqual(_names(p.segmentationNode), [segment.name for segment in HEART.segments])
+        self.assertEqual(segment_names(p.segmentationNode), [segment.name for segment in HEART.segments])
         role = p.segmentationNode.GetReferenceImageGeometryReferenceRole()
         self.assertEqual(p.segmentationNode.GetNodeReference(role), volumeNode)
-        self.assertEqual(_geometry(p.enhancedNode), _geometry(volumeNode))
+        self.assertEqual(geometry(p.enhancedNode), geometry(volumeNode))
         self._checkDice(heart_truth())
         self.assertIn(slicer.app.layoutManager().layout, LAYOUTS)
         self._checkSlicesInView(volumeNode)
@@ -112,9 +121,9 @@ class SelfTest(ScriptedLoadableModuleTest):
         except ImportError:
             self.skipTest("The application has no DICOM module.")
         with temporary_folder() as folder, DICOMUtils.TemporaryDICOMDatabase(str(folder / "database")):
-            phantomNode = _phantom()
+            phantomNode = far_phantom()
             series, instances = write_mr_series(folder / "series", phantomNode)
-            before = _ijk_to_ras(phantomNode)
+            before = ijk_to_ras_of(phantomNode)
             slicer.mrmlScene.Clear(False)
             self.assertTrue(DICOMUtils.importDicom(str(folder / "series")))
             nodes = [slicer.mrmlScene.GetNodeByID(id) for id in DICOMUtils.loadSeriesByUID([series])]
@@ -134,7 +143,7 @@ class SelfTest(ScriptedLoadableModuleTest):
             sources = {str(instance.ReferencedSOPInstanceUID) for instance in referenced.ReferencedInstanceSequence}
             self.assertTrue(sources and sources <= set(instances), sources)
             self.assertTrue(application_database().fileForInstance(str(seg.SOPInstanceUID)))
-            self._checkDice(_turned(heart_truth(), before, volumeNode))
+            self._checkDice(in_order_of(heart_truth(), before, volumeNode))
             slicer.mrmlScene.Clear(False)  # Before its files go.
             turn(0.2)
 
@@ -151,7 +160,7 @@ class SelfTest(ScriptedLoadableModuleTest):
         with temporary_folder() as folder, DICOMUtils.TemporaryDICOMDatabase(str(folder / "database")):
             cine = load_phantom(replace(phantom_of("heart"), images=5))  # Of fewer Slicer makes a volume.
             expected = [slicer.util.arrayFromVolume(node).copy() for node in phases(cine)]
-            before, times = _ijk_to_ras(phases(cine)[0]), times_ms(cine)
+            before, times = ijk_to_ras_of(phases(cine)[0]), times_ms(cine)
             series = write_cine_study(folder / "study", cine)
             slicer.mrmlScene.Clear(False)
             self.assertTrue(DICOMUtils.importDicom(str(folder / "study")))
@@ -159,7 +168,7 @@ class SelfTest(ScriptedLoadableModuleTest):
             def check(sequenceNode: slicer.vtkMRMLSequenceNode) -> None:
                 self.assertEqual(times_ms(sequenceNode), times)
                 for node, array in zip(phases(sequenceNode), expected, strict=True):
-                    self.assertTrue(np.array_equal(slicer.util.arrayFromVolume(node), _turned(array, before, node)))
+                    self.assertTrue(np.array_equal(slicer.util.arrayFromVolume(node), in_order_of(array, before, node)))
 
             DICOMUtils.loadSeriesByUID(series)
             (sequenceNode,) = slicer.util.getNodesByClass("vtkMRMLSequenceNode")
@@ -218,12 +227,12 @@ class SelfTest(ScriptedLoadableModuleTest):
 
     def test_scene(self) -> None:
         """Saved, closed and loaded again: the result is there, and the layout shows it."""
-        self.panel.ui.inputSelector.setCurrentNode(_phantom())
+        self.panel.ui.inputSelector.setCurrentNode(far_phantom())
         turn(SETTLE_S)
         self._segment()
         p = self.panel.parameters
-        layout, names = slicer.app.layoutManager().layout, _names(p.segmentationNode)
-        before, voxels = _ijk_to_ras(p.inputNode), _voxels(p.segmentationNode, _chamber().name, p.inputNode)
+        layout, names = slicer.app.layoutManager().layout, segment_names(p.segmentationNode)
+        before, voxels = ijk_to_ras_of(p.inputNode), voxels_of(p.segmentationNode, chamber().name, p.inputNode)
         with temporary_folder() as folder:
             path = str(folder / "scene.mrb")
             self.assertTrue(slicer.util.saveScene(path))
@@ -235,9 +244,9 @@ class SelfTest(ScriptedLoadableModuleTest):
             turn(SETTLE_S)
         p = self.panel.parameters
         self.assertIsNotNone(p.segmentationNode)
-        self.assertEqual(_names(p.segmentationNode), names)
-        found = _voxels(p.segmentationNode, _chamber().name, p.inputNode)
-        expected = _turned(voxels, before, p.inputNode)
+        self.assertEqual(segment_names(p.segmentationNode), names)
+        found = voxels_of(p.segmentationNode, chamber().name, p.inputNode)
+        expected = in_order_of(voxels, before, p.inputNode)
         self.assertTrue(np.array_equal(found, expected), f"{found.sum()} voxels of the chamber, not {voxels.sum()}")
         self.assertEqual(slicer.app.layoutManager().layout, layout)
         self._checkSlicesInView(p.inputNode)
@@ -248,7 +257,7 @@ class SelfTest(ScriptedLoadableModuleTest):
             import qSlicerSegmentationsEditorEffectsPythonQt  # noqa: F401
         except ImportError:
             self.skipTest("The application has no Segment Editor.")
-        volumeNode = _phantom()
+        volumeNode = far_phantom()
         self.panel.ui.inputSelector.setCurrentNode(volumeNode)
         turn(SETTLE_S)
         self._segment()
@@ -272,15 +281,15 @@ class SelfTest(ScriptedLoadableModuleTest):
         line = [(rows.mean(), column) for column in np.linspace(columns.min() + 2, columns.mean(), 8)]
         places = in_world(target.grid, n, np.array(line))
 
-        _draw(view, places)
+        draw(view, places)
         wait_for(lambda: effect.acceptButton.enabled, RUN_S, lambda: effect.statusLabel.text)
-        _press(view, "Escape")
+        press(view, "Escape")
         self.assertFalse(effect.acceptButton.enabled)
         self.assertTrue(np.array_equal(slices_of(target, [n])[n], before))
 
-        _draw(view, places)
+        draw(view, places)
         wait_for(lambda: effect.acceptButton.enabled, RUN_S, lambda: effect.statusLabel.text)
-        _press(view, "Return")
+        press(view, "Return")
         after = slices_of(target, [n])[n]
         self.assertFalse((after & ~before).any())
         for row, column in np.rint(line).astype(int):
@@ -292,7 +301,7 @@ class SelfTest(ScriptedLoadableModuleTest):
 
     def test_sure(self) -> None:
         """Samples of a result: where they differ lies over both views, and goes when it is switched off."""
-        self.panel.ui.inputSelector.setCurrentNode(_phantom())
+        self.panel.ui.inputSelector.setCurrentNode(far_phantom())
         turn(SETTLE_S)
         self._segment()
         ui, p = self.panel.ui, self.panel.parameters
@@ -318,7 +327,7 @@ class SelfTest(ScriptedLoadableModuleTest):
         before = window.size
         try:
             window.resize(*NARROW)
-            self.panel.ui.inputSelector.setCurrentNode(_phantom())
+            self.panel.ui.inputSelector.setCurrentNode(far_phantom())
             turn(SETTLE_S)
             self._segmentWithin(self._besideViews())
             # From here on the views are there, and need what the bars over them need.
@@ -373,16 +382,16 @@ class SelfTest(ScriptedLoadableModuleTest):
 
     def _checkDice(self, truth: np.ndarray) -> None:
         p = self.panel.parameters
-        found, label = _voxels(p.segmentationNode, _chamber().name, p.inputNode), truth == _chamber().label
+        found, label = voxels_of(p.segmentationNode, chamber().name, p.inputNode), truth == chamber().label
         dice = 2 * (found & label).sum() / (found.sum() + label.sum())
-        self.assertGreater(dice, 0.8, f"Dice of the {_chamber().name.lower()}")
+        self.assertGreater(dice, 0.8, f"Dice of the {chamber().name.lower()}")
 
     def _checkSlicesInView(self, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
         """Both views show a slice from the middle of the image, neither the lowest nor one beside it."""
         for name in (ORIGINAL_VIEW, ENHANCED_VIEW):
             sliceNode = slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode()
             normal = slicer.util.arrayFromVTKMatrix(sliceNode.GetSliceToRAS())[:3, 2]
-            depths = _corners(volumeNode) @ normal
+            depths = corners(volumeNode) @ normal
             place = (sliceNode.GetSliceOffset() - depths.min()) / (depths.max() - depths.min())
             self.assertTrue(0.2 < place < 0.8, f"{name} shows what is at {place:.0%} of the stack.")
 
@@ -406,103 +415,3 @@ class SelfTest(ScriptedLoadableModuleTest):
         window = slicer.util.mainWindow()
         views = window.centralWidget()
         return window.width - (views.width if views is not None else 0), self.panel.parent.width
-
-
-def _draw(view: Any, places: np.ndarray) -> None:
-    """Draws what does not belong through places (mm RAS) in a slice view: the left button, with Ctrl."""
-    interactor = view.sliceView().interactor()
-    to_view = np.linalg.inv(slicer.util.arrayFromVTKMatrix(view.mrmlSliceNode().GetXYToRAS()))
-    way = [tuple(map(round, (to_view @ (*place, 1.0))[:2])) for place in places]
-    for event, (x, y) in [("LeftButtonPressEvent", way[0]), *(("MouseMoveEvent", at) for at in way)]:
-        interactor.SetEventInformation(x, y, 1, 0, "\0", 0, None)
-        interactor.InvokeEvent(event)
-    interactor.InvokeEvent("LeftButtonReleaseEvent")
-
-
-def _press(view: Any, key: str) -> None:
-    interactor = view.sliceView().interactor()
-    interactor.SetKeySym(key)
-    interactor.InvokeEvent("KeyPressEvent")
-    turn(0.2)
-
-
-def turn(seconds: float) -> None:
-    """Lets the application go on for a while, as when nobody clicks."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        slicer.app.processEvents()
-        time.sleep(0.01)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, doing: Callable[[], str]) -> None:
-    """Lets the application go on until `condition` holds.
-
-    Raises:
-        TimeoutError: It does not after so many seconds; `doing` says what went on.
-    """
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"Not done after {seconds:g} s: {doing()}")
-        turn(0.02)
-
-
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder; on Windows what is still open stays in it."""
-    with tempfile.TemporaryDirectory(prefix="DINSegment-test-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
-
-
-def _phantom() -> slicer.vtkMRMLScalarVolumeNode:
-    """The heart, away from the origin, on which Slicer's views are centred before they are placed."""
-    node = add_heart_phantom(slicer.mrmlScene)
-    origin = np.add(node.GetOrigin(), FAR)
-    node.SetOrigin(*origin)
-    return node
-
-
-def _chamber() -> Segment:
-    return next(segment for segment in HEART.segments if segment.label == HEART.chamber)
-
-
-def _names(segmentationNode: slicer.vtkMRMLSegmentationNode) -> list[str]:
-    segmentation = segmentationNode.GetSegmentation()
-    return [segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())]
-
-
-def _voxels(
-    segmentationNode: slicer.vtkMRMLSegmentationNode, name: str, volumeNode: slicer.vtkMRMLScalarVolumeNode
-) -> np.ndarray:
-    """A segment on the grid of an image, (k, j, i), bool."""
-    segment_id = segmentationNode.GetSegmentation().GetSegmentIdBySegmentName(name)
-    return slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segment_id, volumeNode) > 0
-
-
-def _ijk_to_ras(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
-    matrix = vtk.vtkMatrix4x4()
-    volumeNode.GetIJKToRASMatrix(matrix)
-    return slicer.util.arrayFromVTKMatrix(matrix)
-
-
-def _turned(array: np.ndarray, ijk_to_ras: np.ndarray, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
-    """Voxels (k, j, i) in the order of slices that an image has after it was read: readers turn left-handed stacks."""
-    return array[::-1] if ijk_to_ras[:3, 2] @ _ijk_to_ras(volumeNode)[:3, 2] < 0 else array
-
-
-def _geometry(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> tuple[Any, ...]:
-    """Dimensions and IJK-to-RAS."""
-    return volumeNode.GetImageData().GetDimensions(), _ijk_to_ras(volumeNode).tolist()
-
-
-def _corners(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
-    """Millimetres in RAS of the centres of the eight voxels at the corners: (8, 3)."""
-    last = np.subtract(volumeNode.GetImageData().GetDimensions(), 1)
-    ijk = [(i, j, k, 1) for i in (0, last[0]) for j in (0, last[1]) for k in (0, last[2])]
-    return (_ijk_to_ras(volumeNode) @ np.transpose(ijk)).T[:, :3]
-
-
-def _data() -> list[str]:
-    """IDs of what the user sees in the Data module; views bring nodes of their own, which are hidden."""
-    nodes = slicer.util.getNodesByClass("vtkMRMLDisplayableNode")
-    return [node.GetID() for node in nodes if not node.GetHideFromEditors()]

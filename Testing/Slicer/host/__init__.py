@@ -7,9 +7,13 @@ a panel touches is here, and every name is checked against those of the real app
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Host"]
+__all__ = ["MODULE", "Host"]
+
+MODULE = Path(__file__).parents[3] / "DINSegment" / "DINSegment.py"
+"""What Slicer loads."""
 
 
 def __getattr__(name: str) -> Any:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from dinsegment.errors import DINSegmentError
-from dinsegment_slicer.running.job import Job, Worker
+from dinsegment_slicer.running.job import Job
 from dinsegment_slicer.running.segment_part import JobImage
 from dinsegment_slicer.running.stroke_part import LookPart, StrokePart
+from dinsegment_slicer.running.worker import Worker
 from dinsegment_slicer.signal import Signal
 
 logger = logging.getLogger(__name__)

@@ -24,8 +24,10 @@ from dinsegment_slicer.panel.result import ResultNodes
 from dinsegment_slicer.panel.section import Section
 from dinsegment_slicer.panel.timers import timer
 from dinsegment_slicer.running.adapt_part import Adapted, AdaptPart
-from dinsegment_slicer.running.controller import Controller, Errand, Message, Request, Severity
+from dinsegment_slicer.running.controller import Controller
 from dinsegment_slicer.running.correct_part import Corrected, CorrectPart
+from dinsegment_slicer.running.messages import Message, Severity
+from dinsegment_slicer.running.requests import Errand, Request
 from dinsegment_slicer.running.states import State
 from dinsegment_slicer.scene.corrections import Before, Now, Phase, apply, look_at
 from dinsegment_slicer.scene.nodes import parent_to_world, volume_from_node

@@ -11,7 +11,8 @@ import slicer
 from dinsegment_slicer.panel.model_section import ModelSection
 from dinsegment_slicer.panel.result import ResultNodes
 from dinsegment_slicer.panel.section import Section
-from dinsegment_slicer.running.controller import Controller, ExportRequest
+from dinsegment_slicer.running.controller import Controller
+from dinsegment_slicer.running.requests import ExportRequest
 from dinsegment_slicer.running.states import State
 from dinsegment_slicer.signal import Signal
 

@@ -22,7 +22,9 @@ from dinsegment_slicer.panel.structures_section import StructuresSection
 from dinsegment_slicer.panel.task_buttons import add_task_buttons
 from dinsegment_slicer.panel.texts import breakable
 from dinsegment_slicer.panel.timers import timer
-from dinsegment_slicer.running.controller import Controller, Message, Request, Severity
+from dinsegment_slicer.running.controller import Controller
+from dinsegment_slicer.running.messages import Message, Severity
+from dinsegment_slicer.running.requests import Request
 from dinsegment_slicer.running.states import State
 from dinsegment_slicer.scene.edits import corrected_segments
 from dinsegment_slicer.signal import Signal

@@ -11,7 +11,8 @@ from dinsegment_slicer.logic import Result
 from dinsegment_slicer.panel.result import Measurement, ResultNodes
 from dinsegment_slicer.panel.section import Section
 from dinsegment_slicer.panel.timers import later
-from dinsegment_slicer.running.controller import Controller, Request
+from dinsegment_slicer.running.controller import Controller
+from dinsegment_slicer.running.requests import Request
 from dinsegment_slicer.running.states import State
 from dinsegment_slicer.scene import layouts
 from dinsegment_slicer.scene.annotations import SliceAnnotations

@@ -32,7 +32,9 @@ from dinsegment_slicer.panel.section import Section
 from dinsegment_slicer.panel.structures_section import StructuresSection
 from dinsegment_slicer.panel.sure_section import SureSection
 from dinsegment_slicer.panel.views_section import ViewsSection
-from dinsegment_slicer.running.controller import Controller, Message, Request, Severity
+from dinsegment_slicer.running.controller import Controller
+from dinsegment_slicer.running.messages import Message, Severity
+from dinsegment_slicer.running.requests import Request
 from dinsegment_slicer.scene.sample_data import volume_of
 
 LEAST_WIDTH = "Left ventricular 0000.0 0000.0 0000.0 0000.0 000"

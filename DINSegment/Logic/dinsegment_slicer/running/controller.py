@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import slicer
 
 from dinsegment import __version__
 from dinsegment.errors import DINSegmentError
 from dinsegment.models.entries import find_entry
-from dinsegment.quality.gather import CHECK
-from dinsegment.tasks import Task
-from dinsegment_slicer.dicom.export import REFERENCE_ROLE
 from dinsegment_slicer.dicom.export_part import Exported
 from dinsegment_slicer.dicom.instances import SourceUnknown
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.installing.dependencies import Dependencies
-from dinsegment_slicer.logic import DINSegmentLogic, Output, Result
-from dinsegment_slicer.running.job import Job, Part
+from dinsegment_slicer.logic import DINSegmentLogic, Result
+from dinsegment_slicer.running.job import Job
+from dinsegment_slicer.running.messages import Message, Severity, summary
+from dinsegment_slicer.running.requests import Errand, ExportRequest, Request, nodes_of
 from dinsegment_slicer.running.states import BUSY, Event, State, next_state
 from dinsegment_slicer.scene.changes import Steps
 from dinsegment_slicer.scene.segments import wanted_segments
@@ -33,82 +30,6 @@ logger = logging.getLogger(__name__)
 
 ADDING_S = 0.02
 """How long one tick adds a result to the scene, plus a step."""
-
-
-class Severity(Enum):
-    """How a message is shown."""
-
-    INFORMATION = "information"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-@dataclass(frozen=True)
-class Message:
-    """What the user is told."""
-
-    severity: Severity
-    text: str
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for.
-
-    Attributes:
-        task: What to segment.
-        inputNode: A volume, or a sequence of volumes.
-        secondNode: Another phase of the same patient, or None.
-        model: Name of a model, or None for the task's first.
-        device: `auto`, `cpu`, `cuda`, `mps`.
-        wanted: Names of the segments that are wanted; None for all.
-        into: The nodes of an earlier result that the new one fills; None for new ones.
-    """
-
-    task: Task
-    inputNode: slicer.vtkMRMLNode
-    secondNode: slicer.vtkMRMLNode | None = None
-    model: str | None = None
-    device: str = "auto"
-    wanted: Collection[str] | None = None
-    into: Output | None = None
-
-
-@dataclass(frozen=True)
-class ExportRequest:
-    """What the user asked to be written as DICOM SEG.
-
-    Attributes:
-        segmentationNodes: As the user left them; of a sequence the node that shows the phases.
-        folder: Where to write; None if none is chosen.
-        addToDatabase: Whether Slicer's DICOM database gets a copy.
-    """
-
-    segmentationNodes: Sequence[slicer.vtkMRMLSegmentationNode]
-    folder: Path | None
-    addToDatabase: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Errand:
-    """Something else that the worker is asked for.
-
-    Attributes:
-        parts: What it is asked.
-        deliver: Takes the parts' results, and says what the user is told.
-        nodes: What it is about: if one of them is removed, the run ends. Without any it is about nothing in the scene,
-            and goes on when that is closed.
-        preparing: What is being done before it begins.
-        delivering: What is being done at its end.
-        failed: What is said of an error that nobody expected, with {error} in it.
-    """
-
-    parts: Sequence[Part]
-    deliver: Callable[[Sequence[Any]], Message | None]
-    nodes: Sequence[slicer.vtkMRMLNode] = ()
-    preparing: str = ""
-    delivering: str = ""
-    failed: str = ""
 
 
 RequestType = TypeVar("RequestType", Request, ExportRequest, Errand)
@@ -234,7 +155,7 @@ class Controller:
 
     def nodeRemoved(self, node: slicer.vtkMRMLNode) -> None:
         """A node leaves the scene: the run ends if it is what is being segmented or exported."""
-        if not self.busy or node not in _nodes(self.request):
+        if not self.busy or node not in nodes_of(self.request):
             return
         self._dropJob()
         name = node.GetName() or _("The image")
@@ -366,7 +287,7 @@ class Controller:
             result = done.value
         else:
             return
-        self.message = _summary(result, self._kept)
+        self.message = summary(result, self._kept)
         logger.info("Done in %.1f s on %s.", result.seconds, result.device)
         for text in dict.fromkeys([*result.warnings, *(f.text for found in result.findings for f in found)]):
             logger.info("%s", text)
@@ -427,31 +348,3 @@ class Controller:
         self.state = state
         self.changed.emit()
         return True
-
-
-def _nodes(request: Request | ExportRequest | Errand | None) -> list[slicer.vtkMRMLNode | None]:
-    """What is being segmented or exported, or what else a run is about."""
-    if isinstance(request, Errand):
-        return list(request.nodes)
-    if isinstance(request, Request):
-        return [request.inputNode, request.secondNode]
-    segmentationNodes = request.segmentationNodes if request is not None else ()
-    return [*segmentationNodes, *(node.GetNodeReference(REFERENCE_ROLE) for node in segmentationNodes)]
-
-
-def _summary(result: Result, kept: str | None) -> Message | None:
-    """What the user should know about a result beside the findings, which the panel lists; None if all is well.
-
-    Args:
-        result: What was added.
-        kept: Name of the segmentation that was to be replaced and was not, since it was corrected meanwhile.
-    """
-    texts = [text for text in result.warnings if text != CHECK]  # The list of findings says it.
-    if kept is not None:
-        text = _("You went on correcting meanwhile: '{name}' stays as it is, hidden, and the result is a new one.")
-        texts.append(text.format(name=kept))
-    doubtful = sum(map(bool, result.findings))
-    if doubtful and len(result.findings) > 1:
-        text = _("Something looks wrong in {doubtful} of {count} phases: the result lists it for the phase in view.")
-        texts.append(text.format(doubtful=doubtful, count=len(result.findings)))
-    return Message(Severity.WARNING, "\n".join(texts)) if texts else None

@@ -2,46 +2,26 @@
 
 Nothing here waits, except for a killed process to be gone: a `Job` goes on a little whenever it is polled, in Slicer
 from a timer, elsewhere in a loop.
-
-    worker = Worker()
-    job = worker.start([JobImage(array, ijk_to_ras, "Cine SAX")], "heart")
-    while not job.finished:
-        job.poll()
-        time.sleep(0.05)
 """
 
 from __future__ import annotations
 
-import atexit
-import itertools
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from dinsegment.errors import Cancelled, DINSegmentError, InputError, ModelError, OutputError, WorkerError
 from dinsegment_slicer.i18n import tr as _
-from dinsegment_slicer.running.interpreter import python_executable
-from dinsegment_slicer.running.process import (
-    WorkerProcess,
-    exchange_error,
-    memory_error,
-    new_folder,
-    remove_folder,
-    remove_leftovers,
-    unexpected_error,
-)
-from dinsegment_slicer.running.segment_part import JobImage, SegmentPart
+from dinsegment_slicer.running.pace import Clock, Pace
+from dinsegment_slicer.running.process import WorkerProcess, exchange_error, memory_error, unexpected_error
+from dinsegment_slicer.running.warm_process import WarmProcess
 
 logger = logging.getLogger(__name__)
 
 WRITING_S = 0.02
 """How long one poll writes images, plus a block."""
-
-LONGEST_STEP_S = 1.0
-"""What one step between polls counts at most: a laptop that slept for hours has not waited for hours."""
 
 LOADED = 0.05
 """Fraction of a run at which the model is there and the computation begins."""
@@ -72,143 +52,6 @@ class Part(Protocol):
         """Removes what is elsewhere than in the job's folder; called when the job gives up its results."""
 
 
-class Worker:
-    """The process that segments: started at first use, or by `warm_up` before, and kept warm between jobs.
-
-    What was started is ended when Python exits, at the latest; should this process be killed, it ends itself.
-
-    Who segments calls `start` or `begin`, `warm_up` and `close`. A job uses the rest: the process, its own folder, and
-    an ID for each request.
-
-    Args:
-        command: Program and arguments; by default `dinsegment.worker` in Slicer's Python.
-        environment: Variables set on top of this process's own.
-        arguments: Of `dinsegment.worker`, where no command is given.
-
-    Attributes:
-        environment: As given; may be changed, which restarts the process before the next job.
-    """
-
-    START_LIMIT_S = 180.0
-    """How long the process may take to load: PyTorch on a cold network disk is slow."""
-
-    SILENCE_LIMIT_S = 120.0
-    """How long a computation may show no sign of life."""
-
-    def __init__(
-        self,
-        command: Sequence[str] | None = None,
-        environment: Mapping[str, str] | None = None,
-        arguments: Sequence[str] = (),
-    ) -> None:
-        self.environment = dict(environment or {})
-        self._command = tuple(command or ())
-        self._arguments = tuple(arguments)
-        self._started_with: dict[str, str] = {}
-        self._process: WorkerProcess | None = None
-        self._job: Job | None = None
-        self._folders: set[Path] = set()  # Of all jobs that are not closed.
-        self._in_use: set[Path] = set()  # Those that could not be removed when their job was closed.
-        self._ids = itertools.count(1)
-        self._used = False
-
-    @property
-    def pid(self) -> int | None:
-        """The number of the process; None while there is none."""
-        return self._process.pid if self._process is not None and self._process.running else None
-
-    def start(self, images: Sequence[JobImage], task: str, model: str | None = None, device: str = "auto") -> Job:
-        """Begins to segment images, the phases of one heart, say; they are read while the job is polled.
-
-        Args:
-            images: At least one.
-            task: Name of a task, as in `dinsegment.tasks.TASKS`.
-            model: Name of a model in weights.json; by default the first one for the task.
-            device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-
-        Raises:
-            WorkerError: Another job is running.
-        """
-        return self.begin([SegmentPart(images, task, model, device)] if images else [])
-
-    def begin(self, parts: Sequence[Part]) -> Job:
-        """Begins to do what the parts ask for, one after the other.
-
-        Raises:
-            WorkerError: Another job is running.
-        """
-        if self._job is not None and not self._job.finished:
-            raise WorkerError(_("A segmentation or an export is running: wait for it, or cancel it."))
-        _workers.add(self)
-        for folder in tuple(self._in_use):
-            self.give_back(folder)
-        self._job = Job(self, parts)
-        return self._job
-
-    def warm_up(self) -> None:
-        """Starts the process, unless it is there, so that it loads before the first job; what fails, that job tells."""
-        if self._job is not None and not self._job.finished:
-            return
-        _workers.add(self)
-        with suppress(WorkerError):
-            self.process()
-
-    def close(self) -> None:
-        """Ends the process and what it started, and removes all files; a second time does nothing."""
-        if self._job is not None:
-            self._job.close()
-            self._job = None
-        self.end_process()
-        for folder in tuple(self._folders):
-            self.give_back(folder)
-        _workers.discard(self)
-
-    def process(self) -> WorkerProcess:
-        """The process that is there, if it still serves, or a new one.
-
-        Raises:
-            WorkerError: It cannot be started.
-        """
-        if not self._used:
-            remove_leftovers()
-            self._used = True
-        process = self._process
-        if process is None or not process.running or process.worn or self._started_with != self.environment:
-            self.end_process()
-            self._started_with = dict(self.environment)
-            command = self._command or (python_executable(), "-m", "dinsegment.worker", *self._arguments)
-            self._process = WorkerProcess(command, self._started_with)
-        return self._process
-
-    def end_process(self) -> None:
-        """Kills the process and what it started, whatever it is at; the next job gets a new one."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.close()
-
-    def next_request(self) -> int:
-        """An ID that no request to any of the worker's processes has had."""
-        return next(self._ids)
-
-    def new_folder(self) -> Path:
-        """A temporary folder, which the worker removes when it is given back or the worker is closed.
-
-        Raises:
-            WorkerError: There is no place for it.
-        """
-        folder = new_folder()
-        self._folders.add(folder)
-        return folder
-
-    def give_back(self, folder: Path) -> None:
-        """Removes a folder of `new_folder`; if files in it are in use, as Windows has it, before the next job."""
-        if remove_folder(folder):
-            self._folders.discard(folder)
-            self._in_use.discard(folder)
-        else:
-            self._in_use.add(folder)
-
-
 class Job:
     """Parts being worked on; made by `Worker.begin`.
 
@@ -222,7 +65,7 @@ class Job:
         text: What is being done.
     """
 
-    def __init__(self, worker: Worker, parts: Sequence[Part]) -> None:
+    def __init__(self, worker: WarmProcess, parts: Sequence[Part]) -> None:
         self.finished = False
         self.cancelled = False
         self.error: DINSegmentError | None = None
@@ -238,9 +81,9 @@ class Job:
         self._request: int | None = None  # The ID of the one that the worker is at.
         self._parts_done = 0
         self._done: list[Any] = []
-        self._clock = _Clock()
+        self._clock = Clock()
         self._last_sign = 0.0
-        self._pace = _Pace()
+        self._pace = Pace()
 
     @property
     def seconds_left(self) -> float | None:
@@ -425,52 +268,3 @@ class Job:
         if self._folder is not None:
             self._worker.give_back(self._folder)
             self._folder = None
-
-
-class _Clock:
-    """Seconds that were spent, by the steps between polls."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._last = time.monotonic()
-
-    def tick(self) -> None:
-        now = time.monotonic()
-        self.seconds += min(now - self._last, LONGEST_STEP_S)
-        self._last = now
-
-
-class _Pace:
-    """Tells from fractions and when they were reached how long the rest takes."""
-
-    LEAST_S, LEAST_FRACTION = 2.0, 0.03
-    """Before so much has been seen nothing is told."""
-
-    WEIGHT = 0.3
-    """Of a new estimate of when it ends, beside the last ones."""
-
-    def __init__(self) -> None:
-        self._first: tuple[float, float] | None = None
-        self._end: float | None = None
-
-    def update(self, fraction: float, now: float) -> None:
-        if self._first is None:
-            self._first = fraction, now
-        done, seconds = fraction - self._first[0], now - self._first[1]
-        if done < self.LEAST_FRACTION or seconds < self.LEAST_S:
-            return
-        end = now + seconds / done * (1.0 - fraction)
-        self._end = end if self._end is None else self._end + self.WEIGHT * (end - self._end)
-
-    def seconds_left(self, now: float) -> float | None:
-        return None if self._end is None else max(self._end - now, 0.0)
-
-
-_workers: set[Worker] = set()
-"""Those that may have a process or files."""
-
-
-@atexit.register
-def _close_workers() -> None:
-    for worker in tuple(_workers):
-        worker.close()

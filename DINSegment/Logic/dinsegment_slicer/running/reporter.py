@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 from dinsegment.errors import DINSegmentError, InputError, WorkerError
 from dinsegment_slicer.i18n import tr as _
-from dinsegment_slicer.running.job import Job, Worker
+from dinsegment_slicer.running.job import Job
 from dinsegment_slicer.running.report_part import FiguresPart, Measured, Page, ReportInput, ReportPart
+from dinsegment_slicer.running.worker import Worker
 from dinsegment_slicer.signal import Signal
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,44 @@
+"""What the panel tells the user of a run, and how it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from dinsegment.quality.gather import CHECK
+from dinsegment_slicer.i18n import tr as _
+from dinsegment_slicer.logic import Result
+
+
+class Severity(Enum):
+    """How a message is shown."""
+
+    INFORMATION = "information"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Message:
+    """What the user is told."""
+
+    severity: Severity
+    text: str
+
+
+def summary(result: Result, kept: str | None) -> Message | None:
+    """What the user should know about a result beside the findings, which the panel lists; None if all is well.
+
+    Args:
+        result: What was added.
+        kept: Name of the segmentation that was to be replaced and was not, since it was corrected meanwhile.
+    """
+    texts = [text for text in result.warnings if text != CHECK]  # The list of findings says it.
+    if kept is not None:
+        text = _("You went on correcting meanwhile: '{name}' stays as it is, hidden, and the result is a new one.")
+        texts.append(text.format(name=kept))
+    doubtful = sum(map(bool, result.findings))
+    if doubtful and len(result.findings) > 1:
+        text = _("Something looks wrong in {doubtful} of {count} phases: the result lists it for the phase in view.")
+        texts.append(text.format(doubtful=doubtful, count=len(result.findings)))
+    return Message(Severity.WARNING, "\n".join(texts)) if texts else None
