@@ -22,6 +22,9 @@ LONG = (
 )
 """Files of few tests that take long. They come first: at the end, the other processes would have nothing to do."""
 
+TINY_SEED = 1
+"""Of weights with which a small network finds something in a phantom, and something else in another one."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config.option, "loadscopereorder"):
@@ -94,6 +97,26 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """The heart's model with a small untrained network: for tests of what is around a network, whatever it finds."""
+    from dataclasses import replace
+
+    import torch
+
+    from dinsegment.inference.model import load_model
+    from dinsegment.models.entries import find_entry
+    from dinsegment.network import build_network
+    from dinsegment.network.rewriting import for_inference
+    from dinsegment.tasks import HEART
+
+    small = {"dims": (8, 8, 16, 16), "depths": (1, 1, 1, 1), "heads": (1, 1, 1, 1), "decoder_dim": 8}
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(TINY_SEED)
+        network = build_network({**find_entry(None, HEART).network, **small})
+    return replace(load_model(None, HEART), network=for_inference(network.eval()))
 
 
 @pytest.fixture

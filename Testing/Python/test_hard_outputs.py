@@ -25,7 +25,7 @@ from dinsegment.images import read_volume, write_volume
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.writing import write_segmentation
 from dinsegment.inference.devices import choose_device
-from dinsegment.inference.model import load_model
+from dinsegment.inference.model import Model, load_model
 from dinsegment.manifest import MANIFEST, Manifest, staged, written
 from dinsegment.models.entries import find_entry
 from dinsegment.phantom.heart import cine_phantom, heart_phantom
@@ -90,10 +90,23 @@ def hard(data_folder, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def shipped():
+    """The heart's model, loaded once."""
+    return load_model(None, HEART)
+
+
+def of(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives the commands of the program a model that is loaded already."""
+    for name in ("cli", "cli_training"):
+        monkeypatch.setattr(f"dinsegment.{name}.load", lambda *_: model)
+
+
 @pytest.fixture
-def case(hard, run, monkeypatch):
+def case(hard, run, monkeypatch, shipped):
     """Runs the commands of a hard input; gives the exit code and the errors of each, after looking at what is kept."""
     monkeypatch.chdir(hard)
+    of(shipped, monkeypatch)
 
     def case(name: str) -> list[tuple[int, str]]:
         if name not in (cases := json.loads((hard / "cases.json").read_text(encoding="utf-8"))):
@@ -126,9 +139,9 @@ def expanded(word: str) -> list[Path | str]:
 
 
 @pytest.fixture(scope="module")
-def base(hard) -> np.ndarray:
+def base(hard, shipped) -> np.ndarray:
     """Labels of base-heart."""
-    segment_study(hard / "base-heart.nii.gz", hard / "results" / "base-heart", "heart", device="cpu")
+    segment_study(hard / "base-heart.nii.gz", hard / "results" / "base-heart", "heart", shipped, "cpu")
     return read_volume(hard / "results" / "base-heart" / "segmentation.seg.nrrd").array
 
 
@@ -195,15 +208,14 @@ def test_hard_a_name_of_255_characters(case, hard, base):
 
 
 @pytest.fixture(scope="module")
-def model(one_thread):
-    return load_model(None, HEART)
+def model(one_thread, tiny_model):
+    return tiny_model
 
 
 @pytest.fixture
 def program(run, model, monkeypatch):
     """The command line with a model that is loaded already."""
-    for name in ("cli", "cli_training"):
-        monkeypatch.setattr(f"dinsegment.{name}.load", lambda *_: model)
+    of(model, monkeypatch)
     return lambda *arguments: run(*arguments, "--task", "heart", "--device", "cpu")
 
 
@@ -327,39 +339,66 @@ def test_of_the_phases_before_only_what_the_user_has_put_there_stays(tmp_path):
         write_results(made_up(3, 3), tmp_path)
 
 
-def test_after_a_crash_anywhere_in_the_exchange_the_same_goes_on(tmp_path):
-    """Each time another step of putting results in their place is the last one of its process."""
-    program = """
+CRASHES = """
 import os, sys
 from pathlib import Path
-steps, moved = int(sys.argv[2]), Path.replace
+import dinsegment.manifest
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.phantom.heart import cine_phantom
+from dinsegment.studies.results import write_results
+from dinsegment.tasks import HEART
+moved, before, steps = Path.replace, dinsegment.manifest._replace, 0
 def replace(self, target):
     global steps
     if steps == 0:
         os._exit(9)
     steps -= 1
     return moved(self, target)
-from dinsegment.images.segmentation import Segmentation
-from dinsegment.phantom.heart import cine_phantom
-from dinsegment.studies.results import write_results
-from dinsegment.tasks import HEART
-phantoms = cine_phantom(2, slices=2, size=(64, 80), spacing=(16.0, 2.8, 2.5))
-phases = [Segmentation(p.volume, p.labels, HEART, "m", p.volume, "cpu", 1.0) for p in phantoms]
-import dinsegment.manifest
-before = dinsegment.manifest._replace
 def exchange(*arguments):
     Path.replace = replace
     before(*arguments)
 dinsegment.manifest._replace = exchange
-write_results(phases, Path(sys.argv[1]))
+phantoms = cine_phantom(2, slices=2, size=(64, 80), spacing=(16.0, 2.8, 2.5))
+phases = [Segmentation(p.volume, p.labels, HEART, "m", p.volume, "cpu", 1.0) for p in phantoms]
+for line in sys.stdin:
+    steps = int(line)
+    pid = os.fork() if hasattr(os, "fork") else 0
+    if pid == 0:
+        write_results(phases, Path(sys.argv[1]))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+"""Writes results for each number on a line, and is gone after so many steps of putting them in their place; where a
+process can fork, what is gone is a copy of it, whose exit code it tells: it need not import everything each time."""
+
+
+@pytest.fixture
+def crash(tmp_path):
+    """Crashes after so many steps of putting results in their place in `OUT`; gives the exit code."""
+    started: list[subprocess.Popen[str]] = []
+
+    def crash(steps: int) -> int:
+        if not started or started[-1].poll() is not None:
+            command = [sys.executable, "-c", CRASHES, str(tmp_path / "OUT")]
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+            pipe = subprocess.PIPE
+            started.append(subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True))
+        started[-1].stdin.write(f"{steps}\n")
+        started[-1].stdin.flush()
+        return int(started[-1].stdout.readline() or started[-1].wait())
+
+    yield crash
+    for process in started:
+        process.communicate()
+
+
+def test_after_a_crash_anywhere_in_the_exchange_the_same_goes_on(tmp_path, crash):
+    """Each time another step of putting results in their place is the last one of its process."""
     output = tmp_path / "OUT"
     crashed = 0
     for steps in (0, 1, 4, 9, 10):
         write_results(made_up(0), output)
-        done = subprocess.run([sys.executable, "-c", program, str(output), str(steps)], env=environment, check=False)
-        assert done.returncode == 9
+        assert crash(steps) == 9
         crashed += 1
         write_results(made_up(2), output)
         for leftover in output.glob(".*"):

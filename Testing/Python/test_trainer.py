@@ -6,8 +6,6 @@ import csv
 import hashlib
 import json
 import multiprocessing
-import os
-import signal
 import sys
 import time
 from dataclasses import replace
@@ -17,52 +15,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import timm
+import tiny_runs
 import torch
 from phantom_cases import write_patients
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_runs import CPU, RECIPE, SHARED, TINY
 from typer.testing import CliRunner
 
 from dinsegment.cli import app
 from dinsegment.errors import InputError, ModelError
 from dinsegment.inference.model import load_model
-from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.network import DIN, DINConfig, build_network
 from dinsegment.tasks import HEART
 from dinsegment.training import pretrained, run_options
-from dinsegment.training.augmentation import Augmentation
 from dinsegment.training.pack import read_pack, write_pack
-from dinsegment.training.recipe import Recipe
-from dinsegment.training.run_options import RunOptions, make_fabric
+from dinsegment.training.run_options import make_fabric
 from dinsegment.training.trainer import Trainer, train
-
-TINY = DINConfig(
-    dims=(8, 8, 16, 16),
-    depths=(1, 1, 1, 1),
-    stem_stride=2,
-    layer_scale=0.1,
-    heads=(1, 1, 1, 1),
-    window=4,
-    merge_kernel=1,
-    expand_kernel=1,
-    decoder_dim=8,
-    decoder_layers=1,
-    drop_path=0.2,  # draws from torch's own random numbers
-)
-RECIPE = Recipe(
-    name="tiny",
-    task=HEART,
-    network=TINY,
-    preprocessing=Preprocessing(spacing=4.0, box=32, overview_spacing=6.0),
-    augmentation=Augmentation(overview=0.2),
-    learning_rate=5e-3,
-    warmup_steps=2,
-    batch=4,
-    epochs=2,
-    ema=0.8,
-    validate_every=1,
-)
-CPU = RunOptions(device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -89,36 +58,34 @@ def assert_same_weights(one, other):
         assert torch.equal(value, other[name]), name
 
 
-class Killed(Trainer):
-    """Its process is killed before the step with this number, with no chance to tidy up."""
-
-    def _step(self, *batch):
-        if self.state.step == 7:  # in the middle of the second epoch
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super()._step(*batch)
+RUNS = {"epoch": (None, 0), "steps": (0.0, 2)}
+"""Runs by what they leave a checkpoint after: the minutes between two, and the steps of an epoch in the last one."""
 
 
-def run_killed(cases, output, options):
-    Killed(RECIPE, cases, cases[:1], output, options=options).run()
-
-
-# Every epoch; and after every step.
-@pytest.mark.parametrize(("minutes", "done"), [(None, 0), (0.0, 2)], ids=["epoch", "steps"])
-def test_a_killed_run_goes_on_as_if_it_had_not_been(whole, cases, tmp_path, minutes, done):
-    options = replace(CPU, checkpoint_minutes=minutes)
-    process = multiprocessing.get_context("spawn").Process(target=run_killed, args=(cases, tmp_path, options))
+@pytest.fixture(scope="module")
+def killed(cases, tmp_path_factory):
+    """A folder with those runs, killed in the middle of the second epoch."""
+    folder = tmp_path_factory.mktemp("killed")
+    runs = [(folder / name, minutes) for name, (minutes, _done) in RUNS.items()]
+    process = multiprocessing.get_context("spawn").Process(target=tiny_runs.run_killed, args=(cases, runs))
     process.start()
     process.join(600)
-    assert process.exitcode == -signal.SIGKILL
-    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["state"]
+    assert process.exitcode == 0
+    return folder
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_killed_run_goes_on_as_if_it_had_not_been(whole, cases, killed, name):
+    output, done = killed / name, RUNS[name][1]
+    state = torch.load(output / "checkpoint.pt", weights_only=True)["state"]
     assert (state["epoch"], state["step"], len(state["losses"])) == (1, 5 + done, done)
     torch.manual_seed(99)
-    resumed = Trainer(RECIPE, cases, cases[:1], tmp_path, options=CPU)
+    resumed = Trainer(RECIPE, cases, cases[:1], output, options=CPU)
     resumed.run(resume=True)
     assert without_time(resumed.state.history) == without_time(whole.state.history)
     assert_same_weights(resumed.network.state_dict(), whole.network.state_dict())
-    for name in ("best.safetensors", "last.safetensors"):
-        assert_same_weights(load_file(tmp_path / name), load_file(whole.output / name))
+    for file in ("best.safetensors", "last.safetensors"):
+        assert_same_weights(load_file(output / file), load_file(whole.output / file))
 
 
 def test_a_time_limit_stops_with_a_checkpoint_and_the_run_goes_on(whole, cases, tmp_path, capsys):
@@ -170,17 +137,6 @@ def test_a_run_on_a_pack_validates_on_its_grid(cases, tmp_path, capsys):
 
 # --- several processes ----------------------------------------------------------------------------
 
-SHARED = replace(
-    RECIPE, network=replace(TINY, drop_path=0.0), epochs=1, learning_rate=1e-3, augmentation=Augmentation(blur=(0, 1))
-)
-
-
-def run_one_of_two(fabric, cases, output):
-    torch.set_num_threads(1)
-    trainer = Trainer(SHARED, cases, cases[:1], output, options=replace(CPU, devices=2), fabric=fabric)
-    trainer.run()
-    torch.save(trainer.network.state_dict(), output / f"rank{fabric.global_rank}.pt")
-
 
 class PerHalf(torch.nn.BatchNorm2d):
     """Normalises each half of a batch by itself, as two processes on CPUs do; the first one's statistics are kept."""
@@ -195,7 +151,7 @@ class PerHalf(torch.nn.BatchNorm2d):
 
 def test_two_processes_learn_what_one_learns(cases, tmp_path, monkeypatch):
     monkeypatch.setattr(run_options, "autocast_dtype", lambda device: None)  # float32 rounds little
-    make_fabric(replace(CPU, devices=2)).launch(partial(run_one_of_two, cases=cases, output=tmp_path))
+    make_fabric(replace(CPU, devices=2)).launch(partial(tiny_runs.run_one_of_two, cases=cases, output=tmp_path))
     ranks = [torch.load(tmp_path / f"rank{n}.pt", weights_only=True) for n in range(2)]
     parameters = dict(DIN(SHARED.network).named_parameters())
     for name in parameters:
