@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import copy
+import functools
 import gc
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +15,7 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from dinsegment.phantom import ct, heart
 
 LONG = (
     "test_module.py",
@@ -24,6 +29,40 @@ LONG = (
 
 TINY_SEED = 1
 """Of weights with which a small network finds something in a phantom, and something else in another one."""
+
+
+MOST_PHANTOMS = 48
+"""Kept by each process: a heart has about 3 MB."""
+
+
+def _made_once(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a phantom once, and gives copies of it for the same arguments: many tests look at the same one."""
+    made: dict[str, Any] = {}
+
+    @functools.wraps(make)
+    def phantom(*arguments: Any, **options: Any) -> Any:
+        key = repr((arguments, sorted(options.items())))
+        if phantom.anew or key not in made:
+            made[key] = make(*arguments, **options)
+        made[key] = made.pop(key)  # The one that was asked for last is the last to go.
+        while len(made) > MOST_PHANTOMS:
+            del made[next(iter(made))]
+        return copy.deepcopy(made[key])
+
+    phantom.anew = False
+    return phantom
+
+
+# Before anything has taken them by name.
+heart.heart_phantom = _made_once(heart.heart_phantom)
+ct.abdomen_phantom = _made_once(ct.abdomen_phantom)
+
+
+@pytest.fixture
+def phantoms_anew(monkeypatch):
+    """For tests of the phantoms themselves."""
+    for make in (heart.heart_phantom, ct.abdomen_phantom):
+        monkeypatch.setattr(make, "anew", True)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -19,6 +19,7 @@ from dinsegment.phantom.heart import (
 )
 from dinsegment.tasks import HEART
 
+pytestmark = pytest.mark.usefixtures("phantoms_anew")
 SEEDS = range(6)
 SMALL = {"slices": 6, "size": (96, 112), "spacing": (16.0, 2.8, 2.8)}
 THIN = {

@@ -24,6 +24,8 @@ from dinsegment.phantom.ct_patient import (
 from dinsegment.phantom.ct_shapes import Canvas, smooth_path
 from dinsegment.tasks import ABDOMEN
 
+pytestmark = pytest.mark.usefixtures("phantoms_anew")
+
 SEEDS = range(3)
 COARSE = {"slices": 60, "size": (80, 112), "spacing": (5.0, 3.5, 3.5)}
 ADULT_ML = {

@@ -130,13 +130,13 @@ class TestMeasuring:
         finish(reporter)
         assert len(told.measured) == 1  # The process serves on.
 
-    def test_a_process_that_was_ended_is_started_again(self, reporter, worker):
+    def test_a_process_that_was_ended_is_started_again(self, reporter, report_worker):
         told = Told(reporter)
         reporter.update()
         while not told.measured:
             reporter.tick()
             time.sleep(0.01)
-        worker.end_process()  # Before the figures: they are of what the process has measured.
+        report_worker.end_process()  # Before the figures: they are of what the process has measured.
         finish(reporter)
         assert len(told.measured) == 2 and len(told.drawn) == 1 and not told.failed
 

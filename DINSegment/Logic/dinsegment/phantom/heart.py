@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -78,12 +78,11 @@ def heart_phantom(
     """
     phase = round(phase % 1.0, 9) % 1.0  # 1.3 % 1.0 is not quite 0.3
     patient = _Patient.draw(np.random.default_rng(seed))
-    axes = [(np.arange(n) - (n - 1) / 2) * step for n, step in zip((slices, *size), spacing, strict=True)]
-    body = _Slices.of(patient, axes, bend=2.5)
-    _paint_body(body, patient)
-    labels = _insert_heart(body, patient, axes, spacing[0], phase)
+    axes = _axes(slices, size, spacing)
+    grey = _still(seed, slices, tuple(spacing), tuple(size)).copy()
+    labels = _insert_heart(grey, patient, axes, spacing[0], phase)
     noise = np.random.default_rng([seed, round(phase * 1e9)])
-    array = _acquire(body.grey, patient, axes, noise)
+    array = _acquire(grey, patient, axes, noise)
     name = f"heart phantom {seed}, phase {phase:g}"
     return Phantom(Volume(array, _ijk_to_ras(axes, spacing), name, modality="MR", source="phantom"), labels)
 
@@ -100,6 +99,11 @@ def cine_phantom(phases: int = 2, *, seed: int = 0, **grid: Any) -> list[Phantom
         raise ValueError(f"A cine has at least one phase, not {phases}.")
     times = (END_DIASTOLE_PHASE, END_SYSTOLE_PHASE) if phases == 2 else np.arange(phases) / phases
     return [heart_phantom(float(time), seed=seed, **grid) for time in times]
+
+
+def _axes(slices: int, size: tuple[int, int], spacing: tuple[float, float, float]) -> list[np.ndarray]:
+    """Positions (mm) of slices, rows and columns, about the middle."""
+    return [(np.arange(n) - (n - 1) / 2) * step for n, step in zip((slices, *size), spacing, strict=True)]
 
 
 def _contraction(phase: float) -> float:
@@ -199,6 +203,17 @@ def _ellipse(x: np.ndarray, y: np.ndarray, a: _Number, b: _Number, turn: float =
     return (r - 1) * r / np.maximum(np.hypot(u / a, v / b), 1e-6)
 
 
+@lru_cache(maxsize=1)
+def _still(seed: int, slices: int, spacing: tuple[float, float, float], size: tuple[int, int]) -> np.ndarray:
+    """Greys (k, j, i) of all that does not beat: painted once for the phases of a cine, which copy them."""
+    patient = _Patient.draw(np.random.default_rng(seed))
+    axes = _axes(slices, size, spacing)
+    body = _Slices.of(patient, axes, bend=2.5)
+    _paint_body(body, patient)
+    body.grey.flags.writeable = False
+    return body.grey
+
+
 def _paint_body(body: _Slices, patient: _Patient) -> None:
     """Everything around the heart, as a short-axis plane cuts it, and all of it still."""
     z = body.z
@@ -255,15 +270,15 @@ def _paint_body(body: _Slices, patient: _Patient) -> None:
 
 
 def _insert_heart(
-    body: _Slices, patient: _Patient, axes: list[np.ndarray], thickness: float, phase: float
+    grey: np.ndarray, patient: _Patient, axes: list[np.ndarray], thickness: float, phase: float
 ) -> np.ndarray:
-    """Paints the heart over the body, averaged through the thickness of a slice; returns the labels."""
+    """Paints the heart over the body's greys, averaged through the thickness of a slice; returns the labels."""
     rows, columns = (slice(*np.searchsorted(a, w)) for a, w in zip(axes[1:], HEART_WINDOW, strict=True))
     window = (slice(None), rows, columns)
     within = thickness * ((np.arange(SUBSLICES) + 0.5) / SUBSLICES - 0.5)
     depth = (axes[0][:, None] + within).ravel()
     heart = _Slices.of(patient, [depth, axes[1][rows], axes[2][columns]], bend=0.7)
-    heart.grey = np.repeat(body.grey[window], SUBSLICES, axis=0)
+    heart.grey = np.repeat(grey[window], SUBSLICES, axis=0)
     heart.share = np.zeros((4, *heart.grey.shape), np.float32)
     heart.share[0] = 1
     _paint_heart(heart, patient, phase)
@@ -271,8 +286,8 @@ def _insert_heart(
     def through_plane(fine: np.ndarray) -> np.ndarray:
         return fine.reshape(*fine.shape[:-3], len(axes[0]), SUBSLICES, *fine.shape[-2:]).mean(axis=-3)
 
-    body.grey[window] = through_plane(heart.grey)
-    labels = np.zeros(body.grey.shape, np.uint8)
+    grey[window] = through_plane(heart.grey)
+    labels = np.zeros(grey.shape, np.uint8)
     labels[window] = through_plane(heart.share).argmax(axis=0)
     return labels
 
