@@ -11,16 +11,15 @@ import slicer
 
 pytest.importorskip("PySide6", reason="the panel needs PySide6")
 
-from host import Host
 from test_correction_section import Answers, message, segmented
-from test_panel import MODULE, rows, shown
+from test_panel import rows, shown
 
 from dinsegment.images.samples import Samples
 from dinsegment.images.segmentation import Finding
 from dinsegment.tasks import HEART
 from dinsegment_slicer.panel.result import ResultNodes
 from dinsegment_slicer.panel.texts import ZERO_WIDTH_SPACE
-from dinsegment_slicer.running.controller import Severity
+from dinsegment_slicer.running.messages import Severity
 from dinsegment_slicer.running.samples_part import Drawn
 from dinsegment_slicer.scene.layouts import ENHANCED_VIEW, ORIGINAL_VIEW
 from dinsegment_slicer.scene.nodes import local_ijk_to_ras
@@ -57,20 +56,9 @@ def drawn(part):
 
 
 @pytest.fixture
-def host(monkeypatch, tmp_path):
-    monkeypatch.setenv("DINSEGMENT_CACHE", str(tmp_path / "cache"))
-    with Host() as host:
-        host.load_module(MODULE)
-        yield host
-
-
-@pytest.fixture
-def panel(models_of_both_tasks, host, monkeypatch):
+def segmenting():
     """Labels of a known shape, and draws of known volumes."""
-    widget = host.open_module("DINSegment")
-    monkeypatch.setattr(widget.logic, "worker", Answers(heart, drawn))
-    host.pump()
-    return widget
+    return Answers(heart, drawn)
 
 
 def ask(host, panel, draws=4):

@@ -21,7 +21,9 @@ from dinsegment_slicer.panel.parameters import DINSegmentParameters
 from dinsegment_slicer.panel.result import Measurement, ResultNodes
 from dinsegment_slicer.panel.section import Section
 from dinsegment_slicer.panel.texts import breakable
-from dinsegment_slicer.running.controller import Controller, Errand, Message, Severity
+from dinsegment_slicer.running.controller import Controller
+from dinsegment_slicer.running.messages import Message, Severity
+from dinsegment_slicer.running.requests import Errand
 from dinsegment_slicer.running.samples_part import Drawn, SamplesPart
 from dinsegment_slicer.running.states import State
 from dinsegment_slicer.scene.corrections import Phase
