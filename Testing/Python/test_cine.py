@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from remembered import remembered
 from scipy.signal import savgol_coeffs
 
 from dinsegment.errors import Cancelled, InputError
@@ -28,7 +27,7 @@ LV = HEART.chamber
 
 @pytest.fixture(scope="module")
 def model():
-    return remembered(load_model(None, HEART))
+    return load_model(None, HEART)
 
 
 @pytest.fixture(scope="module")
