@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from remembered import remembered
 from scipy.signal import savgol_coeffs
 
 from dinsegment.errors import Cancelled, InputError
@@ -27,7 +28,7 @@ LV = HEART.chamber
 
 @pytest.fixture(scope="module")
 def model():
-    return load_model(None, HEART)
+    return remembered(load_model(None, HEART))
 
 
 @pytest.fixture(scope="module")

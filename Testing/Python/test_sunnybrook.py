@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from remembered import remembered
 from sunnybrook_contours import ENDOCARDIUM, EPICARDIUM, compare, read_contours
 
 from dinsegment.images import read_volumes
@@ -26,16 +27,21 @@ def contours(sunnybrook_folder, volumes):
 
 
 @pytest.fixture(scope="module")
-def segmented(volumes):
-    return list(segment_phases(volumes, HEART, load_model(None, HEART), "cpu"))
+def model():
+    return remembered(load_model(None, HEART))
 
 
 @pytest.fixture(scope="module")
-def jumping(volumes):
+def segmented(volumes, model):
+    return list(segment_phases(volumes, HEART, model, "cpu"))
+
+
+@pytest.fixture(scope="module")
+def jumping(volumes, model):
     """The same phases in the same box, not smoothed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(phases_module, "consistent", lambda probabilities: probabilities)
-        return list(segment_phases(volumes, HEART, load_model(None, HEART), "cpu"))
+        return list(segment_phases(volumes, HEART, model, "cpu"))
 
 
 def curve(phases):
