@@ -21,7 +21,9 @@ from dinsegment.models.weights import locate
 from dinsegment.phantom.heart import heart_phantom
 from dinsegment.studies import cluster
 from dinsegment.studies.cluster import segment_on_cluster
-from dinsegment.studies.ledger import INDEX, Ledger, plan_studies
+from dinsegment.studies.folders import plan_studies
+from dinsegment.studies.index import INDEX
+from dinsegment.studies.ledger import Ledger
 from dinsegment.studies.many import segment_studies
 from dinsegment.studies.study import StudyResult
 from dinsegment.tasks import HEART

@@ -27,7 +27,9 @@ from dinsegment.inference.view import View
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.training.cases import find_cases
-from dinsegment.worker import CORRECTED_OF, IMAGE_OF, LABELS_OF, Channel, Models, answer
+from dinsegment.worker import answer
+from dinsegment.worker_compute import Models
+from dinsegment.worker_exchange import CORRECTED_OF, IMAGE_OF, LABELS_OF, Channel
 
 
 @pytest.fixture(scope="module")

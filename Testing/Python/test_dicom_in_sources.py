@@ -24,7 +24,8 @@ from dinsegment.errors import InputError
 from dinsegment.images import read_volume, read_volumes, write_volume
 from dinsegment.images.volume import Volume
 from dinsegment.manifest import staged
-from dinsegment.studies.ledger import fingerprint, plan_studies
+from dinsegment.studies.folders import plan_studies
+from dinsegment.studies.ledger import fingerprint
 from dinsegment.studies.results import KIND
 from dinsegment.studies.study import Study, load_study
 

@@ -29,7 +29,8 @@ from dinsegment.inference.model import Model, load_model
 from dinsegment.manifest import MANIFEST, Manifest, staged, written
 from dinsegment.models.entries import find_entry
 from dinsegment.phantom.heart import cine_phantom, heart_phantom
-from dinsegment.studies.ledger import INDEX, Ledger
+from dinsegment.studies.index import INDEX
+from dinsegment.studies.ledger import Ledger
 from dinsegment.studies.many import segment_studies
 from dinsegment.studies.results import write_results
 from dinsegment.studies.study import ERRORS, Study, StudyResult, segment_study, write_study
@@ -98,7 +99,7 @@ def shipped():
 
 def of(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives the commands of the program a model that is loaded already."""
-    for name in ("cli", "cli_training"):
+    for name in ("cli_segment", "cli_correct", "cli_training"):
         monkeypatch.setattr(f"dinsegment.{name}.load", lambda *_: model)
 
 

@@ -29,7 +29,8 @@ from dinsegment.quality.unsure import Confidence
 from dinsegment.quality.words import phases_text, slices_text
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.training.cases import find_cases
-from dinsegment.worker import IMAGE, PHASE, Channel, Models, run_segment
+from dinsegment.worker_compute import Models, run_segment
+from dinsegment.worker_exchange import IMAGE, PHASE, Channel
 
 RV, MYO, LV = 1, 2, 3
 AORTA, GALLBLADDER, LEFT_KIDNEY, RIGHT_KIDNEY, LIVER, PANCREAS, SPLEEN, STOMACH = range(1, 9)

@@ -14,7 +14,7 @@ from dicom_cases import SERIES, headers, source_of, volume_of
 from pydicom import dcmread
 from typer.testing import CliRunner
 
-from dinsegment import worker
+from dinsegment import worker, worker_compute, worker_exchange
 from dinsegment.cli import app
 from dinsegment.dicom.read.patient import Patient
 from dinsegment.dicom.write.parametric_map import write_disagreement
@@ -200,15 +200,15 @@ def test_where_the_model_finds_no_anatomy_nothing_is_drawn(results, shipped, tmp
     result = with_samples(replace(results[0], volume=empty), 2, shipped, "cpu")
     assert result.samples is None and intervals_of([result], measure_study([result])) is None
     assert result.warnings[-1].startswith("No samples were drawn") and "finds no anatomy" in result.warnings[-1]
-    np.save(tmp_path / worker.IMAGE, empty.array)
-    np.save(tmp_path / worker.LABELS, results[0].labels)
+    np.save(tmp_path / worker_exchange.IMAGE, empty.array)
+    np.save(tmp_path / worker_exchange.LABELS, results[0].labels)
     request = {
         "folder": str(tmp_path), "id": 1, "task": "heart", "model": None, "device": "cpu", "draws": 2,
         "volume": {"name": "x", "ijk_to_ras": empty.ijk_to_ras.tolist(), "modality": "MR"},
     }  # fmt: skip
-    answered = worker.run_samples(request, worker.Models(), worker.Channel(io.BytesIO()))
+    answered = worker_compute.run_samples(request, worker_compute.Models(), worker_exchange.Channel(io.BytesIO()))
     assert answered["samples"] is None and answered["text"].startswith("No samples were drawn of 'x'")
-    assert not (tmp_path / worker.DISAGREEMENT).exists()
+    assert not (tmp_path / worker_exchange.DISAGREEMENT).exists()
 
 
 def test_one_of_many_inputs_without_anatomy_does_not_end_the_run(phantoms, tmp_path):
@@ -413,27 +413,27 @@ def test_the_command_line_refuses_a_number_that_cannot_be(tmp_path):
 
 
 def test_the_worker_draws_samples_of_labels_that_are_there(tmp_path, results):
-    np.save(tmp_path / worker.IMAGE, results[0].volume.array)
-    np.save(tmp_path / worker.LABELS, results[0].labels)
+    np.save(tmp_path / worker_exchange.IMAGE, results[0].volume.array)
+    np.save(tmp_path / worker_exchange.LABELS, results[0].labels)
     request = {
         "command": "samples", "id": 7, "folder": str(tmp_path), "task": "heart", "model": None, "device": "cpu",
         "draws": 2, "volume": {"name": "x", "ijk_to_ras": results[0].volume.ijk_to_ras.tolist(), "modality": "MR"},
     }  # fmt: skip
     events = []
 
-    class Kept(worker.Channel):
+    class Kept(worker_exchange.Channel):
         def __init__(self):
             self._said = 0.0
 
         def send(self, event, **content):
             events.append((event, json.loads(json.dumps(content))))
 
-    worker.answer(request, worker.Models(), Kept())
+    worker.answer(request, worker_compute.Models(), Kept())
     event, content = events[-1]
     assert event == "done", content
     samples = content["samples"]
     assert np.shape(samples["volumes_ml"]) == (2, 3) and samples["model"] == "heart-din-small" and not content["text"]
-    overlay = np.load(tmp_path / worker.DISAGREEMENT)
+    overlay = np.load(tmp_path / worker_exchange.DISAGREEMENT)
     assert overlay.shape == results[0].labels.shape and 0 < overlay.max() <= 1
     fractions = [c["fraction"] for e, c in events if e == "progress"]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0

@@ -17,8 +17,9 @@ from dinsegment.inference import segment
 from dinsegment.inference.model import load_model
 from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import HEART
-from dinsegment.worker import IMAGE, Models
 from dinsegment.worker import answer as worker_answer
+from dinsegment.worker_compute import Models
+from dinsegment.worker_exchange import IMAGE
 
 LV, MIDDLE = 3, 3
 

@@ -24,7 +24,9 @@ from dinsegment.inference.model import load_model
 from dinsegment.models.entries import find_entry
 from dinsegment.phantom.heart import cine_phantom, heart_phantom
 from dinsegment.studies import many as studies
-from dinsegment.studies.ledger import INDEX, Ledger, plan_studies  # fmt: skip
+from dinsegment.studies.folders import plan_studies  # fmt: skip
+from dinsegment.studies.index import INDEX  # fmt: skip
+from dinsegment.studies.ledger import Ledger  # fmt: skip
 from dinsegment.studies.many import segment_studies  # fmt: skip
 from dinsegment.studies.study import ERRORS, Study, StudyResult, segment_study  # fmt: skip
 from dinsegment.studies.table import TABLE, write_table  # fmt: skip
@@ -38,7 +40,8 @@ import signal
 import sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs tests in the background ignores it
 from pathlib import Path
-from dinsegment.studies.ledger import Ledger, plan_studies
+from dinsegment.studies.folders import plan_studies
+from dinsegment.studies.ledger import Ledger
 from dinsegment.studies.many import segment_studies
 from dinsegment.tasks import HEART
 from dinsegment.models.entries import find_entry

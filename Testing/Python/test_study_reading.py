@@ -32,7 +32,7 @@ from dinsegment.dicom.read.parts import split_studies
 from dinsegment.errors import InputError
 from dinsegment.images import read_volumes
 from dinsegment.inference import load_model, segment
-from dinsegment.studies.ledger import plan_studies
+from dinsegment.studies.folders import plan_studies
 from dinsegment.studies.study import Study, load_study
 from dinsegment.tasks import ABDOMEN, HEART
 

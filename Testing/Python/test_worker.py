@@ -25,11 +25,14 @@ from dinsegment.models.entries import find_entry, models_folder
 from dinsegment.phantom.heart import cine_phantom, heart_phantom
 from dinsegment.tasks import HEART
 from dinsegment.training.adapt import Adapted
-from dinsegment.worker import ENHANCED, IMAGE, LABELS, PHASE, Channel, Models, answer, run_adapt
+from dinsegment.worker import answer
+from dinsegment.worker_compute import Models, run_adapt
+from dinsegment.worker_exchange import ENHANCED, IMAGE, LABELS, PHASE, Channel
 
 NOISY = """
 import os
-import dinsegment.worker as worker
+
+from dinsegment import worker, worker_exchange
 
 load = worker.preload
 
@@ -39,7 +42,7 @@ def preload():
     os.system("echo what a library starts prints")
 
 worker.preload = preload
-worker.ALIVE_INTERVAL_S = 0.01
+worker_exchange.ALIVE_INTERVAL_S = 0.01
 worker.main()
 """
 """The worker with a library that prints, as some do; and with more signs of life than a short test would see."""
@@ -282,7 +285,7 @@ def test_training_is_alive_while_it_has_nothing_to_tell(tmp_path, monkeypatch):
         return Adapted(tmp_path, 0.8, 0.9, ("a",), ("b",))
 
     monkeypatch.setattr("dinsegment.training.adapt.adapt", adapt)
-    monkeypatch.setattr("dinsegment.worker.ALIVE_INTERVAL_S", 0.01)
+    monkeypatch.setattr("dinsegment.worker_exchange.ALIVE_INTERVAL_S", 0.01)
     asked = {"id": 7, "task": "heart", "model": None, "device": "cpu", "cases": str(tmp_path), "output": str(tmp_path)}
     assert run_adapt(asked, Channel(said))["after"] == 0.9
     alive = [event for event in map(json.loads, said.getvalue().splitlines()) if event["event"] == "alive"]

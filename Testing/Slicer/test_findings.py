@@ -15,7 +15,7 @@ from dinsegment.images.segmentation import Finding
 from dinsegment.images.volume import Volume, ras_of
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
-from dinsegment.worker import ENHANCED, LABELS
+from dinsegment.worker_exchange import ENHANCED, LABELS
 from dinsegment_slicer.logic import DINSegmentLogic
 from dinsegment_slicer.running.segment_part import JobImage, SegmentPart
 from dinsegment_slicer.scene.changes import made

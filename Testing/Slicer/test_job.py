@@ -23,7 +23,7 @@ import pytest
 from dinsegment.errors import Cancelled, InputError, ModelError, OutputError, WorkerError
 from dinsegment.inference import segment
 from dinsegment.phantom.heart import cine_phantom
-from dinsegment.worker import IMAGE
+from dinsegment.worker_exchange import IMAGE
 from dinsegment_slicer.running import job as job_module
 from dinsegment_slicer.running import pace as pace_module
 from dinsegment_slicer.running.process import host_name

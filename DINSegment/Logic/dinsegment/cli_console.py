@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dinsegment.errors import printable
 
 if TYPE_CHECKING:
     from dinsegment.inference.model import Model
@@ -34,6 +37,16 @@ def load(name: str | None, task: Task, bar: Progress) -> Model:
     from dinsegment.inference.model import load_model
 
     line = bar.add_task("Loading the model", total=1.0)
-    loaded = load_model(name, task, progress=lambda done, text: bar.update(line, completed=done, description=text))
+    loaded = load_model(name, task, progress=updater(bar, line))
     bar.remove_task(line)
     return loaded
+
+
+def warn(text: object) -> None:
+    """Tells the user something beside the results, on stderr."""
+    err.print(f"Warning: {printable(text)}", soft_wrap=True, markup=False)
+
+
+def updater(bar: Progress, line: int) -> Callable[[float, str], None]:
+    """What takes how far a run is, and shows it in a line of a bar."""
+    return lambda fraction, text: bar.update(line, completed=fraction, description=text)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from dinsegment.cli_console import NOTE, err, load, out, progress_bar
+from dinsegment.cli_console import NOTE, err, load, out, progress_bar, updater
 from dinsegment.cli_options import DataFolder, Device, LabelNames, LeaveOut, ModelName, Output, Overwrite, TaskName
 from dinsegment.errors import InputError, OutputError, printable
 from dinsegment.tasks import Task, get_task
@@ -265,10 +265,7 @@ def adapt(
     try:
         with progress_bar() as bar:
             line = bar.add_task("Adapting", total=1.0)
-            adapted = run(
-                model, chosen, cases, output, device, epochs,
-                lambda done, text: bar.update(line, completed=done, description=text),
-            )  # fmt: skip
+            adapted = run(model, chosen, cases, output, device, epochs, updater(bar, line))
     finally:
         if created and output.exists() and not any(output.iterdir()):
             output.rmdir()

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dinsegment.errors import OutputError
-from dinsegment.files import atomic_path, image_stem, json_bytes, sha256_of
+from dinsegment.files import atomic_path, sha256_of
 from dinsegment.manifest import MANIFEST, PROGRAM, STAGING, changed, remove_staging, written
+from dinsegment.studies.index import INDEX, INDEX_BEGIN, Index, absolute, input_of
+from dinsegment.studies.page import PAGE, page_bytes
+from dinsegment.studies.results import KIND, OF_STUDY, SAMPLES
+from dinsegment.studies.study import ERRORS, Study, StudyResult
+from dinsegment.studies.table import TABLE, table_bytes, write_table
 from dinsegment.tasks import Task
 from dinsegment.version import __version__
 
@@ -25,22 +28,9 @@ if TYPE_CHECKING:
 
     from dinsegment.dicom.read.parts import StudyPart
     from dinsegment.models.entries import ModelEntry
-from dinsegment.studies.page import PAGE, page_bytes
-from dinsegment.studies.results import KIND, OF_STUDY, SAMPLES
-from dinsegment.studies.study import ERRORS, Study, StudyResult
-from dinsegment.studies.table import TABLE, table_bytes, write_table
-
-INDEX = "studies.jsonl"
-"""One line for each finished input: what it was made from and which files it has; only appended to."""
-
-INDEX_BEGIN = b'{"folder": '
-"""By which an index is known as one."""
 
 ERRORS_BEGIN = f"Unexpected errors of {PROGRAM}\n\n"
 """By which a log is known as one."""
-
-LONGEST_STEM = 200
-"""Bytes of a name of a results folder: file systems take 255."""
 
 
 def fingerprint(path: Path, output: Path, part: StudyPart | None = None) -> dict[str, Any]:
@@ -65,72 +55,12 @@ def fingerprint(path: Path, output: Path, part: StudyPart | None = None) -> dict
         files = [file for file in files if not any(p.startswith(STAGING) for p in file.relative_to(folder).parts)]
     stats = [file.stat() for file in files]
     return {
-        "path": _absolute(path),
+        "path": absolute(path),
         "files": len(files),
         "bytes": sum(stat.st_size for stat in stats),
         "modified_ns": max((stat.st_mtime_ns for stat in stats), default=0),
         **({} if part is None or part.is_alone else {"study": part.study_uid, "patient": part.patient_id}),
     }
-
-
-def _input(record: dict[str, Any]) -> tuple[str, str, str]:
-    """Which input a record is of: its path, and of a folder of studies which study of which patient."""
-    made_of = record["made_of"]
-    return made_of["path"], made_of.get("study", ""), made_of.get("patient", "")
-
-
-class Index:
-    """studies.jsonl. Several threads and processes may read and append."""
-
-    def __init__(self, output: Path) -> None:
-        self._path = output / INDEX
-        self._records: dict[str, dict[str, Any]] = {}
-        self._tables: set[str] = set()
-        self._read = 0
-        self._lock = threading.Lock()
-
-    def records(self) -> dict[str, dict[str, Any]]:
-        """The last record of each results folder; a line that was cut short by a crash is passed over."""
-        with self._lock:
-            with suppress(FileNotFoundError), self._path.open("rb") as file:
-                file.seek(self._read)
-                lines = file.read()
-                lines = lines[: lines.rfind(b"\n") + 1]
-                self._read += len(lines)
-                for line in lines.splitlines():
-                    with suppress(ValueError, KeyError, TypeError):
-                        record = json.loads(line)
-                        if "table" in record:
-                            self._tables.add(record["table"])
-                            continue
-                        record["made_of"]["path"]
-                        self._records[record["folder"]] = record
-            return self._records
-
-    def tables(self) -> set[str]:
-        """SHA-256 of each studies.csv and index.html that was written."""
-        self.records()
-        return self._tables
-
-    def append(self, record: dict[str, Any]) -> None:
-        """Adds a record, which is on the disk when this returns.
-
-        Raises:
-            OutputError: It could not be written.
-        """
-        line = json_bytes(record)
-        try:
-            with self._lock, self._path.open("a+b", buffering=0) as file:
-                if file.seek(0, os.SEEK_END):
-                    file.seek(-1, os.SEEK_END)
-                    line = line if file.read(1) == b"\n" else b"\n" + line
-                file.write(line)  # at the end, whoever else has written since: the file is open for appending
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise OutputError(
-                f"'{self._path}' could not be written ({(error.strerror or str(error)).lower()}): make room and start "
-                "again, finished inputs are kept."
-            ) from error
 
 
 class Ledger:
@@ -194,7 +124,7 @@ class Ledger:
                 made_of["common_grid"] = True
         except OSError:
             return None  # reading it will say what is wrong
-        if (known := self._index.records().get(self._key(study))) and _input(known) != _input({"made_of": made_of}):
+        if (known := self._index.records().get(self._key(study))) and input_of(known) != input_of({"made_of": made_of}):
             self._release(study)  # of another process, since this one has chosen its folders
             message = f"'{study.folder}' has become the folder of '{known['made_of']['path']}': start again."
             return StudyResult(study.label, str(study.folder), "failed", message=message)
@@ -367,73 +297,3 @@ def _in_the_way(path: Path) -> OutputError:
     return OutputError(
         f"'{path}' is in the way and was not made by {PROGRAM}: choose another output folder, or move it."
     )
-
-
-def _absolute(path: Path) -> str:
-    """The path without links, by which an input is known; as it is where its links lead nowhere."""
-    try:
-        return str(path.resolve())
-    except (OSError, RuntimeError):
-        return str(path.absolute())
-
-
-def _is_free(folder: Path) -> bool:
-    """Whether results can go there: there is nothing, or only results."""
-    try:
-        if not os.path.lexists(folder):
-            return True
-        if folder.is_symlink() or not folder.is_dir():
-            return False
-        names = [item.name for item in folder.iterdir() if not item.name.startswith(STAGING)]
-        return MANIFEST in names or not names
-    except OSError:
-        return False
-
-
-def plan_studies(
-    inputs: Iterable[Path | tuple[Path, StudyPart | None]],
-    output: Path,
-    series_uid: str | None = None,
-    overwrite: bool = False,
-) -> list[Study]:
-    """A results folder for each input, named after it, with a number where names meet.
-
-    An input that the output folder knows keeps its folder, whatever else is segmented this time. A folder in which
-    something else lies, such as an input, is left alone.
-
-    Args:
-        inputs: Image files, or DICOM folders, zip archives or DICOMDIRs; of a folder of studies each with its study.
-        output: Gets the folders.
-        series_uid: The DICOM series to segment of inputs that have several.
-        overwrite: As `Study` has it.
-    """
-    known: dict[tuple[str, str, str], str] = {_input(r): folder for folder, r in Index(output).records().items()}
-    taken = {folder.casefold() for folder in known.values()}  # not every file system tells cases apart
-    studies = []
-    for one in inputs:
-        path, part = one if isinstance(one, tuple) else (one, None)
-        several = part is not None and not part.is_alone
-        name = known.pop((_absolute(path), *((part.study_uid, part.patient_id) if several else ("", ""))), None)
-        if name is None:
-            stem = _safe(part.name) if several else _folder_name(path)
-            name, number = stem, 2
-            while name.casefold() in taken or not _is_free(output / name):
-                name, number = f"{stem}_{number}", number + 1
-            taken.add(name.casefold())
-        studies.append(Study(path, output / name, series_uid, overwrite, part=part))
-    return studies
-
-
-def _folder_name(path: Path) -> str:
-    """What results of an input are called."""
-    try:
-        name = path.name if path.is_dir() else image_stem(path)
-    except OSError:  # the name is longer than the system allows
-        name = path.name
-    return _safe(name)
-
-
-def _safe(name: str) -> str:
-    """A name as that of a folder of results can be."""
-    stem = re.sub(r"[^\w.-]+", "_", name).strip(".")
-    return stem.encode()[:LONGEST_STEM].decode(errors="ignore") or "input"

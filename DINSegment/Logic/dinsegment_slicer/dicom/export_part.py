@@ -17,7 +17,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from dinsegment.errors import InputError, OutputError
 from dinsegment.tasks import Code
-from dinsegment.worker import IMAGE, MASK, SOURCES
+from dinsegment.worker_exchange import IMAGE, MASK, SOURCES
 from dinsegment_slicer.dicom.instances import SourceFiles
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.running.process import FOLDER_PREFIX, remove_folder

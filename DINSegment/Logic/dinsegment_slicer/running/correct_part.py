@@ -13,7 +13,7 @@ from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Finding
 from dinsegment.images.volume import check_grid
 from dinsegment.tasks import get_task
-from dinsegment.worker import CORRECTED_OF, IMAGE_OF, LABELS_OF
+from dinsegment.worker_exchange import CORRECTED_OF, IMAGE_OF, LABELS_OF
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.running.segment_part import JobImage, finding_of, load, write_blocks
 

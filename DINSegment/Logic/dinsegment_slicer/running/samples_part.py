@@ -12,7 +12,7 @@ import numpy as np
 from dinsegment.images.samples import Samples
 from dinsegment.images.volume import check_grid
 from dinsegment.tasks import get_task
-from dinsegment.worker import DISAGREEMENT, IMAGE, LABELS
+from dinsegment.worker_exchange import DISAGREEMENT, IMAGE, LABELS
 from dinsegment_slicer.running.segment_part import JobImage, load, write_blocks
 
 

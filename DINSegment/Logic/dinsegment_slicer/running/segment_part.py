@@ -13,7 +13,7 @@ import numpy as np
 from dinsegment.images.segmentation import Finding, Segmentation, ToCorrect
 from dinsegment.images.volume import Volume, check_grid
 from dinsegment.tasks import get_task
-from dinsegment.worker import ENHANCED, IMAGE, LABELS, PHASE
+from dinsegment.worker_exchange import ENHANCED, IMAGE, LABELS, PHASE
 
 BLOCK_VOXELS = 512 * 512
 

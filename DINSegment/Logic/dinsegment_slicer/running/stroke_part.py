@@ -11,7 +11,7 @@ import numpy as np
 from dinsegment.correction.serving import ANSWER, BELONGS, MASKS, OTHER
 from dinsegment.images.volume import check_grid
 from dinsegment.tasks import get_task
-from dinsegment.worker import IMAGE
+from dinsegment.worker_exchange import IMAGE
 from dinsegment_slicer.running.segment_part import JobImage, load, write_blocks
 
 
