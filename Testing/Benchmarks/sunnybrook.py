@@ -26,7 +26,7 @@ from sunnybrook_contours import ENDOCARDIUM, EPICARDIUM, Contours, compare, read
 from dinsegment.images.segmentation import Segmentation  # noqa: E402
 from dinsegment.images.volume import Volume  # noqa: E402
 from dinsegment.inference import load_model, segment, segment_phases  # noqa: E402
-from dinsegment.measurements.function import cardiac_function  # noqa: E402
+from dinsegment.measurements.function import beat_of  # noqa: E402
 from dinsegment.measurements.volumes import segment_volumes  # noqa: E402
 from dinsegment.studies.study import Study, compute_study, load_study, write_study  # noqa: E402
 from dinsegment.tasks import HEART  # noqa: E402
@@ -38,7 +38,7 @@ def print_curve(phases: list[Segmentation], diastole: Contours, systole: Contour
     print("\nphase  left ventricle")
     for number, volume in enumerate(volumes):
         print(f"{number + 1:5} {volume:9.1f} ml  {'#' * round(volume / 5)} {notes.get(number, '')}".rstrip())
-    function = cardiac_function(phases)
+    function = beat_of(phases).function
     print(
         f"\nLargest in phase {function.end_diastole + 1} (contours: {diastole.phase + 1}), "
         f"smallest in phase {function.end_systole + 1} (contours: {systole.phase + 1})\n"

@@ -26,7 +26,7 @@ from dinsegment.dicom.write.seg import SegOptions, make_dicom_seg, task_segments
 from dinsegment.dicom.write.sr import make_dicom_sr, write_dicom_sr
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Segmentation
-from dinsegment.measurements.function import cardiac_function, no_function
+from dinsegment.measurements.function import beat_of
 from dinsegment.measurements.measurement import Measurement as Number
 from dinsegment.measurements.study import MeasureOptions, measure_study
 from dinsegment.measurements.volumes import segment_volumes
@@ -60,7 +60,7 @@ def segs(beat, tmp_path_factory):
 def report(beat, segs, tmp_path_factory):
     """The report as highdicom reads it from its file."""
     path = tmp_path_factory.mktemp("report") / "measurements.dcm"
-    write_dicom_sr(beat, segs, cardiac_function(beat), path)
+    write_dicom_sr(beat, segs, beat_of(beat).function, path)
     return srread(path)
 
 
@@ -77,7 +77,7 @@ def organs():
 
 
 def write_report(phases, segs, path, **options):
-    write_dicom_sr(phases, segs, cardiac_function(phases), path, SegOptions(**options), no_function(phases))
+    write_dicom_sr(phases, segs, beat_of(phases).function, path, SegOptions(**options), beat_of(phases).reason)
     return srread(path)
 
 
@@ -154,7 +154,7 @@ class TestVolumes:
 
 class TestFunction:
     def test_its_numbers_are_those_of_the_beat(self, report, beat):
-        function, read = cardiac_function(beat), function_group(report)
+        function, read = beat_of(beat).function, function_group(report)
         expected = {
             "8821-1": (function.end_diastolic_volume_ml, "ml"),
             "8823-7": (function.end_systolic_volume_ml, "ml"),
@@ -166,7 +166,7 @@ class TestFunction:
         assert function.ejection_fraction_percent > 30
 
     def test_each_number_refers_to_the_phases_it_comes_from(self, report, beat, segs):
-        function, read = cardiac_function(beat), function_group(report)
+        function, read = beat_of(beat).function, function_group(report)
         diastole, systole = (segs[n].SOPInstanceUID for n in (function.end_diastole, function.end_systole))
         assert diastole != systole
         expected = {"8821-1": [diastole], "8823-7": [systole], "90096001": [diastole, systole]}
@@ -189,8 +189,8 @@ class TestFunction:
         report = write_report(empty, [segs[0], None], tmp_path / "empty.dcm")
         (group,) = report.content.get_image_measurement_groups()
         assert group.get_measurements() == []
-        assert items(group, "121106") == [no_function(empty)]
-        assert "no left ventricle was found in phase 2 of 2" in no_function(empty)
+        assert items(group, "121106") == [beat_of(empty).reason]
+        assert "no left ventricle was found in phase 2 of 2" in beat_of(empty).reason
         assert "Left ventricular ejection fraction" not in str(report)
         assert "121106" not in str(write_report(beat, segs, tmp_path / "whole.dcm"))
 

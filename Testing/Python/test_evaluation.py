@@ -20,7 +20,7 @@ from dinsegment.errors import OutputError
 from dinsegment.images import read_volume
 from dinsegment.inference import segment
 from dinsegment.inference.model import load_model
-from dinsegment.measurements.function import function_from_volumes
+from dinsegment.measurements.function import Beat
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.training.evaluation import (
     CaseScores,
@@ -139,7 +139,7 @@ def test_function_is_that_of_the_volumes(evaluation, metrics):
         ed, es = evaluation.cases[2 * n].segments, evaluation.cases[2 * n + 1].segments
         for found, who in ((patient.model, "model_ml"), (patient.expert, "expert_ml")):
             chamber, muscle = ([getattr(c[s], who) for c in (ed, es)] for s in ("LV", "Myo"))
-            assert found == function_from_volumes(chamber, muscle)
+            assert found == Beat(chamber, muscle).function
         errors.append(abs(patient.model.ejection_fraction_percent - patient.expert.ejection_fraction_percent))
     assert metrics["ef_mae"] == metrics["function"]["ef"]["mae"] == pytest.approx(np.mean(errors))
     low, high = metrics["intervals"]["ef_mae"]

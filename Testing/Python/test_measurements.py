@@ -10,9 +10,6 @@ from dinsegment.images.volume import Volume
 from dinsegment.measurements.function import (
     Beat,
     beat_of,
-    cardiac_function,
-    function_from_volumes,
-    no_function,
     outliers,
 )
 from dinsegment.measurements.report import report
@@ -69,7 +66,7 @@ def test_sheared_grid():
 
 
 def test_ejection_fraction_and_mass():
-    function = cardiac_function([segmentation(cavity(n)) for n in (90, 120, 50, 48, 70)])
+    function = beat_of([segmentation(cavity(n)) for n in (90, 120, 50, 48, 70)]).function
     assert (function.end_diastole, function.end_systole) == (1, 3)
     assert function.ejection_fraction_percent == pytest.approx(60.0)
     assert function.stroke_volume_ml == pytest.approx(72 * 0.015)
@@ -80,15 +77,15 @@ def test_ejection_fraction_and_mass():
 
 
 def test_no_function_without_a_beat():
-    assert cardiac_function([segmentation(cavity(50))]) is None
-    assert cardiac_function([segmentation(cavity(0)), segmentation(cavity(0))]) is None
+    assert beat_of([segmentation(cavity(50))]).function is None
+    assert beat_of([segmentation(cavity(0)), segmentation(cavity(0))]).function is None
     still = replace(HEART, chamber=None)
-    assert cardiac_function([replace(segmentation(cavity(n)), task=still) for n in (9, 5)]) is None
+    assert beat_of([replace(segmentation(cavity(n)), task=still) for n in (9, 5)]) is None
 
 
 def test_function_from_measured_volumes():
     """As measured in segmentations that were edited, or of any other origin."""
-    function = function_from_volumes([100.0, 132.5, 60.0, 53.0], [80.0, 84.0, 90.0, 95.0])
+    function = Beat([100.0, 132.5, 60.0, 53.0], [80.0, 84.0, 90.0, 95.0]).function
     assert (function.end_diastole, function.end_systole) == (1, 3)
     assert (function.end_diastolic_volume_ml, function.end_systolic_volume_ml) == (132.5, 53.0)
     assert function.stroke_volume_ml == pytest.approx(79.5)
@@ -96,17 +93,17 @@ def test_function_from_measured_volumes():
     assert function.myocardial_mass_g == pytest.approx(84.0 * 1.05)
 
 
-def test_function_from_volumes_is_that_of_the_segmentations():
+def test_function_of_volumes_is_that_of_the_segmentations():
     phases = [segmentation(cavity(n)) for n in (90, 120, 50, 48, 70)]
     volumes = [segment_volumes(phase) for phase in phases]
-    found = function_from_volumes([v[2].volume_ml for v in volumes], [v[1].volume_ml for v in volumes])
-    assert found == cardiac_function(phases)
+    found = Beat([v[2].volume_ml for v in volumes], [v[1].volume_ml for v in volumes]).function
+    assert found == beat_of(phases).function
 
 
 def test_no_function_from_one_phase_or_empty_ones():
-    assert function_from_volumes([], []) is None
-    assert function_from_volumes([100.0], [80.0]) is None
-    assert function_from_volumes([0.0, 0.0], [80.0, 80.0]) is None
+    assert Beat([], []).function is None
+    assert Beat([100.0], [80.0]).function is None
+    assert Beat([0.0, 0.0], [80.0, 80.0]).function is None
     assert Beat([100.0], [80.0]).reason == ""
 
 
@@ -121,31 +118,31 @@ def test_a_ventricle_that_was_missed_in_a_phase_is_no_end_systole():
 
 def test_no_function_from_a_single_slice():
     phases = [ventricle([n]) for n in (200, 90)]
-    assert cardiac_function(phases) is None
-    assert "a single slice does not show the whole left ventricle" in no_function(phases)
-    assert no_function(phases[:1]) == ""
+    assert beat_of(phases).function is None
+    assert "a single slice does not show the whole left ventricle" in beat_of(phases).reason
+    assert beat_of(phases[:1]).reason == ""
 
 
 def test_no_function_from_a_ventricle_that_is_cut_at_more_than_its_base():
     """Long-axis slices cut it at both ends, too; a base that the stack begins in is usual."""
     base_only = [ventricle([n, n, n // 2, 0]) for n in (200, 90)]
-    assert cardiac_function(base_only).ejection_fraction_percent == pytest.approx(55.0)
-    assert no_function(base_only) == ""
+    assert beat_of(base_only).function.ejection_fraction_percent == pytest.approx(55.0)
+    assert beat_of(base_only).reason == ""
     small_apex = [ventricle([n, n, int(0.6 * n)]) for n in (200, 90)]
-    assert cardiac_function(small_apex) is not None
+    assert beat_of(small_apex).function is not None
     cut = [ventricle([n, n, int(0.8 * n)]) for n in (200, 90)]
-    assert cardiac_function(cut) is None
-    assert "cut by the first slice and the last one in phase 1" in no_function(cut)
+    assert beat_of(cut).function is None
+    assert "cut by the first slice and the last one in phase 1" in beat_of(cut).reason
     turned = [replace(s, labels=np.ascontiguousarray(s.labels[::-1])) for s in cut]
-    assert no_function(turned) == no_function(cut)
+    assert beat_of(turned).reason == beat_of(cut).reason
 
 
 def test_no_function_from_a_ventricle_at_the_edge_of_the_field_of_view():
     phases = [ventricle([0, n, n, 0]) for n in (200, 90)]
-    assert cardiac_function(phases) is not None
+    assert beat_of(phases).function is not None
     for axis in (1, 2):
         cropped = [np.ascontiguousarray(np.take(s.labels, range(5, 24), axis)) for s in phases]
-        assert "the edge of the field of view in phase 1" in no_function([segmentation(one) for one in cropped])
+        assert "the edge of the field of view in phase 1" in beat_of([segmentation(one) for one in cropped]).reason
 
 
 def test_the_stacks_axis_is_that_of_its_slices():
@@ -155,14 +152,14 @@ def test_the_stacks_axis_is_that_of_its_slices():
     for one in phases:
         labels = np.ascontiguousarray(one.labels.transpose(1, 2, 0))
         turned.append(segmentation(labels, spacing=(8.0, 1.5, 1.25)))
-    assert no_function(turned) == no_function(phases) != ""
+    assert beat_of(turned).reason == beat_of(phases).reason != ""
 
 
 def test_no_function_of_an_image_of_another_kind():
     phases = [ventricle([0, n, n, 0]) for n in (200, 90)]
     strange = replace(phases[1], findings=(Finding("It does not look like a heart.", kind=OTHER_IMAGE),))
-    assert "does not look like what the network is made for" in no_function([phases[0], strange])
-    assert cardiac_function([phases[0], strange]) is None
+    assert "does not look like what the network is made for" in beat_of([phases[0], strange]).reason
+    assert beat_of([phases[0], strange]).function is None
 
 
 BEAT = [120.0, 118, 108, 92, 74, 60, 52, 50, 56, 68, 82, 94, 100, 103, 105, 108, 112, 117]
@@ -191,7 +188,7 @@ def test_a_beat_of_few_phases_has_no_outlier(phases, ejection_fraction):
         emptied = np.where(t < 0.35, t / 0.35, np.maximum(1 - (t - 0.35) / 0.4, 0))
         volumes = 150 * (1 - ejection_fraction * emptied)
         assert outliers(volumes) == []
-        assert function_from_volumes(volumes, [90.0] * phases) is not None
+        assert Beat(volumes, [90.0] * phases).function is not None
 
 
 def test_an_outlier_of_few_phases():
@@ -218,7 +215,7 @@ def test_an_outlier_is_a_finding_of_its_phase():
 
 def test_cavity_and_muscle_are_of_the_same_phases():
     with pytest.raises(ValueError, match="in 2 phases, the muscle in 3"):
-        function_from_volumes([1.0, 2.0], [1.0, 2.0, 3.0])
+        Beat([1.0, 2.0], [1.0, 2.0, 3.0])
 
 
 def test_report_is_what_measurements_json_has():

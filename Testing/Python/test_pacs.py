@@ -31,7 +31,7 @@ from dinsegment.dicom.write.seg import cine_options, write_dicom_seg
 from dinsegment.dicom.write.sr import write_dicom_sr
 from dinsegment.images import read_volumes
 from dinsegment.images.segmentation import Segmentation
-from dinsegment.measurements.function import cardiac_function
+from dinsegment.measurements.function import beat_of
 from dinsegment.measurements.study import measure_study
 from dinsegment.report.pages import make_pages
 from dinsegment.studies.results import write_results
@@ -68,7 +68,7 @@ class Study:
         self.phases = phases
         options = cine_options(len(phases))
         self.segs = [write_dicom_seg(p, results / f"seg{n}.dcm", options[n]) for n, p in enumerate(phases)]
-        write_dicom_sr(phases, self.segs, cardiac_function(phases), results / "sr.dcm")
+        write_dicom_sr(phases, self.segs, beat_of(phases).function, results / "sr.dcm")
         files = sorted((*images.iterdir(), *results.glob("*.dcm")))
         self.datasets = {dataset.SOPInstanceUID: dataset for dataset in map(dcmread, files)}
         self.uid = self.segs[0].StudyInstanceUID

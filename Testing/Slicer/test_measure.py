@@ -13,7 +13,7 @@ import vtk
 
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Segmentation
-from dinsegment.measurements.function import cardiac_function, no_function
+from dinsegment.measurements.function import beat_of as beat_of_images
 from dinsegment.measurements.volumes import segment_volumes
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
@@ -217,13 +217,13 @@ class TestMeasure:
 
 class TestFunction:
     def test_is_that_of_the_library(self, measured, beat):
-        assert asdict(function_of(HEART, measured)) == pytest.approx(asdict(cardiac_function(beat)))
+        assert asdict(function_of(HEART, measured)) == pytest.approx(asdict(beat_of_images(beat).function))
 
     def test_a_pair_of_nodes(self, scene, beat):
         pair = [add_segmentation(scene, beat[index]) for index in (2, 0)]
         function = function_of(HEART, measure_phases(pair))
         assert (function.end_diastole, function.end_systole) == (1, 0)
-        assert asdict(function) == pytest.approx(asdict(cardiac_function([beat[2], beat[0]])))
+        assert asdict(function) == pytest.approx(asdict(beat_of_images([beat[2], beat[0]]).function))
 
     def test_names_are_the_users(self, measured, function):
         renamed = [[replace(s, name=f"my {n}") for n, s in enumerate(phase)] for phase in measured]
@@ -274,7 +274,7 @@ class TestFunction:
         nodes = [add_segmentation(scene, phase) for phase in phases]
         told = beat_of(HEART, measure_phases(nodes), nodes)
         assert why in told.reason and bool(why) == bool(told.reason)
-        assert told.reason == no_function(phases)
+        assert told.reason == beat_of_images(phases).reason
         assert (told.function is None) == bool(why)
         assert function_of(HEART, measure_phases(nodes), nodes) == told.function
 

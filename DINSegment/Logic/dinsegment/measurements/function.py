@@ -32,29 +32,6 @@ Areas = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class CardiacFunction:
-    """What the volumes of all phases tell about the left ventricle.
-
-    Attributes:
-        end_diastole: Phase, counted from 0, of the largest cavity.
-        end_systole: Phase of the smallest cavity.
-        end_diastolic_volume_ml: Volume of the cavity at end diastole.
-        end_systolic_volume_ml: Volume of the cavity at end systole.
-        stroke_volume_ml: Their difference.
-        ejection_fraction_percent: Stroke volume over end-diastolic volume.
-        myocardial_mass_g: Of the muscle at end diastole.
-    """
-
-    end_diastole: int
-    end_systole: int
-    end_diastolic_volume_ml: float
-    end_systolic_volume_ml: float
-    stroke_volume_ml: float
-    ejection_fraction_percent: float
-    myocardial_mass_g: float
-
-
-@dataclass(frozen=True)
 class VentricleVolumes:
     """What the volumes of all phases tell about one ventricle.
 
@@ -73,6 +50,17 @@ class VentricleVolumes:
     end_systolic_volume_ml: float
     stroke_volume_ml: float
     ejection_fraction_percent: float
+
+
+@dataclass(frozen=True)
+class CardiacFunction(VentricleVolumes):
+    """What the volumes of all phases tell about the left ventricle, with end diastole where its cavity is largest.
+
+    Attributes:
+        myocardial_mass_g: Of the muscle at end diastole.
+    """
+
+    myocardial_mass_g: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,38 +162,6 @@ class Beat:
         left = self.left
         no_muscle = not_found("left ventricular myocardium", self.muscle_ml)
         return left.why_not_shown() or no_muscle or left.why_not_whole()
-
-
-def function_from_volumes(chamber_ml: Sequence[float], muscle_ml: Sequence[float]) -> CardiacFunction | None:
-    """Function from what was measured in the phases of one beat.
-
-    Args:
-        chamber_ml: Volume of the left ventricular cavity in each phase.
-        muscle_ml: Volume of its muscle in each phase.
-
-    Returns:
-        None for fewer than two phases, where a phase has no cavity or no muscle, and where end diastole or end systole
-        is an outlier.
-
-    Raises:
-        ValueError: The two tell of different numbers of phases.
-    """
-    return Beat(chamber_ml, muscle_ml).function
-
-
-def cardiac_function(phases: Sequence[Segmentation]) -> CardiacFunction | None:
-    """Function from the segmentations of one beat, two phases or more.
-
-    None for a single phase, for a task in which nothing beats, and where `no_function` gives a reason.
-    """
-    beat = beat_of(phases)
-    return beat.function if beat else None
-
-
-def no_function(phases: Sequence[Segmentation]) -> str:
-    """Why the segmentations of one beat tell no function, a sentence; empty where they do or nobody expects it."""
-    beat = beat_of(phases)
-    return beat.reason if beat else ""
 
 
 def beat_of(phases: Sequence[Segmentation]) -> Beat | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -65,10 +65,6 @@ class SliceNotes:
             labels: (k, j, i), as they are now.
         """
         return tuple(sorted({*self.seen, *changed_slices(self.prints, labels, self.axis)}))
-
-    def without_first(self, slices: Collection[int]) -> SliceNotes:
-        """The same, with nothing to be corrected first in these slices."""
-        return replace(self, first=tuple(place for place in self.first if place.slice not in slices))
 
 
 def note_slices(segmentationNode: slicer.vtkMRMLSegmentationNode, notes: SliceNotes | None) -> None:
