@@ -162,12 +162,13 @@ def tiny_model():
 def run(monkeypatch, capsys):
     """Runs the program in this process; gives its exit code, what it printed, and what it printed as errors."""
 
-    from dinsegment import cli
+    from dinsegment import cli, cli_console
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["dinsegment", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "400")
-        for console in (cli.out, cli.err):  # where COLUMNS was set before they were made, they keep to that
+        # Where COLUMNS was set before they were made, they keep to that.
+        for console in (cli_console.out, cli_console.err):
             monkeypatch.setattr(console, "width", 400)
         code = 0
         try:

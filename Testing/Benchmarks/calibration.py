@@ -18,10 +18,7 @@ doubt.py sees. Run it again when the model changes.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +36,7 @@ from dinsegment.inference.view import decide
 from dinsegment.tasks import Task, get_task
 from dinsegment.training.cases import Case, find_cases, read_split
 from dinsegment.training.metrics import dice
+from model_entry import named, parser_of, write_part
 
 BINS = 15
 MOST = 400_000
@@ -133,13 +131,7 @@ def promised_dice(case: Case, task: Task, model: Model, runner: Runner, temperat
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", action="append", required=True, nargs=2, metavar=("DIR", "FILE"), type=Path)
-    parser.add_argument("--task", default="heart")
-    parser.add_argument("--model")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--write", type=Path, metavar="weights.json")
-    options = parser.parse_args()
+    options = parser_of(__doc__).parse_args()
     task = get_task(options.task)
     model = load_model(options.model, task)
     runner = Runner(model.network, choose_device(options.device), context=model.context)
@@ -159,8 +151,7 @@ def main() -> None:
         "after": round(calibration_error(after), 4),
         "after, held out": round(calibration_error(held_out), 4),
     }
-    where = " and ".join(f"{data.name} {split.name}" for data, split in options.data)
-    print(f"'{model.name}', {where}: {len(patients)} patients, {len(seen)} images")
+    print(f"'{model.name}', {named(options.data)}: {len(patients)} patients, {len(seen)} images")
     print(f"Temperature {temperature}, expected calibration error", ", ".join(f"{k} {v}" for k, v in errors.items()))
     print("highest probability   pixels    right   mean before    pixels    right   mean after")
     for n in range(BINS):
@@ -176,8 +167,6 @@ def main() -> None:
             f"Dice in {len(real)} slices, {when}: {expected.mean():.3f} expected, {real.mean():.3f} is; {off:.3f} apart"
         )
     if options.write:
-        listed = json.loads(options.write.read_text(encoding="utf-8"))
-        entry = next(entry for entry in listed["models"] if entry["name"] == model.name)
         command = "python Testing/Benchmarks/calibration.py"
         command += "".join(f" --data {data.name} {split.name}" for data, split in options.data)
         made = {
@@ -185,8 +174,7 @@ def main() -> None:
             "expected calibration error": errors,
             "command": f"{command} --task {task.name}",
         }
-        entry["calibration"] = {"temperature": temperature, "made": made}
-        options.write.write_text(json.dumps(listed, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_part(options.write, model.name, "calibration", {"temperature": temperature, "made": made})
 
 
 if __name__ == "__main__":

@@ -15,11 +15,8 @@ others.
 
 from __future__ import annotations
 
-import argparse
-import json
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,6 +32,7 @@ from dinsegment.inference.runner import Runner
 from dinsegment.tasks import Task, get_task
 from dinsegment.training.cases import Case, find_cases, read_split
 from dinsegment.training.metrics import dice
+from model_entry import parser_of, write_part
 
 WEIGHTS = (0.5, 1.0, 1.5, 2.0, 3.0)
 FLOORS = (0.001, 0.01)
@@ -76,13 +74,8 @@ def best(found: list[dict[Choice, list[float]]]) -> Choice:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", action="append", required=True, nargs=2, metavar=("DIR", "FILE"), type=Path)
-    parser.add_argument("--task", default="abdomen")
-    parser.add_argument("--model")
+    parser = parser_of(__doc__, task="abdomen")
     parser.add_argument("--context", default="abdomen-context")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--write", type=Path, metavar="weights.json")
     options = parser.parse_args()
     task, device = get_task(options.task), choose_device(options.device)
     alone = replace(load_model(options.model, task), context=None)
@@ -105,11 +98,8 @@ def main() -> None:
         )
     print(f"Chosen: {choice or 'told nothing'}" + (f"; held out {np.mean(held_out):.4f}" if held_out else ""))
     if options.write and choice:
-        listed = json.loads(options.write.read_text(encoding="utf-8"))
-        entry = next(entry for entry in listed["models"] if entry["name"] == model.name)
         pooling = dict(zip(("weight", "floor", "least"), choice, strict=True))
-        entry["context"] = {"model": options.context, **pooling}
-        options.write.write_text(json.dumps(listed, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_part(options.write, model.name, "context", {"model": options.context, **pooling})
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ With --write the estimator is put into the model's entry there. Run it again whe
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -40,6 +38,7 @@ from dinsegment.quality.facts import facts_of, known_facts
 from dinsegment.tasks import Task, get_task
 from dinsegment.training.cases import find_cases, read_split
 from dinsegment.training.metrics import dice
+from model_entry import PAIR, named, parser_of, write_part
 
 LEAST_CM2 = 1.0
 FALSE_ALARMS = 0.1
@@ -290,15 +289,9 @@ def show(title: str, counted: dict[str, str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    pair = {"nargs": 2, "metavar": ("DIR", "FILE"), "type": Path}
-    parser.add_argument("--data", action="append", required=True, **pair)
-    parser.add_argument("--fit", action="append", default=[], **pair)
+    parser = parser_of(__doc__)
+    parser.add_argument("--fit", action="append", default=[], **PAIR)
     parser.add_argument("--estimator", metavar="MODEL", help="whose estimator is taken rather than fitted")
-    parser.add_argument("--task", default="heart")
-    parser.add_argument("--model")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--write", type=Path, metavar="weights.json")
     options = parser.parse_args()
     task = get_task(options.task)
     model = load_model(options.model, task)
@@ -312,7 +305,7 @@ def main() -> None:
         command += "".join(f" --{name} {data.name} {split.name}" for data, split in pairs)
     if options.fit:
         learned = look(options.fit)
-        where = " and ".join(f"{data.name} {split.name}" for data, split in options.fit)
+        where = named(options.fit)
         people = len({one.patient for one in learned})
         estimator = fit(learned, task, {"fitted": f"{where}, {people} patients, with what '{model.name}' draws"})
         held_out = cross_validated(learned, task)
@@ -334,10 +327,7 @@ def main() -> None:
         show("Fit, each patient held out", made["held out of the fit"])
     show("Validation", counted)
     if options.write:
-        listed = json.loads(options.write.read_text(encoding="utf-8"))
-        entry = next(entry for entry in listed["models"] if entry["name"] == model.name)
-        entry["estimator"] = replace(estimator, made=made).to_dict()
-        options.write.write_text(json.dumps(listed, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_part(options.write, model.name, "estimator", replace(estimator, made=made).to_dict())
 
 
 if __name__ == "__main__":

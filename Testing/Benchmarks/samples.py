@@ -17,7 +17,6 @@ Draws of end diastole and end systole belong together, so that the ejection frac
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections import defaultdict
@@ -43,6 +42,7 @@ from dinsegment.measurements.intervals import intervals_of
 from dinsegment.measurements.study import measure_study
 from dinsegment.tasks import Task, get_task
 from dinsegment.training.cases import Case, find_cases, read_split
+from model_entry import named, parser_of, write_part
 
 SHARE = 0.9
 NEAR_MM = 5.0
@@ -227,26 +227,9 @@ def share(counted: Sequence[bool]) -> str:
     return f"{sum(counted)} of {len(counted)} ({100 * low:.0f} to {100 * high:.0f} %)"
 
 
-def write(
-    scales: dict[str, float], floors: dict[str, float], model: Model, made: dict[str, object], path: Path
-) -> None:
-    """Puts scales and variations into the model's entry of a weights.json."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    entry = next((e for e in content["models"] if e["name"] == model.name), None)
-    if entry is None:
-        raise SystemExit(f"'{path}' has no model '{model.name}'.")
-    entry["samples"] = {"variations": vars(model.samples.variations), "scales": scales, "floors": floors, "made": made}
-    write_json(content, path)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", action="append", required=True, nargs=2, metavar=("DIR", "FILE"), type=Path)
-    parser.add_argument("--task", default="heart")
-    parser.add_argument("--model")
+    parser = parser_of(__doc__)
     parser.add_argument("--draws", type=int, default=16)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--write", type=Path, metavar="weights.json")
     parser.add_argument("--check", action="store_true", help="judge the scales that stand in the model's entry")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="write the numbers of the patients there, too")
     parser.add_argument("--kept", type=Path, metavar="FILE", help="take the numbers that --keep has written")
@@ -285,9 +268,9 @@ def main() -> None:
     for name, (area, count) in areas.items():
         print(f"wrong voxels found by {name}: area under the curve {area:.3f} (mean of {count} images)")
     if options.write and not options.check:
-        where = " and ".join(f"{data.name} {split.name}" for data, split in options.data)
-        made = {"chosen": f"{where}, {patients} patients", "patients": patients, "draws": options.draws}
-        write(scales, floors, model, made, options.write)
+        made = {"chosen": f"{named(options.data)}, {patients} patients", "patients": patients, "draws": options.draws}
+        chosen = {"variations": vars(samples.variations), "scales": scales, "floors": floors, "made": made}
+        write_part(options.write, model.name, "samples", chosen)
 
 
 if __name__ == "__main__":
