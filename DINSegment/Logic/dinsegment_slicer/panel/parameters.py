@@ -43,7 +43,7 @@ class DINSegmentParameters:
         outline: Segments as outlines; otherwise their areas are filled.
         recommendedColors: Segments in the colours that Slicer recommends, instead of those that are told apart.
         showPlot: The plot of volume over time is in view.
-        draws: How many samples are asked for.
+        draws: How many samples are asked for; by default as many as patients were looked at with.
         disagreementNode: Where they differ; of two phases in the one that is drawn of first.
         secondDisagreementNode: The same in the second one, such as end systole.
         showDisagreement: That lies over the image.
@@ -87,7 +87,7 @@ class DINSegmentParameters:
     outline: bool = True
     recommendedColors: bool = False
     showPlot: bool = True
-    draws: Annotated[int, WithinRange(FEWEST, MOST), Default(10)]
+    draws: Annotated[int, WithinRange(FEWEST, MOST), Default(16)]
     disagreementNode: slicer.vtkMRMLScalarVolumeNode
     secondDisagreementNode: slicer.vtkMRMLScalarVolumeNode
     showDisagreement: bool = True
