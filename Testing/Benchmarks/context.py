@@ -70,7 +70,7 @@ def best(found: list[dict[Choice, list[float]]]) -> Choice:
     """The choice with the best mean Dice; of those that are equal, the one that believes least."""
     means = {choice: float(np.mean([one[choice] for one in found])) for choice in found[0]}
     good = [choice for choice, mean in means.items() if mean > max(means.values()) - EQUAL]
-    return min(good, key=lambda choice: (choice is not None, choice and (choice[0], -choice[1], -choice[2])))
+    return min(good, key=lambda choice: (choice is not None, choice and (choice[0], -choice[1], choice[2])))
 
 
 def main() -> None:
