@@ -16,7 +16,9 @@ from safetensors.torch import save
 from test_axial import each_orientation, stored
 from test_body import CT, ct
 from torch import nn
+from typer.testing import CliRunner
 
+from dinsegment.cli import app
 from dinsegment.errors import Cancelled, InputError, ModelError
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
@@ -291,6 +293,13 @@ def test_one_that_there_is_not(tmp_path, slices):
     publish(tmp_path, slices, entries(told="nobody"))
     with pytest.raises(ModelError, match="no model 'nobody'"):
         load_model("abdomen-tiny", ABDOMEN, tmp_path)
+
+
+def test_who_fetches_a_model_has_what_tells_it_too(tmp_path, slices, monkeypatch):
+    publish(tmp_path, slices, entries())
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
+    done = CliRunner().invoke(app, ["models", "--fetch", "abdomen-tiny"])
+    assert done.exit_code == 0 and "a.safetensors" in done.output and "b.safetensors" in done.output
 
 
 def test_the_folder_of_a_run_is_told_by_a_model_that_ships(tmp_path, slices, monkeypatch):

@@ -45,14 +45,15 @@ def _list_models() -> None:
 
 
 def _fetch_weights(name: str) -> None:
-    from dinsegment.models.entries import find_entry
+    from dinsegment.models.entries import find_entry, told_by
     from dinsegment.models.weights import provide_weights
 
     entry = find_entry(name, None)
-    with progress_bar() as bar:
-        line = bar.add_task(name, total=1.0)
-        path = provide_weights(entry, progress=updater(bar, line))
-    out.print(f"The weights of '{name}' are at {path}", soft_wrap=True, markup=False)
+    for one in filter(None, (entry, told_by(entry.context))):
+        with progress_bar() as bar:
+            line = bar.add_task(one.name, total=1.0)
+            path = provide_weights(one, progress=updater(bar, line))
+        out.print(f"The weights of '{one.name}' are at {path}", soft_wrap=True, markup=False)
 
 
 def _import_weights(file: Path) -> None:
