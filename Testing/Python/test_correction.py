@@ -338,6 +338,12 @@ def test_what_was_seen_is_kept_as_long_as_there_is_room():
     for name in ("a", "b", "a", "c", "a", "b"):
         kept.get((name, ""), lambda name=name: make(name))
     assert made == ["a", "b", "c", "b"]
+    made.clear()
+    phases = [("a", "1"), ("a", "2"), ("a", "3")]  # more than there is room for, and all of them each time
+    for _ in range(3):
+        for key in phases:
+            kept.get(key, lambda key=key: make(key), phases)
+    assert made == [*phases, phases[2], phases[2]]
 
 
 # --- the worker

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.training.adapt import adapt, divide
 from dinsegment.training.cases import Case, find_cases
+from dinsegment.training.half_made import check_free, is_half_made, run_folder
 
 SMALL = {"slices": 4, "size": (48, 56), "spacing": (20.0, 3.5, 3.5)}
 
@@ -187,3 +191,72 @@ def test_of_an_adaptation_that_is_stopped_nothing_is_left(tmp_path, one_thread):
     assert any(there)
     assert not (tmp_path / "RUN").exists()
     assert not list((tmp_path / "EMPTY").iterdir())
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from dinsegment.tasks import HEART
+from dinsegment.training.adapt import adapt
+
+def die(_done, text):
+    if text.startswith("Epoch 2"):
+        os._exit(9)
+
+adapt("heart-din-small", HEART, Path(sys.argv[1]), Path(sys.argv[2]), "cpu", 2, die)
+"""
+
+
+def test_an_adaptation_that_was_killed_is_gone_on_with(tmp_path, one_thread):
+    for case in write_patients(tmp_path / "acdc", 2, **SMALL):
+        volume, labels = case.read(HEART)
+        save_case(tmp_path / "mine", volume, labels, HEART, case.name)
+    run, other = tmp_path / "RUN", tmp_path / "OTHER"
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "mine", run], capture_output=True)
+    assert killed.returncode == 9, killed.stderr.decode()
+    assert is_half_made(run)
+    shutil.copytree(run, other)
+    (other / "notes.txt").write_text("mine", encoding="utf-8")
+    before = contents(other)
+    with pytest.raises(OutputError, match=r"notes\.txt.*move that away"):
+        adapt("heart-din-small", HEART, tmp_path / "mine", other, "cpu", 2)
+    assert contents(other) == before
+    (other / "notes.txt").unlink()
+    for folder, epochs, first in ((run, 2, "Epoch 2 of 2"), (other, 1, "Epoch 1 of 1")):
+        told = {}
+        adapt(
+            "heart-din-small",
+            HEART,
+            tmp_path / "mine",
+            folder,
+            "cpu",
+            epochs,
+            lambda done, text, told=told: told.setdefault(done, text),
+        )
+        assert told[min(told)] == first
+        assert not is_half_made(folder)
+        assert load_model(str(folder), HEART).name.startswith(folder.name)
+        assert len((folder / "log.csv").read_text(encoding="utf-8").splitlines()) == 1 + epochs
+
+
+def test_what_a_killed_run_left_is_known_by_what_it_was_made_of(tmp_path):
+    run, left = tmp_path / "RUN", tmp_path / "LEFT"
+    with run_folder(run, {"epochs": 1}) as goes_on:
+        assert not goes_on
+        (run / "log.csv").write_text("1", encoding="utf-8")
+        (run / ".0123456789abcdef.pt").write_text("not written to its end", encoding="utf-8")
+        with pytest.raises(OutputError, match="Another process"), run_folder(run, {"epochs": 1}):
+            pass
+        shutil.copytree(run, left, ignore=shutil.ignore_patterns("*.lock"))  # as if it had been killed now
+        (run / ".0123456789abcdef.pt").unlink()
+    assert [one.name for one in run.iterdir()] == ["log.csv"]
+    with pytest.raises(OutputError, match="choose another folder"):
+        check_free(run)
+    for made_of, there in (({"epochs": 1}, ["half-made.json", "log.csv"]), ({"epochs": 2}, ["half-made.json"])):
+        copy = tmp_path / str(made_of)
+        shutil.copytree(left, copy)
+        check_free(copy)
+        with run_folder(copy, made_of) as goes_on:
+            assert sorted(one.name for one in copy.iterdir() if one.suffix != ".lock") == there
+            assert goes_on == ("log.csv" in there)
+    assert not copy.exists()  # The first run had made it, and the last one left nothing.

@@ -213,7 +213,7 @@ def train(
 
 def _check_run(output: Path, resume: bool) -> None:
     """Refuses to train over another run, whose weights have taken hours."""
-    from dinsegment.training.trainer import RUN_FILES
+    from dinsegment.training.half_made import RUN_FILES
 
     taken = [output / name for name in RUN_FILES if (output / name).exists()]
     if taken and not (resume and (output / "checkpoint.pt").exists()):
@@ -253,7 +253,8 @@ def adapt(
 ) -> None:
     """Go on training a model on a few cases of your own: a model of your own, and whether it got better.
 
-    A quarter of the patients is held out to tell. The model that it starts with stays as it is.
+    A quarter of the patients is held out to tell. The model that it starts with stays as it is. If it was killed, the
+    same command goes on where it was.
     """
     from dinsegment.models.entries import find_entry
     from dinsegment.training.adapt import adapt as run
@@ -261,14 +262,9 @@ def adapt(
     if task is None and model is None:
         raise InputError("Give --model or --task, so that it is known what is segmented.")
     chosen = get_task(task if task is not None else find_entry(model, None).task)
-    created = not output.exists()
-    try:
-        with progress_bar() as bar:
-            line = bar.add_task("Adapting", total=1.0)
-            adapted = run(model, chosen, cases, output, device, epochs, updater(bar, line))
-    finally:
-        if created and output.exists() and not any(output.iterdir()):
-            output.rmdir()
+    with progress_bar() as bar:
+        line = bar.add_task("Adapting", total=1.0)
+        adapted = run(model, chosen, cases, output, device, epochs, updater(bar, line))
     out.print(
         f"{printable(adapted.text)} Written to {output}; use it with --model {output}.", soft_wrap=True, markup=False
     )

@@ -42,12 +42,14 @@ class Features:
             for voxel.
         hidden: What the last layer was given, (n, channels, h, w) float16; a pixel of it covers `scale` x `scale` of
             the box's.
+        own: Of a cine the probabilities before they were smoothed, which tell how sure the network is; else None.
     """
 
     stack: SliceStack
     box: View
     probabilities: Tensor
     hidden: Tensor
+    own: Tensor | None = None
 
     @property
     def scale(self) -> int:
@@ -110,6 +112,7 @@ class Features:
         seen: Collection[int],
         estimator: Estimator | None = None,
         temperature: float = 1.0,
+        own: Iterator[Tensor] | None = None,
     ) -> tuple[np.ndarray, Confidence]:
         """Labels on the image's grid, made as `segment` makes them, and how sure the network is of them.
 
@@ -121,12 +124,15 @@ class Features:
             seen: Its slices that were corrected, which stay as they are.
             estimator: The model's, if it has one.
             temperature: The model's.
+            own: The same that tell how sure the network is, of a cine; None where the others do.
 
         Returns:
             Labels (slices, y, x) uint8 on the stack's grid.
         """
         evidence = Evidence(self.box, self.stack, temperature)
-        foreground = evidence.see(one[1:] for one in probabilities)
+        foreground = evidence.see(one[1:] for one in (probabilities if own is None else own))
+        if own is not None:
+            foreground = (instead[1:] for _, instead in zip(foreground, probabilities, strict=True))
         labels = np.empty(self.stack.array.shape, np.uint8)
         for k, decided in enumerate(self.box.labels_back(foreground, self.stack)):
             labels[k] = given[k] if k in seen else decided
@@ -151,7 +157,11 @@ def in_time(phases: Sequence[Features], name: str) -> list[Features]:
     own = np.stack([phase.probabilities[:, 1:].half().numpy() for phase in phases])
     smoothed = (torch.from_numpy(one).float() for one in consistent(own))
     return [
-        replace(phase, probabilities=torch.cat((1 - foreground.sum(1, keepdim=True), foreground), 1))
+        replace(
+            phase,
+            probabilities=torch.cat((1 - foreground.sum(1, keepdim=True), foreground), 1),
+            own=phase.probabilities,
+        )
         for phase, foreground in zip(phases, smoothed, strict=True)
     ]
 

@@ -35,11 +35,15 @@ class HeadOptions:
         hold: Weight of the network's own answer in untouched slices, beside that of the corrected ones.
         ridge: Weight of the squared weights.
         steps: Of L-BFGS at most.
+        least: Corrected pixels whose class the network has given less than this are not learned from: what it was so
+            sure of, such as a chamber at the base that the user has drawn or removed, is that slice's, and learned
+            from it would move borders in all others.
     """
 
     hold: float = 1.0
     ridge: float = 1e-2
     steps: int = 40
+    least: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +82,8 @@ def fit_head(
     random = torch.Generator().manual_seed(0)
     others = [(p, n) for p, f in enumerate(phases) for n in range(len(f.hidden)) if (p, n) not in known]
     spread = np.unique(np.linspace(0, len(others) - 1, UNTOUCHED).round().astype(int)) if others else []
-    right = [_samples(phases, place, coarse(place), known[place]) for place in known if place != leave_out]
+    learned = [place for place in known if place != leave_out]
+    right = [_samples(phases, place, coarse(place), known[place], options.least) for place in learned]
     held = [_samples(phases, others[int(i)], coarse(others[int(i)]), None) for i in spread]
     groups = [_drawn(group, random) for group in (right, held) if group]
     x, logits, target = (torch.cat(parts) for parts in zip(*groups, strict=True))
@@ -105,11 +110,14 @@ Samples = tuple[Tensor, Tensor, Tensor]
 """Features (pixels, channels), logits and what is right (pixels, classes)."""
 
 
-def _samples(phases: Sequence[Features], place: Place, said: Tensor, right: Tensor | None) -> Samples:
+def _samples(
+    phases: Sequence[Features], place: Place, said: Tensor, right: Tensor | None, least: float = 0.0
+) -> Samples:
     said = said.flatten(1).T
     target = said if right is None else right.flatten(1).T
     hidden = phases[place[0]].hidden[place[1]].float().flatten(1).T
-    return hidden, said.clamp(min=LEAST).log(), target
+    possible = ((said * target).sum(1) >= least) | (target.amax(1) <= 0.5)
+    return hidden[possible], said[possible].clamp(min=LEAST).log(), target[possible]
 
 
 def _drawn(group: Sequence[Samples], random: torch.Generator) -> Samples:

@@ -8,7 +8,7 @@ each is left out in turn and predicted from the others. What would not have made
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -92,6 +92,13 @@ class Learned:
         for n in range(len(self.phases[phase].hidden)):
             place = phase, n
             yield self.known[place] if place in self.known else self.of(place)
+
+    def own(self, phase: int) -> Iterator[Tensor] | None:
+        """The same without smoothing in time, which is how sure the network is; None where nothing was smoothed."""
+        if any(one.own is None for one in self.phases):
+            return None
+        phases = [replace(one, probabilities=one.own, own=None) for one in self.phases]
+        return replace(self, phases=phases).probabilities(phase)
 
     def of(self, place: Place) -> Tensor:
         """What is said of a slice after learning, (classes, rows, columns) float32."""

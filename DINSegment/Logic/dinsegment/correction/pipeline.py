@@ -77,14 +77,30 @@ class FeaturesKept:
         self._most = most
         self._kept: OrderedDict[tuple[str, str], Features | None] = OrderedDict()
 
-    def get(self, key: tuple[str, str], make: Callable[[], Features | None]) -> Features | None:
-        """That of a key, which is made if it is not there; what was used longest ago goes first."""
-        if key not in self._kept:
-            self._kept[key] = make()
-        self._kept.move_to_end(key)
-        while len(self._kept) > 1 and sum(f.bytes for f in self._kept.values() if f is not None) > self._most:
-            self._kept.popitem(last=False)
-        return self._kept[key]
+    def get(
+        self, key: tuple[str, str], make: Callable[[], Features | None], together: Collection[tuple[str, str]] = ()
+    ) -> Features | None:
+        """That of a key, which is made if it is not there.
+
+        Where there is no room for all, what was used longest ago goes first. Of a long cine, whose phases are all
+        wanted in each round, the first ones stay, and only the others are made again.
+
+        Args:
+            key: Names it.
+            make: Makes it.
+            together: Keys that are wanted with it.
+        """
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        made = self._kept[key] = make()
+        others = [one for one in self._kept if one != key and one not in together]
+        while sum(f.bytes for f in self._kept.values() if f is not None) > self._most and len(self._kept) > 1:
+            gone = others.pop(0) if others else key
+            del self._kept[gone]
+            if gone == key:
+                break
+        return made
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,6 +230,7 @@ def _look(
         return found[0]
 
     whole = " ".join(prints) if cine else ""
+    keys = [(f"{model.name} {id(model.network)} {whole}", one) for one in prints]
     looked, warnings = [], []
     for number, phase in enumerate(phases):
         first, share = 0.7 * number / len(phases), 0.7 / len(phases)
@@ -230,7 +247,7 @@ def _look(
             name = f"The model '{model.name}'"
             return look(runner, model.preprocessing, phase.volume, task, 0.2, 1.0, name, place)
 
-        looked.append(kept.get((f"{model.name} {id(model.network)} {whole}", prints[number]), see))
+        looked.append(kept.get(keys[number], see, keys))
         warnings += runner.warnings
     if cine and looked[0] is not None:
         looked = in_time(looked, phases[0].volume.name)
@@ -271,7 +288,8 @@ def _predicted(
             fixed = frozenset(range(len(phase.given)) if reason else phase.seen)
             one = learned.probabilities(numbers[p])
             sure = model.estimator, model.temperature
-            new, confidence = features.labels(one, phase.volume, task, phase.given, fixed, *sure)
+            own = learned.own(numbers[p])
+            new, confidence = features.labels(one, phase.volume, task, phase.given, fixed, *sure, own)
         array = phase.stack.to_volume_axes(new)
         slices = np.flatnonzero((new != phase.given).any((1, 2)))
         labels.append(array)

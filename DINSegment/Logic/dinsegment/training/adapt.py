@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from dinsegment.errors import InputError, OutputError
+from dinsegment.errors import InputError
+from dinsegment.files import sha256_of
 from dinsegment.inference.model import load_model
 from dinsegment.inference.pipeline import predict
 from dinsegment.inference.preprocessing import Preprocessing
@@ -21,14 +21,19 @@ from dinsegment.network import network_config
 from dinsegment.progress import Progress
 from dinsegment.tasks import Task
 from dinsegment.training.cases import Case, find_cases
+from dinsegment.training.half_made import check_free, run_folder
 from dinsegment.training.metrics import dice
 from dinsegment.training.recipe import Recipe
+from dinsegment.version import __version__
 
 HELD_OUT = 0.25
 """Share of the patients that nothing is learned from, and at least one: they tell whether it got better."""
 
 BETTER = 0.002
 """Mean Dice by which the held-out cases have to be better; less is chance."""
+
+CHECKPOINT_MINUTES = 5.0
+"""So much is lost at most when the process is killed and started again."""
 
 EPOCHS = 8
 STEPS = 60
@@ -86,7 +91,8 @@ def adapt(
         model: Its name in weights.json, or the folder of a run; the task's first one if None.
         task: What it segments.
         cases: Labelled cases in a layout that `find_cases` knows.
-        output: Folder of the run; it must not exist, or be empty.
+        output: Folder of the run; it must not exist, or be empty. Where the same was to be made and was killed, it
+            goes on with what is left of that; what is left of anything else that was killed is replaced.
         device: As `segment` takes it.
         epochs: To train; few if None.
         progress: Called with the fraction done and what is being done.
@@ -97,10 +103,9 @@ def adapt(
         ModelError: There is no such model for the task.
         OutputError: The folder is taken or cannot be written to.
 
-    Whatever stops it, nothing is left in the folder.
+    Whatever stops it, nothing is left in the folder, unless the process is killed.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise OutputError(f"'{output}' is there: choose another folder for the adapted model.")
+    check_free(output)
     found = find_cases(cases, None, task)
     learned, held = divide(found)
     entry = find_entry(model, task)
@@ -122,7 +127,14 @@ def adapt(
     )
     recipe = _validated_at_the_end(recipe)
     before = _score(start.network, recipe, held, device)
-    after = _train(recipe, learned, held, output, device, model or entry.name, progress)
+    made_of = {
+        "version": __version__,
+        "weights": entry.weights["sha256"],
+        "learning rate": recipe.learning_rate,
+        "epochs": recipe.epochs,
+        "cases": {case.name: [sha256_of(case.image), sha256_of(case.labels)] for case in found},
+    }
+    after = _train(recipe, learned, held, output, device, model or entry.name, progress, made_of)
     return Adapted(output, before, after, tuple(c.name for c in held), tuple(c.name for c in learned))
 
 
@@ -159,19 +171,6 @@ def _validated_at_the_end(recipe: Recipe) -> Recipe:
     return replace(recipe, validate_every=recipe.epochs)
 
 
-def _remove_run(output: Path, files: Sequence[str], folder: bool) -> None:
-    """Takes away what a training that was stopped has left, which is no model and would be in the way of the next one.
-
-    The folder had nothing in it; it goes, too, if there was none before, and nobody has put anything else there.
-    """
-    shutil.rmtree(output / "tensorboard", ignore_errors=True)
-    with suppress(OSError):
-        for name in files:
-            (output / name).unlink(missing_ok=True)
-        if folder:
-            output.rmdir()
-
-
 def _score(network: object, recipe: Recipe, cases: Sequence[Case], device: str) -> float:
     """Mean Dice over segments and cases, through the whole of inference."""
     from dinsegment.inference.devices import choose_device
@@ -193,18 +192,15 @@ def _train(
     device: str,
     start: str,
     progress: Progress | None,
+    made_of: dict[str, Any],
 ) -> float:
     try:
         from dinsegment.training.run_options import RunOptions
-        from dinsegment.training.trainer import RUN_FILES, train
+        from dinsegment.training.trainer import train
     except ImportError as error:
         raise InputError(
             f"Training needs the package '{error.name}', which is not installed: pip install \"dinsegment[train]\"."
         ) from error
-    options = RunOptions(device=device, start=start, progress=progress)
-    created = not output.exists()
-    try:
-        return train(recipe, learned, held, output, options).best
-    except BaseException:
-        _remove_run(output, RUN_FILES, created)
-        raise
+    options = RunOptions(device=device, start=start, progress=progress, checkpoint_minutes=CHECKPOINT_MINUTES)
+    with run_folder(output, made_of) as goes_on:
+        return train(recipe, learned, held, output, options, resume=goes_on).best

@@ -37,10 +37,6 @@ SAVE_SECONDS = 5.0
 """Time kept for the last checkpoint before a time limit, at the least."""
 
 
-RUN_FILES = ("checkpoint.pt", "best.safetensors", "last.safetensors", "weights.json", "log.csv", "curves.png")
-"""What a run writes, beside the logs for TensorBoard."""
-
-
 @dataclass
 class State:
     """What a run needs, beside weights and optimizer, to go on as if it had not stopped.

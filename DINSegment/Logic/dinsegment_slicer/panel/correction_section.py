@@ -15,6 +15,7 @@ from dinsegment.correction.case import save_case
 from dinsegment.errors import DINSegmentError, InputError
 from dinsegment.models.entries import find_entry
 from dinsegment.tasks import TASKS, Task
+from dinsegment.training.half_made import is_half_made
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.logic import Result
 from dinsegment_slicer.panel.dialogs import ask, ask_folder
@@ -313,9 +314,12 @@ class CorrectionSection(Section):
 
 
 def _free(path: Path) -> Path:
-    """The path itself, or the first of "path 2", "path 3", ... that is not there."""
+    """The path itself, or the first of "path 2", "path 3", ... that is not there, or has what a training was killed in.
+
+    The next training goes on with what is left there, or replaces it.
+    """
     number, free = 1, path
-    while free.exists():
+    while free.exists() and not is_half_made(free):
         number += 1
         free = path.with_name(f"{path.name} {number}")
     return free

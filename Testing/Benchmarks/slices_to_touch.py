@@ -1,0 +1,201 @@
+"""How many slices a simulated user corrects until every organ has a Dice of 0.9 in the whole image, by three ways.
+
+    python Testing/Benchmarks/slices_to_touch.py --data acdc --split acdc/split-val.txt --phase ES --json OUT/a.json
+    python Testing/Benchmarks/slices_to_touch.py --show OUT/a.json OUT/b.json --png OUT/slices-to-touch.png
+
+The user always corrects the slice with the most wrong voxels with the expert's labels. The ways:
+
+    learning         the others follow (`dinsegment.correction`)
+    slice by slice   the others stay what the network made of them
+    random walker    no network: the first slice is drawn from nothing, and a random walker (scikit-image) on the image
+                     alone draws the labels on; with `--walker`, as that takes long
+
+The others follow after 1, 2, 3, 5, 8, ... slices (`FOLLOW`), as nobody presses the button after each. Results of the
+same task and phase are shown as one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from correction import walked
+from dinsegment.correction.features import look
+from dinsegment.correction.learn import Options
+from dinsegment.correction.pipeline import FeaturesKept, correct
+from dinsegment.images.fingerprint import image_print
+from dinsegment.images.volume import Volume
+from dinsegment.inference.model import Model, load_model
+from dinsegment.inference.runner import Runner
+from dinsegment.tasks import Task, get_task
+from dinsegment.training.cases import find_cases, read_split
+
+GOAL = 0.9
+FOLLOW = (1, 2, 3, 5, 8, 12, 17, 23, 30, 38, 47, 57)
+WAYS = ("learning", "slice by slice", "random walker")
+
+
+def touched_until(
+    truth: np.ndarray, start: np.ndarray, task: Task, relabel: Callable[[np.ndarray, list[int]], np.ndarray] | None
+) -> int:
+    """Slices that are corrected until every segment has the Dice that is wanted.
+
+    Args:
+        truth: The expert's labels, slices first.
+        start: Labels before anything is corrected.
+        task: What they are.
+        relabel: Takes labels and corrected slices, and gives what the labels of all slices become; None if they stay.
+    """
+    labels, touched = start.copy(), []
+    own = parts(truth, truth, task)
+    now, errors = parts(labels, truth, task), (labels != truth).sum((1, 2))
+    while not enough(now):
+        k = int(errors.argmax())
+        touched.append(k)
+        labels[k], now[k], errors[k] = truth[k], own[k], -1
+        if relabel is not None and len(touched) in FOLLOW:
+            labels = relabel(labels, touched).copy()
+            labels[touched] = truth[touched]
+            now, errors = parts(labels, truth, task), (labels != truth).sum((1, 2))
+            errors[touched] = -1
+    return len(touched)
+
+
+def parts(labels: np.ndarray, truth: np.ndarray, task: Task) -> np.ndarray:
+    """Of each slice and segment the two parts of Dice: twice the voxels that both have, and those that each has."""
+    found = np.empty((len(truth), len(task.segments), 2), int)
+    for n, segment in enumerate(task.segments):
+        one, other = labels == segment.label, truth == segment.label
+        found[:, n, 0] = 2 * (one & other).sum((1, 2))
+        found[:, n, 1] = one.sum((1, 2)) + other.sum((1, 2))
+    return found
+
+
+def enough(found: np.ndarray) -> bool:
+    """Whether every segment that is there has the Dice that is wanted."""
+    both, total = found.sum(0).T
+    return bool((both >= GOAL * total).all())
+
+
+def of_case(volume: Volume, truth: np.ndarray, task: Task, model: Model, walker: bool) -> dict[str, int] | None:
+    """Slices of the image, and of these to be touched in each way; None where the network finds nothing."""
+    features = look(Runner(model.network, torch.device("cpu")), model.preprocessing, volume, task)
+    if features is None:
+        return None
+    kept = FeaturesKept(1 << 31)
+    kept.get((f"{model.name} {id(model.network)} ", image_print(volume)), lambda: features)
+    stack = features.stack
+    expert, none = stack.like(truth).array, np.zeros(stack.array.shape, np.uint8)
+    made, _ = features.labels(iter(features.probabilities), volume, task, none, (), model.estimator)
+
+    def learned(labels: np.ndarray, touched: list[int]) -> np.ndarray:
+        seen = [stack.number(k) - 1 for k in touched]
+        result = correct([volume], [stack.to_volume_axes(labels)], [seen], task, model, "cpu", features=kept)
+        return stack.like(result.labels[0]).array
+
+    found = {
+        "slices": len(expert),
+        "learning": touched_until(expert, made, task, learned),
+        "slice by slice": touched_until(expert, made, task, None),
+    }
+    if walker:
+        found["random walker"] = touched_until(expert, none, task, lambda *now: walked(features, *now, task))
+    return found
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """All cases of a split."""
+    task = get_task(options.task)
+    model = load_model(options.model, task)
+    found: dict[str, dict[str, int]] = {}
+    for case in find_cases(options.data, read_split(options.split), task):
+        if options.phase and case.phase != options.phase:
+            continue
+        one = of_case(*case.read(task), task, model, options.walker)
+        if one is not None:
+            found[case.name] = one
+            print(f"{case.name}: {one}", flush=True)
+    what = {"task": task.name, "phase": options.phase, "model": model.name, "options": repr(Options.of(task))}
+    return {**what, "cases": found}
+
+
+def merged(results: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, int]]]:
+    """Cases by task and phase."""
+    by_title: dict[str, dict[str, dict[str, int]]] = {}
+    for result in results:
+        title = " ".join(filter(None, (result["task"], result["phase"])))
+        by_title.setdefault(title, {}).update(result["cases"])
+    return by_title
+
+
+def table(title: str, cases: dict[str, dict[str, int]]) -> str:
+    """As the documentation has it."""
+    total = sum(one["slices"] for one in cases.values())
+    lines = [
+        f"{title}, {len(cases)} cases with {total} slices",
+        f"| every organ has {GOAL} | slices touched | median of a case | most | cases without any |",
+        "|---|---|---|---|---|",
+    ]
+    for way in WAYS:
+        counts = np.array([one[way] for one in cases.values() if way in one])
+        if len(counts):
+            share = f"{counts.sum()} of {sum(one['slices'] for one in cases.values() if way in one)}"
+            lines.append(f"| {way} | {share} | {np.median(counts):g} | {counts.max()} | {(counts == 0).sum()} |")
+    return "\n".join(lines)
+
+
+def picture(by_title: dict[str, dict[str, dict[str, int]]], path: Path) -> None:
+    """The share of cases in which every organ has the Dice, over the slices that were touched."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6 * len(by_title), 3.6), layout="constrained")
+    for axes, (title, cases) in zip(figure.subplots(1, len(by_title), squeeze=False)[0], by_title.items(), strict=True):
+        last = max(one[way] for one in cases.values() for way in WAYS if way in one)
+        for way, color in zip(WAYS, ("tab:blue", "tab:orange", "0.5"), strict=True):
+            counts = np.array([one[way] for one in cases.values() if way in one])
+            if len(counts):
+                done = [100 * (counts <= n).mean() for n in range(last + 1)]
+                axes.step(range(last + 1), done, where="post", color=color, label=f"{way} ({len(counts)} cases)")
+        axes.set_xlabel("slices that the user has corrected")
+        axes.set_ylabel(f"cases with Dice {GOAL} in every organ, %")
+        axes.set_ylim(0, 105)
+        axes.set_title(title)
+        axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="heart")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--split", type=Path)
+    parser.add_argument("--phase", default="", help="ED or ES alone")
+    parser.add_argument("--model")
+    parser.add_argument("--walker", action="store_true", help="a random walker, too")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--show", type=Path, nargs="+", help="results to show again")
+    parser.add_argument("--png", type=Path)
+    options = parser.parse_args()
+    if options.show:
+        results = [json.loads(path.read_text(encoding="utf-8")) for path in options.show]
+    elif options.data and options.split:
+        results = [run(options)]
+        if options.json:
+            options.json.write_text(json.dumps(results[0], indent=1), encoding="utf-8")
+    else:
+        parser.error("give --data and --split, or --show")
+    by_title = merged(results)
+    for title, cases in by_title.items():
+        print(table(title, cases), end="\n\n")
+    if options.png:
+        picture(by_title, options.png)
+
+
+if __name__ == "__main__":
+    main()
