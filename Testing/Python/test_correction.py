@@ -14,7 +14,7 @@ import torch
 from dinsegment.correction import changed_slices, correct
 from dinsegment.correction.features import Features
 from dinsegment.correction.head import HeadOptions, fit_head
-from dinsegment.correction.learn import Options
+from dinsegment.correction.learn import Options, learn
 from dinsegment.correction.neighbours import Kernel, carried
 from dinsegment.correction.pipeline import FeaturesKept
 from dinsegment.errors import Cancelled, InputError
@@ -175,7 +175,8 @@ def test_of_a_cine_as_one_thing_phases_that_are_not_reached_stay_voxel_for_voxel
     """Its labels are decided in one box, on probabilities that are smoothed in time."""
     phantoms = cine_phantom(FEWEST_PHASES, slices=2, size=(110, 120), spacing=(16.0, 1.6, 1.6))
     volumes = [phantom.volume for phantom in phantoms]
-    labels = [phase.labels for phase in segment_phases(volumes, HEART, model, "cpu")]
+    made = segment_phases(volumes, HEART, model, "cpu")
+    labels = [phase.labels for phase in made]
     given = [array.copy() for array in labels]
     given[0][0][given[0][0] == 2] = 3  # The user counts the muscle to the cavity.
     result = apply(volumes, given, [[0], *[()] * (FEWEST_PHASES - 1)])
@@ -185,6 +186,9 @@ def test_of_a_cine_as_one_thing_phases_that_are_not_reached_stay_voxel_for_voxel
     far = range(5, FEWEST_PHASES - 4)  # Farther in time than a correction reaches.
     assert [n for n in far if (result.labels[n] != labels[n]).any()] == []
     assert all(result.changed[n] == () for n in far)
+    for n in far:  # How sure the network is, its own probabilities tell, then as before.
+        told, before = ({(one.slice, one.segment): one.ml for one in some} for some in (result.first[n], made[n].first))
+        assert told == pytest.approx(before, rel=0.02, abs=0.01)
 
 
 def test_slices_are_counted_along_the_image_s_own_axis(patient, apply):
@@ -319,10 +323,33 @@ def test_the_patient_s_own_layer_learns_what_was_corrected_and_forgets_nothing()
     assert held(hidden[5]).abs().mean() < 0.5 * head(hidden[5]).abs().mean()
 
 
+def test_of_what_the_network_was_sure_only_what_was_changed_again_and_again_is_learned():
+    random = torch.Generator().manual_seed(1)
+    hidden = torch.randn(10, 4, 8, 8, generator=random)
+    belongs, sure = hidden[:, 0] > 0, hidden[:, 1] > 0
+    said = two_classes(torch.where(belongs, torch.where(sure, 0.98, 0.6), 0.02))
+    one = [features(hidden, said)]
+
+    careful = HeadOptions(ridge=1e-4, least=0.1)
+    options = Options(head=careful, bold=replace(careful, least=0.0), both=False)
+    doubt, all_of_it = (
+        {(0, n): two_classes((belongs[n] & keep[n]).float()[None])[0] for n in (0, 1, 2, 3)}
+        for keep in (sure, torch.zeros_like(sure))
+    )
+    learned = learn(one, doubt, options)
+    assert learned.of((0, 6))[0][belongs[6] & sure[6]].min() > 0.5
+    assert learned.of((0, 6))[0][belongs[6] & ~sure[6]].max() < 0.5
+    once = {(0, n): two_classes((belongs[n] & (n < 3)).float()[None])[0] for n in (0, 1, 2, 3)}  # in one of four
+    for way, least, most in ((careful, 0.0, 1.0), (options.bold, -3.0, -0.5)):
+        added = fit_head(one, once, lambda p: said[p[1]], way)(hidden[6])
+        assert least < float((added[0] - added[1])[belongs[6] & sure[6]].mean()) < most
+    assert (learn(one, all_of_it, options).of((0, 6))[0][belongs[6]] < 0.5).float().mean() > 0.9
+
+
 def test_a_task_says_how_is_learned():
-    task = replace(HEART, correction={"kernel": {"reach_mm": 7.0}, "head": {"ridge": 0.5}})
+    task = replace(HEART, correction={"kernel": {"reach_mm": 7.0}, "head": {"ridge": 0.5}, "both": False})
     options = Options.of(task)
-    assert (options.kernel.reach_mm, options.head.ridge) == (7.0, 0.5)
+    assert (options.kernel.reach_mm, options.head.ridge, options.bold, options.both) == (7.0, 0.5, None, False)
     with pytest.raises(InputError, match="'correction' of the task 'heart'"):
         Options.of(replace(HEART, correction={"kernel": {"reach": 7.0}}))
 
