@@ -85,7 +85,9 @@ def enough(found: np.ndarray) -> bool:
 
 def of_case(volume: Volume, truth: np.ndarray, task: Task, model: Model, walker: bool) -> dict[str, int] | None:
     """Slices of the image, and of these to be touched in each way; None where the network finds nothing."""
-    features = look(Runner(model.network, torch.device("cpu")), model.preprocessing, volume, task)
+    features = look(
+        Runner(model.network, torch.device("cpu"), context=model.context), model.preprocessing, volume, task
+    )
     if features is None:
         return None
     kept = FeaturesKept(1 << 31)

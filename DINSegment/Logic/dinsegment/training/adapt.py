@@ -12,7 +12,7 @@ import numpy as np
 
 from dinsegment.errors import InputError
 from dinsegment.files import sha256_of
-from dinsegment.inference.model import load_model
+from dinsegment.inference.model import Model, load_model
 from dinsegment.inference.pipeline import predict
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.runner import Runner
@@ -124,12 +124,14 @@ def adapt(
         epochs=epochs or max(EPOCHS, -(-STEPS * batch // max(1, slices))),
         ema=0.98,
         description=f"'{entry.name}' adapted to cases of one's own.",
+        context=entry.context,
     )
     recipe = _validated_at_the_end(recipe)
-    before = _score(start.network, recipe, held, device)
+    before = _score(start, recipe, held, device)
     made_of = {
         "version": __version__,
         "weights": entry.weights["sha256"],
+        "context": entry.context,
         "learning rate": recipe.learning_rate,
         "epochs": recipe.epochs,
         "cases": {case.name: [sha256_of(case.image), sha256_of(case.labels)] for case in found},
@@ -171,11 +173,11 @@ def _validated_at_the_end(recipe: Recipe) -> Recipe:
     return replace(recipe, validate_every=recipe.epochs)
 
 
-def _score(network: object, recipe: Recipe, cases: Sequence[Case], device: str) -> float:
+def _score(model: Model, recipe: Recipe, cases: Sequence[Case], device: str) -> float:
     """Mean Dice over segments and cases, through the whole of inference."""
     from dinsegment.inference.devices import choose_device
 
-    runner = Runner(network, choose_device(device))
+    runner = Runner(model.network, choose_device(device), context=model.context)
     scores = []
     for case in cases:
         volume, truth = case.read(recipe.task)
