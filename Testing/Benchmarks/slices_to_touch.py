@@ -168,7 +168,7 @@ def picture(by_title: dict[str, dict[str, dict[str, int]]], path: Path) -> None:
         axes.set_ylabel(f"cases with Dice {GOAL} in every organ, %")
         axes.set_ylim(0, 105)
         axes.set_title(title)
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize="small")
     figure.savefig(path, dpi=110)
 
 

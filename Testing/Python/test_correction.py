@@ -175,7 +175,7 @@ def test_of_a_cine_as_one_thing_phases_that_are_not_reached_stay_voxel_for_voxel
     """Its labels are decided in one box, on probabilities that are smoothed in time."""
     phantoms = cine_phantom(FEWEST_PHASES, slices=2, size=(110, 120), spacing=(16.0, 1.6, 1.6))
     volumes = [phantom.volume for phantom in phantoms]
-    made = segment_phases(volumes, HEART, model, "cpu")
+    made = list(segment_phases(volumes, HEART, model, "cpu"))
     labels = [phase.labels for phase in made]
     given = [array.copy() for array in labels]
     given[0][0][given[0][0] == 2] = 3  # The user counts the muscle to the cavity.
