@@ -42,7 +42,8 @@ class Features:
             for voxel.
         hidden: What the last layer was given, (n, channels, h, w) float16; a pixel of it covers `scale` x `scale` of
             the box's.
-        own: Of a cine the probabilities before they were smoothed, which tell how sure the network is; else None.
+        own: Of a cine those of the segments before they were smoothed, (n, segments, rows, columns) float16 as
+            `segment_phases` has them, which tell how sure the network is; else None.
     """
 
     stack: SliceStack
@@ -160,9 +161,9 @@ def in_time(phases: Sequence[Features], name: str) -> list[Features]:
         replace(
             phase,
             probabilities=torch.cat((1 - foreground.sum(1, keepdim=True), foreground), 1),
-            own=phase.probabilities,
+            own=torch.from_numpy(own[n]),
         )
-        for phase, foreground in zip(phases, smoothed, strict=True)
+        for n, (phase, foreground) in enumerate(zip(phases, smoothed, strict=True))
     ]
 
 

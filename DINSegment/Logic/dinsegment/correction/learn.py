@@ -120,9 +120,12 @@ class Learned:
 
     def own(self, phase: int) -> Iterator[Tensor] | None:
         """The same without smoothing in time, which is how sure the network is; None where nothing was smoothed."""
-        if any(one.own is None for one in self.phases):
+        one = self.phases[phase]
+        if one.own is None:
             return None
-        phases = [replace(one, probabilities=one.own, own=None) for one in self.phases]
+        foreground = one.own.float()
+        every = torch.cat((1 - foreground.sum(1, keepdim=True), foreground), 1)
+        phases = [*self.phases[:phase], replace(one, probabilities=every, own=None), *self.phases[phase + 1 :]]
         return replace(self, phases=phases).probabilities(phase)
 
     def of(self, place: Place) -> Tensor:
