@@ -398,6 +398,14 @@ class TestAbdomen:
             assert words in text
         assert "left kidney" in panel.ui.modelCard.text
 
+    def test_the_card_counts_what_tells_the_model_and_does_without_it(self):
+        entry, settings = read_entries()[1], WeightsSettings.from_environment()
+        told, alone, lost = (
+            model_card(dataclasses.replace(entry, context=context), settings)
+            for context in (entry.context, {}, {**entry.context, "model": "nobody"})
+        )
+        assert "18.1 MB" in told and "11.6 MB" in alone and "11.6 MB" in lost
+
     def test_cancelling_while_the_result_is_added(self, host, ct, panel, monkeypatch):
         monkeypatch.setattr(controller_module, "ADDING_S", 0.0)
         before, layout = data_nodes(), slicer.app.layoutManager().layout

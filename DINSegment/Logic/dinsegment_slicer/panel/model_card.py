@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from html import escape
 from typing import Any
 
+from dinsegment.errors import ModelError
 from dinsegment.models.entries import ModelEntry, told_by
 from dinsegment.models.settings import WeightsSettings
 from dinsegment.models.weights import is_available
@@ -62,7 +64,9 @@ def _data(data: dict[str, Any]) -> str:
 
 
 def _weights(entry: ModelEntry, settings: WeightsSettings) -> str:
-    needed = [one for one in (entry, told_by(entry.context)) if one is not None]
+    needed = [entry]
+    with suppress(ModelError):  # Who segments is told that it is missing.
+        needed += filter(None, [told_by(entry.context)])
     size = _("{size:.1f} MB").format(size=sum(one.weights["size"] for one in needed) / 1e6)
     isHere = all(is_available(one, settings=settings) for one in needed)
     here = _("on this machine") if isHere else _("downloaded at the first use")
