@@ -77,7 +77,9 @@ def organs():
 
 
 def write_report(phases, segs, path, **options):
-    write_dicom_sr(phases, segs, beat_of(phases).function, path, SegOptions(**options), beat_of(phases).reason)
+    beat = beat_of(phases)  # None of what does not beat.
+    function, reason = (beat.function, beat.reason) if beat is not None else (None, "")
+    write_dicom_sr(phases, segs, function, path, SegOptions(**options), reason)
     return srread(path)
 
 

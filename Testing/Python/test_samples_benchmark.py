@@ -13,7 +13,8 @@ import pytest
 import samples
 from dinsegment.inference.draws import SampleOptions, Variations
 from dinsegment.models.entries import ModelEntry, read_entries
-from samples import Value, auc, by_key, by_unit, chosen_scale, inside, left_out, scales_of, write
+from model_entry import write_part
+from samples import Value, auc, by_key, by_unit, chosen_scale, inside, left_out, scales_of
 
 
 def value(patient, away, deviation=1.0, unit="ml", key="lv_edv"):
@@ -80,14 +81,14 @@ def test_what_is_chosen_stands_with_the_model_and_is_read(tmp_path):
     others = {"models": [asdict(entry), {**asdict(entry), "name": "another"}]}
     path.write_text(json.dumps(others), encoding="utf-8")
     options = SampleOptions(Variations(shift_mm=1.5, dropout=0.2))
-    model = SimpleNamespace(name=entry.name, samples=options)
-    write({"ml": 2.5, "%": 1.9}, {"ml": 0.4}, model, {"chosen": "here"}, path)
+    chosen = {"scales": {"ml": 2.5, "%": 1.9}, "floors": {"ml": 0.4}, "made": {"chosen": "here"}}
+    write_part(path, entry.name, "samples", {"variations": vars(options.variations), **chosen})
     first, second = (ModelEntry(**e) for e in json.loads(path.read_text(encoding="utf-8"))["models"])
     read = SampleOptions.from_dict(first.samples, "probabilities")
     assert read == replace(options, scales={"ml": 2.5, "%": 1.9}, floors={"ml": 0.4}, made={"chosen": "here"})
     assert second.samples == entry.samples
     with pytest.raises(SystemExit, match="no model 'none'"):
-        write({}, {}, SimpleNamespace(name="none", samples=options), {}, path)
+        write_part(path, "none", "samples", {})
 
 
 def test_nothing_is_checked_that_was_not_chosen(monkeypatch):

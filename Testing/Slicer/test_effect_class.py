@@ -79,7 +79,7 @@ def effect(monkeypatch):
         effect = module.SegmentEditorEffect(Editor())
         effect.setupOptionsFrame()
         volumeNode = add_volume(slicer.mrmlScene)
-        node = segmentation_node(threshold(volume_from_node(volumeNode), HEART), volumeNode)
+        node = segmentation_node(threshold(volume_from_node(volumeNode), HEART, "heart-din-small"), volumeNode)
         editorNode = effect.scriptedEffect.node
         editorNode.SetAndObserveSegmentationNode(node)
         editorNode.SetAndObserveSourceVolumeNode(volumeNode)

@@ -200,6 +200,7 @@ class TestSelfTest:
         "test_scene",
         "test_stack",
         "test_strokes",
+        "test_sure",
         "test_width",
     )
 

@@ -252,7 +252,7 @@ class ResultNodes:
         other_image = any(noted.kind == OTHER_IMAGE for node in nodes for noted in findings_of(node))
         beat = beat_of(task, measured, nodes, other_image)
         function = beat.function if beat else None
-        intervals = sample_intervals(task, measured, nodes, function, self._voxel_ml())
+        intervals = sample_intervals(task, measured, nodes, function, self._voxelMl())
         if sequenceNode is not None:
             p.plotChartNode = update_volume_plot(
                 self._scene, f"{name} volumes", measured, times_ms(sequenceNode), function, p.plotChartNode
@@ -266,7 +266,7 @@ class ResultNodes:
         wrong = {n: outlier_topic(chamber, beat.chamber_ml, n) for n in outliers(beat.chamber_ml)}
         return Measurement(name, measured, function, sequenceNode is not None, beat.reason, wrong, intervals)
 
-    def _voxel_ml(self) -> float | None:
+    def _voxelMl(self) -> float | None:
         """Volume of a voxel of the image in the world; None where that is not known any more."""
         volumeNode = original_of(self._parameters.enhancedNode)
         return voxel_ml(volumeNode) if volumeNode is not None else None
