@@ -1,7 +1,7 @@
 """The tasks: what is segmented in which images. Each is a JSON file in Resources/Tasks, or where DINSEGMENT_TASKS says.
 
-Tasks in Resources/Tasks/Research are those of recipes for which no weights ship: they are known by name, and offered to
-nobody.
+Tasks in Resources/Tasks/Research are those of recipes, and of networks that only tell others what may be where: they
+are known by name, and offered to nobody.
 
 Codes are SNOMED CT. Segments have two colours. In one they are told apart on grey, as outlines, also by the
 colour-blind: any two differ by 10 and more (CIEDE2000), and so does each from mid greys, as everybody sees them, with
