@@ -520,6 +520,8 @@ def test_phases_in_words():
     assert phases_text(range(3, 10), 20) == "phases 3 to 9"
     assert phases_text([1, 2], 20) == "phases 1 and 2"
     assert phases_text(range(1, 21), 20) == "all 20 phases"
+    # Each of them, however many: a user goes there.
+    assert phases_text([2, 4, 6, 7, 8, 11, 13], 20) == "phases 2, 4, 6 to 8, 11 and 13"
 
 
 def cine(heart, low: dict[int, list[tuple[int, int, float]]], count: int = 12) -> list[Segmentation]:

@@ -17,7 +17,7 @@ from test_corrections import answer_of, correct_by_hand, shifted
 from test_panel import choose, plain, shown
 
 from dinsegment.errors import InputError
-from dinsegment.images.segmentation import ToCorrect
+from dinsegment.images.segmentation import Finding, ToCorrect
 from dinsegment.tasks import HEART
 from dinsegment_slicer.panel.result import ResultNodes
 from dinsegment_slicer.running.adapt_part import Adapted
@@ -313,6 +313,37 @@ class TestNext:
         assert "no other slice" in message(panel)
         panel.ui.nextCorrectionButton.click()
         assert message(panel).startswith("Slice 4,")
+
+    def test_it_goes_to_the_phases_in_which_something_looks_wrong_first(self, host, panel):
+        def segmenter(volume, task, **options):
+            made = mrml.threshold(volume, task, **options)
+            phase = int(volume.name.split()[-1])
+            place = tuple((volume.ijk_to_ras @ (60, 60, 3, 1))[:3])
+            first = (ToCorrect(3, 3, float(phase), place),)
+            if phase != 2:
+                return dataclasses.replace(made, first=first)
+            findings = (
+                Finding("The LV is in two pieces.", place, 3, "LV: two pieces", "pieces"),
+                Finding("The network is unsure of the LV in slice 4.", place, 3, "LV: unsure", "unsure", slices=(4,)),
+                Finding("The image is no heart.", short="No heart"),
+            )
+            return dataclasses.replace(made, first=first, findings=findings)
+
+        panel.logic.worker.segmenter = segmenter
+        segmented(host, panel, add_cine_phantom(slicer.mrmlScene, phases=4).GetMasterSequenceNode())
+        assert "Something looks wrong in phase 2 of 4: the result lists it" in message(panel)
+        went, told = [], []
+        panel.correction.placeChosen.connect(went.append)
+        for _ in range(5):
+            panel.ui.nextCorrectionButton.click()
+            told.append((ResultNodes(panel.parameters).selectedPhase() + 1, message(panel), len(went)))
+        assert told == [
+            (2, "Phase 2: LV: two pieces.", 1),
+            (2, "Phase 2: No heart.", 1),
+            (2, "Phase 2, slice 4, left ventricle: about 2.0 ml of it may be wrong.", 2),
+            (4, "Phase 4, slice 4, left ventricle: about 4.0 ml of it may be wrong.", 3),
+            (3, "Phase 3, slice 4, left ventricle: about 3.0 ml of it may be wrong.", 4),
+        ]
 
 
 class TestTeach:

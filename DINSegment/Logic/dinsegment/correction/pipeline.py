@@ -27,7 +27,7 @@ from dinsegment.memory import enough_memory
 from dinsegment.progress import Progress
 from dinsegment.quality.findings import findings
 from dinsegment.quality.first import correct_first
-from dinsegment.quality.words import slices_text
+from dinsegment.quality.words import counted, phases_text, slices_text
 from dinsegment.tasks import Task, get_task
 
 LARGER = 2.0
@@ -331,7 +331,7 @@ def _text(reason: str, changed: Sequence[Sequence[int]], seen: Sequence[Sequence
     if len(changed) == 1:
         where = slices_text(n + 1 for n in changed[0])
     else:
-        phases = sum(bool(slices) for slices in changed)
-        where = f"{number} slices in {phases} of {len(changed)} phases"
-    verb = "was" if where.startswith("slice ") else "were"
+        phases = phases_text((n for n, slices in enumerate(changed, start=1) if slices), len(changed))
+        where = f"{counted(number, 'slice')} in {phases}"
+    verb = "was" if number == 1 else "were"
     return f"Learned from {from_slices}: {where} {verb} changed. Check what changed; what you corrected stays as it is."

@@ -16,19 +16,19 @@ def slices_text(numbers: Iterable[int], worst: int | None = None) -> str:
 
 
 def phases_text(numbers: Iterable[int], count: int) -> str:
-    """Phase numbers in words: `phase 3`, `phases 3 to 9`, or `all 20 phases`."""
+    """Phase numbers in words, each of them, however many: `phase 3`, `phases 3 to 9 and 12`, or `all 20 phases`."""
     several = set(numbers)
-    return f"all {count} phases" if len(several) == count > 1 else _numbered("phase", several)
+    return f"all {count} phases" if len(several) == count > 1 else _numbered("phase", several, count)
 
 
-def _numbered(what: str, numbers: Iterable[int]) -> str:
+def _numbered(what: str, numbers: Iterable[int], most: int = RUNS) -> str:
     runs: list[list[int]] = []
     for number in sorted(set(numbers)):
         if runs and number == runs[-1][-1] + 1:
             runs[-1].append(number)
         else:
             runs.append([number])
-    if len(runs) > RUNS:
+    if len(runs) > most:
         return f"{what}s between {runs[0][0]} and {runs[-1][-1]}"
     parts = []
     for run in runs:
@@ -41,6 +41,11 @@ def slices_short(numbers: Iterable[int]) -> str:
     ordered = sorted(set(numbers))
     first, last = ordered[0], ordered[-1]
     return f"slice {first}" if first == last else f"slices {first} to {last}"
+
+
+def counted(number: int, what: str) -> str:
+    """`1 slice`, `2 slices`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def few(names: Sequence[str]) -> str:

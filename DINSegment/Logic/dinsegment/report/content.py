@@ -20,7 +20,7 @@ from dinsegment.measurements.normals import (
 from dinsegment.measurements.ranges import NormalRange
 from dinsegment.measurements.study import StudyMeasurements
 from dinsegment.quality.gather import Gathered, gathered_findings, other_warnings
-from dinsegment.quality.words import slices_text
+from dinsegment.quality.words import phases_text, slices_text
 from dinsegment.version import __version__
 
 NOTE = "Research tool, not a medical device."
@@ -136,7 +136,9 @@ def _corrected(phases: Sequence[Segmentation]) -> tuple[str, ...]:
         several = [
             f"{slices_text(n + 1 for n in p.corrected)} of phase {k}" for k, p in enumerate(phases, 1) if p.corrected
         ]
-        where = ", ".join(several) if len(several) < 4 else f"{count} slices in {len(several)} of {len(phases)} phases"
+        where = ", ".join(several)
+        if len(several) > 3:
+            where = f"{count} slices in {phases_text((k for k, p in enumerate(phases, 1) if p.corrected), len(phases))}"
     return (f"Semiautomatic: a person has corrected {where}; what was drawn there was learned for the other slices.",)
 
 

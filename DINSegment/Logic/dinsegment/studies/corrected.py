@@ -166,7 +166,7 @@ def _slices(
 ) -> tuple[list[tuple[int, ...]], list[str]]:
     """The corrected slices of each phase, from 0, and how they were found."""
     from dinsegment.correction.reading import against
-    from dinsegment.quality.words import slices_text
+    from dinsegment.quality.words import counted, phases_text, slices_text
 
     if named:
         slices = list(named)
@@ -185,7 +185,8 @@ def _slices(
     if len(slices) == 1:
         what = slices_text(n + 1 for n in slices[0])
     else:
-        what = f"{sum(map(len, slices))} slices in {sum(map(bool, slices))} of {len(slices)} phases"
+        touched = phases_text((n for n, own in enumerate(slices, start=1) if own), len(slices))
+        what = f"{counted(sum(map(len, slices)), 'slice')} in {touched}"
     return slices, [f"Corrected by a person: {what}, {how}."]
 
 

@@ -23,6 +23,7 @@ from dinsegment_slicer.panel.model_section import ModelSection
 from dinsegment_slicer.panel.parameters import DINSegmentParameters
 from dinsegment_slicer.panel.result import ResultNodes
 from dinsegment_slicer.panel.section import Section
+from dinsegment_slicer.panel.stops import Stop, stops_of
 from dinsegment_slicer.panel.timers import timer
 from dinsegment_slicer.running.adapt_part import Adapted, AdaptPart
 from dinsegment_slicer.running.controller import Controller
@@ -31,8 +32,9 @@ from dinsegment_slicer.running.messages import Message, Severity
 from dinsegment_slicer.running.requests import Errand, Request
 from dinsegment_slicer.running.states import State
 from dinsegment_slicer.scene.corrections import Before, Now, Phase, apply, look_at
+from dinsegment_slicer.scene.findings import findings_of
 from dinsegment_slicer.scene.nodes import parent_to_world, volume_from_node
-from dinsegment_slicer.scene.slice_notes import Place, slice_notes
+from dinsegment_slicer.scene.slice_notes import slice_notes
 from dinsegment_slicer.signal import Signal
 
 logger = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ class CorrectionSection(Section):
         self._controller = controller
         self._model = model
         self._before: Before | None = None
-        self._visited: set[tuple[int, Place]] = set()
+        self._visited: set[tuple[int, Stop]] = set()
         self._saver = ThreadPoolExecutor(1, "DINSegment training case")
         self._saving: Future[Path] | None = None
         self._savingTimer = timer(SAVING_INTERVAL_MS, self._lookAtSaving)
@@ -145,7 +147,10 @@ class CorrectionSection(Section):
         self.corrected.emit()
 
     def goToNext(self) -> None:
-        """Goes to the slice in which a correction would change most, of those that nobody has corrected or visited."""
+        """Goes to what looks wrong, then to the slice in which a correction would change most.
+
+        Slices that a person has corrected, and places that were visited, are left out.
+        """
         task = self._task()
         if task is None:
             return
@@ -155,23 +160,24 @@ class CorrectionSection(Section):
         except DINSegmentError as error:
             self.message.emit(str(error), True)
             return
-        places = [
-            (n, place)
+        stops = [
+            (n, stop)
             for n, (phase, seen) in enumerate(zip(phases, now.seen, strict=True))
-            for place in slice_notes(phase.segmentationNode).first
-            if place.slice not in seen and (n, place) not in self._visited
+            for stop in stops_of(slice_notes(phase.segmentationNode).first, findings_of(phase.segmentationNode), seen)
+            if (n, stop) not in self._visited and (stop.position is not None or len(phases) > 1)
         ]
-        if not places:
+        if not stops:
             self._visited.clear()  # The next click begins anew.
             self.message.emit(_("There is no other slice in which a correction is expected to change much."), False)
             return
-        n, place = max(places, key=lambda found: found[1].ml)
-        self._visited.add((n, place))
+        n, stop = max(stops, key=lambda found: found[1].urgency)
+        self._visited.add((n, stop))
         nodes = ResultNodes(self._parameters)
         if len(phases) > 1:
             nodes.showPhase(n)
-        self.message.emit(_place_text(place, n, len(phases)), False)
-        self.placeChosen.emit(tuple(parent_to_world(nodes.segmentationShown()) @ (*place.position, 1.0))[:3])
+        self.message.emit(stop.text(n, len(phases)), False)
+        if stop.position is not None:
+            self.placeChosen.emit(tuple(parent_to_world(nodes.segmentationShown()) @ (*stop.position, 1.0))[:3])
 
     def saveCase(self) -> None:
         """Keeps the image in view and its segments as a training case, after a question."""
@@ -335,10 +341,3 @@ def _check_complete(phase: Phase, task: Task) -> None:
                 segments=", ".join(missing)
             )
         )
-
-
-def _place_text(place: Place, phase: int, phases: int) -> str:
-    text = _("Slice {slice}, {segment}: about {ml:.1f} ml of it may be wrong.")
-    if phases > 1:
-        text = _("Phase {phase}, slice {slice}, {segment}: about {ml:.1f} ml of it may be wrong.")
-    return text.format(phase=phase + 1, slice=place.slice + 1, segment=place.segment.lower(), ml=place.ml)

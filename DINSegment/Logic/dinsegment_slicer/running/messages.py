@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from dinsegment.quality.gather import CHECK
+from dinsegment.quality.words import phases_text
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.logic import Result
 
@@ -37,8 +38,14 @@ def summary(result: Result, kept: str | None) -> Message | None:
     if kept is not None:
         text = _("You went on correcting meanwhile: '{name}' stays as it is, hidden, and the result is a new one.")
         texts.append(text.format(name=kept))
-    doubtful = sum(map(bool, result.findings))
-    if doubtful and len(result.findings) > 1:
-        text = _("Something looks wrong in {doubtful} of {count} phases: the result lists it for the phase in view.")
-        texts.append(text.format(doubtful=doubtful, count=len(result.findings)))
+    count = len(result.findings)
+    doubtful = [number for number, found in enumerate(result.findings, start=1) if found]
+    if doubtful and count > 1:
+        text = _(
+            "Something looks wrong in {phases}: the result lists it for the phase in view, and 'Next slice to correct' "
+            "goes there."
+        )
+        phases = phases_text(doubtful, count)
+        of = "" if len(doubtful) == count else _(" of {count}").format(count=count)
+        texts.append(text.format(phases=phases + of))
     return Message(Severity.WARNING, "\n".join(texts)) if texts else None
