@@ -23,7 +23,7 @@ from dinsegment.dicom.write.seg import SegOptions, SegSegment, make_dicom_seg, t
 from dinsegment.errors import InputError, OutputError
 from dinsegment.images import read_volumes
 from dinsegment.images.segmentation import Segmentation
-from dinsegment.tasks import ABDOMEN, ANATOMICAL_STRUCTURE, HEART, LEFT, LEFT_VENTRICLE, Code
+from dinsegment.tasks import ABDOMEN, ANATOMICAL_STRUCTURE, HEART, LEFT, LEFT_VENTRICLE, Code, get_task
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of values that are wrong on purpose
 
@@ -75,6 +75,32 @@ class TestContent:
         assert (modifier.CodeValue, modifier.CodeMeaning) == (LEFT.value, "Left")
         red, green, blue = highdicom.color.CIELabColor.from_dicom_value(kidney.RecommendedDisplayCIELabValue).to_rgb()
         assert (red, green, blue) == ABDOMEN.segments[2].color
+
+    def test_an_infarct_is_an_altered_structure_of_the_muscle(self, tmp_path):
+        task = get_task("infarct")
+        seg = make_dicom_seg(
+            masks_of(SERIES["axial"], 4), task_segments(task, "m"), source_of(headers(SERIES["axial"]))
+        )
+        said = [
+            (
+                item.SegmentLabel,
+                item.SegmentedPropertyCategoryCodeSequence[0].CodeMeaning,
+                item.SegmentedPropertyTypeCodeSequence[0].CodeValue,
+                item.SegmentationAlgorithmIdentificationSequence[0].AlgorithmFamilyCodeSequence[0].CodeMeaning,
+            )
+            for item in seg.SegmentSequence
+        ]
+        altered, family = "Morphologically Altered Structure", "Artificial Intelligence"
+        assert said == [
+            ("Left ventricle", "Anatomical Structure", "87878005", family),
+            ("Left ventricular myocardium", "Anatomical Structure", "74281007", family),
+            ("Infarct", altered, "55641003", family),
+            ("No-reflow", altered, "26036001", family),
+        ]
+        regions = [item.AnatomicRegionSequence[0].CodeMeaning for item in seg.SegmentSequence[1:]]
+        assert regions == ["Left ventricle", "Myocardium", "Myocardium"]
+        save_dicom(seg, tmp_path / "seg.dcm")
+        assert dciodvfy_errors(tmp_path / "seg.dcm", "Segmentation") == []
 
     def test_the_algorithm_is_named(self):
         item = heart_seg().SegmentSequence[0]

@@ -7,9 +7,14 @@ import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from dinsegment.errors import InputError
-from dinsegment.tasks import ABDOMEN, HEART, LEFT, RIGHT, TASKS, get_task
+from dinsegment.models.entries import read_entries
+from dinsegment.resources import resource
+from dinsegment.tasks import ABDOMEN, HEART, LEFT, RIGHT, TASKS, TASKS_VARIABLE, get_task, offered_task
 
 every_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+INFARCT = get_task("infarct")
+with_infarct = {**TASKS, "infarct": INFARCT}
+also_infarct = pytest.mark.parametrize("task", with_infarct.values(), ids=with_infarct)
 
 
 def test_heart_labels_are_those_of_acdc_with_their_snomed_codes():
@@ -100,18 +105,48 @@ def test_a_heart_is_one_organ_and_only_hounsfield_units_have_a_fixed_window():
     assert -200 < low < -100 < 40 < high < 400  # soft tissue, fat and contrast medium lie between
 
 
-@every_task
+@also_infarct
 def test_codes_are_snomed_ct(task):
     for segment in task.segments:
         assert segment.type.scheme == "SCT" and segment.type.value.isdigit() and segment.type.meaning
 
 
-@every_task
+def test_what_is_no_organ_is_said_to_be_altered():
+    """CID 7150; what an infarct is, is of CID 7151 or, as that may be extended, of SNOMED CT."""
+    codes = [(s.name, s.category.value, s.type.value, s.region and s.region.value) for s in INFARCT.segments]
+    assert codes == [
+        ("Left ventricle", "123037004", "87878005", None),
+        ("Left ventricular myocardium", "123037004", "74281007", "87878005"),
+        ("Infarct", "49755003", "55641003", "74281007"),
+        ("No-reflow", "49755003", "26036001", "74281007"),
+    ]
+    categories = {s.category.value for task in TASKS.values() if task.wall is None for s in task.segments}
+    assert categories == {"123037004"}
+
+
+def test_a_task_with_damage_is_offered_only_with_a_model_that_finds_it():
+    for task in TASKS.values():
+        if task.wall is not None:
+            name = next(s.abbreviation for s in task.segments if s.label == task.wall.infarct)
+            found = [e.scores.get("dice", {}).get(name, 0.0) for e in read_entries() if e.task == task.name]
+            assert max(found, default=0.0) >= 0.5, f"{task.title} finds too little of the infarct to be offered."
+
+
+def test_another_task_is_named_only_where_it_is_offered(tmp_path, monkeypatch):
+    assert (offered_task("late enhancement", HEART) is not None) == ("infarct" in TASKS)
+    text = (resource("Tasks") / "Research" / "infarct.json").read_text(encoding="utf-8")
+    (tmp_path / "mine.json").write_text(text.replace('"name": "infarct"', '"name": "mine"'), encoding="utf-8")
+    monkeypatch.setenv(TASKS_VARIABLE, str(tmp_path))
+    assert offered_task("late enhancement", HEART).title == "Infarct"
+    assert offered_task("short-axis cine", HEART) is None and offered_task("late enhancement", TASKS["mine"]) is None
+
+
+@also_infarct
 def test_terminology_entry_has_the_seven_fields_that_slicer_reads(task):
     for segment in task.segments:
         fields = segment.terminology.split("~")
         assert len(fields) == 7
-        assert fields[1].split("^") == ["SCT", "123037004", "Anatomical Structure"]
+        assert fields[1].split("^") == ["SCT", segment.category.value, segment.category.meaning]
         assert fields[2].split("^") == ["SCT", segment.type.value, segment.type.meaning]
         assert fields[3] == (f"SCT^{segment.modifier.value}^{segment.modifier.meaning}" if segment.modifier else "^^")
         assert fields[5] == (f"SCT^{segment.region.value}^{segment.region.meaning}" if segment.region else "^^")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import slicer
 
-from dinsegment.tasks import ANATOMICAL_STRUCTURE, TASKS, TERMINOLOGY_CONTEXT, Code
-from dinsegment_slicer.scene.terminology import aha_structures, terminology_file
+from dinsegment.tasks import ANATOMICAL_STRUCTURE, TASKS, TERMINOLOGY_CONTEXT, Code, get_task
+from dinsegment_slicer.scene.terminology import aha_structures, terminology_context, terminology_file
 
 FILE = Path(__file__).parents[2] / "DINSegment" / "Resources" / "Terminologies" / "DINSegment.term.json"
 
@@ -30,6 +31,22 @@ def coded(entry):
 
 def test_the_file_is_made_from_the_tasks_and_the_aha_segments():
     assert FILE.read_text(encoding="utf-8") == terminology_file()
+
+
+def test_an_infarct_has_a_category_of_its_own_in_which_slicer_asks_where(tmp_path):
+    infarct = get_task("infarct").segments
+    path = tmp_path / "own.term.json"
+    path.write_text(json.dumps(terminology_context(infarct)), encoding="utf-8")
+    logic = slicer.vtkSlicerTerminologiesModuleLogic()
+    assert logic.LoadTerminologyFromFile(str(path)) == TERMINOLOGY_CONTEXT
+    assert logic.GetNumberOfCategoriesInTerminology(TERMINOLOGY_CONTEXT) == 2
+    for segment in infarct:
+        entry = slicer.vtkSlicerTerminologyEntry()
+        assert logic.DeserializeTerminologyEntry(segment.terminology, entry)
+        assert logic.UpdateEntryFromLoadedTerminologies(entry, (), ())
+        assert (coded(entry.GetCategoryObject()), coded(entry.GetTypeObject())) == (segment.category, segment.type)
+        assert tuple(entry.GetTypeObject().GetRecommendedDisplayRGBValue()) == segment.color
+        assert entry.GetCategoryObject().GetShowAnatomy() == (segment.category != ANATOMICAL_STRUCTURE)
 
 
 def test_one_category_with_every_type_once(logic):

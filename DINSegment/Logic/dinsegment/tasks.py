@@ -62,11 +62,12 @@ class Segment:
         label: Its value in a labelmap.
         name: What the user reads.
         abbreviation: As the literature reports it.
-        type: What it is, of category Anatomical Structure.
+        type: What it is.
         color: Red, green, blue in 0..255, told apart from those of the other segments.
         recommended_color: As Slicer's terminologies recommend it; of the myocardium, which they lack, of the heart.
         modifier: Laterality, where the type alone does not say which one.
         region: Anatomic region, where the type alone does not say it.
+        category: Of which category the type is (DICOM PS3.16, CID 7150).
         seen_ml: Smallest and largest volume in ml that the experts' labels of the training patients have; None where
             it depends on what the image shows.
         place: Where its centre lies to those of the other segments that have one, in mm in RAS, on average over the
@@ -88,6 +89,7 @@ class Segment:
     recommended_color: tuple[int, int, int]
     modifier: Code | None = None
     region: Code | None = None
+    category: Code = ANATOMICAL_STRUCTURE
     seen_ml: tuple[float, float] | None = None
     place: tuple[float, float, float] | None = None
     absence: str = ""
@@ -102,7 +104,7 @@ class Segment:
         none = "^^"
         modifier = str(self.modifier) if self.modifier else none
         region = str(self.region) if self.region else none
-        what = (TERMINOLOGY_CONTEXT, str(ANATOMICAL_STRUCTURE), str(self.type), modifier)
+        what = (TERMINOLOGY_CONTEXT, str(self.category), str(self.type), modifier)
         return "~".join((*what, REGION_CONTEXT, region, none))
 
 
@@ -298,6 +300,11 @@ def get_task(name: str) -> Task:
         raise InputError(f"There is no task '{name}'; the tasks are: {known}.") from None
 
 
+def offered_task(stack: str, but: Task) -> Task | None:
+    """The first other task that a user is offered and that is done on stacks of such a kind, if there is one."""
+    return next((task for task in TASKS.values() if stack in task.stacks and task.name != but.name), None)
+
+
 @cache
 def _research() -> dict[str, Task]:
     tasks = [read_task(path) for path in sorted(resource("Tasks").joinpath("Research").glob("*.json"))]
@@ -352,7 +359,7 @@ def read_task(path: Path) -> Task:
 
 def _segment(options: dict[str, Any]) -> Segment:
     options = dict(options)
-    for name in ("type", "modifier", "region"):
+    for name in ("type", "modifier", "region", "category"):
         if options.get(name) is not None:
             options[name] = Code(*options[name])
     for name in ("color", "recommended_color", "seen_ml", "place", "measures", "measured_up_to"):

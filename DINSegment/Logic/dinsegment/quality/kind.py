@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from dinsegment.dicom.read.stack import LATE_ENHANCEMENT
 from dinsegment.images.segmentation import OTHER_IMAGE, Finding
 from dinsegment.images.volume import Volume
 from dinsegment.quality.unsure import Confidence
-from dinsegment.tasks import Task
+from dinsegment.tasks import Task, offered_task
 
 
 class Kind(NamedTuple):
@@ -73,17 +74,22 @@ def kind_findings(
     """
     if task.chamber is None or task.muscle is None or not labels.any():
         return []
-    beyond = kind_of(volume, labels, task, axis, confidence).beyond(LIMITS)
+    kind = kind_of(volume, labels, task, axis, confidence)
+    beyond = kind.beyond(LIMITS)
     if beyond is None:
         return []
     what = f"does not look like {task.images} ({_REASONS[beyond]})"
+    advice = "do not rely on the result"
+    other = offered_task(LATE_ENHANCEMENT, task) if kind.grain > LIMITS.grain else None
+    if other is not None:
+        advice += f", and if it was taken after contrast agent, segment it as '{other.title}'"
     return [
         Finding(
-            f"'{volume.name}' {what}: do not rely on the result.",
+            f"'{volume.name}' {what}: {advice}.",
             short=f"Does not look like {task.images}",
             kind=OTHER_IMAGE,
             topic=f"The image does not look like {task.images}",
-            advice="do not rely on the result",
+            advice=advice,
         )
     ]
 

@@ -98,6 +98,8 @@ def identity_of(recipe: Recipe) -> dict[str, Any]:
     known = asdict(recipe)
     for name in ("kinds", "wall"):
         del known["task"][name]
+    for segment in known["task"]["segments"]:
+        del segment["category"]
     del known["preprocessing"]["window_shift"]  # none of these touches a training
     if recipe.adversarial == Adversarial():
         del known["adversarial"]

@@ -65,20 +65,25 @@ def aha_structures() -> tuple[Segment, ...]:
 def terminology_context(segments: Iterable[Segment]) -> dict[str, Any]:
     """What vtkSlicerTerminologiesModuleLogic.LoadTerminologyFromFile reads: each type once, with name and colour.
 
-    Where a type has a modifier (left, right), name and colour are those of type and modifier together.
+    Where a type has a modifier (left, right), name and colour are those of type and modifier together. Where something
+    lies that is no anatomical structure itself, such as an infarct, Slicer asks for, too.
     """
-    types: dict[tuple[str, str], dict[str, Any]] = {}
+    categories: dict[Code, dict[Code, dict[str, Any]]] = {ANATOMICAL_STRUCTURE: {}}
     for segment in segments:
-        entry = types.setdefault((segment.type.scheme, segment.type.value), _code(segment.type))
+        entry = categories.setdefault(segment.category, {}).setdefault(segment.type, _code(segment.type))
         if segment.modifier is None:
             entry.update(_shown(segment))
         else:
             entry.setdefault("Modifier", []).append({**_code(segment.modifier), **_shown(segment)})
-    category = {**_code(ANATOMICAL_STRUCTURE), "showAnatomy": False, "Type": list(types.values())}
     return {
         "SegmentationCategoryTypeContextName": TERMINOLOGY_CONTEXT,
         "@schema": SCHEMA,
-        "SegmentationCodes": {"Category": [category]},
+        "SegmentationCodes": {
+            "Category": [
+                {**_code(one), "showAnatomy": one != ANATOMICAL_STRUCTURE, "Type": list(types.values())}
+                for one, types in categories.items()
+            ]
+        },
     }
 
 

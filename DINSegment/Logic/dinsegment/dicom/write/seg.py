@@ -41,7 +41,7 @@ from dinsegment.errors import InputError
 from dinsegment.geometry import RAS_FROM_LPS
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.volume import Volume
-from dinsegment.tasks import ANATOMICAL_STRUCTURE, Code, Task
+from dinsegment.tasks import Code, Task
 from dinsegment.version import __version__
 
 LONG_STRING = 64
@@ -144,7 +144,7 @@ def task_segments(task: Task, model: str) -> list[SegSegment]:
     return [
         SegSegment(
             name=segment.name,
-            category=ANATOMICAL_STRUCTURE,
+            category=segment.category,
             type=segment.type,
             modifier=segment.modifier,
             region=segment.region,
