@@ -39,6 +39,8 @@ from dinsegment.network.rewriting import for_inference
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.studies.results import write_results
 from dinsegment.tasks import ABDOMEN, HEART
+from dinsegment.worker_compute import Models, run_samples
+from dinsegment.worker_exchange import DISAGREEMENT, IMAGE, LABELS, Channel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -87,6 +89,19 @@ def test_labels_and_findings_stay_and_the_draws_differ(results, drawn):
 def test_the_same_draw_gives_the_same(results, drawn, shipped):
     again = with_samples(results[0], 2, shipped, "cpu").samples
     assert np.array_equal(again.volumes_ml, drawn[0].samples.volumes_ml[:2])
+
+
+def test_the_worker_leaves_in_a_byte_where_they_differ(results, drawn, shipped, tmp_path, monkeypatch):
+    result, models = results[0], Models()
+    monkeypatch.setattr(models, "load", lambda *_arguments, **_options: shipped)
+    np.save(tmp_path / IMAGE, result.volume.array)
+    np.save(tmp_path / LABELS, result.labels)
+    about = {"name": "x", "ijk_to_ras": result.volume.ijk_to_ras, "modality": "MR"}
+    request = {"id": 1, "folder": tmp_path, "task": "heart", "model": None, "device": "cpu", "draws": 4}
+    done = run_samples({**request, "volume": about}, models, Channel(io.BytesIO()))
+    steps = np.load(tmp_path / DISAGREEMENT)
+    assert steps.dtype == np.uint8 and done["samples"]["volumes_ml"] == drawn[0].samples.volumes_ml.tolist()
+    np.testing.assert_allclose(steps / 255, drawn[0].samples.disagreement, atol=0.5 / 255 + 1e-6)
 
 
 def test_what_is_varied_is_one_for_the_whole_case(results, shipped, monkeypatch):

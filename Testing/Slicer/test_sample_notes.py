@@ -11,13 +11,6 @@ from dinsegment.images.samples import Samples
 from dinsegment.tasks import HEART
 from dinsegment_slicer.scene.changes import made
 from dinsegment_slicer.scene.content import label_content
-from dinsegment_slicer.scene.disagreement import (
-    COLORS,
-    add_disagreement,
-    hide_disagreement,
-    phase_of,
-    show_disagreement,
-)
 from dinsegment_slicer.scene.findings import NotedFinding
 from dinsegment_slicer.scene.measure import beat_of, measure_phases
 from dinsegment_slicer.scene.nodes import (
@@ -26,6 +19,15 @@ from dinsegment_slicer.scene.nodes import (
     segmentation_node,
     volume_from_node,
     voxel_ml,
+)
+from dinsegment_slicer.scene.overlay import (
+    COLORS,
+    DISAGREEMENT,
+    UNEXPECTED,
+    add_overlay,
+    hide_overlay,
+    phase_of,
+    show_overlay,
 )
 from dinsegment_slicer.scene.report_table import report_rows
 from dinsegment_slicer.scene.sample_intervals import sample_intervals
@@ -180,11 +182,11 @@ def test_rows_of_a_report_have_columns_for_intervals_where_there_are_any():
 
 
 def test_findings_have_what_the_samples_draw_otherwise_in_their_slices():
-    labels, disagreement = np.zeros((4, 30, 30), np.uint8), np.zeros((4, 30, 30), np.float32)
+    labels, disagreement = np.zeros((4, 30, 30), np.uint8), np.zeros((4, 30, 30), np.uint8)
     labels[:, 10:20, 10:20] = 3
-    disagreement[1, 10:20, 20:22] = 0.5  # beside the segment
-    disagreement[1, 0, 0] = 1.0  # far away
-    disagreement[2, 12, 12] = 1.0
+    disagreement[1, 10:20, 20:22] = 51  # a fifth, beside the segment
+    disagreement[1, 0, 0] = 255  # far away
+    disagreement[2, 12, 12] = 255
     findings = [
         NotedFinding("a", segment=LV, slices=(2,)),
         NotedFinding("b", segment=LV, slices=(3, 4)),
@@ -194,7 +196,7 @@ def test_findings_have_what_the_samples_draw_otherwise_in_their_slices():
     ]
     notes = SampleNotes(Samples("m", np.ones((2, 3)), np.zeros(0)), 0.1)
     found = with_doubtful(notes, disagreement, labels, 0, (8, 1.5, 1.5), findings, {1: RV, 3: LV}).doubtful_ml
-    assert found == {"a": pytest.approx(1.0), "b": pytest.approx(0.1), "missing": pytest.approx(1.1)}
+    assert found == {"a": pytest.approx(0.4), "b": pytest.approx(0.1), "missing": pytest.approx(0.5)}
 
 
 class TestOverlay:
@@ -213,53 +215,58 @@ class TestOverlay:
 
     @pytest.fixture
     def overlay(self, scene, volume):
-        array = np.random.default_rng(1).random((5, 24, 26)).astype(np.float32)
-        node = add_disagreement(array, 7, volume)
-        assert np.array_equal(slicer.util.arrayFromVolume(node), array)
+        array = np.random.default_rng(1).integers(0, 256, (5, 24, 26)).astype(np.uint8)
+        node = add_overlay(DISAGREEMENT, array, 7, volume)
+        shown = slicer.util.arrayFromVolume(node)
+        assert shown.dtype == np.uint8 and np.array_equal(shown, array)
         return node
 
     def test_it_lies_on_the_image_and_is_no_input(self, scene, volume, overlay):
         assert np.allclose(local_ijk_to_ras(overlay), local_ijk_to_ras(volume)) and phase_of(overlay) == 7
         display = overlay.GetDisplayNode()
         assert display.GetColorNode().GetID() == COLORS and display.GetApplyThreshold()
-        assert display.GetLowerThreshold() == pytest.approx(0.1)
+        assert display.GetLowerThreshold() == pytest.approx(25.5)
+        assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == pytest.approx((25.5, 153.0))
+        assert overlay.GetVoxelValueUnits().GetCodeValue() == "/255" and "255 is 1" in overlay.GetDescription()
+        other = add_overlay(UNEXPECTED, np.zeros((5, 24, 26), np.uint8), 3, volume)
+        assert phase_of(other) == 3 and other.GetID() in hidden_inputs(scene) and "grey range" in other.GetDescription()
         assert overlay.GetID() in hidden_inputs(scene) and volume.GetID() not in hidden_inputs(scene)
         assert not is_enhanced(overlay)
 
     def test_views_show_it_and_get_back_what_they_had(self, scene, volume, overlay, views):
         composites, _other = views
         before = [(c.GetForegroundVolumeID(), c.GetForegroundOpacity()) for c in composites]
-        show_disagreement(overlay, [volume, None], 0.5)
+        show_overlay(overlay, [volume, None], 0.5)
         assert [c.GetForegroundVolumeID() for c in composites] == [overlay.GetID(), overlay.GetID(), None]
         assert [c.GetForegroundOpacity() for c in composites[:2]] == [0.5, 0.5]
-        show_disagreement(overlay, [volume, None], 0.8)  # Again: what was in front before is still known.
+        show_overlay(overlay, [volume, None], 0.8)  # Again: what was in front before is still known.
         assert composites[1].GetForegroundOpacity() == 0.8
-        hide_disagreement(scene)
+        hide_overlay(scene)
         assert [(c.GetForegroundVolumeID(), c.GetForegroundOpacity()) for c in composites] == before
-        hide_disagreement(scene)
+        hide_overlay(scene)
         assert [(c.GetForegroundVolumeID(), c.GetForegroundOpacity()) for c in composites] == before
 
     def test_what_the_user_chooses_meanwhile_stays(self, scene, volume, overlay, views):
         composites, other = views
-        show_disagreement(overlay, [volume], 0.5)
+        show_overlay(overlay, [volume], 0.5)
         composites[0].SetForegroundVolumeID(other.GetID())
         composites[0].SetForegroundOpacity(0.9)
-        show_disagreement(overlay, [volume], 0.5)
+        show_overlay(overlay, [volume], 0.5)
         assert (composites[0].GetForegroundVolumeID(), composites[0].GetForegroundOpacity()) == (other.GetID(), 0.9)
-        hide_disagreement(scene)
+        hide_overlay(scene)
         assert (composites[0].GetForegroundVolumeID(), composites[0].GetForegroundOpacity()) == (other.GetID(), 0.9)
         assert composites[1].GetForegroundVolumeID() == other.GetID()
 
     def test_a_view_that_shows_another_image_meanwhile_gets_its_own_back(self, scene, volume, overlay, views):
         composites, other = views
-        show_disagreement(overlay, [volume], 0.5)
+        show_overlay(overlay, [volume], 0.5)
         composites[1].SetBackgroundVolumeID(other.GetID())
-        show_disagreement(overlay, [volume], 0.5)
+        show_overlay(overlay, [volume], 0.5)
         assert (composites[1].GetForegroundVolumeID(), composites[1].GetForegroundOpacity()) == (other.GetID(), 0.3)
 
     def test_if_it_was_removed_the_views_get_back_what_they_had(self, scene, volume, overlay, views):
         composites, other = views
-        show_disagreement(overlay, [volume], 0.5)
+        show_overlay(overlay, [volume], 0.5)
         scene.RemoveNode(overlay)
-        hide_disagreement(scene)
+        hide_overlay(scene)
         assert [c.GetForegroundVolumeID() for c in composites] == [None, other.GetID(), None]

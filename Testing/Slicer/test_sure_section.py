@@ -50,9 +50,9 @@ def drawn(part):
     labels, ml = part._labels, abs(np.linalg.det(np.array(part.request()["volume"]["ijk_to_ras"])[:3, :3])) / 1000
     own = np.array([(labels == n).sum() * ml for n in (1, 2, 3)])
     steps = np.linspace(-1, 1, part.request()["draws"])[:, None]
-    disagreement = np.zeros(labels.shape, np.float32)
-    disagreement[3, 45:75, 45:75] = 0.5
-    return Drawn(Samples("heart-din-small", own + steps, disagreement, SCALES, {}, 4, 22), "")
+    disagreement = np.zeros(labels.shape, np.uint8)
+    disagreement[3, 45:75, 45:75] = 128
+    return Drawn(Samples("heart-din-small", own + steps, np.zeros(0), SCALES, {}, 4, 22), disagreement, "")
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ class TestVolume:
         (part,) = panel.logic.worker.parts
         assert part.request()["draws"] == 4 and part.request()["model"] == "heart-din-small"
         node = result.disagreementNode
-        assert slicer.util.arrayFromVolume(node).max() == 0.5 and node.GetID() in hidden_inputs(slicer.mrmlScene)
+        assert slicer.util.arrayFromVolume(node).max() == 128 and node.GetID() in hidden_inputs(slicer.mrmlScene)
         assert fronts() == [(node.GetID(), 0.6)] * 2 and result.secondDisagreementNode is None
         assert shown(ui.disagreementCheckBox) and shown(ui.disagreementSlider)
         value, interval = cell(ui.volumeTable, LV).split(" ", 1)
@@ -138,7 +138,7 @@ class TestVolume:
     def test_where_the_model_finds_no_anatomy_one_sentence_says_so(self, host, panel, result):
         ask(host, panel)
         before = result.disagreementNode
-        panel.logic.worker.answer = lambda _part: Drawn(None, "No samples were drawn of 'x'.")
+        panel.logic.worker.answer = lambda _part: Drawn(None, None, "No samples were drawn of 'x'.")
         ask(host, panel)
         assert message(panel) == "No samples were drawn of 'x'."
         assert panel.controller.message.severity is Severity.INFORMATION
@@ -212,7 +212,7 @@ class TestCine:
 
     def test_where_one_of_two_has_none_the_other_stays(self, host, panel, result):
         panel.logic.worker.answer = lambda part: (
-            Drawn(None, "No samples were drawn of 'ES'.") if part is panel.logic.worker.parts[1] else drawn(part)
+            Drawn(None, None, "No samples were drawn of 'ES'.") if part is panel.logic.worker.parts[1] else drawn(part)
         )
         ask(host, panel)
         assert message(panel) == "No samples were drawn of 'ES'." and result.secondDisagreementNode is None

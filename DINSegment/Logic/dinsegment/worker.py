@@ -26,6 +26,11 @@ first. Sources that several requests of one `run` share are read once. What segm
 draws possible segmentations of image.npy, whose labels are labels.npy (k, j, i), uint8. Draws of the same number in the
 requests for other phases of a heart belong together.
 
+    {"command": "unexpected", "id": 5, "folder": "/tmp/v", "task": "heart", "model": "/data/run", "device": "auto",
+     "volume": {...}}
+
+asks a model what it did not expect in image.npy, in the box around what labels.npy (k, j, i), uint8, says.
+
     {"command": "look", "id": 3, "folder": "/tmp/z", "key": "b2", "slices": [4, 5, 6], "task": "heart", "model": null,
      "device": "auto", "volume": {...}}
     {"command": "stroke", "id": 4, "folder": "/tmp/w", "key": "b2", "segment": 3, "slice": 5, "first": 4}
@@ -57,12 +62,14 @@ Events; all but the first carry the request's id:
     done        of `segment`: phases, one for each image, with model, device, seconds, warnings, findings, each with
                 kind, text, short, slice, ras, segment, ml, topic, slices and advice, and first, where to correct first;
                 labels.npy (uint8) and enhanced.npy (of the type of image.npy) are beside each image.npy; of `samples`:
-                samples as `images.samples.Samples.to_dict` has them, and disagreement.npy (float32), the probability
-                of another label over all draws, is in the folder; where the model finds no anatomy samples is null, and
-                text says so; of `export`: path, and uid, the SOP Instance UID; of `look` and `stroke`: known, whether
-                the image is; of `correct`: applied, text, changed, seen, findings and first, a list for each phase,
-                warnings, model, device and seconds, with the new labels in the folder, corrected 1.npy (uint8) and so
-                on; of `adapt`: output, before, after, better, held_out, trained_on, text
+                samples as `images.samples.Samples.to_dict` has them, and disagreement.npy (uint8, 255 for 1), the
+                probability of another label over all draws, is in the folder; where the model finds no anatomy samples
+                is null, and text says so; of `unexpected`: model, its name, and found; unexpected.npy (uint8, 255 for
+                the whole grey range) is in the folder, or where nothing was segmented text says so; of `export`: path,
+                and uid, the SOP Instance UID; of `look` and `stroke`: known, whether the image is; of `correct`:
+                applied, text, changed, seen, findings and first, a list for each phase, warnings, model, device and
+                seconds, with the new labels in the folder, corrected 1.npy (uint8) and so on; of `adapt`: output,
+                before, after, better, held_out, trained_on, text
     error       type and message of the exception, and its traceback where it is none of the library's own
 
 The files of a request are closed before its `done` or `error` is sent.
@@ -83,7 +90,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dinsegment.errors import DINSegmentError, InputError
-from dinsegment.worker_compute import Models, run_adapt, run_correct, run_samples, run_segment, run_strokes
+from dinsegment.worker_compute import (
+    Models,
+    run_adapt,
+    run_correct,
+    run_samples,
+    run_segment,
+    run_strokes,
+    run_unexpected,
+)
 from dinsegment.worker_exchange import Channel
 from dinsegment.worker_export import Sources, run_export
 
@@ -136,6 +151,8 @@ def run(
         return run_export(request, channel, sources)
     if command == "samples":
         return run_samples(request, models, channel)
+    if command == "unexpected":
+        return run_unexpected(request, models, channel)
     if command == "correct":
         return run_correct(request, models, channel)
     if command == "adapt":
@@ -144,7 +161,8 @@ def run(
         return run_strokes(request, models, channel)
     if reports is not None and command in REPORTS:
         return getattr(reports, REPORTS[command])(request)
-    known = ", ".join(f"'{one}'" for one in ("segment", "samples", "export", "look", "stroke", "correct", "adapt"))
+    commands = ("segment", "samples", "unexpected", "export", "look", "stroke", "correct", "adapt")
+    known = ", ".join(f"'{one}'" for one in commands)
     raise InputError(
         f"There is no command '{command}'; there are {known}, and in a process for reports "
         f"{', '.join(map(repr, REPORTS))}."

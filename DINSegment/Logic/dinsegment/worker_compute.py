@@ -1,4 +1,4 @@
-"""What `dinsegment.worker` computes with models: segment, samples, correct, adapt, look and stroke."""
+"""What `dinsegment.worker` computes with models: segment, samples, unexpected, correct, adapt, look and stroke."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from dinsegment.worker_exchange import (
     LABELS,
     LABELS_OF,
     PHASE,
+    UNEXPECTED,
     Channel,
     alive,
+    in_steps,
     save,
     told,
 )
@@ -138,8 +140,31 @@ def run_samples(request: dict[str, Any], models: Models, channel: Channel) -> di
     samples = result.samples
     if samples is None:
         return {"samples": None, "text": result.warnings[-1]}
-    save(folder, {DISAGREEMENT: samples.disagreement})
+    save(folder, {DISAGREEMENT: in_steps(samples.disagreement)})
     return {"samples": samples.to_dict(), "text": ""}
+
+
+def run_unexpected(request: dict[str, Any], models: Models, channel: Channel) -> dict[str, Any]:
+    """Asks a model what it did not expect in an image that was segmented, and leaves the map in its folder.
+
+    Raises:
+        DINSegmentError: As `dinsegment.inference.maps.load_maps_model` and `with_unexpected`.
+        OutputError: The result could not be written.
+    """
+    from dinsegment.images.segmentation import Segmentation
+    from dinsegment.inference.maps import GREY_RANGE, load_maps_model, with_unexpected
+
+    folder = Path(request["folder"])
+    volume = Volume(np.load(folder / IMAGE, mmap_mode="c"), **request["volume"])
+    device, task = request["device"], get_task(request["task"])
+    progress, cancelled = told(request, channel)
+    model = load_maps_model(request["model"], task, cancelled, models.load)
+    segmentation = Segmentation(volume, np.load(folder / LABELS), task, "", volume, device, 0.0)
+    result = with_unexpected(segmentation, model, device, progress, cancelled)
+    if result.unexpected is None:
+        return {"model": model.name, "found": False, "text": result.warnings[-1]}
+    save(folder, {UNEXPECTED: in_steps(result.unexpected, GREY_RANGE)})
+    return {"model": model.name, "found": True, "text": ""}
 
 
 def run_correct(request: dict[str, Any], models: Models, channel: Channel) -> dict[str, Any]:

@@ -19,20 +19,29 @@ from dinsegment.memory import enough_memory
 from dinsegment.progress import Progress
 from dinsegment.tasks import Task
 
+GREY_RANGE = 2.0
+"""From black to white, as a network sees an image: the most that a pixel can differ from what was expected of it."""
 
-def load_maps_model(name: str, task: Task, cancelled: Callable[[], bool] | None = None) -> Model:
+
+def load_maps_model(
+    name: str,
+    task: Task,
+    cancelled: Callable[[], bool] | None = None,
+    load: Callable[..., Model] = load_model,
+) -> Model:
     """A model that tells what it did not expect: a masked autoencoder, or a network that asks some.
 
     Args:
         name: Of the model, or the folder of its run.
         task: Of whose images.
         cancelled: As in `load_model`.
+        load: Gives the model, such as one that was loaded before.
 
     Raises:
         ModelError: As in `load_model`, or it gives no such map.
         Cancelled: `cancelled` said so.
     """
-    model = load_model(name, task, cancelled=cancelled)
+    model = load(name, task, cancelled=cancelled)
     if model.task != task.name or not getattr(model.network, "has_maps", False):
         raise ModelError(
             f"The model '{model.name}' does not tell what it did not expect in images of the task '{task.name}': "

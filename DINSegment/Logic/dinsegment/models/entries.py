@@ -64,6 +64,7 @@ class ModelEntry:
             not.
         context: The name of another entry as `model`, a network that says what is to be expected where, and how far it
             is believed, as `inference.context` takes it; empty where there is none.
+        maps: Whether it tells what it did not expect, as a network that has or is a masked autoencoder.
     """
 
     name: str
@@ -79,6 +80,7 @@ class ModelEntry:
     samples: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
     context: dict[str, Any] = field(default_factory=dict)
+    maps: bool = False
 
     def __post_init__(self) -> None:
         """Raises KeyError, TypeError or ValueError unless what is said of the weights is enough to find them."""

@@ -119,6 +119,7 @@ def _write_weights(
         license=data["license"],
         data={key: data[key] for key in ("name", "split", "license", "citation")},
         context=recipe.context,
+        maps=getattr(recipe.network, "has_maps", False),
     )
 
 

@@ -120,6 +120,17 @@ class ModelSection(Section):
             raise InputError(model_gone(name))
         return model
 
+    def thatTellsUnexpected(self, segmentationNode: slicer.vtkMRMLSegmentationNode, task: Task) -> str | None:
+        """How a model is asked for that tells what it did not expect in images of a task.
+
+        The one that made the segmentation comes before others of its task; None where there is none.
+        """
+        with suppress(DINSegmentError):  # What made it is not there any more.
+            model = self.thatMade(segmentationNode, task)
+            if find_entry(model, task).maps:
+                return model or find_entry(model, task).name
+        return next((entry.name for entry in self._entries if entry.task == task.name and entry.maps), None)
+
     def offer(self, folder: Path) -> None:
         """Adds a training run to the models that can be chosen, in this scene and in later ones."""
         runs = [str(folder), *(run for run in _runs() if run != str(folder))]

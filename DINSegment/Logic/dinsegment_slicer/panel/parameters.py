@@ -47,7 +47,10 @@ class DINSegmentParameters:
         disagreementNode: Where they differ; of two phases in the one that is drawn of first.
         secondDisagreementNode: The same in the second one, such as end systole.
         showDisagreement: That lies over the image.
-        disagreementOpacity: How opaque, 0 to 1.
+        unexpectedNode: What a network did not expect; of two images in the first.
+        secondUnexpectedNode: The same in the second one.
+        showUnexpected: That lies over the image.
+        disagreementOpacity: How opaque what lies over the image is, 0 to 1.
         exportToDatabase: Slicer's DICOM database gets a copy of what is exported.
         reportImageNode: The image that the report is of, and what follows belongs to.
         patientSex: `F` or `M`, where the user says it, or `unknown`; empty for what DICOM says.
@@ -91,6 +94,9 @@ class DINSegmentParameters:
     disagreementNode: slicer.vtkMRMLScalarVolumeNode
     secondDisagreementNode: slicer.vtkMRMLScalarVolumeNode
     showDisagreement: bool = True
+    unexpectedNode: slicer.vtkMRMLScalarVolumeNode
+    secondUnexpectedNode: slicer.vtkMRMLScalarVolumeNode
+    showUnexpected: bool = False
     disagreementOpacity: Annotated[float, WithinRange(0.0, 1.0), Default(0.6)]
     exportToDatabase: bool = True
     reportImageNode: slicer.vtkMRMLScalarVolumeNode

@@ -16,7 +16,7 @@ from dinsegment.quality.beat import outlier_topic
 from dinsegment.tasks import TASKS, Task
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.logic import Output, Result
-from dinsegment_slicer.panel.disagreements import Disagreements
+from dinsegment_slicer.panel.overlays import Overlays
 from dinsegment_slicer.running.segment_part import JobImage
 from dinsegment_slicer.scene.browsers import browser_of, proxy_of, select_phase, selected_phase
 from dinsegment_slicer.scene.changes import remove_node
@@ -214,7 +214,7 @@ class ResultNodes:
         for node in self.segmentations():
             if node.GetDisplayNode() is not None and node not in result.segmentationNodes:
                 node.GetDisplayNode().SetVisibility(False)
-        Disagreements(p).remove()
+        Overlays(p).remove()
         before = (p.enhancedNode, p.secondEnhancedNode, p.enhancedSequenceNode, p.plotChartNode, p.tableNode)
         same = original_of(p.enhancedNode) is original_of(result.enhancedNode)
         kept = [*result.enhancedNodes, result.sequences.enhancedSequenceNode if result.sequences else None]
@@ -397,7 +397,7 @@ class ResultNodes:
         enhancedNode = plain_enhanced_node(checked_volume(volumeNode), reading_of(volumeNode).window)
         # The enhanced image alone makes room; one that belongs to a result stays with it in the scene.
         replaced = () if p.segmentationNode is not None else (p.enhancedNode,)
-        Disagreements(p).remove()
+        Overlays(p).remove()
         p.segmentationNode = p.secondSegmentationNode = p.secondEnhancedNode = None
         p.segmentationSequenceNode = p.enhancedSequenceNode = p.plotChartNode = p.tableNode = None
         p.showSecond = False

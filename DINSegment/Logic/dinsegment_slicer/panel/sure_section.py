@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,9 @@ from dinsegment.measurements.function import CardiacFunction
 from dinsegment.measurements.intervals import CORRECTED
 from dinsegment.tasks import TASKS, Task
 from dinsegment_slicer.i18n import tr as _
-from dinsegment_slicer.panel.disagreements import Disagreements
+from dinsegment_slicer.panel.asked import Asked, asked_about, phase_shown
 from dinsegment_slicer.panel.model_section import ModelSection
+from dinsegment_slicer.panel.overlays import Overlays
 from dinsegment_slicer.panel.parameters import DINSegmentParameters
 from dinsegment_slicer.panel.result import Measurement, ResultNodes
 from dinsegment_slicer.panel.section import Section
@@ -26,29 +26,13 @@ from dinsegment_slicer.running.messages import Message, Severity
 from dinsegment_slicer.running.requests import Errand
 from dinsegment_slicer.running.samples_part import Drawn, SamplesPart
 from dinsegment_slicer.running.states import State
-from dinsegment_slicer.scene.corrections import Phase
-from dinsegment_slicer.scene.disagreement import hide_disagreement
 from dinsegment_slicer.scene.findings import findings_of
 from dinsegment_slicer.scene.nodes import original_of, voxel_ml
+from dinsegment_slicer.scene.overlay import DISAGREEMENT, UNEXPECTED, Overlay, hide_overlay
 from dinsegment_slicer.scene.sample_notes import SampleNotes, note_samples, with_doubtful
 from dinsegment_slicer.scene.slice_notes import slice_notes
-from dinsegment_slicer.scene.task_labels import changed_labels, segments_of_task, task_labels
+from dinsegment_slicer.scene.task_labels import changed_labels, segments_of_task
 from dinsegment_slicer.signal import Signal
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """One phase of which samples are asked for.
-
-    Attributes:
-        number: From 0.
-        phase: Its nodes.
-        labels: What the user has of the task's segments, (k, j, i) uint8.
-    """
-
-    number: int
-    phase: Phase
-    labels: np.ndarray
 
 
 class SureSection(Section, VTKObservationMixin):
@@ -71,6 +55,8 @@ class SureSection(Section, VTKObservationMixin):
         self._measurement: Measurement | None = None
         self._observed: list[tuple[Any, ...]] = []
         ui.sureButton.clicked.connect(lambda _checked=False: self.draw())
+        for box, kind in ((ui.disagreementCheckBox, DISAGREEMENT), (ui.unexpectedCheckBox, UNEXPECTED)):
+            box.clicked.connect(lambda _checked=False, box=box, kind=kind: self._onShown(box, kind))
 
     def setParameters(self, parameters: DINSegmentParameters | None) -> None:
         """Follows another parameter node from now on, or none."""
@@ -82,7 +68,7 @@ class SureSection(Section, VTKObservationMixin):
         """Shows the parameter node, which has changed, or lost a node."""
         p = self._parameters
         if p is not None and p.segmentationNode is None:
-            Disagreements(p).remove()  # They go with the result.
+            Overlays(p).remove()  # They go with the result.
         self._observe()
         self.show()
 
@@ -101,7 +87,7 @@ class SureSection(Section, VTKObservationMixin):
     def close(self) -> None:
         """Observes nothing any more, and gives the views back what they had in front: the panel is closed."""
         self.removeObservers()
-        hide_disagreement(slicer.mrmlScene)
+        hide_overlay(slicer.mrmlScene)
 
     def draw(self) -> None:
         """Asks the worker for samples of the result."""
@@ -109,7 +95,8 @@ class SureSection(Section, VTKObservationMixin):
         if task is None or self._controller.state is not State.READY:
             return
         try:
-            asked = self._asked(task)
+            function = self._measurement.function if self._measurement is not None else None
+            asked = asked_about(self._parameters, self._phasesToSample(function), task)
             model = self._model.thatMade(asked[0].phase.segmentationNode, task)
         except DINSegmentError as error:
             self.message.emit(str(error), True)
@@ -134,33 +121,20 @@ class SureSection(Section, VTKObservationMixin):
         p = self._parameters
         if p is None:
             return
-        shown = Disagreements(p)
-        for widget in (self.ui.disagreementCheckBox, self.ui.disagreementSlider):
-            widget.setVisible(bool(shown.nodes()))
-        shown.show(self._phaseShown())
-
-    def _asked(self, task: Task) -> list[Asked]:
-        nodes = ResultNodes(self._parameters)
-        phases = nodes.phases()
-        function = self._measurement.function if self._measurement is not None else None
-        asked = []
-        for n in self._phasesToSample(function):
-            found = task_labels(phases[n].segmentationNode, phases[n].volumeNode, task)
-            labels = np.zeros(phases[n].image.array.shape, np.uint8)
-            part = tuple(slice(a, a + size) for a, size in zip(found.first, found.part.shape, strict=True))
-            labels[part] = found.part
-            asked.append(Asked(n, phases[n], labels))
-        return asked
+        overlays = Overlays(p)
+        differ, notExpected = (bool(overlays.nodes(kind)) for kind in (DISAGREEMENT, UNEXPECTED))
+        self.ui.disagreementCheckBox.setVisible(differ)
+        self.ui.unexpectedCheckBox.setVisible(notExpected)
+        self.ui.disagreementSlider.setVisible(differ or notExpected)
+        overlays.show(phase_shown(p))
 
     def _phasesToSample(self, function: CardiacFunction | None) -> list[int]:
         """From 0: of a cine end diastole and end systole, where it has neither the phase in view; else all."""
         if self._parameters.segmentationSequenceNode is None:
             return list(range(len(ResultNodes(self._parameters).segmentations())))
-        return [self._phaseShown()] if function is None else sorted({function.end_diastole, function.end_systole})
-
-    def _phaseShown(self) -> int:
-        p = self._parameters
-        return ResultNodes(p).selectedPhase() if p.segmentationSequenceNode is not None else int(p.showSecond)
+        if function is None:
+            return [phase_shown(self._parameters)]
+        return sorted({function.end_diastole, function.end_systole})
 
     def _deliver(self, asked: Sequence[Asked], results: Sequence[Drawn], task: Task) -> Message | None:
         """Keeps what samples have told, and shows it."""
@@ -177,12 +151,15 @@ class SureSection(Section, VTKObservationMixin):
         ml = voxel_ml(original_of(p.enhancedNode))
         for one, drawn in zip(asked, results, strict=True):
             if drawn.samples is not None:
-                found[one.number] = np.array(drawn.samples.disagreement)
+                found[one.number] = np.array(drawn.disagreement)
                 note_samples(one.phase.segmentationNode, _notes(one, drawn, task, ml))
-        Disagreements(p).add(found)
-        p.showDisagreement = True
+        Overlays(p).add(DISAGREEMENT, found)
         self.drawn.emit()
         return Message(Severity.WARNING, "\n".join(missing)) if missing else None
+
+    def _onShown(self, box: Any, kind: Overlay) -> None:
+        if self._parameters is not None and box.checked:
+            Overlays(self._parameters).only(kind)
 
     def _enable(self, controller: Controller) -> None:
         ready = controller.state is State.READY and self._task() is not None
@@ -253,4 +230,4 @@ def _notes(one: Asked, drawn: Drawn, task: Task, ml: float) -> SampleNotes:
         return notes
     spacing = np.linalg.norm(np.asarray(one.phase.image.ijk_to_ras)[:3, :3], axis=0)[::-1]
     about = findings_of(segmentationNode), segments_of_task(segmentationNode.GetSegmentation(), task)
-    return with_doubtful(notes, drawn.samples.disagreement, one.labels, slices.axis, spacing, *about)
+    return with_doubtful(notes, drawn.disagreement, one.labels, slices.axis, spacing, *about)

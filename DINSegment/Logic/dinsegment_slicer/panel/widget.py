@@ -31,6 +31,7 @@ from dinsegment_slicer.panel.sample_section import SampleSection
 from dinsegment_slicer.panel.section import Section
 from dinsegment_slicer.panel.structures_section import StructuresSection
 from dinsegment_slicer.panel.sure_section import SureSection
+from dinsegment_slicer.panel.unexpected_section import UnexpectedSection
 from dinsegment_slicer.panel.views_section import ViewsSection
 from dinsegment_slicer.running.controller import Controller
 from dinsegment_slicer.running.messages import Message, Severity
@@ -86,6 +87,7 @@ class DINSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.report = self._add(ReportSection(self.ui, self.controller))
         self.export = self._add(ExportSection(self.ui, self.controller, self.model))
         self._add(self.views)
+        self.unexpected = self._add(UnexpectedSection(self.ui, self.controller, self.model))
         self.sure = self._add(SureSection(self.ui, self.controller, self.model))  # Once the views show the image.
 
     def _add(self, section: Any) -> Any:

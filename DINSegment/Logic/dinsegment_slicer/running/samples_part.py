@@ -21,11 +21,13 @@ class Drawn:
     """What the worker has drawn of one image.
 
     Attributes:
-        samples: With where they differ, (k, j, i) float32; None where the model finds no anatomy.
+        samples: Without where they differ; None where the model finds no anatomy.
+        disagreement: Where they differ, (k, j, i) uint8, STEPS for 1; None where there are none.
         text: Why there are none, a sentence; empty where there are.
     """
 
     samples: Samples | None
+    disagreement: np.ndarray | None
     text: str
 
 
@@ -84,8 +86,9 @@ class SamplesPart:
         """
         described, text = event["samples"], str(event["text"])
         if described is None:
-            return Drawn(None, text)
-        return Drawn(Samples.from_dict(described, load(folder / DISAGREEMENT, np.float32, self._shape)), text)
+            return Drawn(None, None, text)
+        samples = Samples.from_dict(described, np.zeros((0, 0, 0), np.float32))
+        return Drawn(samples, load(folder / DISAGREEMENT, np.uint8, self._shape), text)
 
     def close(self) -> None:
         """All files are in the job's folder, which the job removes."""

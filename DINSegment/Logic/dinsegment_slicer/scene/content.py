@@ -37,11 +37,11 @@ class LabelContent:
     fingerprints: dict[int, str]
 
 
-def grey_image(array: np.ndarray) -> Steps[vtk.vtkImageData]:
-    """Voxels (k, j, i) as a node holds them, float32."""
+def grey_image(array: np.ndarray, scalars: int = vtk.VTK_FLOAT) -> Steps[vtk.vtkImageData]:
+    """Voxels (k, j, i) as a node holds them, of a VTK type that has room for their values."""
     image = vtk.vtkImageData()
     image.SetDimensions(*array.shape[::-1])
-    image.AllocateScalars(vtk.VTK_FLOAT, 1)
+    image.AllocateScalars(scalars, 1)
     voxels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(array.shape)
     for part in _parts(array):
         voxels[part] = array[part]

@@ -12,6 +12,7 @@ import slicer
 from scipy import ndimage
 
 from dinsegment.images.samples import Samples
+from dinsegment.worker_exchange import STEPS
 from dinsegment_slicer.scene.findings import NotedFinding
 
 SAMPLES_ATTRIBUTE = "DINSegment.Samples"
@@ -82,7 +83,7 @@ def with_doubtful(
 
     Args:
         notes: Of the same image.
-        disagreement: The probability of another label, (k, j, i).
+        disagreement: The probability of another label, (k, j, i) uint8, STEPS for 1.
         labels: What it is another one than, (k, j, i).
         axis: Across which the slices lie.
         spacing: In mm, along (k, j, i).
@@ -100,12 +101,12 @@ def with_doubtful(
                 _near(labels.take(n, axis), label_of.get(finding.segment), reach, disagreement.take(n, axis))
                 for n in slices
             )
-            found[finding.text] = float(ml * notes.voxel_ml)
+            found[finding.text] = float(ml * notes.voxel_ml) / STEPS
     return replace(notes, doubtful_ml=found)
 
 
 def _near(labels: np.ndarray, label: int | None, reach: Sequence[int], disagreement: np.ndarray) -> float:
-    """The sum of a slice's disagreement at a segment and beside it; of the whole slice where it has none there."""
+    """The sum of a slice's steps at a segment and beside it; of the whole slice where it has none there."""
     mask = labels == label if label is not None else labels > 0
     if not mask.any():
         return float(disagreement.sum())

@@ -28,8 +28,9 @@ MILLISECONDS = dict.fromkeys(("s", "sec", "second", "seconds"), 1000.0) | dict.f
 )
 """Index units that tell time, in milliseconds."""
 
-DISAGREEMENT_ATTRIBUTE = "DINSegment.Disagreement"
-"""Of volumes that show where samples differ: the phase that one is of, from 0."""
+OVERLAY_ATTRIBUTES = ("DINSegment.Disagreement", "DINSegment.Unexpected")
+"""Of volumes that lie over an image, where samples differ and what was not expected: the phase that one is of, from 0.
+"""
 
 
 def is_image_sequence(node: slicer.vtkMRMLNode | None) -> bool:
@@ -73,8 +74,13 @@ def is_enhanced(node: slicer.vtkMRMLNode | None) -> bool:
 
 
 def is_of_result(node: slicer.vtkMRMLNode | None) -> bool:
-    """Whether a volume or sequence belongs to a result, enhanced images and where samples differ: it is no input."""
-    return node is not None and (node.GetAttribute(DISAGREEMENT_ATTRIBUTE) is not None or is_enhanced(node))
+    """Whether a volume or sequence belongs to a result, enhanced images and what lies over images: it is no input."""
+    return node is not None and (is_overlay(node) or is_enhanced(node))
+
+
+def is_overlay(node: slicer.vtkMRMLNode) -> bool:
+    """Whether a volume lies over an image of a result."""
+    return any(node.GetAttribute(name) is not None for name in OVERLAY_ATTRIBUTES)
 
 
 def hidden_inputs(scene: slicer.vtkMRMLScene) -> list[str]:

@@ -35,6 +35,7 @@ class AutoencoderConfig:
     """
 
     kind: ClassVar[Kind] = RECONSTRUCTION
+    has_maps: ClassVar[bool] = True
 
     classes: int = 2
     in_channels: int = 1

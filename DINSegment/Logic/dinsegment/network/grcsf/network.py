@@ -79,6 +79,11 @@ class GRCSFConfig:
         made = AutoencoderConfig.from_dict(self.autoencoder | own)
         return tuple(replace(made, ratio=ratio) for ratio in self.ratios)
 
+    @property
+    def has_maps(self) -> bool:
+        """Whether it asks autoencoders, which tell what they did not expect."""
+        return bool(self.autoencoders)
+
     @classmethod
     def from_dict(cls, options: dict[str, Any]) -> GRCSFConfig:
         """A configuration from JSON; an option that it does not have is an error."""
@@ -169,8 +174,8 @@ class GRCSF(Segmenter):
 
     @property
     def has_maps(self) -> bool:
-        """Whether it asks autoencoders, so that `maps` can be asked."""
-        return len(self.autoencoders) > 0
+        """Whether `maps` can be asked."""
+        return self.config.has_maps
 
     def maps(self, image: Tensor, enhanced: Tensor) -> Tensor:
         """What the autoencoders did not expect of each image, their mean: (B, 1, H, W) float32."""
