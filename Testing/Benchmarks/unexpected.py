@@ -1,0 +1,178 @@
+"""Whether an autoencoder tells of unusual images what the checks do not tell.
+
+    python Testing/Benchmarks/unexpected.py --unexpected MODEL --data DIR FILE ... [--others FILE ...] [--measured FILE]
+
+FILE of --data names labelled patients that the autoencoder has not learned from; their first images are what is usual.
+From each of them unusual ones are made by code: noise, metal (a void with bright rims beside the heart, or in a CT a
+bright piece with streaks), a ghost (the image over itself, shifted, as of a patient who moved) and, in a CT, a tumour
+(a dark ball in the largest organ). --others are images of another kind.
+
+Of each image is kept what the checks say of the image as a whole, and how much of the grey range the map of
+`with_unexpected` says on average, in the box and in the tenth of its pixels that are expected least. Patients fall into
+two halves by a hash of their names. A limit is as far out as the most extreme usual image of one half, and MARGIN of
+its distance from the median beyond; it is counted in the other half: false alarms, and unusual images that it tells and
+the checks do not. `--measured` keeps the numbers, a line each, so that nothing is measured twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from dinsegment.errors import DINSegmentError
+from dinsegment.images.reading import read_volumes
+from dinsegment.images.volume import Volume
+from dinsegment.inference.maps import GREY_RANGE, load_maps_model, with_unexpected
+from dinsegment.inference.model import Model, load_model
+from dinsegment.inference.pipeline import segment
+from dinsegment.tasks import Task, get_task
+from dinsegment.training.cases import find_cases, read_split
+from model_entry import PAIR
+from other_images import MARGIN
+from other_images import Image as Named
+
+LEAST = 0.1
+"""Share of the box whose pixels are expected least."""
+
+
+class Image(NamedTuple):
+    """`group` is `usual` or in which way it is not; without `mean`, nothing was found in it or it was refused."""
+
+    name: str
+    group: str
+    said: tuple[str, ...]
+    mean: float | None = None
+    least: float | None = None
+
+    @property
+    def half(self) -> int:
+        """Of the patient, as `other_images.py` draws it."""
+        return Named(self.name, True, None).half
+
+    @property
+    def told(self) -> bool:
+        """Whether the checks say that the image as a whole is not what the network is made for."""
+        return bool(self.said)
+
+
+def made(volume: Volume, labels: np.ndarray, task: Task) -> Iterator[tuple[str, Volume]]:
+    """Unusual images, of a usual one whose anatomy is labelled (k, j, i)."""
+    grey, random = volume.array.astype(np.float32), np.random.default_rng(0)
+    low, high = task.grey_window or (float(grey.min()), float(np.percentile(grey, 99.5)))
+    size, spacing = high - low, volume.spacing
+    yield "noise", volume.with_array(grey + random.normal(0, 0.15 * size, grey.shape).astype(np.float32))
+    ghost = np.roll(grey, round(25 / spacing[1]), axis=1)
+    yield "ghost", volume.with_array(0.65 * grey + 0.35 * ghost)
+    inside = labels > 0
+    k, j = (round(float(axis.mean())) for axis in np.nonzero(inside)[:2])
+    edge = int(np.nonzero(inside.any(0))[1].max())  # of the anatomy, in a row's direction
+    away = np.indices(grey.shape[1:])
+    distance = np.hypot((away[0] - j) * spacing[1], (away[1] - edge) * spacing[2])
+    angle = np.arctan2((away[0] - j) * spacing[1], (away[1] - edge) * spacing[2])
+    near = np.zeros(grey.shape, bool)
+    near[max(0, k - 1) : k + 2] = True
+    if task.modality == "CT":
+        streaks = 0.5 * size * np.cos(6 * angle) * np.exp(-distance / 40)
+        metal = np.where(near & (distance < 8), 3000.0, np.where(near, grey + streaks, grey))
+        label = int(np.bincount(labels[inside]).argmax())
+        depth = ndimage.distance_transform_edt(labels == label, spacing)
+        middle = np.unravel_index(depth.argmax(), depth.shape)
+        z, y, x = (((np.arange(n) - m) * mm) ** 2 for n, m, mm in zip(grey.shape, middle, spacing, strict=True))
+        ball = z[:, None, None] + y[None, :, None] + x[None, None, :] < 15.0**2
+        yield "tumour", volume.with_array(np.where(ball, grey - 70, grey).astype(np.float32))
+    else:
+        metal = np.where(near & (distance < 14), low, np.where(near & (distance < 18), low + 1.6 * size, grey))
+    yield "metal", volume.with_array(metal.astype(np.float32))
+
+
+def measure(name: str, group: str, volume: Volume, task: Task, model: Model, maps: Model, device: str) -> Image:
+    """What is said of an image, by the checks and by the autoencoder."""
+    try:
+        result = segment(volume, task, model, device)
+    except DINSegmentError as error:
+        return Image(name, group, (str(error),))
+    said = tuple(finding.text for finding in result.findings if finding.segment is None)
+    told = with_unexpected(result, maps, device)
+    if told.unexpected is None:
+        return Image(name, group, (*said, told.warnings[-1]))
+    looked = np.sort(told.unexpected[told.unexpected > 0]) / GREY_RANGE
+    return Image(name, group, said, float(looked.mean()), float(looked[-max(1, round(LEAST * len(looked))) :].mean()))
+
+
+def limit(images: list[Image], which: str) -> float:
+    values = np.array([getattr(one, which) for one in images if one.group == "usual" and one.mean is not None])
+    return float(values.max() + MARGIN * (values.max() - np.median(values)))
+
+
+def count(title: str, images: list[Image], limits: dict[str, float]) -> None:
+    """Prints what limits tell in images that they were not chosen on."""
+    print(f"\n{title}: " + ", ".join(f"{which} {value:.4f}" for which, value in limits.items()))
+    groups: dict[str, list[Image]] = defaultdict(list)
+    for one in images:
+        groups[one.group].append(one)
+    for group, own in groups.items():
+        beyond = [one.mean is not None and any(getattr(one, w) > value for w, value in limits.items()) for one in own]
+        checks = sum(one.told for one in own)
+        more = sum(far and not one.told for one, far in zip(own, beyond, strict=True))
+        print(f"    {group}: {len(own)}, told by the checks {checks}, by the map {sum(beyond)}, by it alone {more}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="heart")
+    parser.add_argument("--model")
+    parser.add_argument("--unexpected", required=True, metavar="MODEL")
+    parser.add_argument("--data", action="append", default=[], **PAIR)
+    parser.add_argument("--usual", nargs="*", default=[], metavar="FILE")
+    parser.add_argument("--others", nargs="*", default=[], metavar="FILE")
+    parser.add_argument("--measured", type=Path, metavar="FILE")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    task = get_task(options.task)
+    model, maps = load_model(options.model, task), load_maps_model(options.unexpected, task)
+    kept: dict[tuple[str, str], Image] = {}
+    if options.measured and options.measured.exists():
+        for line in options.measured.read_text("utf-8").splitlines():
+            one = Image(*json.loads(line))
+            kept[one.name, one.group] = one._replace(said=tuple(one.said))
+
+    def keep(name: str, group: str, volume: Volume) -> None:
+        if (name, group) not in kept:
+            kept[name, group] = measure(name, group, volume, task, model, maps, options.device)
+            print(kept[name, group], flush=True)
+            if options.measured:
+                with options.measured.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(kept[name, group]) + "\n")
+
+    cases = [case for data, split in options.data for case in find_cases(data, read_split(split), task)]
+    for case in {case.patient: case for case in reversed(cases)}.values():
+        volume, truth = case.read(task)
+        keep(case.name, "usual", volume)
+        for group, unusual in made(volume, truth, task):
+            keep(case.name, group, unusual)
+    for group, paths in (("usual", options.usual), ("other", options.others)):
+        for path in paths:
+            keep(Path(path).name.partition(".")[0], group, read_volumes(path)[0])
+    images = list(kept.values())
+    for half in (0, 1):
+        own, other = ([one for one in images if (one.half == half) == mine] for mine in (True, False))
+        if not all(any(one.group == "usual" for one in part) for part in (own, other)):
+            print("All usual images are in one half: no limit can be judged.")
+            break
+        count(f"Limits of half {half + 1}, in the other", other, {w: limit(own, w) for w in ("mean", "least")})
+    print("\nOf the grey range, on average, and in the tenth that is expected least; median of each group:")
+    for group in dict.fromkeys(one.group for one in images):
+        own = [one for one in images if one.group == group and one.mean is not None]
+        middle = [float(np.median([getattr(one, w) for one in own])) for w in ("mean", "least")] if own else []
+        print(f"    {group}: {len(own)}, " + ", ".join(f"{value:.4f}" for value in middle))
+
+
+if __name__ == "__main__":
+    main()
