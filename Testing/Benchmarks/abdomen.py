@@ -29,25 +29,26 @@ from memory import run_program, use_cores
 GRID = {"slices": 150, "size": (512, 512), "spacing": (2.0, 0.75, 0.75)}
 
 STAGES = {
-    "reading the image": ("images.py", "read_volumes"),
-    "loading the model": ("weights.py", "load_model"),
-    "segmenting, all of it": ("inference.py", "segment"),
-    "  finding the body": ("inference.py", "locate"),
-    "  sampling": ("preprocessing.py", "slices"),
-    "  the network": ("inference.py", "_forward"),
-    "  bringing back": ("preprocessing.py", "_labels_of"),
-    "  deciding": ("preprocessing.py", "decide"),
-    "  postprocessing": ("postprocessing.py", "postprocess"),
-    "  what confidence needs": ("confidence.py", "labelled"),
-    "  confidence": ("confidence.py", "confidence"),
-    "  enhanced image": ("display.py", "enhanced_volume"),
-    "  findings": ("quality.py", "findings"),
-    "writing, all of it": ("results.py", "write_results"),
-    "  segmentation.seg.nrrd": ("images.py", "write_segmentation"),
-    "  enhanced.nrrd": ("images.py", "write_volume"),
-    "  overview.png": ("overview.py", "write_overview"),
+    "reading the image": ("images/reading.py", "read_volumes"),
+    "loading the model": ("inference/model.py", "load_model"),
+    "segmenting, all of it": ("inference/pipeline.py", "segment"),
+    "  finding the body": ("inference/anatomy.py", "find_box"),
+    "  preparing slices": ("inference/preprocessing.py", "slices"),
+    "  the whole trunk": ("inference/context.py", "surroundings"),
+    "  the network": ("inference/runner.py", "_forward"),
+    "  bringing back": ("inference/view.py", "_labels_of"),
+    "  deciding": ("inference/view.py", "decide"),
+    "  postprocessing": ("inference/postprocessing.py", "postprocess"),
+    "  what confidence needs": ("inference/confidence.py", "_labelled"),
+    "  confidence": ("inference/confidence.py", "confidence"),
+    "  enhanced image": ("enhancement/displayed.py", "enhanced_volume"),
+    "  findings": ("quality/findings.py", "findings"),
+    "writing, all of it": ("studies/results.py", "write_results"),
+    "  segmentation.seg.nrrd": ("images/writing.py", "write_segmentation"),
+    "  enhanced.nrrd": ("images/writing.py", "write_volume"),
+    "  overview.png": ("studies/overview.py", "write_overview"),
 }
-"""What is timed: the file and the name of a function; what is not there takes no time."""
+"""What is timed: the file, in the library, and the name of a function."""
 
 
 def run_command(image: Path, output: Path, options: argparse.Namespace) -> dict[str, float]:
@@ -64,11 +65,15 @@ def profile(image: Path, output: Path, options: argparse.Namespace, clock: str) 
     profiler = cProfile.Profile(time.process_time if clock == "cpu" else time.perf_counter)
     model = profiler.runcall(load_model, options.model, ABDOMEN)
     profiler.runcall(segment_study, image, output, ABDOMEN, model, options.device)
-    spent = {stage: 0.0 for stage in STAGES}
-    for (path, _, name), (*_, cumulative, _) in pstats.Stats(profiler).stats.items():
-        for stage, function in STAGES.items():
-            if (Path(path).name, name) == function:
-                spent[stage] += cumulative
+    called = pstats.Stats(profiler).stats.items()
+    spent = {}
+    for stage, (file, function) in STAGES.items():
+        seconds = [
+            c for (path, _, name), (*_, c, _) in called if Path(path).match(f"dinsegment/{file}") and name == function
+        ]
+        if not seconds:
+            raise SystemExit(f"Nothing called {function} in {file}: correct the stage '{stage.strip()}'.")
+        spent[stage] = sum(seconds)
     return spent
 
 

@@ -28,9 +28,10 @@ from scipy.optimize import minimize_scalar
 from dinsegment.inference.anatomy import find_box
 from dinsegment.inference.calibration import LEAST, calibrated
 from dinsegment.inference.devices import choose_device
+from dinsegment.inference.looking import look_at_segments
 from dinsegment.inference.model import Model, load_model
-from dinsegment.inference.pipeline import look, predict_with_confidence
 from dinsegment.inference.plausible import checked_image
+from dinsegment.inference.prediction import predict_with_confidence
 from dinsegment.inference.runner import Runner
 from dinsegment.inference.view import decide
 from dinsegment.tasks import Task, get_task
@@ -59,12 +60,12 @@ def seen_in(case: Case, task: Task, model: Model, runner: Runner) -> Seen | None
     box = find_box(runner, model.preprocessing, stack)
     if box is None:
         return None
-    places = box.places(stack)
+    places = box.places
     nearest = [np.clip(np.round(p).astype(int), 0, n - 1) for p, n in zip(places, stack.array.shape, strict=True)]
     rows, columns = ((p > -0.5) & (p < n - 0.5) for p, n in zip(places[1:], stack.array.shape[1:], strict=True))
     truth = stack.like(labels).array
     kept, known = [], []
-    for k, foreground in enumerate(look(runner, model.preprocessing, image, box)):
+    for k, foreground in enumerate(look_at_segments(runner, model.preprocessing, volume, box)):
         one = foreground.numpy()
         chosen = (one.sum(0) >= LEAST) & rows[:, None] & columns
         kept.append(one[:, chosen])

@@ -25,6 +25,7 @@ from torch import Tensor
 from dinsegment.inference.anatomy import find_box
 from dinsegment.inference.context import Pooling, Surroundings
 from dinsegment.inference.devices import choose_device
+from dinsegment.inference.looking import look
 from dinsegment.inference.model import Model, load_context, load_model
 from dinsegment.inference.plausible import checked_image
 from dinsegment.inference.postprocessing import postprocess
@@ -50,11 +51,11 @@ def scores(case: Case, task: Task, model: Model, alone: Model, device: torch.dev
     stack, preprocessing = image.stack, alone.preprocessing
     runner = Runner(alone.network, device)
     box = find_box(runner, preprocessing, stack)
-    own = torch.cat(list(runner.look(preprocessing, stack, box, "", 0, 1)))
+    own = torch.cat(list(look(runner, preprocessing, box, "", 0, 1)))
     around = replace(model.context, pooling=Pooling(1.0, 1e-6, 1e-6)).surroundings(stack, device, lambda: None)
 
     def scored(probabilities: Tensor) -> list[float]:
-        labels = np.stack(list(box.labels_back((one[1:] for one in probabilities), stack)))
+        labels = np.stack(list(box.labels_back(one[1:] for one in probabilities)))
         labels = stack.to_volume_axes(postprocess(labels, task, stack))
         return [dice(labels, truth, segment.label) for segment in task.segments]
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dinsegment.correction.features import Features, look
+from dinsegment.correction.features import Features, features_of
 from dinsegment.correction.learn import Options
 from dinsegment.correction.pipeline import FeaturesKept, correct
 from dinsegment.images.fingerprint import image_print
@@ -73,7 +73,7 @@ def simulate(volume, truth: np.ndarray, task: Task, model: Model, walker: bool, 
     """What a user would see who corrects the worst slice, and then the worst of the others, and so on."""
     kept = FeaturesKept(1 << 31)
     runner = Runner(model.network, torch.device("cpu"), context=model.context)
-    features = look(runner, model.preprocessing, volume, task)
+    features = features_of(runner, model.preprocessing, volume, task)
     if features is None:
         return []
     kept.get((f"{model.name} {id(model.network)}", image_print(volume)), lambda: features)
@@ -116,7 +116,7 @@ def walked(features: Features, given: np.ndarray, touched: list[int], task: Task
 
     rows, columns = (
         slice(max(0, int(p.min())), min(n, int(p.max()) + 1))
-        for p, n in zip(features.box.places(features.stack)[1:], given.shape[1:], strict=True)
+        for p, n in zip(features.box.places[1:], given.shape[1:], strict=True)
     )
     image = features.stack.array[:, rows, columns].astype(np.float32)
     low, high = task.grey_window or np.percentile(image, (0.5, 99.5))

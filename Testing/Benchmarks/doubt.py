@@ -30,8 +30,8 @@ from scipy.stats import binomtest
 
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.model import Model, load_model
-from dinsegment.inference.pipeline import predict_with_confidence
 from dinsegment.inference.plausible import checked_image
+from dinsegment.inference.prediction import predict_with_confidence
 from dinsegment.inference.runner import Runner
 from dinsegment.quality.estimator import BAD, Curve, Estimator
 from dinsegment.quality.facts import facts_of, known_facts

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dinsegment.inference import anatomy
 from dinsegment.inference.devices import autocast_dtype, choose_device
-from dinsegment.inference.pipeline import predict
+from dinsegment.inference.prediction import predict
 from dinsegment.inference.runner import MAX_BATCH, Runner
 from dinsegment.network import build_network
 from dinsegment.network.rewriting import for_inference

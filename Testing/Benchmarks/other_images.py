@@ -29,8 +29,8 @@ from dinsegment.errors import DINSegmentError
 from dinsegment.images.reading import read_volumes
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.model import Model, load_model
-from dinsegment.inference.pipeline import predict_with_confidence
 from dinsegment.inference.plausible import checked_image
+from dinsegment.inference.prediction import predict_with_confidence
 from dinsegment.inference.runner import Runner
 from dinsegment.quality.kind import LIMITS, Kind, kind_of
 from dinsegment.tasks import HEART

@@ -30,8 +30,8 @@ from dinsegment.images.slices import SliceStack, slice_axis
 from dinsegment.images.volume import Volume, slice_number
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.model import load_model
-from dinsegment.inference.pipeline import predict_with_confidence
 from dinsegment.inference.plausible import checked_image
+from dinsegment.inference.prediction import predict_with_confidence
 from dinsegment.inference.runner import Runner
 from dinsegment.quality.findings import findings
 from dinsegment.tasks import Task, get_task

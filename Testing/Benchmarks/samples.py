@@ -34,6 +34,7 @@ from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.slices import SliceStack
 from dinsegment.inference.anatomy import find_box
 from dinsegment.inference.devices import choose_device
+from dinsegment.inference.looking import look
 from dinsegment.inference.model import Model, load_model
 from dinsegment.inference.pipeline import segment
 from dinsegment.inference.runner import Runner
@@ -138,9 +139,9 @@ def own_doubt(result: Segmentation, model: Model, device: str) -> np.ndarray:
     doubt = np.ones(labels.shape, np.float32)
     if box is None:
         return stack.to_volume_axes(1 - doubt)
-    batches = runner.look(model.preprocessing, stack, box, "Segmenting", 0.0, 1.0, mirror=model.preprocessing.mirror)
+    batches = look(runner, model.preprocessing, box, "Segmenting", 0.0, 1.0, mirror=model.preprocessing.mirror)
     foreground = (one[1:] for batch in batches for one in batch)
-    for k, shares in enumerate(box.values_back(foreground, stack)):
+    for k, shares in enumerate(box.values_back(foreground)):
         doubt[k] = probability_of_another(shares, labels[k])
     return stack.to_volume_axes(doubt)
 

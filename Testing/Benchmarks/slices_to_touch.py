@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from correction import walked
-from dinsegment.correction.features import look
+from dinsegment.correction.features import features_of
 from dinsegment.correction.learn import Options
 from dinsegment.correction.pipeline import FeaturesKept, correct
 from dinsegment.images.fingerprint import image_print
@@ -85,7 +85,7 @@ def enough(found: np.ndarray) -> bool:
 
 def of_case(volume: Volume, truth: np.ndarray, task: Task, model: Model, walker: bool) -> dict[str, int] | None:
     """Slices of the image, and of these to be touched in each way; None where the network finds nothing."""
-    features = look(
+    features = features_of(
         Runner(model.network, torch.device("cpu"), context=model.context), model.preprocessing, volume, task
     )
     if features is None:

@@ -40,7 +40,7 @@ from dinsegment.correction.single_slices import SingleSlices
 from dinsegment.correction.strokes import Stroke
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.model import Model, load_model
-from dinsegment.inference.pipeline import predict
+from dinsegment.inference.prediction import predict
 from dinsegment.inference.runner import Runner
 from dinsegment.tasks import Task, get_task
 from dinsegment.training.cases import find_cases, read_split

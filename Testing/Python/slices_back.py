@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dinsegment.images.slices import SliceStack
 from dinsegment.inference.view import View, resampling_matrix
 
 
-def slices_back(view: View, values: Tensor, stack: SliceStack) -> Tensor:
+def slices_back(view: View, values: Tensor) -> Tensor:
     """(slices, ..., rows, columns) on a view's grid -> (slices, ..., y, x) on the stack's, zero outside of the view."""
+    stack = view.stack
     if view.slice_spacing is not None:
-        count, step = view.slices(stack), view.slice_spacing
+        count, step = view.count, view.slice_spacing
         first = 0.5 * ((len(stack.array) - 1) * stack.slice_spacing - (count - 1) * step)
         along = resampling_matrix(count, step, len(stack.array), stack.slice_spacing, -first)
         blended = []

@@ -19,10 +19,11 @@ from dinsegment.images import read_volume, write_volume
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
 from dinsegment.inference import segment
-from dinsegment.inference.body import box_around_body
+from dinsegment.inference.anatomy import box_around_body
+from dinsegment.inference.looking import look
 from dinsegment.inference.model import Model, load_model
-from dinsegment.inference.pipeline import predict
 from dinsegment.inference.postprocessing import postprocess
+from dinsegment.inference.prediction import predict
 from dinsegment.inference.runner import Runner
 from dinsegment.inference.view import View
 from dinsegment.models.entries import read_entries
@@ -65,7 +66,7 @@ def untrained():
     network = DIN(TINY).eval()
     stack = SliceStack.in_plane(spotted(), COARSE.plane)
     with torch.no_grad():
-        logits = network(*COARSE.slices(stack, box_around_body(COARSE, stack), 3).inputs(slice(None))).transpose(0, 1)
+        logits = network(*COARSE.slices(box_around_body(COARSE, stack), 3).inputs(slice(None))).transpose(0, 1)
         mean, deviation = logits.flatten(1).mean(1), logits.flatten(1).std(1)
         last = network.decoder.classify
         last.weight /= deviation[:, None, None, None]
@@ -113,7 +114,7 @@ def test_labels_lie_where_the_network_saw_what_they_are_of(plain, untrained):
     stack = SliceStack.in_plane(volume, preprocessing.plane)
     box = box_around_body(preprocessing, stack)
     runner = Runner(untrained.network, torch.device("cpu"))
-    seen = torch.cat(list(runner.look(preprocessing, stack, box, "", 0, 1))).numpy()
+    seen = torch.cat(list(look(runner, preprocessing, box, "", 0, 1))).numpy()
     middle = (np.array(volume.shape) - 1) / 2 * volume.spacing  # of the slices; of rows and columns the box says it
     centers = np.array((middle[0], *box.center))
     steps = np.array((box.slice_spacing, box.spacing, box.spacing))
@@ -288,13 +289,13 @@ def crop_of_both(case, preprocessing):
     corner = (stack.extent_mm - stack.spacing) / 2 - 0.5 * (np.array(size) - 1) * spacing
     middle = corner + (first + 0.5 * (np.minimum(preprocessing.box, size) - 1)) * spacing
     shape = tuple(int(n) for n in np.minimum(preprocessing.box, size))
-    view = View((float(middle[0]), float(middle[1])), shape, spacing, preprocessing.slice_spacing)
+    view = View(stack, (float(middle[0]), float(middle[1])), shape, spacing, preprocessing.slice_spacing)
     low, high = preprocessing.grey_window
     grey = prepared.image[:, rows, columns].float() * (high - low) + low
     masks = prepared.masks[:, :, rows, columns].float() / 255
     truth = stack.like(labels)
-    sampled = [view.sample(replace(truth, array=truth.array == s.label))[0] for s in ABDOMEN.segments]
-    return (grey, masks), (view.sample(stack, clip=preprocessing.grey_window)[0], torch.stack(sampled, 1))
+    sampled = [view.on(replace(truth, array=truth.array == s.label)).sample()[0] for s in ABDOMEN.segments]
+    return (grey, masks), (view.sample(clip=preprocessing.grey_window)[0], torch.stack(sampled, 1))
 
 
 def test_training_sees_the_grey_values_that_inference_sees(case):
@@ -324,7 +325,7 @@ def test_training_looks_where_inference_looks(case):
     off = Augmentation(*[0.0] * 6, (0.0, 0.0), 0.0, 0.0, (0.0, 0.0), (0.0, 0.0), (0.0, 0.0), 0.0, 0.0, 0.0)
     volume, _ = case.read(ABDOMEN)
     stack = SliceStack.in_plane(volume, PREPARED.plane)
-    seen = PREPARED.slices(stack, box_around_body(PREPARED, stack), 3)
+    seen = PREPARED.slices(box_around_body(PREPARED, stack), 3)
     prepared = prepare(case, ABDOMEN, PREPARED)
     assert seen.view.size == PREPARED.box and len(prepared.image) == len(seen)
     for k in (0, 5, 11):
@@ -418,7 +419,7 @@ def test_every_way_to_store_a_real_image_shows_the_network_the_same(model, real)
 
     def seen(volume):
         stack = SliceStack.in_plane(volume, preprocessing.plane)
-        return preprocessing.slices(stack, box_around_body(preprocessing, stack)).image
+        return preprocessing.slices(box_around_body(preprocessing, stack)).image
 
     expected = seen(few)
     assert expected.std() > 0.3

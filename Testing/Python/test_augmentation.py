@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from dinsegment.images import write_volume
 from dinsegment.images.slices import SliceStack
+from dinsegment.inference.anatomy import box_around, overview_of
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.view import decide
 from dinsegment.tasks import HEART
@@ -274,9 +275,10 @@ def inference_sees(case, preprocessing, overview=False):
     stack = SliceStack.of(volume)
     truth = np.moveaxis(labels, stack.axis, 0)
     center = [np.mean(x) * s for x, s in zip(np.nonzero(truth)[1:], stack.spacing, strict=True)]
-    view = preprocessing.overview(stack) if overview else preprocessing.box_around(tuple(map(float, center)))
+    whole, box = overview_of(preprocessing, stack), box_around(preprocessing, stack, tuple(map(float, center)))
+    view = whole if overview else box
     masks = [SliceStack((truth == s.label).astype(np.float32), stack.spacing, 0) for s in HEART.segments]
-    return preprocessing.slices(stack, view).image, decide(torch.stack([view.sample(m)[0] for m in masks]))
+    return preprocessing.slices(view).image, decide(torch.stack([view.on(m).sample()[0] for m in masks]))
 
 
 def training_sees(case, preprocessing, augmentation=OFF):

@@ -148,13 +148,12 @@ def view_of(stack, slice_spacing, spacing=2.0):
     """The whole field of view on a grid that has the stack's own pixels if `spacing` is theirs."""
     size = tuple(int(n) for n in np.round(stack.extent_mm / spacing))
     middle = (stack.extent_mm - stack.spacing) / 2
-    return View((float(middle[0]), float(middle[1])), size, spacing, slice_spacing)
+    return View(stack, (float(middle[0]), float(middle[1])), size, spacing, slice_spacing)
 
 
-def back_of(view, values, stack):
-    return slices_back(
-        view, torch.as_tensor(values) if not isinstance(values, list) else torch.stack(values), stack
-    ).numpy()
+def back_of(view, values):
+    values = torch.stack(values) if isinstance(values, list) else torch.as_tensor(values)
+    return slices_back(view, values).numpy()
 
 
 @pytest.mark.parametrize("wanted", [2.0, 3.0])
@@ -163,12 +162,12 @@ def back_of(view, values, stack):
 def test_no_slice_stays_empty(count, distance, wanted):
     stack = stack_of(np.ones((count, 6, 8)), distance)
     view = view_of(stack, wanted)
-    slices, inside = view.sample(stack)
-    assert len(slices) == view.slices(stack)
+    slices, inside = view.sample()
+    assert len(slices) == view.count
     assert len(slices) * wanted >= count * distance - 1e-3 > (len(slices) - 1) * wanted - 2e-3  # no more than it takes
     np.testing.assert_allclose(slices, 1, atol=1e-5)
     assert (inside > 0.99).all()
-    np.testing.assert_allclose(back_of(view, slices, stack), 1, atol=1e-5)
+    np.testing.assert_allclose(back_of(view, slices), 1, atol=1e-5)
 
 
 @quick
@@ -176,9 +175,9 @@ def test_no_slice_stays_empty(count, distance, wanted):
 def test_slices_cover_the_stack_evenly_about_its_middle(count, distance, wanted):
     stack = stack_of(np.arange(count)[:, None, None] * np.ones((1, 2, 2)) * distance, distance)
     view = view_of(stack, wanted)
-    grid = view.slices(stack)
+    grid = view.count
     assert grid * wanted >= count * distance - 1e-4 and (grid == 1 or (grid - 1) * wanted < count * distance)
-    along = view.sample(stack)[0][:, 0, 0].numpy()  # where each slice lies, as the image tells it
+    along = view.sample()[0][:, 0, 0].numpy()  # where each slice lies, as the image tells it
     middle = 0.5 * (count - 1) * distance
     np.testing.assert_allclose(along + along[::-1], 2 * middle, atol=1e-3 * max(1, middle))
     assert (np.diff(along) >= -1e-4).all()
@@ -190,9 +189,9 @@ def test_upside_down_the_same_slices_are_seen_upside_down(count, distance, seed)
     array = np.random.default_rng(seed).normal(size=(count, 5, 7))
     one, other = stack_of(array, distance), stack_of(array[::-1, :, ::-1], distance)
     view = view_of(one, 3.0, 2.7)
-    seen, mirrored = view.sample(one)[0], view.sample(other)[0]
+    seen, mirrored = view.sample()[0], view.on(other).sample()[0]
     torch.testing.assert_close(mirrored, seen.flip(0, 2), rtol=0, atol=1e-4)
-    np.testing.assert_allclose(back_of(view, mirrored, other), back_of(view, seen, one)[::-1, :, ::-1], atol=1e-4)
+    np.testing.assert_allclose(back_of(view.on(other), mirrored), back_of(view, seen)[::-1, :, ::-1], atol=1e-4)
 
 
 @pytest.mark.parametrize(("distance", "wanted", "error"), [(1.0, 1.5, 0.06), (3.0, 3.0, 1e-5), (4.0, 3.0, 0.06)])
@@ -200,13 +199,13 @@ def test_a_smooth_image_survives_another_distance_and_back(distance, wanted, err
     array = gaussian_filter(np.random.default_rng(1).normal(size=(24, 12, 14)), (8 / distance, 3, 3))
     stack = stack_of(array / np.abs(array).max(), distance)
     view = view_of(stack, wanted)
-    back = back_of(view, view.sample(stack)[0], stack)
+    back = back_of(view, view.sample()[0])
     assert np.abs(back - stack.array)[3:-3].max() < error
 
 
 def test_refining_blends_the_slices_above_and_below():
     stack = stack_of(np.array([0.0, 4.0])[:, None, None] * np.ones((2, 3, 3)), 4.0)
-    slices, _ = view_of(stack, 2.0).sample(stack)  # at -1, 1, 3 and 5 mm
+    slices, _ = view_of(stack, 2.0).sample()  # at -1, 1, 3 and 5 mm
     np.testing.assert_allclose(slices[:, 1, 1], [0, 1, 3, 4], atol=1e-5)
 
 
@@ -217,7 +216,7 @@ def test_many_slices_are_those_of_one_product():
     stack = stack_of(array, 1.3)
     for wanted in (None, 1.7):
         view = view_of(stack, wanted, 1.1)
-        slices, _ = view.sample(stack)
+        slices, _ = view.sample()
         y, x = (resampling_matrix(n, 2.0, m, 1.1, f) for n, m, f in zip((4, 5), view.size, view.first, strict=True))
         expected = y @ array @ x.T
         if wanted:
@@ -230,15 +229,15 @@ def test_chosen_slices_are_those_of_the_whole_grid():
     stack = stack_of(np.random.default_rng(3).normal(size=(9, 6, 8)), 2.2)
     for wanted in (None, 3.0):
         view = view_of(stack, wanted)
-        whole, _ = view.sample(stack)
-        chosen = np.array([0, 3, view.slices(stack) - 1])
-        torch.testing.assert_close(view.sample(stack, chosen)[0], whole[chosen], rtol=0, atol=1e-5)
+        whole, _ = view.sample()
+        chosen = np.array([0, 3, view.count - 1])
+        torch.testing.assert_close(view.sample(chosen)[0], whole[chosen], rtol=0, atol=1e-5)
 
 
 def test_grey_values_are_clipped_before_they_are_blended():
     """Air beside a patient must not darken the skin more in a coarse image than in a fine one."""
     stack = stack_of(np.array([-1000.0, 100.0])[:, None, None] * np.ones((2, 4, 4)), 4.0)
-    slices, _ = view_of(stack, 2.0).sample(stack, clip=(-125.0, 275.0))
+    slices, _ = view_of(stack, 2.0).sample(clip=(-125.0, 275.0))
     np.testing.assert_allclose(slices[:, 1, 1], [-125, -125 + 225 / 4, 100 - 225 / 4, 100], atol=1e-4)
     assert stack.array.min() == -1000
 
@@ -246,8 +245,8 @@ def test_grey_values_are_clipped_before_they_are_blended():
 def test_classes_are_brought_back_slice_by_slice():
     stack = stack_of(np.zeros((5, 6, 8)), 4.0)
     view = view_of(stack, 3.0)
-    values = torch.rand(view.slices(stack), 3, *view.size)
-    back = back_of(view, values, stack)
+    values = torch.rand(view.count, 3, *view.size)
+    back = back_of(view, values)
     assert back.shape == (5, 3, 6, 8)
     for n in range(3):
-        np.testing.assert_allclose(back[:, n], back_of(view, values[:, n], stack), atol=1e-6)
+        np.testing.assert_allclose(back[:, n], back_of(view, values[:, n]), atol=1e-6)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
-from dinsegment.inference.body import box_around_body, find_body
+from dinsegment.inference.anatomy import box_around_body
+from dinsegment.inference.body import find_body
 from dinsegment.inference.preprocessing import Preprocessing
 
 quick = settings(max_examples=20, deadline=None)

@@ -13,8 +13,8 @@ import torch
 from dinsegment.errors import ModelError
 from dinsegment.inference.calibration import LEAST, calibrated
 from dinsegment.inference.model import build_model, load_model
-from dinsegment.inference.pipeline import predict_with_confidence
 from dinsegment.inference.plausible import checked_image
+from dinsegment.inference.prediction import predict_with_confidence
 from dinsegment.inference.runner import Runner
 from dinsegment.inference.view import decide
 from dinsegment.models.entries import find_entry

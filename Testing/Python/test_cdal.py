@@ -13,7 +13,7 @@ from phantom_cases import write_patients
 from safetensors.torch import load_file
 
 from dinsegment.inference.model import load_model
-from dinsegment.inference.pipeline import predict
+from dinsegment.inference.prediction import predict
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.runner import Runner
 from dinsegment.network import CDALConfig, build_network, network_config

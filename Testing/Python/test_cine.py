@@ -12,6 +12,7 @@ from scipy.signal import savgol_coeffs
 
 from dinsegment.errors import Cancelled, InputError
 from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.slices import SliceStack
 from dinsegment.inference import phases as phases_module
 from dinsegment.inference import segment, segment_phases
 from dinsegment.inference.cine import CERTAIN, FEWEST_PHASES, FIT, common_box, consistent, is_cine
@@ -160,13 +161,13 @@ class TestSmoothing:
         smaller = replace(volumes[3], array=volumes[3].array[1:])
         assert not is_cine([*volumes[:3], smaller, *volumes[4:]], HEART)
 
-    def test_the_box_is_where_most_phases_show_the_heart(self, model):
+    def test_the_box_is_where_most_phases_show_the_heart(self, volumes):
         def box(y: float, x: float) -> View:
-            return model.preprocessing.box_around((y, x))
+            return View(SliceStack.of(volumes[0]), (y, x), (96, 96), 1.5)
 
         boxes = [box(50, 60), None, box(52, 61), box(90, 10), box(51, 62)]
-        assert common_box(boxes, model.preprocessing).center == (51.5, 60.5)
-        assert common_box([None, None], model.preprocessing) is None
+        assert common_box(boxes).center == (51.5, 60.5)
+        assert common_box([None, None]) is None
 
 
 class TestPhantom:

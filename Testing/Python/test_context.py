@@ -22,10 +22,11 @@ from dinsegment.cli import app
 from dinsegment.errors import Cancelled, InputError, ModelError
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
-from dinsegment.inference.body import box_around_body
+from dinsegment.inference.anatomy import box_around_body
 from dinsegment.inference.context import Context, ContextGrid, Pooling, Surroundings
+from dinsegment.inference.looking import look
 from dinsegment.inference.model import load_model
-from dinsegment.inference.pipeline import predict
+from dinsegment.inference.prediction import predict
 from dinsegment.inference.runner import Runner
 from dinsegment.inference.view import View
 from dinsegment.models.entries import MODELS_VARIABLE
@@ -159,11 +160,11 @@ def test_a_grid_that_is_none(options):
 def expected(stack, places, probability=0.999):
     """Label 1 is expected within 20 mm of a place (z, y, x), in mm from the stack's first voxel."""
     view = GRID.view(stack)
-    axes = [p * s for p, s in zip(view.places(stack), (stack.slice_spacing, *stack.spacing), strict=True)]
+    axes = [p * s for p, s in zip(view.places, (stack.slice_spacing, *stack.spacing), strict=True)]
     z, y, x = np.meshgrid(*axes, indexing="ij")
     near = np.sqrt((z - places[0]) ** 2 + (y - places[1]) ** 2 + (x - places[2]) ** 2) < 20
     one = torch.from_numpy(np.where(near, probability, 1 - probability)).float()
-    return Surroundings(torch.stack((1 - one, one)).log(), view, stack, 1e-3)
+    return Surroundings(torch.stack((1 - one, one)).log(), view, 1e-3)
 
 
 @settings(max_examples=20, deadline=None)
@@ -173,32 +174,32 @@ def test_what_is_expected_somewhere_is_weighed_in_there(slice_spacing, pixel, sp
     count, side = int(160 / slice_spacing) + 1, int(200 / pixel) + 1
     stack = SliceStack(np.zeros((count, side, side), np.float32), (pixel, pixel), 0, slice_spacing)
     place = np.array(share) * (160, 200, 200)
-    view = View((100.0, 100.0), (int(190 / spacing), int(190 / spacing)), spacing, 4.0)
-    chosen = np.arange(view.slices(stack))
+    view = View(stack, (100.0, 100.0), (int(190 / spacing), int(190 / spacing)), spacing, 4.0)
+    chosen = np.arange(view.count)
     unsure = torch.full((len(chosen), 2, *view.size), 0.5)
     won = torch.cat(list(expected(stack, place).weigh(unsure.split(7), view, chosen)))[:, 1] > 0.5
-    axes = [p * s for p, s in zip(view.places(stack), (slice_spacing, pixel, pixel), strict=True)]
+    axes = [p * s for p, s in zip(view.places, (slice_spacing, pixel, pixel), strict=True)]
     middle = [axis[indices].mean() for axis, indices in zip(axes, np.nonzero(won.numpy()), strict=True)]
     assert np.allclose(middle, place, atol=max(spacing, GRID.spacing) * 0.75)
 
 
 def test_no_expectation_changes_nothing_but_what_was_ruled_out():
     stack = SliceStack.axial(ct())
-    view = View(stack.middle_mm, (8, 9), 6.0, 6.0)
+    view = View(stack, stack.middle_mm, (8, 9), 6.0, 6.0)
     chosen = np.array([1, 3])
     batch = torch.rand(2, 4, 8, 9).softmax(1)
-    none = Surroundings(torch.full((4, *np.array(GRID.channels(stack).shape[1:])), -1.3), GRID.view(stack), stack, 1e-6)
+    none = Surroundings(torch.full((4, *np.array(GRID.channels(stack).shape[1:])), -1.3), GRID.view(stack), 1e-6)
     (same,) = none.weigh([batch], view, chosen)
     assert torch.allclose(same, batch, atol=1e-5)
 
 
 def test_a_sure_expectation_wins_over_an_unsure_slice_and_loses_to_a_sure_one():
     stack = SliceStack.axial(ct())
-    view = View(stack.middle_mm, (4, 4), 6.0, 6.0)
+    view = View(stack, stack.middle_mm, (4, 4), 6.0, 6.0)
     around = expected(stack, np.array([15.0, *stack.middle_mm]), probability=0.99)
     against = torch.tensor([0.8, 0.2])[None, :, None, None].expand(1, 2, 4, 4)
     sure = torch.tensor([0.9995, 0.0005])[None, :, None, None].expand(1, 2, 4, 4)
-    middle = np.array([view.slices(stack) // 2])
+    middle = np.array([view.count // 2])
     assert (next(around.weigh([against], view, middle))[:, 1] > 0.5).all()
     assert (next(around.weigh([sure], view, middle))[:, 1] < 0.5).all()
 
@@ -230,8 +231,8 @@ def test_chosen_slices_are_told_what_all_are_told(phantom, slices):
     stack = SliceStack.axial(phantom.volume)
     view = box_around_body(COARSE, stack)
     runner = Runner(slices, torch.device("cpu"), context=context())
-    every = torch.cat(list(runner.look(COARSE, stack, view, "", 0, 1)))
-    few = torch.cat(list(runner.look(COARSE, stack, view, "", 0, 1, np.array([2, 5, 11]))))
+    every = torch.cat(list(look(runner, COARSE, view, "", 0, 1)))
+    few = torch.cat(list(look(runner, COARSE, view, "", 0, 1, np.array([2, 5, 11]))))
     assert torch.allclose(few, every[[2, 5, 11]], atol=1e-5)
     assert torch.allclose(every.sum(1), torch.ones_like(every[:, 0]), atol=1e-5)
 

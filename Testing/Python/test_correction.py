@@ -277,7 +277,7 @@ def test_an_abdomen_follows_in_slices_beside_the_corrected_one(btcv_folder, kept
 
 def features(hidden, probabilities, step=3.0):
     stack = SliceStack(np.zeros((len(hidden), 8, 8), np.uint8), (1.0, 1.0), 0, step)
-    return Features(stack, View((3.5, 3.5), probabilities.shape[-2:], 1.0, step), probabilities, hidden)
+    return Features(View(stack, (3.5, 3.5), probabilities.shape[-2:], 1.0, step), probabilities, hidden)
 
 
 def two_classes(first):

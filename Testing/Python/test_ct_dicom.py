@@ -20,7 +20,7 @@ from dinsegment import cli
 from dinsegment.images import read_volume
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
-from dinsegment.inference.body import box_around_body
+from dinsegment.inference.anatomy import box_around_body
 from dinsegment.inference.model import Model
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.models.entries import ModelEntry, read_entries
@@ -62,7 +62,7 @@ def untrained(volume: Volume) -> Model:
     network = DIN(TINY).eval()
     stack = SliceStack.in_plane(volume, COARSE.plane)
     with torch.no_grad():
-        seen = COARSE.slices(stack, box_around_body(COARSE, stack), TINY.in_channels)
+        seen = COARSE.slices(box_around_body(COARSE, stack), TINY.in_channels)
         logits = network(*seen.inputs(slice(None))).transpose(0, 1).flatten(1)
         last = network.decoder.classify
         last.weight /= logits.std(1)[:, None, None, None]

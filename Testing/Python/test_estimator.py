@@ -46,10 +46,10 @@ def promised(labels: np.ndarray, sure: np.ndarray) -> torch.Tensor:
 def confidence_of(labels: np.ndarray, sure: np.ndarray, estimator: Estimator | None) -> tuple[Volume, Confidence]:
     volume = Volume(np.zeros(labels.shape, np.float32), np.diag([1.5, 1.5, 10.0, 1.0]))
     stack = SliceStack.of(volume)
-    view = View(tuple(0.75 * (n - 1) for n in labels.shape[1:]), labels.shape[1:], 1.5)
-    evidence = Evidence(view, stack)
-    for k, _ in enumerate(view.labels_back(evidence.see(promised(labels, sure)), stack)):
-        evidence.labelled(k, labels[k])
+    view = View(stack, tuple(0.75 * (n - 1) for n in labels.shape[1:]), labels.shape[1:], 1.5)
+    evidence = Evidence(view)
+    for _ in evidence.labels(promised(labels, sure), given=dict(enumerate(labels))):
+        pass
     return volume, evidence.confidence(labels, volume, HEART, estimator)
 
 

@@ -23,15 +23,15 @@ VOLUME = Volume(np.zeros((4, 8, 8), np.float32), np.diag([10.0, 10.0, 10.0, 1.0]
 
 def test_what_is_probable_outside_and_improbable_inside_counts():
     stack = SliceStack.of(VOLUME)
-    view = View(stack.middle_mm, (8, 8), 10.0)
-    evidence = Evidence(view, stack)
+    view = View(stack, stack.middle_mm, (8, 8), 10.0)
+    evidence = Evidence(view)
     labels = np.zeros((4, 8, 8), np.uint8)
     labels[1, 2:4, 2:4] = 3  # four voxels
     probabilities = torch.zeros(4, 3, 8, 8)
     probabilities[1, 2, 2:4, 2:4] = 0.75
     probabilities[1, 2, 5, :6] = 0.25
-    for k, _ in enumerate(evidence.see(probabilities)):
-        evidence.labelled(k, labels[k])
+    for _ in evidence.labels(probabilities, given=dict(enumerate(labels))):
+        pass
     confidence = evidence.confidence(labels, VOLUME, HEART)
     expected = np.zeros((4, 3))
     expected[1, 2] = 4 * 0.25 + 6 * 0.25

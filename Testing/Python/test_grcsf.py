@@ -17,7 +17,7 @@ from dinsegment.images import read_volume
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.inference.maps import with_unexpected
 from dinsegment.inference.model import load_model
-from dinsegment.inference.pipeline import predict
+from dinsegment.inference.prediction import predict
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.runner import Runner, last_layer
 from dinsegment.network import AutoencoderConfig, GRCSFConfig, build_network, network_config

@@ -10,13 +10,13 @@ import torch
 from dinsegment.errors import Cancelled, InputError, ModelError
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
+from dinsegment.inference import anatomy, segment
 from dinsegment.inference import runner as running
-from dinsegment.inference import segment
 from dinsegment.inference.anatomy import find_anatomy
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.model import load_model
-from dinsegment.inference.preprocessing import Slices, neighbourhoods
-from dinsegment.inference.runner import Runner, bytes_per_slice
+from dinsegment.inference.preprocessing import neighbourhoods
+from dinsegment.inference.runner import Runner, Slices, bytes_per_slice
 from dinsegment.inference.view import View
 from dinsegment.network import DIN, DIN_SMALL
 from dinsegment.network.rewriting import for_inference
@@ -205,9 +205,13 @@ class Narrow(DIN):
         return super().forward(image, enhanced)
 
 
+NOTHING = SliceStack(np.zeros((1, 8, 8), np.float32), (1.0, 1.0), 0)
+"""For views that are never sampled."""
+
+
 def slices(count: int) -> Slices:
     image = torch.rand(count, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    return Slices(image, image.tanh(), View((0.0, 0.0), (32, 32), 1.4), torch.arange(count)[:, None])
+    return Slices(image, image.tanh(), View(NOTHING, (0.0, 0.0), (32, 32), 1.4), torch.arange(count)[:, None])
 
 
 def probabilities_of(runner: Runner, seen: Slices, mirror: bool = False) -> torch.Tensor:
@@ -263,7 +267,7 @@ def test_memory_of_a_slice_is_not_underestimated():
     """Peak of a real forward pass, counted by the allocator of the profiler, against the estimate."""
     network = for_inference(DIN(DIN_SMALL))
     image = torch.rand(4, 1, 128, 128)
-    view = View((0.0, 0.0), (128, 128), 1.4)
+    view = View(NOTHING, (0.0, 0.0), (128, 128), 1.4)
     with torch.inference_mode(), torch.profiler.profile(profile_memory=True) as profile:
         network(image, image)
     held = peak = 0
@@ -279,12 +283,11 @@ def test_anatomy_is_the_largest_piece():
     probabilities[:, 0] = 1.0
     probabilities[1:, 0, 10:20, 30:40] = 0.0
     probabilities[0, 0, 35:38, 2:5] = 0.0
-    view = View((50.0, 80.0), (40, 60), 2.0)
     probabilities[2, 0, 10:20, 30:40] = 0.4
-    anatomy = find_anatomy(probabilities, view)
-    assert anatomy.center == pytest.approx((view.first[0] + 14.5 * 2, view.first[1] + 34.5 * 2))
-    assert anatomy.probability == pytest.approx((1.0 + 0.6) / 2)
-    assert find_anatomy(torch.ones(3, 4, 40, 60), view) is None
+    found = find_anatomy(probabilities)
+    assert found.center == pytest.approx((14.5, 34.5))
+    assert found.probability == pytest.approx((1.0 + 0.6) / 2)
+    assert find_anatomy(torch.ones(3, 4, 40, 60)) is None
 
 
 def test_heart_at_the_edge_of_a_wide_field_of_view(phantom, model, result):
@@ -314,15 +317,14 @@ def test_heart_in_the_outer_slices_of_a_long_stack(phantom, model, result, end):
 @pytest.mark.parametrize("sure", [True, False])
 def test_only_where_the_first_slices_leave_doubt_are_others_looked_at(phantom, model, monkeypatch, sure):
     looked = []
-    original = Runner.look
+    original = anatomy.look
 
-    def note(self, preprocessing, stack, view, text, *arguments, **options):
-        batches = list(original(self, preprocessing, stack, view, text, *arguments, **options))
-        if text == "Finding the anatomy":
-            looked.append(sum(map(len, batches)))
+    def note(*arguments, **options):
+        batches = list(original(*arguments, **options))
+        looked.append(sum(map(len, batches)))
         return batches if sure else [0.6 * out + 0.4 / out.shape[1] for out in batches]
 
-    monkeypatch.setattr(Runner, "look", note)
+    monkeypatch.setattr(anatomy, "look", note)
     count = len(SliceStack.of(phantom.volume).array)
     assert segment(phantom.volume, HEART, model, "cpu").labels.any()
     assert looked == ([2] if sure else [2, count - 2])
@@ -338,7 +340,7 @@ def test_a_network_with_neighbours_sees_the_slices_beside_each_one():
     given: list[torch.Tensor] = []
     network.register_forward_pre_hook(lambda _m, inputs: given.append(inputs[0][:, :, 0, 0]))
     out = probabilities_of(
-        Runner(network, torch.device("cpu")), Slices(images, images, View((0.0, 0.0), (32, 32), 1.4), shown)
+        Runner(network, torch.device("cpu")), Slices(images, images, View(NOTHING, (0.0, 0.0), (32, 32), 1.4), shown)
     )
     assert out.shape == (5, 4, 32, 32)
     padded = torch.cat((torch.tensor([-1.0]), greys, torch.tensor([-1.0])))

@@ -27,9 +27,9 @@ from dinsegment.images import read_volume, write_segmentation, write_volume
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume, ras_of
-from dinsegment.inference import runner as running
+from dinsegment.inference import looking
 from dinsegment.inference.confidence import MIN_AREA_CM2, Evidence
-from dinsegment.inference.pipeline import predict
+from dinsegment.inference.prediction import predict
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.runner import MAX_BATCH, Runner, bytes_per_slice
 from dinsegment.inference.view import View, decide
@@ -81,7 +81,7 @@ def network(one_thread):
 
 def test_probabilities_and_inputs_of_a_few_batches_are_held_however_many_slices_there_are(network, monkeypatch):
     monkeypatch.setitem(MAX_BATCH, "cpu", 2)
-    monkeypatch.setattr(running, "PREPARED", 4)
+    monkeypatch.setattr(looking, "PREPARED", 4)
     forward, slices = Runner._forward, Preprocessing.slices
     for count in (12, 24):
         batches, blocks = Held(), Held()
@@ -130,6 +130,10 @@ class Allocated(TorchDispatchMode):
         self.now -= size
 
 
+NOTHING = SliceStack(np.zeros((1, 8, 8), np.float32), (1.0, 1.0), 0)
+"""For views that are never sampled."""
+
+
 @pytest.mark.parametrize(
     ("config", "side"),
     [
@@ -145,7 +149,7 @@ def test_a_batch_takes_no_more_memory_than_it_is_counted_for(config, side):
     """As a GPU computes it, in float32, by the sizes of all tensors; scores, too, which fused attention never holds."""
     with torch.device("meta"):
         network = rewrite(DIN(config).eval())
-    view = View((0.0, 0.0), (side, side), 1.5)
+    view = View(NOTHING, (0.0, 0.0), (side, side), 1.5)
     for batch in (1, 3):
         images = torch.zeros(2, batch, config.in_channels, side, side, device="meta")
         with Allocated([*network.parameters(), *network.buffers(), images]) as allocated:
@@ -159,7 +163,7 @@ def test_din_base_fits_a_gpu_of_6_gb():
     with torch.device("meta"):
         network = rewrite(DIN(DIN_BASE).eval())
     weights = 2 * sum(p.numel() for p in network.parameters())
-    assert 2 * bytes_per_slice(network, View((0.0, 0.0), (224, 224), 1.5)) < 0.5 * (6e9 - weights)
+    assert 2 * bytes_per_slice(network, View(NOTHING, (0.0, 0.0), (224, 224), 1.5)) < 0.5 * (6e9 - weights)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="Memory is managed by glibc on Linux only.")
@@ -214,9 +218,9 @@ def test_reading_and_enhancing_take_the_memory_of_their_result_and_writing_none(
 # --- the same results as with everything held -----------------------------------------------------
 
 
-def probabilities_of(view: View, stack: SliceStack, classes: int, seed: int) -> torch.Tensor:
+def probabilities_of(view: View, classes: int, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    blobs = torch.rand(view.slices(stack), classes, 3, 4, generator=generator)
+    blobs = torch.rand(view.count, classes, 3, 4, generator=generator)
     logits = torch.nn.functional.interpolate(blobs, view.size, mode="bilinear") * 20
     logits[:, 0] += 4
     return logits.softmax(1)
@@ -227,10 +231,10 @@ def probabilities_of(view: View, stack: SliceStack, classes: int, seed: int) -> 
 def test_labels_made_slice_by_slice_are_those_of_all_probabilities(count, distance, spacing, seed):
     stack = SliceStack(np.zeros((count, 21, 25), np.float32), (2.0, 2.2), 0, 3.0)
     place = np.random.default_rng(seed).uniform(0, 50, 2)
-    view = View((float(place[0]), float(place[1])), (12, 14), spacing, distance)
-    probabilities = probabilities_of(view, stack, 5, seed)
-    found = np.stack(list(view.labels_back(iter(probabilities[:, 1:]), stack)))
-    expected = torch.stack([decide(one) for one in slices_back(view, probabilities[:, 1:], stack)]).numpy()
+    view = View(stack, (float(place[0]), float(place[1])), (12, 14), spacing, distance)
+    probabilities = probabilities_of(view, 5, seed)
+    found = np.stack(list(view.labels_back(iter(probabilities[:, 1:]))))
+    expected = torch.stack([decide(one) for one in slices_back(view, probabilities[:, 1:])]).numpy()
     assert found.shape == stack.array.shape and found.dtype == np.uint8
     # But for a tie now and then, of numbers that are rounded.
     assert (found != expected).mean() < 1e-3
@@ -271,13 +275,12 @@ def direct_confidence(probabilities, labels, view, stack, volume):
 def test_confidence_of_corrected_labels_needs_no_probabilities_of_the_whole_volume(distance):
     volume = Volume(np.zeros((7, 40, 50), np.float32), np.diag([2.2, 2.0, 3.0, 1.0]))
     stack = SliceStack.of(volume)
-    view = View((45.0, 50.0), (32, 40), 2.5, distance)
-    probabilities = probabilities_of(view, stack, 5, 3)
-    evidence = Evidence(view, stack)
+    view = View(stack, (45.0, 50.0), (32, 40), 2.5, distance)
+    probabilities = probabilities_of(view, 5, 3)
+    evidence = Evidence(view)
     labels = np.zeros(volume.shape, np.uint8)
-    for k, decided in enumerate(view.labels_back(evidence.see(probabilities[:, 1:]), stack)):
+    for k, decided in enumerate(evidence.labels(probabilities[:, 1:])):
         labels[k] = decided
-        evidence.labelled(k, decided)
     assert len(np.unique(labels)) == 5
     labels[:, :15][labels[:, :15] == 2] = 0  # a piece is removed
     labels[:, :, 25:][labels[:, :, 25:] == 1] = 3  # and one turns out to be the other side's

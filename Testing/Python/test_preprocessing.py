@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from slices_back import slices_back
 
 from dinsegment.enhancement.displayed import enhanced_volume
 from dinsegment.enhancement.fuzzy import fuzzy
+from dinsegment.enhancement.grey import window_inside
 from dinsegment.enhancement.methods import Enhancement
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
-from dinsegment.inference.body import box_around_body
+from dinsegment.inference.anatomy import box_around, box_around_body, overview_of
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.view import View, decide, resampling_matrix
 from dinsegment.tasks import ABDOMEN, HEART
@@ -156,18 +158,17 @@ def covering(stack, spacing):
     """A view that holds the whole field of view and some more."""
     extent = stack.extent_mm
     size = tuple(int(n) + 4 for n in extent / spacing)
-    return View(tuple(float(c) for c in (extent - stack.spacing) / 2), size, spacing)
+    return View(stack, tuple(float(c) for c in (extent - stack.spacing) / 2), size, spacing)
 
 
-def back_of(view, values, stack):
+def back_of(view, values):
     """What `slices_back` gives, all slices in one array."""
-    return slices_back(
-        view, torch.as_tensor(values) if not isinstance(values, list) else torch.stack(values), stack
-    ).numpy()
+    values = torch.stack(values) if isinstance(values, list) else torch.as_tensor(values)
+    return slices_back(view, values).numpy()
 
 
 def test_first_pixel_of_a_view_lies_half_its_size_before_the_centre():
-    assert View((10.0, 20.0), (5, 4), 2.0).first == (6.0, 17.0)
+    assert View(stack_of(np.zeros((1, 9, 9))), (10.0, 20.0), (5, 4), 2.0).first == (6.0, 17.0)
 
 
 @quick
@@ -175,10 +176,10 @@ def test_first_pixel_of_a_view_lies_half_its_size_before_the_centre():
 def test_smooth_images_survive_a_view_and_back(spacing_y, spacing_x, spacing, seed):
     stack = stack_of(blobs((2, 48, 64), seed), (spacing_y, spacing_x))
     view = covering(stack, spacing)
-    slices, inside = view.sample(stack)
+    slices, inside = view.sample()
     assert slices.shape == (2, *view.size) and inside.shape == view.size
     assert set(inside.unique().round(decimals=4).tolist()) <= {0.0, 1.0}
-    back = back_of(view, slices, stack)
+    back = back_of(view, slices)
     assert back.shape == stack.array.shape
     inner = (slice(None), slice(3, -3), slice(3, -3))
     assert np.abs(back[inner] - stack.array[inner]).max() < 0.05 * 1000
@@ -186,11 +187,11 @@ def test_smooth_images_survive_a_view_and_back(spacing_y, spacing_x, spacing, se
 
 def test_a_view_on_the_same_grid_is_a_crop():
     stack = stack_of(np.random.default_rng(1).normal(size=(2, 20, 30)), (1.5, 1.5))
-    view = View((1.5 * (4 + 3.5), 1.5 * (6 + 4.5)), (8, 10), 1.5)
-    slices, inside = view.sample(stack)
+    view = View(stack, (1.5 * (4 + 3.5), 1.5 * (6 + 4.5)), (8, 10), 1.5)
+    slices, inside = view.sample()
     np.testing.assert_allclose(slices, stack.array[:, 4:12, 6:16], atol=1e-5)
     assert inside.min() > 0.999
-    back = back_of(view, slices, stack)
+    back = back_of(view, slices)
     np.testing.assert_allclose(back[:, 4:12, 6:16], stack.array[:, 4:12, 6:16], atol=1e-5)
     back[:, 4:12, 6:16] = 0
     assert not back.any()  # zero outside the view
@@ -209,18 +210,18 @@ def test_labels_land_on_the_voxels_they_came_from(corner, sides, in_plane, shift
     labels[0, corner[0] : corner[0] + sides[0], corner[1] : corner[1] + sides[1]] = 1
     stack = stack_of(labels, in_plane)
     view = covering(stack, fineness * min(in_plane))
-    view = View(tuple(c + s for c, s in zip(view.center, shift, strict=True)), view.size, view.spacing)
-    back = back_of(view, view.sample(stack)[0], stack)
+    view = replace(view, center=tuple(c + s for c, s in zip(view.center, shift, strict=True)))
+    back = back_of(view, view.sample()[0])
     np.testing.assert_array_equal(back > 0.5, labels > 0)
 
 
 def test_classes_come_back_as_each_of_them_would():
     stack = stack_of(np.zeros((3, 12, 14)))
-    view = View((8.0, 9.0), (10, 11), 1.4)
+    view = View(stack, (8.0, 9.0), (10, 11), 1.4)
     values = torch.rand(3, 4, 10, 11)
-    back = back_of(view, values, stack)
+    back = back_of(view, values)
     assert back.shape == (3, 4, 12, 14)
-    np.testing.assert_allclose(back[:, 2], back_of(view, values[:, 2], stack), atol=1e-6)
+    np.testing.assert_allclose(back[:, 2], back_of(view, values[:, 2]), atol=1e-6)
 
 
 # --- what the network sees ------------------------------------------------------------------------
@@ -232,7 +233,7 @@ ROOM = 14  # pixels of `scan` that lie beyond the box around CENTER on every sid
 
 def seen(volume, center=CENTER, preprocessing=PREPROCESSING):
     stack = SliceStack.of(volume)
-    return preprocessing.slices(stack, preprocessing.box_around(center))
+    return preprocessing.slices(box_around(preprocessing, stack, center))
 
 
 def test_slices_are_images_and_enhanced_images_in_the_unit_interval():
@@ -241,28 +242,28 @@ def test_slices_are_images_and_enhanced_images_in_the_unit_interval():
         assert x.shape == (3, 32, 32) and x.dtype == torch.float32
         assert x.min() >= -1 and x.max() <= 1
     assert result.image.min() == -1 and result.image.max() == 1
-    assert result.view == View(CENTER, (32, 32), 1.4)
+    assert result.view == View(SliceStack.of(scan()), CENTER, (32, 32), 1.4)
     torch.testing.assert_close(result.enhanced, fuzzy(result.image))
 
 
 def test_the_window_are_the_percentiles_of_all_slices_inside_the_field_of_view():
     values = np.random.default_rng(2).normal(100, 20, (3, 20, 20)).astype(np.float32)
     stack = stack_of(values, (1.4, 1.4))
-    view = PREPROCESSING.box_around((13.3, 13.3))  # 32 pixels around 20: what is beyond them is no grey value
-    raw, inside = view.sample(stack)
+    view = box_around(PREPROCESSING, stack, (13.3, 13.3))  # 32 pixels around 20: what is beyond them is no grey value
+    raw, inside = view.sample()
     assert 0.35 < inside.mean() < 0.45
     expected = np.percentile(values, PREPROCESSING.percentiles)
-    assert PREPROCESSING.window(raw, inside) == pytest.approx(tuple(expected), rel=1e-4)
-    image = PREPROCESSING.slices(stack, view).image
+    assert window_inside(raw, inside, None, PREPROCESSING.percentiles) == pytest.approx(tuple(expected), rel=1e-4)
+    image = PREPROCESSING.slices(view).image
     assert (image[:, inside < 0.5] == -1).all() and image[:, inside > 0.5].mean() == pytest.approx(0, abs=0.1)
 
 
 def test_a_window_has_a_width_even_if_all_is_constant():
     for value in (0.0, 7.0, -3000.0):
         stack = stack_of(np.full((2, 40, 40), value), (1.4, 1.4))
-        result = PREPROCESSING.slices(stack, PREPROCESSING.box_around((28.0, 28.0)))
+        result = PREPROCESSING.slices(box_around(PREPROCESSING, stack, (28.0, 28.0)))
         assert torch.isfinite(result.image).all() and torch.isfinite(result.enhanced).all()
-    low, high = PREPROCESSING.window(torch.zeros(2, 3, 3), torch.zeros(3, 3))  # a view of nothing
+    low, high = window_inside(torch.zeros(2, 3, 3), torch.zeros(3, 3))  # a view of nothing
     assert high > low
 
 
@@ -310,16 +311,16 @@ def test_the_enhancement_of_the_options_is_used():
 @pytest.mark.parametrize(("shape", "spacing"), [((2, 30, 40), 1.5), ((2, 300, 260), 1.4), ((1, 200, 64), 0.7)])
 def test_the_overview_shows_the_whole_field_of_view(shape, spacing):
     stack = stack_of(np.ones(shape), (spacing, 1.2 * spacing))
-    view = PREPROCESSING.overview(stack)
+    view = overview_of(PREPROCESSING, stack)
     assert all(n % 16 == 0 and n >= PREPROCESSING.box[0] for n in view.size)
     assert view.spacing == PREPROCESSING.overview_spacing
     first, extent = np.array(view.first), stack.extent_mm
     assert (first - view.spacing / 2 <= -0.5 * np.array(stack.spacing)).all()
     last = first + (np.array(view.size) - 0.5) * view.spacing
     assert (last >= extent - 0.5 * np.array(stack.spacing)).all()
-    _, inside = view.sample(stack)
+    _, inside = view.sample()
     assert float(inside.sum()) * view.spacing**2 == pytest.approx(extent.prod(), rel=0.1)
-    back = back_of(view, inside.expand(shape[0], -1, -1), stack)
+    back = back_of(view, inside.expand(shape[0], -1, -1))
     assert back[:, 2:-2, 2:-2].min() > 0.99
 
 
@@ -396,15 +397,15 @@ def hounsfield(seed=0):
 
 def ct_sees(volume):
     stack = SliceStack.in_plane(volume, CT.plane)
-    return CT.slices(stack, box_around_body(CT, stack), 3)
+    return CT.slices(box_around_body(CT, stack), 3)
 
 
 def test_the_window_is_that_of_the_options_whatever_the_image_holds():
     for value, expected in ((-1000.0, -1.0), (-125.0, -1.0), (75.0, 0.0), (275.0, 1.0), (3000.0, 1.0)):
         volume = hounsfield()
         stack = SliceStack.in_plane(volume.with_array(np.full(volume.shape, value)), CT.plane)
-        view = CT.box_around((180.0, 220.0))
-        image = CT.slices(stack, view).image
+        view = box_around(CT, stack, (180.0, 220.0))
+        image = CT.slices(view).image
         torch.testing.assert_close(image, torch.full_like(image, expected), rtol=0, atol=1e-5)
 
 
@@ -485,9 +486,9 @@ def test_outside_the_field_of_view_it_is_black_whatever_zero_means():
     water = scan(seed=3)
     water = water.with_array(water.array - 500.0)
     preprocessing = Preprocessing(box=64)
-    view = preprocessing.box_around((0.0, 0.0))
-    slices = preprocessing.slices(SliceStack.of(water), view)
-    _, inside = view.sample(SliceStack.of(water))
+    view = box_around(preprocessing, SliceStack.of(water), (0.0, 0.0))
+    slices = preprocessing.slices(view)
+    _, inside = view.sample()
     assert 0 < inside.mean() < 0.5
     assert (slices.image[:, inside < 0.5] == -1).all()
     assert slices.image[:, inside > 0.5].mean() > -0.99
@@ -496,9 +497,9 @@ def test_outside_the_field_of_view_it_is_black_whatever_zero_means():
 def test_chosen_slices_come_with_their_neighbours_and_black_beyond_the_ends():
     volume = scan()
     stack = SliceStack.of(volume)
-    view = PREPROCESSING.box_around(CENTER)
-    whole = PREPROCESSING.slices(stack, view)
-    some = PREPROCESSING.slices(stack, view, channels=3, chosen=np.array([0, 2]))
+    view = box_around(PREPROCESSING, stack, CENTER)
+    whole = PREPROCESSING.slices(view)
+    some = PREPROCESSING.slices(view, channels=3, chosen=np.array([0, 2]))
     assert len(some) == 2 and len(whole) == len(stack.array) == 3
     image, enhanced = some.inputs(slice(0, 2))
     assert image.shape == enhanced.shape == (2, 3, 32, 32)
@@ -511,5 +512,5 @@ def test_chosen_slices_come_with_their_neighbours_and_black_beyond_the_ends():
 def test_only_the_slices_that_are_seen_are_sampled():
     volume = scan()
     stack = SliceStack.of(volume)
-    few = PREPROCESSING.slices(stack, PREPROCESSING.box_around(CENTER), chosen=np.array([2]))
+    few = PREPROCESSING.slices(box_around(PREPROCESSING, stack, CENTER), chosen=np.array([2]))
     assert few.image.shape[0] == 1 and few.shown.tolist() == [[0]]

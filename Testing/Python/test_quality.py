@@ -460,11 +460,11 @@ def test_of_many_unsure_segments_the_last_share_a_sentence(belly):
     assert "liver" in found[0].text
 
 
-def confidence(probabilities, labels, view, stack, volume):
+def confidence(probabilities, labels, view, volume):
     """Of labels as they were decided."""
-    evidence = Evidence(view, stack)
-    for k, _ in enumerate(view.labels_back(evidence.see(probabilities), stack)):
-        evidence.labelled(k, labels[k])
+    evidence = Evidence(view)
+    for _ in evidence.labels(probabilities, given=dict(enumerate(labels))):
+        pass
     return evidence.confidence(labels, volume, HEART)
 
 
@@ -482,12 +482,12 @@ def test_confidence_is_the_dice_that_the_probabilities_promise(plane):
     steps = stack.spacing
     size = tuple(round(n * s) for n, s in zip((rows, columns), steps, strict=True))  # 1 mm
     center = tuple((n - 1) * s / 2 for n, s in zip((rows, columns), steps, strict=True))
-    view = View(center, size, 1.0, None if plane == "acquired" else stack.slice_spacing)
+    view = View(stack, center, size, 1.0, None if plane == "acquired" else stack.slice_spacing)
     mask = np.repeat(np.repeat(seen == LV, round(steps[0]), 1), round(steps[1]), 2)
     probabilities = torch.zeros(len(seen), 4, *size)
     probabilities[:, 0] = 1
     probabilities[:, LV][torch.from_numpy(mask)] = 0.6
-    found = confidence(probabilities[:, 1:], seen, view, stack, volume)
+    found = confidence(probabilities[:, 1:], seen, view, volume)
     filled = np.flatnonzero(mask.any((1, 2)))
     assert len(filled) == (1 if plane == "acquired" else 10)
     np.testing.assert_allclose(found.overlap[filled, LV - 1], 2 * 0.6 / 1.6, atol=1e-5)

@@ -12,7 +12,8 @@ from torch.nn.utils import parameters_to_vector
 from torch.utils.flop_counter import FlopCounterMode
 
 from dinsegment.errors import InputError
-from dinsegment.inference.preprocessing import PATCH, Preprocessing
+from dinsegment.inference.anatomy import PATCH
+from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.network import DIN, DIN_SMALL, ComparatorConfig, DINConfig, build_network, count_parameters
 from dinsegment.network.comparators import PACKAGES
 from dinsegment.training.losses import din_loss

@@ -14,7 +14,7 @@ from dinsegment.images import read_volume
 from dinsegment.inference import devices, runner
 from dinsegment.inference.devices import MATRIX_PRODUCTS, lowered
 from dinsegment.inference.model import load_model
-from dinsegment.inference.pipeline import predict
+from dinsegment.inference.prediction import predict
 from dinsegment.inference.runner import Runner
 from dinsegment.models.entries import find_entry
 from dinsegment.models.weights import read_weights

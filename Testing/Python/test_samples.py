@@ -18,6 +18,7 @@ from dinsegment import worker, worker_compute, worker_exchange
 from dinsegment.cli import app
 from dinsegment.dicom.read.patient import Patient
 from dinsegment.dicom.write.parametric_map import write_disagreement
+from dinsegment.enhancement.grey import window_inside
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume
 from dinsegment.images.samples import Samples
@@ -129,12 +130,13 @@ def test_each_variation_changes_what_the_network_says(name, phantoms):
     torch.manual_seed(2)
     network = for_inference(build_network(TINY))
     prepared = replace(PREPARED, enhancement=replace(PREPARED.enhancement, parameters={"gamma": 1.0}))
-    view = View((80.0, 80.0), (48, 48), 3.0)
+    view = View(SliceStack(np.zeros((1, 100, 100), np.float32), (2.0, 2.0), 0), (80.0, 80.0), (48, 48), 3.0)
     slices = {"none": [], "some": []}
     for which, variations in (("none", Variations()), ("some", Variations(**{name: 0.2}))):
         draw, preprocessing, moved = vary(1, variations, prepared, view)
         image = torch.linspace(-1, 1, 48 * 48).view(1, 1, 48, 48).sin()
-        low, high = preprocessing.window(image[0], torch.ones(48, 48))
+        how = preprocessing.grey_window, preprocessing.percentiles, preprocessing.window_shift
+        low, high = window_inside(image[0], torch.ones(48, 48), *how)
         grey = 2 * (image - low) / (high - low) - 1
         enhanced = preprocessing.enhancement(grey[0].clamp(-1, 1))[None]
         with torch.no_grad():
@@ -157,7 +159,7 @@ def test_without_variations_a_draw_is_the_answer():
             varied[:1], network.sample(x[:1], x[:1], Draw(3, 0.3)), atol=1e-5
         )  # the same in all images
         assert not torch.allclose(varied, network.probabilities(x, x), atol=1e-4)
-    view = View((1.0, 2.0), (48, 48), 3.0)
+    view = View(SliceStack(np.zeros((1, 8, 8), np.float32), (1.0, 1.0), 0), (1.0, 2.0), (48, 48), 3.0)
     assert vary(5, Variations(), PREPARED, view) == (Draw(5), PREPARED, view)
 
 
@@ -178,9 +180,9 @@ def test_the_overlay_is_the_mean_probability_of_another_label():
 def test_values_come_back_to_the_images_grid(results):
     """Where all of the box is one segment, the image is, too, and nothing outside of it."""
     stack = SliceStack.of(results[0].volume)
-    view = View(stack.middle_mm, (20, 20), 4.0)
+    view = View(stack, stack.middle_mm, (20, 20), 4.0)
     ones = (torch.ones(1, 20, 20) for _ in range(len(stack.array)))
-    back = torch.stack(list(view.values_back(ones, stack)))
+    back = torch.stack(list(view.values_back(ones)))
     assert back.shape == (len(stack.array), 1, *stack.array.shape[1:])
     # A pixel of the box reaches half of its 4 mm beyond its centre: 80 mm along both axes.
     assert float(back[0].sum()) * stack.spacing[0] * stack.spacing[1] == pytest.approx(80 * 80, rel=0.05)

@@ -14,10 +14,12 @@ import torch
 from phantom_cases import write_patients
 from safetensors.torch import load_file
 
+from dinsegment.enhancement.grey import window_inside
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume, write_volume
 from dinsegment.images.slices import SliceStack
-from dinsegment.inference.pipeline import predict
+from dinsegment.inference.anatomy import box_around
+from dinsegment.inference.prediction import predict
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.runner import Runner
 from dinsegment.network import DIN, DIN_SMALL, DINConfig
@@ -205,7 +207,7 @@ def test_a_prepared_case_is_the_image_at_the_box_spacing_in_units_of_its_window(
     # 0 and 1 are the percentiles of the box around the heart, as inference takes them.
     whole = SliceStack.of(volume)
     center = tuple(float(m) for m in (middle - 0.5) * (2.8, 2.5))
-    low, high = preprocessing.window(*preprocessing.box_around(center).sample(whole))
+    low, high = window_inside(*box_around(preprocessing, whole, center).sample(), None, preprocessing.percentiles)
     assert float(stack.image.median()) == pytest.approx((np.median(volume.array) - low) / (high - low), abs=0.03)
     ends = np.percentile(volume.array, preprocessing.percentiles)
     np.testing.assert_allclose(stack.overview_window, (ends - low) / (high - low), atol=0.06)

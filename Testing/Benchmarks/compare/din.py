@@ -10,7 +10,7 @@ from compare.tools import Setting, Tool
 from dinsegment.images.volume import Volume
 from dinsegment.inference.devices import autocast_dtype, choose_device
 from dinsegment.inference.model import load_model
-from dinsegment.inference.pipeline import predict
+from dinsegment.inference.prediction import predict
 from dinsegment.inference.runner import Runner
 from dinsegment.tasks import get_task
 from dinsegment.version import __version__

@@ -16,6 +16,7 @@ from dinsegment.images.volume import Volume
 from dinsegment.inference.anatomy import find_box
 from dinsegment.inference.cine import consistent
 from dinsegment.inference.confidence import Evidence
+from dinsegment.inference.looking import look
 from dinsegment.inference.plausible import checked_image
 from dinsegment.inference.postprocessing import postprocess
 from dinsegment.inference.preprocessing import Preprocessing
@@ -35,8 +36,7 @@ class Features:
     """The network's probabilities of an image, and what its last layer made them from.
 
     Attributes:
-        stack: The image in the slices that the network looks at.
-        box: The grid that it looked at, of n slices.
+        box: Where the network looked, in n slices.
         probabilities: Of all classes, (n, classes, rows, columns) float32: as `segment` has them, of a cine as
             `segment_phases` has them (`in_time`), so that slices of which nothing is learned keep their labels, voxel
             for voxel.
@@ -46,11 +46,15 @@ class Features:
             `segment_phases` has them, which tell how sure the network is; else None.
     """
 
-    stack: SliceStack
     box: View
     probabilities: Tensor
     hidden: Tensor
     own: Tensor | None = None
+
+    @property
+    def stack(self) -> SliceStack:
+        """The image in the slices that the network looks at."""
+        return self.box.stack
 
     @property
     def scale(self) -> int:
@@ -88,7 +92,7 @@ class Features:
             By slice of the box, the share of each of its pixels that each class has, (classes, rows, columns) float32.
             Of several corrected slices nearest to the same one, the nearest counts.
         """
-        places = self.box.places(self.stack)[0]
+        places = self.box.places[0]
         nearest: dict[int, tuple[float, int]] = {}
         for k in seen:
             n = int(np.argmin(np.abs(places - k)))
@@ -99,7 +103,7 @@ class Features:
             shares = []
             for label in range(1, self.probabilities.shape[1]):
                 mask = replace(self.stack, array=(labels[k : k + 1] == label).astype(np.float32))
-                shares.append(flat.sample(mask)[0][0])
+                shares.append(flat.on(mask).sample()[0][0])
             foreground = torch.stack(shares)
             known[n] = torch.cat((1 - foreground.sum(0, keepdim=True), foreground)).clamp(0, 1)
         return known
@@ -130,14 +134,12 @@ class Features:
         Returns:
             Labels (slices, y, x) uint8 on the stack's grid.
         """
-        evidence = Evidence(self.box, self.stack, temperature)
-        foreground = evidence.see(one[1:] for one in (probabilities if own is None else own))
-        if own is not None:
-            foreground = (instead[1:] for _, instead in zip(foreground, probabilities, strict=True))
+        evidence = Evidence(self.box, temperature)
+        foreground, drawn = (one[1:] for one in probabilities), {k: given[k] for k in seen}
+        told, shown = (foreground, None) if own is None else ((one[1:] for one in own), foreground)
         labels = np.empty(self.stack.array.shape, np.uint8)
-        for k, decided in enumerate(self.box.labels_back(foreground, self.stack)):
-            labels[k] = given[k] if k in seen else decided
-            evidence.labelled(k, labels[k])
+        for k, decided in enumerate(evidence.labels(told, shown, drawn)):
+            labels[k] = decided
         labels = postprocess(labels, task, self.stack)
         for k in seen:  # What looks wrong to anatomy's rules is right if a person has drawn it.
             labels[k] = given[k]
@@ -167,7 +169,7 @@ def in_time(phases: Sequence[Features], name: str) -> list[Features]:
     ]
 
 
-def look(
+def features_of(
     runner: Runner,
     preprocessing: Preprocessing,
     volume: Volume,
@@ -198,16 +200,14 @@ def look(
     box = box or find_box(runner, preprocessing, stack)
     if box is None:
         return None
-    count = box.slices(stack)
+    box = box.on(stack)
     classes = runner.network.config.classes
-    check_memory(volume.name, count * box.size[0] * box.size[1] * (4 * classes + 64) + volume.array.size * 4)
+    check_memory(volume.name, box.count * box.size[0] * box.size[1] * (4 * classes + 64) + volume.array.size * 4)
     given: list[Tensor] = []
-    batches = runner.look(
-        preprocessing, stack, box, "Looking at the image", start, stop, mirror=preprocessing.mirror, hidden=given
-    )
-    probabilities = torch.cat(list(batches))
+    text, mirror = "Looking at the image", preprocessing.mirror
+    probabilities = torch.cat(list(look(runner, preprocessing, box, text, start, stop, mirror=mirror, hidden=given)))
     if not given:
         raise ModelError(
             f"{name} cannot learn from corrections: its network has no last convolution. Choose another model."
         )
-    return Features(stack, box, probabilities, torch.cat(given))
+    return Features(box, probabilities, torch.cat(given))

@@ -113,7 +113,7 @@ def _near(
 
 def _height(features: Features, n: int) -> float:
     """Where a slice of the box lies, in mm from the stack's first one."""
-    return float(features.box.places(features.stack)[0][n]) * features.stack.slice_spacing
+    return float(features.box.places[0][n]) * features.stack.slice_spacing
 
 
 def _carry(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dinsegment.correction.features import Features, in_time, look
+from dinsegment.correction.features import Features, features_of, in_time
 from dinsegment.correction.learn import Learned, Options, learn
 from dinsegment.errors import InputError
 from dinsegment.images.fingerprint import image_print
@@ -226,7 +226,7 @@ def _look(
         if not found:
             runner = Runner(model.network, device, None, cancelled, model.context)
             boxes = [find_box(runner, model.preprocessing, phase.stack) for phase in phases]
-            found.append(common_box(boxes, model.preprocessing))
+            found.append(common_box(boxes))
         return found[0]
 
     whole = " ".join(prints) if cine else ""
@@ -245,7 +245,7 @@ def _look(
             if cine and place is None:
                 return None
             name = f"The model '{model.name}'"
-            return look(runner, model.preprocessing, phase.volume, task, 0.2, 1.0, name, place)
+            return features_of(runner, model.preprocessing, phase.volume, task, 0.2, 1.0, name, place)
 
         looked.append(kept.get(keys[number], see, keys))
         warnings += runner.warnings

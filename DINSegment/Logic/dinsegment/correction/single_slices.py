@@ -91,7 +91,7 @@ class SingleSlices:
         self._seen: dict[int, SliceView] = {}
         # Without a fixed window the grey values of the whole stack make it; a heart's slices are few.
         fixed = model.preprocessing.grey_window is not None
-        self._all = None if fixed else model.preprocessing.slices(self.stack, box, self._channels)
+        self._all = None if fixed else model.preprocessing.slices(box, self._channels)
 
     @property
     def _channels(self) -> int:
@@ -99,7 +99,7 @@ class SingleSlices:
 
     def prepare(self, slices: Iterable[int]) -> None:
         """Computes those slices of the stack that are not there yet, in as few passes as possible."""
-        count = self.box.slices(self.stack)
+        count = self.box.count
         wanted = sorted({n for k in slices for n, _weight in self._blend(k) if 0 <= n < count})
         missing = np.array([n for n in wanted if n not in self._seen], int)
         if not len(missing):
@@ -148,25 +148,25 @@ class SingleSlices:
     def on_grid(self, mask: np.ndarray) -> np.ndarray:
         """A mask (y, x) of a slice of the stack on the network's grid: the share of each pixel, (rows, columns)."""
         one = replace(self.stack, array=mask[None].astype(np.float32))
-        return self.flat.sample(one)[0][0].numpy()
+        return self.flat.on(one).sample()[0][0].numpy()
 
     def back(self, probability: np.ndarray) -> np.ndarray:
         """Where a probability (rows, columns) on the network's grid is above 0.5 in a slice of the stack, (y, x)."""
         one = replace(self.stack, array=self.stack.array[:1])
-        return next(iter(self.flat.labels_back([torch.from_numpy(probability[None])], one))).astype(bool)
+        return next(iter(self.flat.on(one).labels_back([torch.from_numpy(probability[None])]))).astype(bool)
 
     def _blend(self, k: int) -> list[tuple[int, float]]:
         """Slices of the network's grid that slice k of the stack lies at or between, and their weights."""
         if self.box.slice_spacing is None:
             return [(k, 1.0)]
-        places = self.box.places(self.stack)[0]
+        places = self.box.places[0]
         at = float(np.interp(k, places, np.arange(len(places))))
         low, share = int(at), at - int(at)
         return [(n, w) for n, w in ((low, 1.0 - share), (low + 1, share)) if w > 1e-6]
 
     def _look(self, chosen: np.ndarray) -> None:
         if self._all is None:
-            slices = self.model.preprocessing.slices(self.stack, self.box, self._channels, chosen)
+            slices = self.model.preprocessing.slices(self.box, self._channels, chosen)
         else:
             slices = replace(self._all, shown=self._all.shown[torch.from_numpy(chosen)])
         mirror, last = self.model.preprocessing.mirror, _last_layer(self._runner.network)

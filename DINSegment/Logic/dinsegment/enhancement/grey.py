@@ -24,6 +24,27 @@ def grey_window(array: np.ndarray, percentiles: tuple[float, float] = PERCENTILE
     return float(low), float(max(high, low + 1e-6 * max(abs(low), 1.0)))
 
 
+def window_inside(
+    slices: Tensor,
+    inside: Tensor,
+    fixed: tuple[float, float] | None = None,
+    percentiles: tuple[float, float] = PERCENTILES,
+    shift: tuple[float, float] = (0.0, 0.0),
+) -> tuple[float, float]:
+    """Grey values (low, high) that become -1 and 1: the fixed ones, or those at the percentiles.
+
+    Args:
+        slices: (slices, rows, columns).
+        inside: (rows, columns), above 0.5 inside the field of view, whose pixels count.
+        fixed: The window where grey values mean the same in every image; None where the percentiles make it.
+        percentiles: Of the pixels inside.
+        shift: How far the ends are moved, in units of the window's width.
+    """
+    low, high = fixed or grey_window(slices[:, inside > 0.5].numpy(), percentiles)
+    below, above = (by * (high - low) for by in shift)
+    return low + below, high + above
+
+
 Array = TypeVar("Array", "np.ndarray", "Tensor")
 
 

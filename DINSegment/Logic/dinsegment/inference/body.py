@@ -6,9 +6,6 @@ import numpy as np
 from scipy import ndimage
 
 from dinsegment.images.pieces import largest_component
-from dinsegment.images.slices import SliceStack
-from dinsegment.inference.preprocessing import PATCH, Preprocessing
-from dinsegment.inference.view import View
 
 AIR = 0.03
 """Share of a fixed window up to which a grey value is air: -113 HU of one from -125 to 275, where fat is brighter."""
@@ -50,19 +47,3 @@ def find_body(
         centers.append(0.5 * float(first + last) * spacing[axis])
         sizes.append(float(last - first + 1) * spacing[axis])
     return (centers[0], centers[1]), (sizes[0], sizes[1])
-
-
-def box_around_body(preprocessing: Preprocessing, stack: SliceStack) -> View:
-    """The box around the patient's trunk, which is found by the grey values alone; large enough for all of it."""
-    if preprocessing.grey_window is None:
-        raise ValueError("A body is found by grey values that are known: give 'grey_window'.")
-    low, high = preprocessing.grey_window
-    step = preprocessing.overview_spacing
-    rows, columns = np.maximum(1, np.ceil(stack.extent_mm / step - 1e-6)).astype(int).tolist()
-    view = View(stack.middle_mm, (rows, columns), step, step)
-    slices, inside = view.sample(stack, clip=preprocessing.grey_window)
-    tissue = (slices > low + AIR * (high - low)) & (inside > 0.5)
-    (y, x), extent = find_body(tissue.numpy(), (step, step, step))
-    needed = np.ceil(np.array(extent) / preprocessing.spacing / PATCH) * PATCH
-    rows, columns = np.maximum(preprocessing.box, needed).astype(int).tolist()
-    return preprocessing.box_around((view.first[0] + y, view.first[1] + x), (rows, columns))

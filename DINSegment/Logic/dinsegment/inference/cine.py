@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from dinsegment.images.volume import Volume
-from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.view import View, decide
 from dinsegment.tasks import Task
 
@@ -48,13 +48,16 @@ def is_cine(volumes: Sequence[Volume], task: Task) -> bool:
     )
 
 
-def common_box(boxes: Sequence[View | None], preprocessing: Preprocessing) -> View | None:
-    """The box of all phases, around the median of the places where each shows the heart; None if none shows it."""
-    centers = np.array([box.center for box in boxes if box is not None])
-    if not len(centers):
+def common_box(boxes: Sequence[View | None]) -> View | None:
+    """The box of all phases, around the median of the places where each shows the heart; None if none shows it.
+
+    It is that of the first phase that shows it; `View.on` gives it to another.
+    """
+    found = [box for box in boxes if box is not None]
+    if not found:
         return None
-    y, x = np.median(centers, axis=0).tolist()
-    return preprocessing.box_around((y, x))
+    y, x = np.median([box.center for box in found], axis=0).tolist()
+    return replace(found[0], center=(y, x))
 
 
 def consistent(probabilities: np.ndarray) -> np.ndarray:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
-from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume, ras_of
 from dinsegment.inference.calibration import calibrated
 from dinsegment.inference.view import View
@@ -28,28 +27,47 @@ class Evidence:
     labels may still be corrected afterwards, but nothing labelled where nothing was.
 
     Args:
-        view: The grid that the network looked at.
-        stack: The slices that it is a grid of.
+        view: Where the network looked.
         temperature: At which the model's probabilities come true.
     """
 
-    def __init__(self, view: View, stack: SliceStack, temperature: float = 1.0) -> None:
-        self._view, self._stack, self._places = view, stack, view.places(stack)
+    def __init__(self, view: View, temperature: float = 1.0) -> None:
+        self._view, self._stack, self._places = view, view.stack, view.places
         self._temperature = temperature
-        shape = stack.array.shape
+        shape = self._stack.array.shape
         self._nearest = [np.clip(np.round(p).astype(int), 0, n - 1) for p, n in zip(self._places, shape, strict=True)]
         inside = [(p > -0.5) & (p < n - 0.5) for p, n in zip(self._places[1:], shape[1:], strict=True)]
         self._in_view = inside[0][:, None] & inside[1]
         self._coming: deque[np.ndarray] = deque()
         self._slices: list[_SliceEvidence] = []
 
-    def see(self, probabilities: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Hands on probabilities of the segments, (segments, rows, columns), one slice after the other."""
+    def labels(
+        self,
+        probabilities: Iterable[Tensor],
+        shown: Iterable[Tensor] | None = None,
+        given: Mapping[int, np.ndarray] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Labels (y, x) uint8 of one slice of the stack after the other, whose evidence is kept.
+
+        Args:
+            probabilities: Of the segments (segments, rows, columns), of one slice of the view after the other.
+            shown: Those that labels are decided on instead, of the same slices; None for the same.
+            given: Labels (y, x), by slice of the stack, that count instead of what is decided.
+        """
+        seen = self._see(probabilities)
+        if shown is not None:
+            seen = (instead for _, instead in zip(seen, shown, strict=True))
+        for k, decided in enumerate(self._view.labels_back(seen)):
+            labels = decided if given is None else given.get(k, decided)
+            self._labelled(k, labels)
+            yield labels
+
+    def _see(self, probabilities: Iterable[Tensor]) -> Iterator[Tensor]:
         for one in probabilities:
             self._coming.append(one.numpy())
             yield one
 
-    def labelled(self, k: int, labels: np.ndarray) -> None:
+    def _labelled(self, k: int, labels: np.ndarray) -> None:
         """Takes the labels (y, x) of slice k of the stack, each once, in their order.
 
         The slices of the network's grid that are nearest to it have been seen by then: they blend into it.

@@ -53,7 +53,7 @@ class ContextGrid:
     def view(self, stack: SliceStack) -> View:
         """The whole stack on this grid."""
         rows, columns = np.maximum(1, np.ceil(stack.extent_mm / self.spacing - 1e-6)).astype(int).tolist()
-        return View(stack.middle_mm, (rows, columns), self.spacing, self.spacing)
+        return View(stack, stack.middle_mm, (rows, columns), self.spacing, self.spacing)
 
     def channels(self, stack: SliceStack) -> Tensor:
         """What the network sees of axial slices, (3, z, y, x) float32: grey value, how far behind and how far left.
@@ -61,9 +61,9 @@ class ContextGrid:
         Black, 0, lies outside of the image.
         """
         view, (low, high) = self.view(stack), self.grey_window
-        raw, inside = view.sample(stack, clip=self.grey_window)
+        raw, inside = view.sample(clip=self.grey_window)
         grey = torch.where(inside > 0.5, (raw - low) / (high - low), 0.0).clamp(0, 1)
-        z, _, _ = view.places(stack)
+        z, _, _ = view.places
         grey[(z < -0.5) | (z > len(stack.array) - 0.5)] = 0.0
         body, _ = find_body((grey > AIR).numpy(), (self.spacing,) * 3)
         behind, left = (
@@ -123,7 +123,7 @@ class Context:
         expected = own.new_zeros(self.classes, *own.shape[1:])
         expected.index_add_(0, torch.tensor(self.labels), own)
         logs = self.pooling.weight * expected.clamp_min(self.pooling.floor).log()
-        return Surroundings(logs, self.grid.view(stack), stack, self.pooling.least)
+        return Surroundings(logs, self.grid.view(stack), self.pooling.least)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,13 +133,11 @@ class Surroundings:
     Attributes:
         logs: (classes, z, y, x) float32, logarithms of the probabilities, already weighted.
         view: Their grid.
-        stack: The slices that they are of.
         least: As in `Pooling`.
     """
 
     logs: Tensor
     view: View
-    stack: SliceStack
     least: float
 
     def weigh(self, batches: Iterable[Tensor], view: View, chosen: np.ndarray) -> Iterator[Tensor]:
@@ -165,11 +163,10 @@ class Surroundings:
 
     def _matrices(self, view: View) -> tuple[Tensor, Tensor, Tensor]:
         """What brings values of the coarse grid to a view's slices, rows and columns; nothing is expected outside."""
-        spacings = (self.stack.slice_spacing, *self.stack.spacing)
+        stack = self.view.stack
+        spacings = (stack.slice_spacing, *stack.spacing)
         matrices = []
-        for own, other, spacing, size in zip(
-            self.view.places(self.stack), view.places(self.stack), spacings, self.logs.shape[1:], strict=True
-        ):
+        for own, other, spacing, size in zip(self.view.places, view.places, spacings, self.logs.shape[1:], strict=True):
             first, there = own[0] * spacing, other * spacing
             step = (there[-1] - there[0]) / max(1, len(there) - 1) if len(there) > 1 else spacing
             matrices.append(resampling_matrix(size, self.view.spacing, len(there), step, there[0] - first))

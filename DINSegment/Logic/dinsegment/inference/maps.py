@@ -12,6 +12,7 @@ from torch import Tensor
 from dinsegment.errors import ModelError
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.slices import SliceStack
+from dinsegment.inference.anatomy import box_around
 from dinsegment.inference.devices import autocast_dtype, choose_device
 from dinsegment.inference.model import Model, load_model
 from dinsegment.inference.runner import MAX_BATCH, Runner
@@ -82,13 +83,13 @@ def with_unexpected(
             return replace(segmentation, warnings=(*segmentation.warnings, text))
         runner = Runner(model.network, choose_device(device), progress, cancelled)
         center = (float(rows.mean()) * stack.spacing[0], float(columns.mean()) * stack.spacing[1])
-        view = model.preprocessing.box_around(center)
-        slices = model.preprocessing.slices(stack, view, model.network.config.in_channels)
+        view = box_around(model.preprocessing, stack, center)
+        slices = model.preprocessing.slices(view, model.network.config.in_channels)
         seen, step = [], MAX_BATCH[runner.device.type]
         for first in range(0, len(slices), step):
             runner.report(first / len(slices), "Looking for what was not expected")
             seen.append(_asked(runner, *slices.inputs(slice(first, first + step))))
-        found = np.stack([one[0].numpy() for one in view.values_back(torch.cat(seen), stack)])
+        found = np.stack([one[0].numpy() for one in view.values_back(torch.cat(seen))])
         runner.report(1.0, "Done")
     return replace(segmentation, unexpected=stack.to_volume_axes(found))
 

@@ -13,17 +13,10 @@ from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.volume import Volume
 from dinsegment.inference.anatomy import find_box
 from dinsegment.inference.cine import common_box, consistent, is_cine
+from dinsegment.inference.labelling import Prediction, label
+from dinsegment.inference.looking import LOCATED, LOOKED, look_at_segments
 from dinsegment.inference.model import Model
-from dinsegment.inference.pipeline import (
-    LOCATED,
-    LOOKED,
-    Prediction,
-    finish,
-    look,
-    prediction_of,
-    prepare,
-    segment,
-)
+from dinsegment.inference.pipeline import finish, prepare, segment
 from dinsegment.inference.plausible import Image, checked_image
 from dinsegment.inference.runner import Runner
 from dinsegment.memory import check_memory, enough_memory
@@ -127,22 +120,23 @@ def _predict_cine(
     for number, image in enumerate(images):
         begun(number, 0)
         boxes.append(find_box(runner, preprocessing, image.stack))
-    box = common_box(boxes, preprocessing)
+    box = common_box(boxes)
     if box is None:
         yield from (Prediction(image, np.zeros(image.volume.shape, np.uint8)) for image in images)
         return
-    shape = len(images), box.slices(images[0].stack), task.classes - 1, *box.size
+    shape = len(images), box.count, task.classes - 1, *box.size
     check_memory(images[0].volume.name, 2 * 2 * math.prod(shape))
     own = np.empty(shape, np.float16)
     for number, image in enumerate(images):
         begun(number, 1)
-        for k, foreground in enumerate(look(runner, preprocessing, image, box)):
+        for k, foreground in enumerate(look_at_segments(runner, preprocessing, image.volume, box.on(image.stack))):
             own[number, k] = foreground
     smoothed = consistent(own)
     for number, image in enumerate(images):
         begun(number, 2)
         foreground, shown = (iter(torch.from_numpy(one[number]).float()) for one in (own, smoothed))
-        yield prediction_of(runner, image, box, foreground, task, model.estimator, model.temperature, shown)
+        sure = model.estimator, model.temperature
+        yield label(runner, image, box.on(image.stack), foreground, task, *sure, shown)
 
 
 class _Clock:

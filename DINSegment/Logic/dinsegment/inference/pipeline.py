@@ -2,132 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-
-import numpy as np
-from torch import Tensor
+from collections.abc import Callable
 
 from dinsegment.enhancement.displayed import enhanced_volume
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.volume import Volume
-from dinsegment.inference.anatomy import find_box
-from dinsegment.inference.confidence import Evidence
 from dinsegment.inference.devices import choose_device
+from dinsegment.inference.labelling import Prediction
 from dinsegment.inference.model import Model, load_model
-from dinsegment.inference.plausible import Image, checked_image
-from dinsegment.inference.postprocessing import postprocess
-from dinsegment.inference.preprocessing import Preprocessing
-from dinsegment.inference.runner import Runner, prepared
-from dinsegment.inference.view import View
-from dinsegment.memory import check_memory, enough_memory
+from dinsegment.inference.plausible import checked_image
+from dinsegment.inference.prediction import predict_with_confidence
+from dinsegment.inference.runner import Runner
+from dinsegment.memory import enough_memory
 from dinsegment.progress import Progress
-from dinsegment.quality.estimator import Estimator
 from dinsegment.quality.findings import findings
 from dinsegment.quality.first import correct_first
 from dinsegment.quality.gather import with_check
-from dinsegment.quality.unsure import Confidence
 from dinsegment.tasks import Task, get_task
-
-LOCATED, LOOKED = 0.25, 0.85
-"""Parts of a run: where the anatomy is found, and where the network has seen all slices."""
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What the network says of an image.
-
-    Attributes:
-        image: The image.
-        labels: (k, j, i) uint8 on the Volume's grid.
-        confidence: How sure the network is; None where it saw no anatomy.
-    """
-
-    image: Image
-    labels: np.ndarray
-    confidence: Confidence | None = None
-
-
-def predict(runner: Runner, preprocessing: Preprocessing, volume: Volume, task: Task) -> np.ndarray:
-    """The labels of `predict_with_confidence` alone: (k, j, i) uint8 on the Volume's grid."""
-    return predict_with_confidence(runner, preprocessing, checked_image(volume, task), task).labels
-
-
-def predict_with_confidence(
-    runner: Runner,
-    preprocessing: Preprocessing,
-    image: Image,
-    task: Task,
-    estimator: Estimator | None = None,
-    temperature: float = 1.0,
-) -> Prediction:
-    """Labels on the Volume's grid, and how sure the network is of them, both from the same probabilities.
-
-    The box around the anatomy is segmented in every slice; the probabilities are brought back to the Volume's grid and
-    only there decided, batch after batch, so that those of a whole CT are never held.
-    """
-    box = find_box(runner, preprocessing, image.stack)
-    if box is None:
-        return Prediction(image, np.zeros(image.volume.shape, np.uint8))
-    foreground = look(runner, preprocessing, image, box)
-    return prediction_of(runner, image, box, foreground, task, estimator, temperature)
-
-
-def look(runner: Runner, preprocessing: Preprocessing, image: Image, box: View) -> Iterator[Tensor]:
-    """What the network says of the segments in the box, (segments, rows, columns), slice after slice.
-
-    Raises:
-        InputError: There is too little memory.
-    """
-    volume, count = image.volume, box.slices(image.stack)
-    check_memory(volume.name, _bytes_beside_network(volume, box, prepared(preprocessing, count)))
-    batches = runner.look(preprocessing, image.stack, box, "Segmenting", LOCATED, LOOKED, mirror=preprocessing.mirror)
-    return (one[1:] for batch in batches for one in batch)
-
-
-def prediction_of(
-    runner: Runner,
-    image: Image,
-    box: View,
-    foreground: Iterator[Tensor],
-    task: Task,
-    estimator: Estimator | None = None,
-    temperature: float = 1.0,
-    shown: Iterator[Tensor] | None = None,
-) -> Prediction:
-    """Labels from the probabilities of the segments, and how sure the network is of them.
-
-    Args:
-        runner: Asked whether to go on.
-        image: The image.
-        box: The grid that the probabilities are on.
-        foreground: What the network says, as `look` gives it.
-        task: What is segmented.
-        estimator: The model's.
-        temperature: The model's; it changes how sure the network is, and no label.
-        shown: Probabilities of the same slices that labels are decided on; those of the network if None.
-    """
-    stack = image.stack
-    evidence = Evidence(box, stack, temperature)
-    foreground = evidence.see(foreground)
-    if shown is not None:
-        foreground = (instead for _, instead in zip(foreground, shown, strict=True))
-    labels = np.empty(stack.array.shape, np.uint8)
-    for k, decided in enumerate(box.labels_back(foreground, stack)):
-        runner.check_cancelled()
-        labels[k] = decided
-        evidence.labelled(k, decided)
-    runner.report(LOOKED, "Correcting the labels by what is known of the anatomy")
-    labels = postprocess(labels, task, stack)
-    runner.check_cancelled()
-    return Prediction(image, stack.to_volume_axes(labels), evidence.confidence(labels, image.volume, task, estimator))
-
-
-def _bytes_beside_network(volume: Volume, box: View, slices: int) -> int:
-    """Memory of what is made of a volume: labels and their correction, the enhanced image, slices for the network."""
-    return volume.array.size * (2 + 8) + slices * math.prod(box.size) * 4 * 6
 
 
 def segment(

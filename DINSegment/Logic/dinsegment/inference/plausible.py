@@ -43,7 +43,17 @@ def checked_image(volume: Volume, task: Task) -> Image:
     """
     check_voxels(volume)
     stack = SliceStack.in_plane(volume, task.plane)
-    _check_size(volume, stack, task)
+    (height, width), length = stack.extent_mm, len(stack.array) * stack.slice_spacing
+    fits = max(height, width) <= WIDEST_MM and length <= LONGEST_MM
+    # A single slice of any plane is thin along one axis, and so are few slices seen from another side.
+    narrow = np.sort(np.multiply(volume.shape, volume.spacing))[1]
+    if not fits or narrow < narrowest_mm(task):
+        spacing = " x ".join(f"{value:.4g}" for value in volume.spacing[::-1])
+        reason = "which is smaller than what is to be segmented" if fits else "which is larger than any patient"
+        raise InputError(
+            f"'{volume.name}' has a field of view of {width:.4g} x {height:.4g} mm over {length:.4g} mm, {reason}: "
+            f"correct the spacing in its header, {spacing} mm."
+        )
     return Image(volume, stack, () if stack.told else (_axis_warning(volume, task),))
 
 
@@ -57,22 +67,6 @@ def narrowest_mm(task: Task) -> float:
     if not seen:
         return 0.0
     return 10 * (sum(seen) if task.one_organ else statistics.median(seen)) ** (1 / 3)
-
-
-def _check_size(volume: Volume, stack: SliceStack, task: Task) -> None:
-    extent, length = stack.extent_mm, len(stack.array) * stack.slice_spacing
-    fits = extent.max() <= WIDEST_MM and length <= LONGEST_MM
-    # A single slice of any plane is thin along one axis, and so are few slices seen from another side.
-    narrow = np.sort(np.multiply(volume.shape, volume.spacing))[1]
-    if fits and narrow >= narrowest_mm(task):
-        return
-    height, width = extent
-    spacing = " x ".join(f"{value:.4g}" for value in volume.spacing[::-1])
-    reason = "which is smaller than what is to be segmented" if fits else "which is larger than any patient"
-    raise InputError(
-        f"'{volume.name}' has a field of view of {width:.4g} x {height:.4g} mm over {length:.4g} mm, {reason}: correct "
-        f"the spacing in its header, {spacing} mm."
-    )
 
 
 def _axis_warning(volume: Volume, task: Task) -> str:

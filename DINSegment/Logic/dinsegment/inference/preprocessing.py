@@ -10,47 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from dinsegment.enhancement.grey import PERCENTILES, grey_window, to_unit_interval
+from dinsegment.enhancement.grey import PERCENTILES, to_unit_interval, window_inside
 from dinsegment.enhancement.methods import Enhancement
-from dinsegment.images.slices import Plane, SliceStack
+from dinsegment.images.slices import Plane
+from dinsegment.inference.runner import Slices
 from dinsegment.inference.view import View
 from dinsegment.tasks import Task
-
-PATCH = 16
-"""Sides of overviews are multiples of this many pixels, the stride of the coarsest level of `din-small`."""
-
-
-@dataclass(frozen=True, eq=False)
-class Slices:
-    """What the network sees of a stack.
-
-    Attributes:
-        image: (slices, rows, columns) in [-1, 1].
-        enhanced: The same slices, enhanced.
-        view: The grid that they lie on.
-        shown: (inputs, channels) int64. Each input of the network is a slice in the middle channel with its neighbours
-            around it; these are their places in `image`, and -1, black, beyond the ends of the stack.
-    """
-
-    image: Tensor
-    enhanced: Tensor
-    view: View
-    shown: Tensor
-
-    def __len__(self) -> int:
-        return len(self.shown)
-
-    def inputs(self, part: slice) -> tuple[Tensor, Tensor]:
-        """Original and enhanced inputs of a batch, each (B, channels, rows, columns)."""
-        shown = self.shown[part]
-        return tuple(black_where(shown < 0, images[shown]) for images in (self.image, self.enhanced))
-
-
-def black_where(missing: Tensor, images: Tensor) -> Tensor:
-    """Images (..., rows, columns) with those that are `missing` (...) black, which is -1."""
-    return torch.where(missing[..., None, None], -1.0, images) if missing.any() else images
 
 
 def neighbourhoods(chosen: np.ndarray, count: int, channels: int) -> np.ndarray:
@@ -150,45 +116,22 @@ class Preprocessing:
         own = {k: v for k, v in asdict(self).items() if k not in ("plane", "grey_window", "window_shift")}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}
 
-    def overview(self, stack: SliceStack) -> View:
-        """The whole field of view at coarse spacing, at least as large as a box."""
-        extent = stack.extent_mm
-        size = np.maximum(self.box, np.ceil(extent / self.overview_spacing / PATCH) * PATCH).astype(int)
-        return View(stack.middle_mm, tuple(size.tolist()), self.overview_spacing, self.slice_spacing)
-
-    def box_around(self, center: tuple[float, float], size: tuple[int, int] | None = None) -> View:
-        """The box around a place (y, x) in mm; of the usual size, or of another (rows, columns)."""
-        return View(center, size or self.box, self.spacing, self.slice_spacing)
-
-    def window(self, slices: Tensor, inside: Tensor) -> tuple[float, float]:
-        """Grey values (low, high) that become -1 and 1: the fixed ones, or those at the percentiles.
-
-        Args:
-            slices: (slices, rows, columns).
-            inside: (rows, columns), above 0.5 inside the field of view, whose pixels count.
-        """
-        low, high = self.grey_window or grey_window(slices[:, inside > 0.5].numpy(), self.percentiles)
-        below, above = (shift * (high - low) for shift in self.window_shift)
-        return low + below, high + above
-
-    def slices(self, stack: SliceStack, view: View, channels: int = 1, chosen: np.ndarray | None = None) -> Slices:
-        """What the network sees of the stack in a view. Outside the field of view it is black.
+    def slices(self, view: View, channels: int = 1, chosen: np.ndarray | None = None) -> Slices:
+        """What the network sees in a view. Outside the field of view it is black.
 
         Grey values are clipped at a fixed window before they are resampled: the air around a patient and metal inside
         would otherwise darken or brighten the pixels next to them, more so in a coarse image than in a fine one.
 
         Args:
-            stack: The slices.
             view: Where to look.
             channels: Of the network: the slice and, for more than one, its neighbours.
             chosen: Slices of the view that are wanted; None for all of them. Without a fixed window their grey values
                 and those of their neighbours decide what becomes black and white.
         """
-        count = view.slices(stack)
-        around = neighbourhoods(np.arange(count) if chosen is None else chosen, count, channels)
+        around = neighbourhoods(np.arange(view.count) if chosen is None else chosen, view.count, channels)
         used = np.unique(around[around >= 0])
         shown = np.where(around >= 0, np.searchsorted(used, around), -1)
-        raw, inside = view.sample(stack, used, self.grey_window)
-        image = to_unit_interval(raw, *self.window(raw, inside))
-        image = torch.where(inside > 0.5, image, -1.0)
+        raw, inside = view.sample(used, self.grey_window)
+        window = window_inside(raw, inside, self.grey_window, self.percentiles, self.window_shift)
+        image = torch.where(inside > 0.5, to_unit_interval(raw, *window), -1.0)
         return Slices(image, self.enhancement(image), view, torch.from_numpy(shown))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +21,6 @@ from dinsegment.inference.devices import (
     layers_of,
     lowered,
 )
-from dinsegment.inference.preprocessing import Preprocessing, Slices
 from dinsegment.inference.view import View
 from dinsegment.network import Network
 from dinsegment.network.kinds import Draw
@@ -29,15 +28,6 @@ from dinsegment.progress import Progress
 
 MAX_BATCH = {"cpu": 16, "cuda": 64, "mps": 16}
 """Images in one pass, mirrored ones too: a CPU gains nothing beyond, and cancelling waits for a layer of one batch."""
-
-
-PREPARED = 64
-"""Slices that are prepared for the network at a time: a whole number of batches, whatever the device."""
-
-
-def prepared(preprocessing: Preprocessing, count: int) -> int:
-    """How many of so many slices are prepared at a time; all of them where their grey values make the window."""
-    return min(count, PREPARED) if preprocessing.grey_window else count
 
 
 def last_layer(network: nn.Module) -> nn.Conv2d | None:
@@ -52,10 +42,46 @@ def bytes_per_slice(network: Network, view: View) -> int:
     return int(4 * view.size[0] * view.size[1] * network.values_per_pixel)
 
 
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """What the network sees of a stack.
+
+    Attributes:
+        image: (slices, rows, columns) in [-1, 1].
+        enhanced: The same slices, enhanced.
+        view: The grid that they lie on.
+        shown: (inputs, channels) int64. Each input of the network is a slice in the middle channel with its neighbours
+            around it; these are their places in `image`, and -1, black, beyond the ends of the stack.
+    """
+
+    image: Tensor
+    enhanced: Tensor
+    view: View
+    shown: Tensor
+
+    def __len__(self) -> int:
+        return len(self.shown)
+
+    def inputs(self, part: slice) -> tuple[Tensor, Tensor]:
+        """Original and enhanced inputs of a batch, each (B, channels, rows, columns)."""
+        shown = self.shown[part]
+        return tuple(black_where(shown < 0, images[shown]) for images in (self.image, self.enhanced))
+
+
+def black_where(missing: Tensor, images: Tensor) -> Tensor:
+    """Images (..., rows, columns) with those that are `missing` (...) black, which is -1."""
+    return torch.where(missing[..., None, None], -1.0, images) if missing.any() else images
+
+
 class Runner:
     """Runs slices through a network in batches on one device, and on the CPU when the device has no memory left.
 
-    With a context, what it expects in the whole image is weighed into what the network says of each slice.
+    Args:
+        network: Stays where it is; the device gets a copy.
+        device: Where to compute.
+        progress: Told how far it is.
+        cancelled: Asked several times a second; True stops the run.
+        context: What else knows the image as a whole.
     """
 
     def __init__(
@@ -94,47 +120,15 @@ class Runner:
         self.check_cancelled()
         self._progress(fraction, text)
 
-    def look(
-        self,
-        preprocessing: Preprocessing,
-        stack: SliceStack,
-        view: View,
-        text: str,
-        start: float,
-        stop: float,
-        chosen: np.ndarray | None = None,
-        mirror: bool = False,
-        draw: Draw | None = None,
-        hidden: list[Tensor] | None = None,
-    ) -> Iterator[Tensor]:
-        """What the network says of the slices of a stack in a view, as `batches` gives it.
+    def surroundings(self, stack: SliceStack, done: float) -> Surroundings | None:
+        """What the context expects in a stack, asked for once; None without a context.
 
         Args:
-            preprocessing: How slices are prepared for the network.
             stack: The slices.
-            view: Where to look.
-            text: What is being done.
-            start: Progress at the first slice.
-            stop: Progress after the last one.
-            chosen: Slices of the view that are wanted; None for all of them.
-            mirror: Gives the mean of each slice's and its mirror image's.
-            draw: Gives this draw's sample instead of the network's answer; None for the answer.
-            hidden: Takes what the last layer is given, as in `batches`.
+            done: Progress by then.
         """
-        chosen = np.arange(view.slices(stack)) if chosen is None else chosen
-        step, channels = prepared(preprocessing, len(chosen)), self.network.config.in_channels
-        blocks = (
-            preprocessing.slices(stack, view, channels, chosen[first : first + step])
-            for first in range(0, len(chosen), step)
-        )
-        if self._context is None:
-            return self.batches(blocks, len(chosen), text, start, stop, mirror, draw, hidden)
-        around = self._surroundings(self._context, stack, start)
-        return around.weigh(self.batches(blocks, len(chosen), text, start, stop, mirror, draw, hidden), view, chosen)
-
-    def _surroundings(self, context: Context, stack: SliceStack, done: float) -> Surroundings:
-        """What is expected in a stack, asked for once."""
-        if self._around is None or self._around.stack is not stack:
+        context = self._context
+        if context is not None and (self._around is None or self._around.view.stack is not stack):
             self.report(done, "Looking at the whole image")
             try:
                 self._around = context.surroundings(stack, self.device, self.check_cancelled)
@@ -164,7 +158,7 @@ class Runner:
             start: Progress at the first input.
             stop: Progress after the last one.
             mirror: Gives the mean of each input's and its mirror image's.
-            draw: As in `look`.
+            draw: Gives this draw's sample instead of the network's answer; None for the answer.
             hidden: A list to which what the network's last layer is given is added for each batch, (inputs, channels,
                 rows, columns) float16 on the CPU; None where nobody needs it.
 

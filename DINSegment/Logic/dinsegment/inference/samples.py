@@ -14,6 +14,7 @@ from dinsegment.images.slices import SliceStack
 from dinsegment.inference.anatomy import find_box
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.draws import DEFAULTS, SampleOptions, vary
+from dinsegment.inference.looking import LOCATED, look
 from dinsegment.inference.model import Model, load_model
 from dinsegment.inference.postprocessing import postprocess
 from dinsegment.inference.runner import Runner
@@ -23,9 +24,6 @@ from dinsegment.models.entries import read_entries
 from dinsegment.network import Network, NetworkConfig, network_config
 from dinsegment.progress import Progress
 from dinsegment.tasks import Task
-
-FOUND = 0.25
-"""Progress once the box is found, as `find_box` tells it."""
 
 
 def sampling_model(task: Task) -> str | None:
@@ -99,11 +97,11 @@ def _samples(runner: Runner, model: Model, segmentation: Segmentation, draws: in
         return None
     for number in range(draws):
         draw, preprocessing, view = vary(number, options.variations, model.preprocessing, box)
-        start, stop = (FOUND + (1 - FOUND) * n / draws for n in (number, number + 1))
+        start, stop = (LOCATED + (1 - LOCATED) * n / draws for n in (number, number + 1))
         text = f"Drawing sample {number + 1} of {draws}"
-        batches = runner.look(preprocessing, stack, view, text, start, stop, draw=draw)
+        batches = look(runner, preprocessing, view, text, start, stop, draw=draw)
         labels = np.empty(result.shape, np.uint8)
-        for k, shares in enumerate(view.values_back((one[1:] for batch in batches for one in batch), stack)):
+        for k, shares in enumerate(view.values_back(one[1:] for batch in batches for one in batch)):
             runner.check_cancelled()
             labels[k] = decide(shares)
             doubt[k] += probability_of_another(shares, result[k])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -45,9 +45,10 @@ def resampling_matrix(n_in: int, spacing_in: float, n_out: int, spacing_out: flo
 
 @dataclass(frozen=True)
 class View:
-    """A rectangle of the slice plane, in every slice, on a grid of its own.
+    """A rectangle of the slice plane, in every slice of a stack, on a grid of its own; equal to the same one elsewhere.
 
     Attributes:
+        stack: What is looked at.
         center: (y, x) in mm from the first pixel's centre of the stack.
         size: Pixels (rows, columns).
         spacing: In mm, the same along both.
@@ -55,10 +56,15 @@ class View:
             stack's own slices.
     """
 
+    stack: SliceStack = field(compare=False, repr=False)
     center: tuple[float, float]
     size: tuple[int, int]
     spacing: float
     slice_spacing: float | None = None
+
+    def on(self, stack: SliceStack) -> View:
+        """The same rectangle of another stack that has its slices and pixels in the same places."""
+        return replace(self, stack=stack)
 
     @property
     def first(self) -> tuple[float, float]:
@@ -66,51 +72,52 @@ class View:
         y, x = (c - 0.5 * (n - 1) * self.spacing for c, n in zip(self.center, self.size, strict=True))
         return y, x
 
-    def slices(self, stack: SliceStack) -> int:
+    @property
+    def count(self) -> int:
         """Number of the grid's slices: as many as cover the stack."""
-        count = len(stack.array)
+        count = len(self.stack.array)
         if self.slice_spacing is None:
             return count
-        return max(1, math.ceil(count * stack.slice_spacing / self.slice_spacing - 1e-6))
+        return max(1, math.ceil(count * self.stack.slice_spacing / self.slice_spacing - 1e-6))
 
-    def _along(self, stack: SliceStack) -> tuple[int, float, float]:
-        """Number of the grid's slices, distance of two, and place of the first in mm from the stack's first one."""
-        count, step = self.slices(stack), self.slice_spacing or stack.slice_spacing
-        return count, step, 0.5 * ((len(stack.array) - 1) * stack.slice_spacing - (count - 1) * step)
+    @property
+    def _along(self) -> tuple[float, float]:
+        """Distance of two of the grid's slices, and place of the first in mm from the stack's first one."""
+        step, own = self.slice_spacing or self.stack.slice_spacing, self.stack.slice_spacing
+        return step, 0.5 * ((len(self.stack.array) - 1) * own - (self.count - 1) * step)
 
-    def places(self, stack: SliceStack) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    @property
+    def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where this grid's slices, rows and columns lie, each in voxels of the stack from its first one."""
-        count, step, first = self._along(stack)
+        step, first = self._along
         starts, steps = (first, *self.first), (step, self.spacing, self.spacing)
-        spacings = (stack.slice_spacing, *stack.spacing)
+        spacings = (self.stack.slice_spacing, *self.stack.spacing)
         slices, rows, columns = (
             (start + np.arange(n) * step) / spacing
-            for start, n, step, spacing in zip(starts, (count, *self.size), steps, spacings, strict=True)
+            for start, n, step, spacing in zip(starts, (self.count, *self.size), steps, spacings, strict=True)
         )
         return slices, rows, columns
 
-    def _matrices(self, stack: SliceStack) -> list[np.ndarray]:
-        return [
-            resampling_matrix(n_in, s_in, n, self.spacing, first)
-            for n_in, s_in, n, first in zip(stack.array.shape[1:], stack.spacing, self.size, self.first, strict=True)
-        ]
+    @property
+    def _matrices(self) -> tuple[Tensor, Tensor]:
+        """What brings the stack's rows and columns to this grid's."""
+        axes = zip(self.stack.array.shape[1:], self.stack.spacing, self.size, self.first, strict=True)
+        y, x = (resampling_matrix(n_in, s_in, n, self.spacing, first) for n_in, s_in, n, first in axes)
+        return torch.from_numpy(y), torch.from_numpy(x)
 
-    def _inverse_matrices(self, stack: SliceStack) -> list[np.ndarray]:
-        return [
-            resampling_matrix(n, self.spacing, n_out, s_out, -first)
-            for n_out, s_out, n, first in zip(stack.array.shape[1:], stack.spacing, self.size, self.first, strict=True)
-        ]
+    @property
+    def _inverse_matrices(self) -> tuple[Tensor, Tensor]:
+        """What brings this grid's rows and columns to the stack's."""
+        axes = zip(self.stack.array.shape[1:], self.stack.spacing, self.size, self.first, strict=True)
+        y, x = (resampling_matrix(n, self.spacing, n_out, s_out, -first) for n_out, s_out, n, first in axes)
+        return torch.from_numpy(y), torch.from_numpy(x)
 
     def sample(
-        self,
-        stack: SliceStack,
-        chosen: np.ndarray | None = None,
-        clip: tuple[float, float] | None = None,
+        self, chosen: np.ndarray | None = None, clip: tuple[float, float] | None = None
     ) -> tuple[Tensor, Tensor]:
         """The stack on this grid.
 
         Args:
-            stack: The slices.
             chosen: Slices of this grid that are wanted; None for all of them.
             clip: Grey values (low, high) at which the stack's are clipped; None for none.
 
@@ -118,13 +125,12 @@ class View:
             Slices (slices, rows, columns) float32, zero outside the stack's field of view, and the field of view
             (rows, columns), 1 inside and 0 outside.
         """
-        y, x = (torch.from_numpy(m) for m in self._matrices(stack))
+        stack, (y, x), (step, first) = self.stack, self._matrices, self._along
         inside = y.sum(1)[:, None] * x.sum(1)
-        count, step, first = self._along(stack)
-        chosen = np.arange(count) if chosen is None else np.asarray(chosen)
+        chosen = np.arange(self.count) if chosen is None else np.asarray(chosen)
         if self.slice_spacing is None:
             return self._in_plane(stack.array, chosen, clip, y, x), inside
-        along = resampling_matrix(len(stack.array), stack.slice_spacing, count, step, first)[chosen]
+        along = resampling_matrix(len(stack.array), stack.slice_spacing, self.count, step, first)[chosen]
         used = np.flatnonzero(along.any(0))
         slices = self._in_plane(stack.array, used, clip, y, x)
         return torch.tensordot(torch.from_numpy(along[:, used]), slices, 1), inside
@@ -140,7 +146,7 @@ class View:
             out[start : start + AT_A_TIME] = y @ torch.from_numpy(part) @ x.T
         return out
 
-    def labels_back(self, probabilities: Iterable[Tensor], stack: SliceStack) -> Iterator[np.ndarray]:
+    def labels_back(self, probabilities: Iterable[Tensor]) -> Iterator[np.ndarray]:
         """Labels (y, x) uint8 of one slice of the stack after the other: where the probabilities become labels.
 
         The inverse of `sample`, and `decide`, slice by slice: the classes of a whole CT would not fit into memory.
@@ -151,21 +157,19 @@ class View:
         Args:
             probabilities: Of the segments (segments, rows, columns), of one slice of this grid after the other, on the
                 CPU. They are asked for as they are needed, and no more than those that blend into a slice are held.
-            stack: What is labelled.
         """
-        y, x = (torch.from_numpy(m) for m in self._inverse_matrices(stack))
-        for blended in self._along_back(probabilities, stack):
+        y, x = self._inverse_matrices
+        for blended in self._along_back(probabilities):
             yield self._labels_of(blended, y, x)
 
-    def values_back(self, values: Iterable[Tensor], stack: SliceStack) -> Iterator[Tensor]:
+    def values_back(self, values: Iterable[Tensor]) -> Iterator[Tensor]:
         """Values (channels, y, x) float32 of one slice of the stack after the other, 0 outside of this grid.
 
         Args:
             values: On this grid, (channels, rows, columns), of one slice after the other.
-            stack: Whose grid they are brought to.
         """
-        y, x = (torch.from_numpy(m) for m in self._inverse_matrices(stack))
-        for blended in self._along_back(values, stack):
+        y, x = self._inverse_matrices
+        for blended in self._along_back(values):
             yield y @ blended @ x.T
 
     def _labels_of(self, blended: Tensor, y: Tensor, x: Tensor) -> np.ndarray:
@@ -179,13 +183,13 @@ class View:
         labels[rows, columns] = decide(foreground).numpy()
         return labels
 
-    def _along_back(self, values: Iterable[Tensor], stack: SliceStack) -> Iterator[Tensor]:
+    def _along_back(self, values: Iterable[Tensor]) -> Iterator[Tensor]:
         """Slices of this grid, one after the other, blended to those of the stack, still on this grid's pixels."""
         if self.slice_spacing is None:
             yield from values
             return
-        count, step, first = self._along(stack)
-        along = resampling_matrix(count, step, len(stack.array), stack.slice_spacing, -first)
+        step, first = self._along
+        along = resampling_matrix(self.count, step, len(self.stack.array), self.stack.slice_spacing, -first)
         coming, held = enumerate(values), {}
         for weights in along:
             used = np.flatnonzero(weights)

@@ -13,7 +13,7 @@ import numpy as np
 from dinsegment.errors import InputError
 from dinsegment.files import sha256_of
 from dinsegment.inference.model import Model, load_model
-from dinsegment.inference.pipeline import predict
+from dinsegment.inference.prediction import predict
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.runner import Runner
 from dinsegment.models.entries import find_entry

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinsegment.inference.preprocessing import Preprocessing, black_where, neighbourhoods
+from dinsegment.inference.preprocessing import Preprocessing, neighbourhoods
+from dinsegment.inference.runner import black_where
 from dinsegment.inference.view import decide
 from dinsegment.training.dataset import TrainingStack
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dinsegment.enhancement.grey import window_inside
 from dinsegment.errors import InputError
 from dinsegment.images.slices import SliceStack
-from dinsegment.inference.body import box_around_body
+from dinsegment.inference.anatomy import box_around, box_around_body
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.view import View, decide
 from dinsegment.tasks import Task
@@ -62,7 +63,7 @@ def prepare(case: Case, task: Task, preprocessing: Preprocessing) -> TrainingSta
     extent = stack.extent_mm
     size = np.maximum(1, np.round(extent / preprocessing.spacing)).astype(int)
     shape, spacing = (int(size[0]), int(size[1])), preprocessing.spacing
-    view = View(stack.middle_mm, shape, spacing, preprocessing.slice_spacing)
+    view = View(stack, stack.middle_mm, shape, spacing, preprocessing.slice_spacing)
     truth = stack.like(labels).array
     _, rows, columns = np.nonzero(truth)
     if not len(rows):
@@ -74,11 +75,12 @@ def prepare(case: Case, task: Task, preprocessing: Preprocessing) -> TrainingSta
     else:
         center = (float(rows.mean()) * stack.spacing[0], float(columns.mean()) * stack.spacing[1])
     clip = preprocessing.grey_window
-    low, high = preprocessing.window(*preprocessing.box_around(center).sample(stack, clip=clip))
-    image, inside = view.sample(stack, clip=clip)
-    overview = preprocessing.window(image, inside)
+    box = box_around(preprocessing, stack, center)
+    low, high = window_inside(*box.sample(clip=clip), clip, preprocessing.percentiles)
+    image, inside = view.sample(clip=clip)
+    overview = window_inside(image, inside, clip, preprocessing.percentiles)
     masks = (replace(stack, array=truth == s.label) for s in task.segments)
-    soft = [view.sample(mask)[0] for mask in masks]
+    soft = [view.on(mask).sample()[0] for mask in masks]
     return TrainingStack(
         image=((image - low) / (high - low)).half(),
         masks=(torch.stack(soft, 1) * 255).round().to(torch.uint8),

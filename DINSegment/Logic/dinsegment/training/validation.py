@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from dinsegment.images.slices import SliceStack
-from dinsegment.inference.pipeline import predict
+from dinsegment.inference.anatomy import box_around
+from dinsegment.inference.prediction import predict
 from dinsegment.inference.runner import Runner
 from dinsegment.network.kinds import Returns
 from dinsegment.training.cases import Case
@@ -33,7 +34,7 @@ def reconstruction_scores(runner: Runner, recipe: Recipe, case: Case | PackedCas
     stack = SliceStack.in_plane(volume, preprocessing.plane)
     _, rows, columns = np.nonzero(stack.like(truth).array)
     center = (float(rows.mean()) * stack.spacing[0], float(columns.mean()) * stack.spacing[1])
-    slices = preprocessing.slices(stack, preprocessing.box_around(center), recipe.network.in_channels)
+    slices = preprocessing.slices(box_around(preprocessing, stack, center), recipe.network.in_channels)
     image, _ = slices.inputs(slice(None))
     with torch.inference_mode():
         return {"explained": runner.network.explained(image.to(runner.device))}

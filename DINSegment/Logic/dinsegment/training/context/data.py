@@ -61,7 +61,7 @@ class Trunk:
         truth = stack.like(labels).array
         nearest = (
             np.clip(np.round(place).astype(int), 0, size - 1)
-            for place, size in zip(finer.view(stack).places(stack), truth.shape, strict=True)
+            for place, size in zip(finer.view(stack).places, truth.shape, strict=True)
         )
         kept = truth[np.ix_(*nearest)]
         places = [np.argwhere(kept == segment.label) for segment in task.segments]

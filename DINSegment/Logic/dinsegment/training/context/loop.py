@@ -162,7 +162,7 @@ def _dice(network: ContextNetwork, recipe: ContextRecipe, case: Case) -> dict[st
     truth = stack.like(labels).array
     nearest = (
         np.clip(np.round(place).astype(int), 0, size - 1)
-        for place, size in zip(grid.view(stack).places(stack), truth.shape, strict=True)
+        for place, size in zip(grid.view(stack).places, truth.shape, strict=True)
     )
     truth = truth[np.ix_(*nearest)]
     return {s.abbreviation: _overlap(found == s.label, truth == s.label) for s in _segments(recipe.task, truth)}
