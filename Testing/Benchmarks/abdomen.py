@@ -68,9 +68,8 @@ def profile(image: Path, output: Path, options: argparse.Namespace, clock: str) 
     called = pstats.Stats(profiler).stats.items()
     spent = {}
     for stage, (file, function) in STAGES.items():
-        seconds = [
-            c for (path, _, name), (*_, c, _) in called if Path(path).match(f"dinsegment/{file}") and name == function
-        ]
+        in_file = ((name, times[3]) for (path, _, name), times in called if Path(path).match(f"dinsegment/{file}"))
+        seconds = [cumulative for name, cumulative in in_file if name == function]
         if not seconds:
             raise SystemExit(f"Nothing called {function} in {file}: correct the stage '{stage.strip()}'.")
         spent[stage] = sum(seconds)

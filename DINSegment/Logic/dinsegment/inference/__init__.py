@@ -2,16 +2,18 @@
 
 1. `plausible` refuses what cannot be an image of the task, and sees the rest as slices; `model` loads the network with
    its weights, and the preprocessing that it was trained with.
-2. `anatomy` finds the box that is segmented: around the `body` in a CT, around what the network sees of a heart.
-3. `preprocessing` puts the slices onto the network's grid (`view`), normalises grey values and enhances them.
-4. `runner` takes the slices through the network, batch after batch, on one of the `devices`; where the model has a
-   `context`, a second network looks at the whole image, and what it expects where is weighed in.
-5. `view` brings the probabilities back to the image's grid and decides there: the most probable label wins.
-6. `confidence` keeps how sure the network was, made true by its `calibration`; `postprocessing` removes what anatomy
-   rules out.
-7. The enhanced image is made for the user, and `dinsegment.quality` looks for what may be wrong.
+2. `prediction` asks `anatomy` for the box that is segmented: around the `body` in a CT, around what the network sees of
+   a heart.
+3. `looking` tells what the network says of that box. `preprocessing` puts slices onto the network's grid (`view`),
+   normalises grey values and enhances them; `runner` takes them through the network, batch after batch, on one of the
+   `devices`; where the model has a `context`, a second network looks at the whole image, and what it expects where is
+   weighed in.
+4. `labelling` makes labels of the probabilities: `view` brings them back to the image's grid and decides there, the
+   most probable label wins; `postprocessing` removes what anatomy rules out.
+5. `confidence` has kept how sure the network was, made true by its `calibration`.
+6. The enhanced image is made for the user, and `dinsegment.quality` looks for what may be wrong.
 
-`phases` takes the phases of a heart this way; those of a `cine` in one box, and smoothed in time before step 5.
+`phases` takes the phases of a heart this way; those of a `cine` in one box, and smoothed in time before step 4.
 
 Who asks what it could have been otherwise gets `samples`, one for each of the `draws`; who asks what an autoencoder did
 not expect, `maps`.
