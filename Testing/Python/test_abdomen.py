@@ -352,7 +352,7 @@ def test_a_packed_ct_is_a_volume_of_hounsfield_units(case, tmp_path):
     np.testing.assert_array_equal(seen.array, volume.array)
     unpacked = SliceStack.in_plane(case.read(ABDOMEN)[0], PREPARED.plane)
     box, original = (box_around_body(PREPARED, one) for one in (seen, unpacked))
-    assert box.size == original.size and box.slices(seen) == len(volume.array)
+    assert box.size == original.size and box.count == len(volume.array)
     shift = np.subtract(box.center, original.center) - (np.array((80, 100)) * 4 - np.array(volume.shape[1:]) * 4.5) / 2
     assert np.abs(shift).max() < 8
 
