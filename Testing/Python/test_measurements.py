@@ -155,6 +155,18 @@ def test_the_stacks_axis_is_that_of_its_slices():
     assert beat_of(turned).reason == beat_of(phases).reason != ""
 
 
+def test_the_stacks_axis_is_the_one_that_the_source_tells():
+    """Of voxels that do not tell it, and of an ellipsoid that is cut across that axis alone."""
+    for axis in (0, 2):
+        phases = []
+        for n in (200, 90):
+            one = ventricle([n, n, n, int(0.8 * n)], spacing=(2.0, 2.0, 2.0))
+            labels = np.ascontiguousarray(np.moveaxis(one.labels, 0, axis))
+            turned = segmentation(labels, spacing=(2.0, 2.0, 2.0))
+            phases.append(replace(turned, volume=replace(turned.volume, slice_axis=axis)))
+        assert "cut by the first slice and the last one in phase 1" in beat_of(phases).reason
+
+
 def test_no_function_of_an_image_of_another_kind():
     phases = [ventricle([0, n, n, 0]) for n in (200, 90)]
     strange = replace(phases[1], findings=(Finding("It does not look like a heart.", kind=OTHER_IMAGE),))

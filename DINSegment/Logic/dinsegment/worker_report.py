@@ -147,7 +147,8 @@ class Reports:
             raise InputError(
                 f"'{described['name']}' has no segment of {task.title.lower()}: there is nothing to measure."
             )
-        box = _box(shape, matrix, [place for place, _ in parts]) if not request["images"] else _whole(shape)
+        slice_axis = 0 if request["from_dicom"] else None
+        box = _box(shape, matrix, [place for place, _ in parts], slice_axis) if not request["images"] else _whole(shape)
         first = tuple(part.start for part in box)
         matrix = matrix.copy()
         matrix[:3, 3] = (matrix @ (*first[::-1], 1.0))[:3]
@@ -158,7 +159,7 @@ class Reports:
             described["name"],
             described["modality"],
             dicom=DicomSource(headers or (Dataset(),)) if request["from_dicom"] else None,
-            slice_axis=0 if request["from_dicom"] else None,
+            slice_axis=slice_axis,
             patient=replace(patient_of(headers), **_not_known(request)) if headers else None,
         )
         phases = []
@@ -283,10 +284,12 @@ def _whole(shape: tuple[int, ...]) -> tuple[slice, ...]:
     return tuple(slice(0, n) for n in shape)
 
 
-def _box(shape: tuple[int, ...], matrix: np.ndarray, places: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:
+def _box(
+    shape: tuple[int, ...], matrix: np.ndarray, places: Sequence[tuple[slice, ...]], slice_axis: int | None
+) -> tuple[slice, ...]:
     """All slices, each cut to what has labels and a margin, which measures the same in a fraction of the time."""
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)[::-1]
-    across = SliceStack.across(np.broadcast_to(np.uint8(0), shape), spacing).axis
+    across = SliceStack.across(np.broadcast_to(np.uint8(0), shape), spacing, slice_axis).axis
     box = []
     for axis, count in enumerate(shape):
         begin = max(0, min(place[axis].start for place in places) - MARGIN)

@@ -173,7 +173,7 @@ def beat_of(phases: Sequence[Segmentation]) -> Beat | None:
     return Beat(
         [v[task.chamber - 1] for v in volumes],
         [v[task.muscle - 1] for v in volumes],
-        [segment_areas(phase.labels == task.chamber, phase.volume.spacing) for phase in phases],
+        [segment_areas(p.labels == task.chamber, p.volume.spacing, p.volume.slice_axis) for p in phases],
         any(finding.kind == OTHER_IMAGE for phase in phases for finding in phase.findings),
     )
 
@@ -184,7 +184,7 @@ def right_ventricle_of(phases: Sequence[Segmentation]) -> Ventricle | None:
     if task.right_chamber is None:
         return None
     volumes = [segment_volumes(phase)[task.right_chamber - 1].volume_ml for phase in phases]
-    areas = [segment_areas(phase.labels == task.right_chamber, phase.volume.spacing) for phase in phases]
+    areas = [segment_areas(p.labels == task.right_chamber, p.volume.spacing, p.volume.slice_axis) for p in phases]
     other = any(finding.kind == OTHER_IMAGE for phase in phases for finding in phase.findings)
     return Ventricle(volumes, areas, other, "right ventricle")
 
@@ -198,14 +198,15 @@ def not_found(name: str, volumes_ml: Sequence[float]) -> str:
     return f"no {name} was found in phase {empty[0] + 1}{rest} of {len(volumes_ml)}"
 
 
-def segment_areas(mask: np.ndarray, spacing: np.ndarray) -> Areas:
+def segment_areas(mask: np.ndarray, spacing: np.ndarray, slice_axis: int | None = None) -> Areas:
     """Cross-sections of a segment in an image whose slices are those that it was acquired in.
 
     Args:
         mask: Its voxels on the whole grid of the image (k, j, i).
         spacing: Of the image in mm, along (k, j, i).
+        slice_axis: Across which it was acquired, where the image's source tells; None where the spacing has to.
     """
-    axis = SliceStack.across(mask, spacing).axis
+    axis = SliceStack.across(mask, spacing, slice_axis).axis
     first, second = (a for a in range(3) if a != axis)
 
     def across(one: int) -> np.ndarray:
