@@ -11,7 +11,8 @@ Of each image is kept what the checks say of the image as a whole, and how much 
 `with_unexpected` says on average, in the box and in the tenth of its pixels that are expected least. Patients fall into
 two halves by a hash of their names. A limit is as far out as the most extreme usual image of one half, and MARGIN of
 its distance from the median beyond; it is counted in the other half: false alarms, and unusual images that it tells and
-the checks do not. `--measured` keeps the numbers, a line each, so that nothing is measured twice.
+the checks do not. `--measured` keeps the numbers, a line each, so that nothing is measured twice. With --truth nothing
+is segmented: the box lies around what experts have labelled, and the checks are not asked.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from scipy import ndimage
 
 from dinsegment.errors import DINSegmentError
 from dinsegment.images.reading import read_volumes
+from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.volume import Volume
 from dinsegment.inference.maps import GREY_RANGE, load_maps_model, with_unexpected
 from dinsegment.inference.model import Model, load_model
@@ -47,7 +49,7 @@ class Image(NamedTuple):
 
     name: str
     group: str
-    said: tuple[str, ...]
+    said: tuple[str, ...] = ()
     mean: float | None = None
     least: float | None = None
 
@@ -92,18 +94,22 @@ def made(volume: Volume, labels: np.ndarray, task: Task) -> Iterator[tuple[str, 
     yield "metal", volume.with_array(metal.astype(np.float32))
 
 
-def measure(name: str, group: str, volume: Volume, task: Task, model: Model, maps: Model, device: str) -> Image:
+def segmented(volume: Volume, task: Task, model: Model | None, device: str, truth: np.ndarray | None) -> Segmentation:
+    """What the model makes of an image; without one, what experts have labelled."""
+    if model is not None:
+        return segment(volume, task, model, device)
+    return Segmentation(volume, truth, task, "experts", volume, device, 0.0)
+
+
+def measure(image: Image, result: Segmentation, maps: Model, device: str) -> Image:
     """What is said of an image, by the checks and by the autoencoder."""
-    try:
-        result = segment(volume, task, model, device)
-    except DINSegmentError as error:
-        return Image(name, group, (str(error),))
     said = tuple(finding.text for finding in result.findings if finding.segment is None)
     told = with_unexpected(result, maps, device)
     if told.unexpected is None:
-        return Image(name, group, (*said, told.warnings[-1]))
+        return image._replace(said=(*said, told.warnings[-1]))
     looked = np.sort(told.unexpected[told.unexpected > 0]) / GREY_RANGE
-    return Image(name, group, said, float(looked.mean()), float(looked[-max(1, round(LEAST * len(looked))) :].mean()))
+    least = looked[-max(1, round(LEAST * len(looked))) :]
+    return image._replace(said=said, mean=float(looked.mean()), least=float(least.mean()))
 
 
 def limit(images: list[Image], which: str) -> float:
@@ -132,20 +138,27 @@ def main() -> None:
     parser.add_argument("--data", action="append", default=[], **PAIR)
     parser.add_argument("--usual", nargs="*", default=[], metavar="FILE")
     parser.add_argument("--others", nargs="*", default=[], metavar="FILE")
+    parser.add_argument("--truth", action="store_true")
     parser.add_argument("--measured", type=Path, metavar="FILE")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     task = get_task(options.task)
-    model, maps = load_model(options.model, task), load_maps_model(options.unexpected, task)
+    model = None if options.truth else load_model(options.model, task)
+    maps = load_maps_model(options.unexpected, task)
     kept: dict[tuple[str, str], Image] = {}
     if options.measured and options.measured.exists():
         for line in options.measured.read_text("utf-8").splitlines():
             one = Image(*json.loads(line))
             kept[one.name, one.group] = one._replace(said=tuple(one.said))
 
-    def keep(name: str, group: str, volume: Volume) -> None:
+    def keep(name: str, group: str, volume: Volume, truth: np.ndarray | None = None) -> None:
         if (name, group) not in kept:
-            kept[name, group] = measure(name, group, volume, task, model, maps, options.device)
+            image = Image(name, group)
+            try:
+                result = segmented(volume, task, model, options.device, truth)
+                kept[name, group] = measure(image, result, maps, options.device)
+            except DINSegmentError as error:
+                kept[name, group] = image._replace(said=(str(error),))
             print(kept[name, group], flush=True)
             if options.measured:
                 with options.measured.open("a", encoding="utf-8") as file:
@@ -154,9 +167,9 @@ def main() -> None:
     cases = [case for data, split in options.data for case in find_cases(data, read_split(split), task)]
     for case in {case.patient: case for case in reversed(cases)}.values():
         volume, truth = case.read(task)
-        keep(case.name, "usual", volume)
+        keep(case.name, "usual", volume, truth)
         for group, unusual in made(volume, truth, task):
-            keep(case.name, group, unusual)
+            keep(case.name, group, unusual, truth)
     for group, paths in (("usual", options.usual), ("other", options.others)):
         for path in paths:
             keep(Path(path).name.partition(".")[0], group, read_volumes(path)[0])
