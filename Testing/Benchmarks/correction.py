@@ -15,24 +15,16 @@ learned: test patients are for one run at the end.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from dinsegment.correction.features import Features, features_of
+import simulated_user as user
 from dinsegment.correction.learn import Options
-from dinsegment.correction.pipeline import FeaturesKept, correct
-from dinsegment.images.fingerprint import image_print
-from dinsegment.images.slices import SliceStack
-from dinsegment.inference.model import Model, load_model
-from dinsegment.inference.runner import Runner
 from dinsegment.tasks import Task, get_task
-from dinsegment.training.cases import find_cases, read_split
 
 AFTER = (1, 2, 3, 5)
 """Corrected slices."""
@@ -69,65 +61,32 @@ def dice(labels: np.ndarray, truth: np.ndarray, task: Task) -> tuple[float, ...]
     return tuple(found)
 
 
-def simulate(volume, truth: np.ndarray, task: Task, model: Model, walker: bool, most: int = max(AFTER)) -> list[Round]:
-    """What a user would see who corrects the worst slice, and then the worst of the others, and so on."""
-    kept = FeaturesKept(1 << 31)
-    runner = Runner(model.network, torch.device("cpu"), context=model.context)
-    features = features_of(runner, model.preprocessing, volume, task)
-    if features is None:
-        return []
-    kept.get((f"{model.name} {id(model.network)}", image_print(volume)), lambda: features)
-    one = (p for p in features.probabilities)
-    made, _ = features.labels(one, volume, task, np.zeros(features.stack.array.shape, np.uint8), (), model.estimator)
-    made = features.stack.to_volume_axes(made)
-    stack = SliceStack.in_plane(volume, task.plane)
-    on_stack = stack.like(truth).array
-    current, touched, rounds = made, [], []
-    for count in range(1, most + 1):
-        errors = (stack.like(current).array != on_stack).sum((1, 2))
+def simulate(patient: user.Patient, walker: bool, options: Options | None = None) -> list[Round]:
+    """What a user would see who corrects the worst slice, and then the worst of the others, and so on.
+
+    Args:
+        patient: Whose image it is.
+        walker: Whether a random walker draws on from the corrected slices, too.
+        options: How is learned; the task's if None.
+    """
+    expert, task = patient.expert, patient.task
+    current, touched, rounds = patient.made, [], []
+    for count in range(1, max(AFTER) + 1):
+        errors = (current != expert).sum((1, 2))
         errors[touched] = -1
         touched.append(int(errors.argmax()))
-        given = stack.like(current).array.copy()
-        given[touched] = on_stack[touched]
-        seen = [stack.number(k) - 1 for k in touched]
+        given = current.copy()
+        given[touched] = expert[touched]
         started = time.process_time()
-        result = correct([volume], [stack.to_volume_axes(given)], [seen], task, model, "cpu", features=kept)
+        result = patient.correct(given, touched, options)
         seconds = time.process_time() - started
-        current = result.labels[0]
+        current = patient.on_stack(result)
         if count in AFTER:
-            others = np.setdiff1d(np.arange(len(on_stack)), touched)
-            drawn = walked(features, given, touched, task) if walker else None
-            rounds.append(
-                Round(
-                    tuple(seen),
-                    dice(stack.like(made).array[others], on_stack[others], task),
-                    dice(stack.like(current).array[others], on_stack[others], task),
-                    seconds,
-                    result.applied,
-                    dice(drawn[others], on_stack[others], task) if drawn is not None else (),
-                )
-            )
+            others = np.setdiff1d(np.arange(len(expert)), touched)
+            before, after = (dice(labels[others], expert[others], task) for labels in (patient.made, current))
+            drawn = dice(patient.walk(given, touched)[others], expert[others], task) if walker else ()
+            rounds.append(Round(tuple(patient.numbers(touched)), before, after, seconds, result.applied, drawn))
     return rounds
-
-
-def walked(features: Features, given: np.ndarray, touched: list[int], task: Task) -> np.ndarray:
-    """Labels (slices, y, x) that a random walker on the image alone draws on from the corrected slices."""
-    from skimage.segmentation import random_walker
-
-    rows, columns = (
-        slice(max(0, int(p.min())), min(n, int(p.max()) + 1))
-        for p, n in zip(features.box.places[1:], given.shape[1:], strict=True)
-    )
-    image = features.stack.array[:, rows, columns].astype(np.float32)
-    low, high = task.grey_window or np.percentile(image, (0.5, 99.5))
-    image = (np.clip(image, low, high) - low) / (high - low)
-    seeds = np.zeros(image.shape, np.int32)
-    seeds[touched] = given[touched][:, rows, columns].astype(np.int32) + 1
-    spacing = (features.stack.slice_spacing, *features.stack.spacing)
-    found = random_walker(image, seeds, beta=300, mode="cg_j", spacing=spacing, tol=1e-2)
-    labels = np.zeros(given.shape, np.uint8)
-    labels[:, rows, columns] = found - 1
-    return labels
 
 
 def mean(values: tuple[float, ...]) -> float:
@@ -137,36 +96,22 @@ def mean(values: tuple[float, ...]) -> float:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All cases of a split."""
-    task = get_task(options.task)
-    model = load_model(options.model, task)
     found: dict[str, list[dict[str, Any]]] = {}
-    for case in find_cases(options.data, read_split(options.split), task):
-        if options.phase and case.phase != options.phase:
-            continue
-        volume, truth = case.read(task)
-        rounds = simulate(volume, truth, task, model, options.walker)
-        if rounds:
-            found[case.name] = [vars(one) for one in rounds]
-            gains = ", ".join(f"{mean(one.after) - mean(one.before):+.4f}" for one in rounds)
-            print(f"{case.name}: {mean(rounds[0].before):.4f}; {gains}", flush=True)
-    return {
-        "task": task.name,
-        "phase": options.phase,
-        "split": options.split.name,
-        "model": model.name,
-        "options": repr(Options.of(task)),
-        "segments": [segment.abbreviation for segment in task.segments],
-        "cases": found,
-    }
+    for name, patient in user.patients(options):
+        rounds = simulate(patient, options.walker)
+        found[name] = [vars(one) for one in rounds]
+        gains = ", ".join(f"{mean(one.after) - mean(one.before):+.4f}" for one in rounds)
+        print(f"{name}: {mean(rounds[0].before):.4f}; {gains}", flush=True)
+    segments = [segment.abbreviation for segment in get_task(options.task).segments]
+    return {**user.what(options), "segments": segments, "cases": found}
 
 
 def table(result: dict[str, Any]) -> str:
     """Mean Dice over the slices that were not touched, as the documentation has it."""
     cases = list(result["cases"].values())
-    what = " ".join(filter(None, (result["task"], result["phase"], result["split"])))
     has_walker = any(one["walker"] for rounds in cases for one in rounds)
     lines = [
-        f"{what}, {result['model']}, {len(cases)} cases",
+        f"{user.title(result)}, {result['split']}, {result['model']}, {len(cases)} cases",
         "| corrected slices | " + " | ".join(str(n) for n in AFTER) + " |",
         "|---|" + "---|" * len(AFTER),
     ]
@@ -210,31 +155,14 @@ def picture(results: list[dict[str, Any]], path: Path) -> None:
         axes.axhline(0, color="black", linewidth=0.6)
         axes.set_xlabel("corrected slices")
         axes.set_ylabel("gain of mean Dice in the others")
-        axes.set_title(" ".join(filter(None, (result["task"], result["phase"], f"({len(cases)} cases)"))))
+        axes.set_title(f"{user.title(result)} ({len(cases)} cases)")
         axes.legend(frameon=False)
     figure.savefig(path, dpi=110)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", default="heart")
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--split", type=Path)
-    parser.add_argument("--phase", default="", help="ED or ES alone")
-    parser.add_argument("--model")
-    parser.add_argument("--walker", action="store_true", help="compare with a random walker, which takes long")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--show", type=Path, nargs="+", help="results to show again")
-    parser.add_argument("--png", type=Path)
-    options = parser.parse_args()
-    if options.show:
-        results = [json.loads(path.read_text(encoding="utf-8")) for path in options.show]
-    elif options.data and options.split:
-        results = [run(options)]
-        if options.json:
-            options.json.write_text(json.dumps(results[0], indent=1), encoding="utf-8")
-    else:
-        parser.error("give --data and --split, or --show")
+    results, options = user.results(parser, run)
     for result in results:
         print(table(result), end="\n\n")
     if options.png:

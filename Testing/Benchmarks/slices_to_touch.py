@@ -17,24 +17,14 @@ same task and phase are shown as one.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from correction import walked
-from dinsegment.correction.features import features_of
-from dinsegment.correction.learn import Options
-from dinsegment.correction.pipeline import FeaturesKept, correct
-from dinsegment.images.fingerprint import image_print
-from dinsegment.images.volume import Volume
-from dinsegment.inference.model import Model, load_model
-from dinsegment.inference.runner import Runner
-from dinsegment.tasks import Task, get_task
-from dinsegment.training.cases import find_cases, read_split
+import simulated_user as user
+from dinsegment.tasks import Task
 
 GOAL = 0.9
 FOLLOW = (1, 2, 3, 5, 8, 12, 17, 23, 30, 38, 47, 57)
@@ -83,23 +73,12 @@ def enough(found: np.ndarray) -> bool:
     return bool((both >= GOAL * total).all())
 
 
-def of_case(volume: Volume, truth: np.ndarray, task: Task, model: Model, walker: bool) -> dict[str, int] | None:
-    """Slices of the image, and of these to be touched in each way; None where the network finds nothing."""
-    features = features_of(
-        Runner(model.network, torch.device("cpu"), context=model.context), model.preprocessing, volume, task
-    )
-    if features is None:
-        return None
-    kept = FeaturesKept(1 << 31)
-    kept.get((f"{model.name} {id(model.network)} ", image_print(volume)), lambda: features)
-    stack = features.stack
-    expert, none = stack.like(truth).array, np.zeros(stack.array.shape, np.uint8)
-    made, _ = features.labels(iter(features.probabilities), volume, task, none, (), model.estimator)
+def of_case(patient: user.Patient, walker: bool) -> dict[str, int]:
+    """Slices of the image, and of these to be touched in each way."""
+    expert, made, task = patient.expert, patient.made, patient.task
 
     def learned(labels: np.ndarray, touched: list[int]) -> np.ndarray:
-        seen = [stack.number(k) - 1 for k in touched]
-        result = correct([volume], [stack.to_volume_axes(labels)], [seen], task, model, "cpu", features=kept)
-        return stack.like(result.labels[0]).array
+        return patient.on_stack(patient.correct(labels, touched))
 
     found = {
         "slices": len(expert),
@@ -107,32 +86,24 @@ def of_case(volume: Volume, truth: np.ndarray, task: Task, model: Model, walker:
         "slice by slice": touched_until(expert, made, task, None),
     }
     if walker:
-        found["random walker"] = touched_until(expert, none, task, lambda *now: walked(features, *now, task))
+        found["random walker"] = touched_until(expert, np.zeros_like(made), task, patient.walk)
     return found
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All cases of a split."""
-    task = get_task(options.task)
-    model = load_model(options.model, task)
     found: dict[str, dict[str, int]] = {}
-    for case in find_cases(options.data, read_split(options.split), task):
-        if options.phase and case.phase != options.phase:
-            continue
-        one = of_case(*case.read(task), task, model, options.walker)
-        if one is not None:
-            found[case.name] = one
-            print(f"{case.name}: {one}", flush=True)
-    what = {"task": task.name, "phase": options.phase, "model": model.name, "options": repr(Options.of(task))}
-    return {**what, "cases": found}
+    for name, patient in user.patients(options):
+        found[name] = of_case(patient, options.walker)
+        print(f"{name}: {found[name]}", flush=True)
+    return {**user.what(options), "cases": found}
 
 
 def merged(results: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, int]]]:
     """Cases by task and phase."""
     by_title: dict[str, dict[str, dict[str, int]]] = {}
     for result in results:
-        title = " ".join(filter(None, (result["task"], result["phase"])))
-        by_title.setdefault(title, {}).update(result["cases"])
+        by_title.setdefault(user.title(result), {}).update(result["cases"])
     return by_title
 
 
@@ -174,24 +145,7 @@ def picture(by_title: dict[str, dict[str, dict[str, int]]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", default="heart")
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--split", type=Path)
-    parser.add_argument("--phase", default="", help="ED or ES alone")
-    parser.add_argument("--model")
-    parser.add_argument("--walker", action="store_true", help="a random walker, too")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--show", type=Path, nargs="+", help="results to show again")
-    parser.add_argument("--png", type=Path)
-    options = parser.parse_args()
-    if options.show:
-        results = [json.loads(path.read_text(encoding="utf-8")) for path in options.show]
-    elif options.data and options.split:
-        results = [run(options)]
-        if options.json:
-            options.json.write_text(json.dumps(results[0], indent=1), encoding="utf-8")
-    else:
-        parser.error("give --data and --split, or --show")
+    results, options = user.results(parser, run)
     by_title = merged(results)
     for title, cases in by_title.items():
         print(table(title, cases), end="\n\n")

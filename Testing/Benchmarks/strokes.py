@@ -1,6 +1,6 @@
 """Strokes of a simulated user: what a segment is after one, two and three of them, by several methods.
 
-    python Testing/Benchmarks/strokes.py --task heart --data DIR FILE [--slices 2] [--beside 2] [--json FILE]
+    python Testing/Benchmarks/strokes.py --task heart --data DIR FILE [--slices 2] [--beside 2] [--methods ships]
 
 FILE names patients, one a line; nothing is chosen on test patients. Of each segment of each image, the slices in which
 most pixels are wrong are corrected, if the largest piece of what is wrong there has 0.5 cm2. The user draws the middle
@@ -183,11 +183,11 @@ def look(data: Path, split: Path, task: Task, model: Model, options: argparse.Na
         for segment, k in to_correct(expert, drawn, task, cm2, options.slices):
             before, wanted = drawn[k] == segment, expert[k] == segment
             slices.of_slice(k)
-            for name, method in METHODS.items():
-                masks, _belongs, _other = draw(method, slices, segment, k, before, wanted, STROKES)
+            for name in options.methods:
+                masks, _belongs, _other = draw(METHODS[name], slices, segment, k, before, wanted, STROKES)
                 found[name].append([dice(mask, wanted) for mask in masks])
             beside(found, slices, segment, k, drawn, expert, options.beside)
-        print(f"{case.name}: {len(found['ships'])} slices so far", flush=True)
+        print(f"{case.name}: {len(found['alone'])} slices so far", flush=True)
     return found
 
 
@@ -216,12 +216,13 @@ def main() -> None:
     parser.add_argument("--model", default=None)
     parser.add_argument("--slices", type=int, default=2, help="of each segment of each image")
     parser.add_argument("--beside", type=int, default=2, help="slices on either side that may follow")
+    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=tuple(METHODS))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     task = get_task(options.task)
     found = look(*options.data, task, load_model(options.model, task), options)
     table = Table("Method", "Slices", "Dice before", *(f"after {n}" for n in range(1, STROKES + 1)), "worse by 0.01")
-    for name in METHODS:
+    for name in options.methods:
         scores = np.array(found[name])
         worse = [f"{(scores[:, n] < scores[:, 0] - 0.01).mean():.0%}" for n in range(1, STROKES + 1)]
         table.add_row(name, str(len(scores)), *(f"{x:.3f}" for x in scores.mean(0)), ", ".join(worse))

@@ -103,6 +103,17 @@ class FeaturesKept:
         return made
 
 
+def kept_as(model: Model, image: str, cine: Sequence[str] = ()) -> tuple[str, str]:
+    """The key of what a model saw of an image in `FeaturesKept`.
+
+    Args:
+        model: The model.
+        image: The image's `image_print`.
+        cine: Those of all phases of the cine that it is of; none if it is not of a cine.
+    """
+    return " ".join((model.name, str(id(model.network)), *cine)), image
+
+
 @dataclass(frozen=True, eq=False)
 class _Phase:
     """One phase: its image, the user's labels on the stack's axes, and which slices of the stack were corrected."""
@@ -229,8 +240,7 @@ def _look(
             found.append(common_box(boxes))
         return found[0]
 
-    whole = " ".join(prints) if cine else ""
-    keys = [(f"{model.name} {id(model.network)} {whole}", one) for one in prints]
+    keys = [kept_as(model, one, prints if cine else ()) for one in prints]
     looked, warnings = [], []
     for number, phase in enumerate(phases):
         first, share = 0.7 * number / len(phases), 0.7 / len(phases)
