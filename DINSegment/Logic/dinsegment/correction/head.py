@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
 
 from dinsegment.correction.features import LEAST, Features
@@ -91,19 +92,21 @@ def fit_head(
     weight = torch.cat([torch.full((len(g[0]),), s / max(1, len(g[0]))) for g, s in zip(groups, share, strict=False)])
     mean, deviation = x.mean(0), x.std(0) + 1e-3
     x = torch.cat(((x - mean) / deviation, torch.ones(len(x), 1)), 1)
-    weights = torch.zeros(x.shape[1], target.shape[1], requires_grad=True)
-    solver = torch.optim.LBFGS([weights], max_iter=options.steps, line_search_fn="strong_wolfe")
+    shape = x.shape[1], target.shape[1]
 
-    def loss() -> Tensor:
+    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+        """Cross entropy and penalty, and their derivatives."""
         check_cancelled()
-        solver.zero_grad()
-        entropy = -(weight * (target * (logits + x @ weights).log_softmax(1)).sum(1)).sum()
-        value = entropy + options.ridge * (weights[:-1] ** 2).sum()
-        value.backward()
-        return value
+        weights = torch.from_numpy(values).float().reshape(shape)
+        logs = (logits + x @ weights).log_softmax(1)
+        slope = x.T @ (weight[:, None] * (logs.exp() * target.sum(1, keepdim=True) - target))
+        slope[:-1] += 2 * options.ridge * weights[:-1]
+        value = options.ridge * (weights[:-1] ** 2).sum() - (weight * (target * logs).sum(1)).sum()
+        return float(value), slope.double().numpy().ravel()
 
-    solver.step(loss)
-    return Head(weights.detach(), mean, deviation)
+    # Not torch.optim: it loads PyTorch's compiler, which takes longer than all that is computed here.
+    found = minimize(loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": options.steps})
+    return Head(torch.from_numpy(found.x).float().reshape(shape), mean, deviation)
 
 
 Samples = tuple[Tensor, Tensor, Tensor]

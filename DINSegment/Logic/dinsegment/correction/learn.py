@@ -17,6 +17,7 @@ from dinsegment.correction.features import LEAST, Features
 from dinsegment.correction.head import Head, HeadOptions, fit_head
 from dinsegment.correction.neighbours import Kernel, Place, carried
 from dinsegment.errors import InputError
+from dinsegment.inference.view import decide
 from dinsegment.tasks import Task
 
 FEWEST = 2
@@ -135,7 +136,7 @@ class Learned:
 
 def _differ(one: Tensor, other: Tensor) -> int:
     """Pixels of which two sets of probabilities, (classes, rows, columns), say different things."""
-    return int((one.argmax(0) != other.argmax(0)).sum())
+    return int((decide(one[1:]) != decide(other[1:])).sum())
 
 
 def adapted(phases: Sequence[Features], place: Place, head: Head | None, added: Tensor | None) -> Tensor:
@@ -169,8 +170,7 @@ def learn(
         return phases[place[0]].coarse(phases[place[0]].probabilities[place[1]][None])[0]
 
     def head_from(how: HeadOptions, leave_out: Place | None) -> Head:
-        with torch.enable_grad():
-            return fit_head(phases, coarse_known, coarse, how, leave_out, check_cancelled)
+        return fit_head(phases, coarse_known, coarse, how, leave_out, check_cancelled)
 
     def carried_from(places: Sequence[Place], head: Head | None, chosen: Sequence[Place] | None) -> dict[Place, Tensor]:
         def base(place: Place) -> Tensor:
@@ -186,14 +186,14 @@ def learn(
         wrong = {(way, carry): 0 for way in tried for carry in (False, True)}
         learnable = {way: 0 for way in tried}
         for place in _spread(list(known), JUDGED):
-            rest, truth = [other for other in known if other != place], known[place].argmax(0)
+            rest, truth = [other for other in known if other != place], decide(known[place][1:])
             said = phases[place[0]].probabilities[place[1]]
-            possible = said.gather(0, truth[None])[0] >= options.head.least
+            possible = said.gather(0, truth[None].long())[0] >= options.head.least
             for way in tried:
                 head = None if way is None else head_from(way, place)
                 for carry in (False, True):
                     added = carried_from(rest, head, [place]).get(place) if carry else None
-                    bad = adapted(phases, place, head, added).argmax(0) != truth
+                    bad = decide(adapted(phases, place, head, added)[1:]) != truth
                     wrong[way, carry] += int(bad.sum())
                     learnable[way] += 0 if carry else int((bad & possible).sum())
         # Neighbours are judged by slices that are farther apart than those they are for: only plain harm counts.
