@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from dinsegment.correction.features import look
 from dinsegment.correction.serving import ANSWER, BELONGS, MASKS, OTHER, StrokeServer
 from dinsegment.correction.single_slices import SingleSlices
 from dinsegment.correction.strokes import Stroke, answer, cut, head
@@ -15,8 +17,10 @@ from dinsegment.errors import InputError
 from dinsegment.images.volume import Volume
 from dinsegment.inference import segment
 from dinsegment.inference.model import load_model
+from dinsegment.inference.runner import Runner
+from dinsegment.phantom.ct import abdomen_phantom
 from dinsegment.phantom.heart import heart_phantom
-from dinsegment.tasks import HEART
+from dinsegment.tasks import ABDOMEN, HEART
 from dinsegment.worker import answer as worker_answer
 from dinsegment.worker_compute import Models
 from dinsegment.worker_exchange import IMAGE
@@ -230,8 +234,22 @@ def test_what_is_seen_of_a_slice_is_what_segmenting_sees(volume, model, slices, 
     assert dice(slices.back(alone[LV]), labels[MIDDLE] == LV) > 0.98
 
 
+def test_strokes_in_a_ct_know_what_the_whole_trunk_tells():
+    """A slice is seen with it as segmenting sees it: else what it has changed would be taken for a correction."""
+    ct = abdomen_phantom(slices=12, size=(96, 112), spacing=(12.0, 4.0, 4.0)).volume
+    of_ct = load_model(None, ABDOMEN)
+    assert of_ct.context is not None
+    runner = Runner(of_ct.network, torch.device("cpu"), context=of_ct.context)
+    seen = look(runner, of_ct.preprocessing, ct, ABDOMEN)
+    slices = SingleSlices(ct, of_ct, "cpu")
+    slices.prepare(range(slices.count))
+    n = len(seen.probabilities) // 2
+    assert np.abs(slices._seen[n].probabilities - seen.probabilities[n].numpy()).max() < 1e-3
+    assert np.array_equal(slices._seen[n].hidden, seen.hidden[n].numpy())
+
+
 def test_a_network_that_does_not_tell_its_features_is_answered_by_grey_values(volume, model, masks, monkeypatch):
-    monkeypatch.setattr("dinsegment.correction.single_slices._last_layer", lambda _network: None)
+    monkeypatch.setattr("dinsegment.inference.runner.last_layer", lambda _network: None)
     slices = SingleSlices(volume, model, "cpu")
     assert len(slices.of_slice(MIDDLE).features()) == 1
     whole, missed = masks[MIDDLE], halves(masks[MIDDLE])
@@ -242,8 +260,6 @@ def test_a_network_that_does_not_tell_its_features_is_answered_by_grey_values(vo
 
 def test_features_are_what_the_last_layer_makes_the_logits_of(slices, model):
     """The last layer, applied to what was kept, gives the network's probabilities again."""
-    import torch
-
     seen = slices.of_slice(MIDDLE)
     hidden = torch.from_numpy(seen.features()[1:])[None]
     with torch.inference_mode():

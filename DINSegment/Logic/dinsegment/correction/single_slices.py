@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.nn import Module
 
 from dinsegment.errors import InputError
 from dinsegment.images.slices import SliceStack
@@ -169,27 +168,15 @@ class SingleSlices:
             slices = self.model.preprocessing.slices(self.box, self._channels, chosen)
         else:
             slices = replace(self._all, shown=self._all.shown[torch.from_numpy(chosen)])
-        mirror, last = self.model.preprocessing.mirror, _last_layer(self._runner.network)
         told: list[torch.Tensor] = []
-
-        def tell(_layer: Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            told.append((inputs[0].chunk(2)[0] if mirror else inputs[0]).half().cpu())
-
-        hook = last.register_forward_pre_hook(tell) if last is not None else None
-        try:
-            batches = list(self._runner.batches([slices], len(chosen), "", 0.0, 1.0, mirror))
-        finally:
-            if hook is not None:
-                hook.remove()
-        probabilities = torch.cat(batches).numpy()
-        hidden = torch.cat(told).numpy() if told else ()
-        whole = len(hidden) == len(chosen)  # Not where a batch had to be computed again.
+        around = self._runner.surroundings(self.stack, 0.0)
+        batches = self._runner.batches(
+            [slices], len(chosen), "", 0.0, 1.0, self.model.preprocessing.mirror, hidden=told
+        )
+        batches = batches if around is None else around.weigh(batches, self.box, chosen)
+        probabilities = torch.cat(list(batches)).numpy()
+        hidden = torch.cat(told).numpy() if told else None
         middle = slices.shown[:, slices.shown.shape[1] // 2]
         for n, (k, place) in enumerate(zip(chosen.tolist(), middle.tolist(), strict=True)):
-            kept = hidden[n].copy() if whole else None
+            kept = hidden[n].copy() if hidden is not None else None
             self._seen[k] = SliceView(slices.image[place].numpy().copy(), probabilities[n].copy(), kept)
-
-
-def _last_layer(network: Module) -> Module | None:
-    """The layer that makes logits of features, pixel by pixel; None where a network has no such layer."""
-    return getattr(getattr(network, "decoder", None), "classify", None)
