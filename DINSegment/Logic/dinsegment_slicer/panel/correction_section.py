@@ -229,6 +229,11 @@ class CorrectionSection(Section):
             "Train '{model}' on the cases in '{cases}'? It takes minutes to hours, can be cancelled, and writes a new "
             "model to '{output}'; the one you have stays as it is."
         )
+        if is_half_made(output):
+            question += " " + _(
+                "A training was stopped there: if it was of the same cases and the same model, this one goes on with "
+                "it, otherwise it begins anew."
+            )
         if not ask(question.format(model=entry.name, cases=cases, output=output)):
             return
         part = AdaptPart(self._model.modelFor(task) or entry.name, task.name, cases, output, self._parameters.device)
@@ -238,6 +243,7 @@ class CorrectionSection(Section):
             preparing=_("Looking at the training cases"),
             delivering=_("Offering the new model"),
             failed=_("The training failed: {error}. The error log has the details."),
+            cancelled=lambda: _cancelled_text(output),
         )
 
     def _do(
@@ -245,10 +251,11 @@ class CorrectionSection(Section):
         parts: Sequence[Any],
         deliver: Callable[[Sequence[Any]], Message | None],
         nodes: Sequence[slicer.vtkMRMLNode] = (),
+        cancelled: Callable[[], str] | None = None,
         **texts: str,
     ) -> None:
         self._controller.logic.worker.environment = self._model.environment()
-        self._controller.do(Errand(parts, deliver, tuple(nodes), **texts))
+        self._controller.do(Errand(parts, deliver, tuple(nodes), cancelled=cancelled, **texts))
 
     def _deliver(self, now: Now, corrected: Corrected, task: Task) -> Message:
         """Puts into the scene what the worker has made, unless the user went on meanwhile."""
@@ -329,6 +336,16 @@ def _free(path: Path) -> Path:
         number += 1
         free = path.with_name(f"{path.name} {number}")
     return free
+
+
+def _cancelled_text(output: Path) -> str:
+    """What is said of a training that was cancelled: what it has left, if anything."""
+    if not is_half_made(output):
+        return _("Cancelled; nothing was changed.")
+    return _(
+        "Cancelled. What was trained so far is in '{output}': train on the same cases to go on with it, or remove that "
+        "folder."
+    ).format(output=output)
 
 
 def _check_complete(phase: Phase, task: Task) -> None:

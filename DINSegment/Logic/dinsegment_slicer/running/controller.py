@@ -150,7 +150,8 @@ class Controller:
             return
         self._dropJob()
         logger.info("Cancelled.")
-        self.message = Message(Severity.INFORMATION, _("Cancelled; nothing was changed."))
+        said = self.request.cancelled if isinstance(self.request, Errand) else None
+        self.message = Message(Severity.INFORMATION, said() if said else _("Cancelled; nothing was changed."))
         self._handle(Event.CANCEL)
 
     def nodeRemoved(self, node: slicer.vtkMRMLNode) -> None:

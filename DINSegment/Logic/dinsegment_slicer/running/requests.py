@@ -66,6 +66,7 @@ class Errand:
         preparing: What is being done before it begins.
         delivering: What is being done at its end.
         failed: What is said of an error that nobody expected, with {error} in it.
+        cancelled: Asked once it was cancelled what is said then; None for that nothing was changed.
     """
 
     parts: Sequence[Part]
@@ -74,6 +75,7 @@ class Errand:
     preparing: str = ""
     delivering: str = ""
     failed: str = ""
+    cancelled: Callable[[], str] | None = None
 
 
 def nodes_of(request: Request | ExportRequest | Errand | None) -> list[slicer.vtkMRMLNode | None]:
