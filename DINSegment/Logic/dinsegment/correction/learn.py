@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -166,6 +167,7 @@ def learn(
     """
     coarse_known = {place: phases[place[0]].coarse(right[None])[0] for place, right in known.items()}
 
+    @cache  # Each slice that is left out asks for all others.
     def coarse(place: Place) -> Tensor:
         return phases[place[0]].coarse(phases[place[0]].probabilities[place[1]][None])[0]
 

@@ -75,10 +75,12 @@ def carried(
     sums: dict[Place, tuple[Tensor, Tensor]] = {}
     for place, right in known.items():
         near = _near(place, phases, known, kernel, chosen)
+        if not near:
+            continue
         before = base(place)
-        if near and bool(((right - before).abs().sum(0) > CHANGED).any()):
+        corrected = (right - before).abs().sum(0) > CHANGED
+        if corrected.any():
             difference = right.clamp(min=kernel.floor).log() - before.clamp(min=kernel.floor).log()
-            corrected = (right - before).abs().sum(0) > CHANGED
             for phase in sorted({p for p, _ in near}):
                 check_cancelled()
                 of_phase = {n: w for (p, n), w in near.items() if p == phase}
@@ -95,25 +97,26 @@ def _near(
 ) -> dict[Place, float]:
     """The slices that a known one reaches, each with its weight by distance alone."""
     phase, n = place
+    here = _heights(phases[phase])[n]
     near = {}
     for p, features in enumerate(phases):
         apart = abs(p - phase)
         share = min(apart, len(phases) - apart) / len(phases)
         step = features.box.slice_spacing or features.stack.slice_spacing
-        here = _height(phases[phase], n)
-        for k in range(len(features.hidden)):
-            if (p, k) in known or (chosen is not None and (p, k) not in chosen):
+        heights = _heights(features)
+        for k in range(len(features.hidden)) if chosen is None else (k for q, k in chosen if q == p):
+            if (p, k) in known:
                 continue
-            distance = (_height(features, k) - here) / kernel.reach_mm
+            distance = (heights[k] - here) / kernel.reach_mm
             weight = float(np.exp(-0.5 * (distance**2 + (share / kernel.beat) ** 2)))
-            if weight > 0.04 or (p == phase and abs(_height(features, k) - here) <= step * 1.01):
+            if weight > 0.04 or (p == phase and abs(heights[k] - here) <= step * 1.01):
                 near[p, k] = weight
     return near
 
 
-def _height(features: Features, n: int) -> float:
-    """Where a slice of the box lies, in mm from the stack's first one."""
-    return float(features.box.places[0][n]) * features.stack.slice_spacing
+def _heights(features: Features) -> np.ndarray:
+    """Where the slices of the box lie, in mm from the stack's first one."""
+    return features.box.places[0] * features.stack.slice_spacing
 
 
 def _carry(
