@@ -236,16 +236,20 @@ def test_what_is_seen_of_a_slice_is_what_segmenting_sees(volume, model, slices, 
 
 def test_strokes_in_a_ct_know_what_the_whole_trunk_tells():
     """A slice is seen with it as segmenting sees it: else what it has changed would be taken for a correction."""
-    ct = abdomen_phantom(slices=12, size=(96, 112), spacing=(12.0, 4.0, 4.0)).volume
+    ct = abdomen_phantom(slices=6, size=(96, 112), spacing=(12.0, 4.0, 4.0)).volume
     of_ct = load_model(None, ABDOMEN)
-    assert of_ct.context is not None
     runner = Runner(of_ct.network, torch.device("cpu"), context=of_ct.context)
     seen = look(runner, of_ct.preprocessing, ct, ABDOMEN)
-    slices = SingleSlices(ct, of_ct, "cpu")
-    slices.prepare(range(slices.count))
-    n = len(seen.probabilities) // 2
-    assert np.abs(slices._seen[n].probabilities - seen.probabilities[n].numpy()).max() < 1e-3
-    assert np.array_equal(slices._seen[n].hidden, seen.hidden[n].numpy())
+    by_model = {}
+    for told in (of_ct, replace(of_ct, context=None)):
+        slices = SingleSlices(ct, told, "cpu")
+        slices.prepare([2])
+        by_model[told] = slices._seen
+    for n, of_slice in by_model[of_ct].items():
+        assert np.abs(of_slice.probabilities - seen.probabilities[n].numpy()).max() < 1e-3
+        assert np.array_equal(of_slice.hidden, seen.hidden[n].numpy())
+    untold = by_model[slices.model]
+    assert max(np.abs(untold[n].probabilities - seen.probabilities[n].numpy()).max() for n in untold) > 0.1
 
 
 def test_a_network_that_does_not_tell_its_features_is_answered_by_grey_values(volume, model, masks, monkeypatch):
