@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dinsegment.correction.features import look
+from dinsegment.correction.features import features_of
 from dinsegment.correction.serving import ANSWER, BELONGS, MASKS, OTHER, StrokeServer
 from dinsegment.correction.single_slices import SingleSlices
 from dinsegment.correction.strokes import Stroke, answer, cut, head
@@ -239,7 +239,7 @@ def test_strokes_in_a_ct_know_what_the_whole_trunk_tells():
     ct = abdomen_phantom(slices=6, size=(96, 112), spacing=(12.0, 4.0, 4.0)).volume
     of_ct = load_model(None, ABDOMEN)
     runner = Runner(of_ct.network, torch.device("cpu"), context=of_ct.context)
-    seen = look(runner, of_ct.preprocessing, ct, ABDOMEN)
+    seen = features_of(runner, of_ct.preprocessing, ct, ABDOMEN)
     by_model = {}
     for told in (of_ct, replace(of_ct, context=None)):
         slices = SingleSlices(ct, told, "cpu")
