@@ -231,13 +231,29 @@ def test_out_of_memory_halves_the_batch_and_says_so():
     torch.testing.assert_close(got, alone, atol=2e-2, rtol=0)
 
 
+def test_out_of_memory_halves_the_slices_that_are_also_shown_mirrored():
+    """Of eight slices, sixteen images, four fit; and it stays at two slices for what comes then."""
+    torch.manual_seed(0)
+    network, sizes = Narrow(4), []
+    network.register_forward_hook(lambda _m, inputs, _o: sizes.append(len(inputs[0])))
+    runner = Runner(network, torch.device("cpu"))
+    got = probabilities_of(runner, slices(8), mirror=True)
+    again = probabilities_of(runner, slices(8), mirror=True)
+    assert sizes == [4] * 8
+    assert len(runner.warnings) == 1 and "2 at a time" in runner.warnings[0]
+    network.fits = 100
+    alone = probabilities_of(Runner(network, torch.device("cpu")), slices(8), mirror=True)
+    torch.testing.assert_close(got, alone, atol=2e-2, rtol=0)
+    torch.testing.assert_close(again, got)
+
+
 def test_no_memory_for_one_slice_goes_to_the_cpu(monkeypatch):
     """The device is asked through the meta device, which is a device and not the CPU, and holds nothing."""
     network = Narrow(0)
     runner = Runner(network, torch.device("cpu"))
     runner.device = torch.device("meta")
-    assert runner._after_out_of_memory(1) == running.MAX_BATCH["cpu"]
-    assert runner.device.type == "cpu"
+    runner._after_out_of_memory(1)
+    assert runner.device.type == "cpu" and runner._batch == running.MAX_BATCH["cpu"]
     assert "the CPU was used instead" in runner.warnings[0]
     with pytest.raises(InputError, match="too little memory"):
         runner._after_out_of_memory(1)

@@ -81,7 +81,7 @@ def network(one_thread):
 
 def test_probabilities_and_inputs_of_a_few_batches_are_held_however_many_slices_there_are(network, monkeypatch):
     monkeypatch.setitem(MAX_BATCH, "cpu", 2)
-    monkeypatch.setattr(looking, "PREPARED", 4)
+    monkeypatch.setattr(looking, "BLOCK", 4)
     forward, slices = Runner._forward, Preprocessing.slices
     for count in (12, 24):
         batches, blocks = Held(), Held()

@@ -12,7 +12,7 @@ from torch.nn.utils import parameters_to_vector
 from torch.utils.flop_counter import FlopCounterMode
 
 from dinsegment.errors import InputError
-from dinsegment.inference.anatomy import PATCH
+from dinsegment.inference.anatomy import STRIDE
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.network import DIN, DIN_SMALL, ComparatorConfig, DINConfig, build_network, count_parameters
 from dinsegment.network.comparators import PACKAGES
@@ -113,7 +113,7 @@ def test_where_sides_matter_nothing_is_mirrored(name):
         assert (recipe.augmentation.flip, recipe.augmentation.quarter_turn, recipe.augmentation.reverse) == (0, 0, 0)
         assert recipe.preprocessing.plane == "axial" and not recipe.preprocessing.mirror
     assert recipe.preprocessing.grey_window == recipe.task.grey_window
-    assert all(n % PATCH == 0 for n in recipe.preprocessing.box)
+    assert all(n % STRIDE == 0 for n in recipe.preprocessing.box)
 
 
 def test_a_recipe_of_a_kind_that_its_task_does_not_name_is_refused(write):

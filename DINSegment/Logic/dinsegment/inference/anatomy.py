@@ -16,8 +16,9 @@ from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.inference.runner import Runner
 from dinsegment.inference.view import View
 
-PATCH = 16
-"""Sides of overviews are multiples of this many pixels, the stride of the coarsest level of `din-small`."""
+STRIDE = 16
+"""Sides of overviews, and of boxes around a body, are multiples of this many pixels: the stride of the coarsest level
+of `din-small`."""
 
 OVERVIEW_SLICES = 2
 """Slices, spread over the stack, that are looked at first."""
@@ -33,7 +34,7 @@ class Anatomy:
 
     Attributes:
         center: (row, column) in pixels of the overview.
-        probability: Mean probability in it that it is none.
+        probability: Mean probability of the segments together in it.
     """
 
     center: tuple[float, float]
@@ -44,7 +45,8 @@ def find_box(runner: Runner, preprocessing: Preprocessing, stack: SliceStack) ->
     """The box that is looked at, or None if there is no anatomy.
 
     A body is found by its grey values; a heart by the network, on an overview of a few slices, or of all where these
-    show nothing that it is sure of, as in a stack that goes far beyond the heart.
+    show nothing that it is sure of, as in a stack that goes far beyond the heart. Around the middle of the field of
+    view lies the box of a model whose images were cut to what is looked for.
     """
     if preprocessing.locate == "body":
         runner.report(0.05, "Finding the body")
@@ -72,7 +74,7 @@ def find_box(runner: Runner, preprocessing: Preprocessing, stack: SliceStack) ->
 
 def overview_of(preprocessing: Preprocessing, stack: SliceStack) -> View:
     """The whole field of view at coarse spacing, at least as large as a box."""
-    size = np.ceil(stack.extent_mm / preprocessing.overview_spacing / PATCH) * PATCH
+    size = np.ceil(stack.extent_mm / preprocessing.overview_spacing / STRIDE) * STRIDE
     rows, columns = np.maximum(preprocessing.box, size).astype(int).tolist()
     return View(stack, stack.middle_mm, (rows, columns), preprocessing.overview_spacing, preprocessing.slice_spacing)
 
@@ -95,7 +97,7 @@ def box_around_body(preprocessing: Preprocessing, stack: SliceStack) -> View:
     slices, inside = view.sample(clip=preprocessing.grey_window)
     tissue = (slices > low + AIR * (high - low)) & (inside > 0.5)
     (y, x), extent = find_body(tissue.numpy(), (step, step, step))
-    needed = np.ceil(np.array(extent) / preprocessing.spacing / PATCH) * PATCH
+    needed = np.ceil(np.array(extent) / preprocessing.spacing / STRIDE) * STRIDE
     rows, columns = np.maximum(preprocessing.box, needed).astype(int).tolist()
     return box_around(preprocessing, stack, (view.first[0] + y, view.first[1] + x), (rows, columns))
 

@@ -23,8 +23,8 @@ MIN_AREA_CM2 = 0.5
 class Evidence:
     """What is kept of the probabilities, slice after slice, so that they need not be held themselves.
 
-    That is the sums over each slice, and the probabilities where something was labelled, a few hundredths of a CT. The
-    labels may still be corrected afterwards, but nothing labelled where nothing was.
+    That is the sums over each slice, and the probabilities where something was labelled, a few hundredths of a CT.
+    Labels may still be changed or removed afterwards, but no pixel may be labelled that was background.
 
     Args:
         view: Where the network looked.
@@ -37,7 +37,7 @@ class Evidence:
         shape = self._stack.array.shape
         self._nearest = [np.clip(np.round(p).astype(int), 0, n - 1) for p, n in zip(self._places, shape, strict=True)]
         inside = [(p > -0.5) & (p < n - 0.5) for p, n in zip(self._places[1:], shape[1:], strict=True)]
-        self._in_view = inside[0][:, None] & inside[1]
+        self._in_image = inside[0][:, None] & inside[1]
         self._coming: deque[np.ndarray] = deque()
         self._slices: list[_SliceEvidence] = []
 
@@ -73,21 +73,14 @@ class Evidence:
         The slices of the network's grid that are nearest to it have been seen by then: they blend into it.
         """
         while len(self._slices) < len(self._nearest[0]) and self._nearest[0][len(self._slices)] == k:
-            probabilities = self._coming.popleft()
+            raw = self._coming.popleft()
             where = np.flatnonzero(self._on_grid(labels))
-            true = calibrated(probabilities, self._temperature)
+            true = calibrated(raw, self._temperature)
             over_columns = true.sum(2)
-            sums = np.stack(
-                (
-                    over_columns.sum(1),
-                    over_columns @ self._places[1],
-                    true.sum(1) @ self._places[2],
-                ),
-                1,
-            )
-            totals = probabilities.sum((1, 2))
-            kept, true = (p.reshape(len(p), -1)[:, where] for p in (probabilities, true))
-            self._slices.append(_SliceEvidence(sums, where, true, totals, kept))
+            sums = np.stack((over_columns.sum(1), over_columns @ self._places[1], true.sum(1) @ self._places[2]), 1)
+            totals = raw.sum((1, 2))
+            raw, true = (p.reshape(len(p), -1)[:, where] for p in (raw, true))
+            self._slices.append(_SliceEvidence(sums, where, true, totals, raw))
 
     def confidence(
         self, labels: np.ndarray, volume: Volume, task: Task, estimator: Estimator | None = None
@@ -118,12 +111,12 @@ class Evidence:
                 labelled = int(mask.sum())
                 said_area[n, index] = max(labelled, one.totals[index]) * pixel
                 if said_area[n, index] >= MIN_AREA_CM2:
-                    inside = float(one.own[index, mask].sum(dtype=float))
+                    inside = float(one.raw[index, mask].sum(dtype=float))
                     said[n, index] = 2 * inside / (labelled + float(one.totals[index]))
                 area[n, index] = max(labelled, expected) * pixel
                 if area[n, index] < MIN_AREA_CM2:
                     continue
-                p = one.probabilities[index, mask].astype(float)
+                p = one.true[index, mask].astype(float)
                 overlap[n, index] = 2 * float(p.sum()) / (labelled + expected)
                 rows, columns = np.divmod(one.where[mask], self._view.size[1])
                 # In doubt is p outside of the label, and 1 - p inside.
@@ -133,18 +126,18 @@ class Evidence:
                 if doubt > 0:
                     y, x = y / doubt, x / doubt
                     doubtful[n, index] = ras_of(volume, self._stack.volume_index((self._places[0][n], y, x)))
-        highest = [one.own.max(0) for one in self._slices if one.where.size]
+        highest = [one.raw.max(0) for one in self._slices if one.where.size]
         certainty = float(np.concatenate(highest).mean()) if highest else 1.0
         if estimator is None or on_grid is None:
             return Confidence(overlap, area, doubtful, certainty, wrong_ml=wrong, said=said, said_area_cm2=said_area)
         totals = np.stack([one.totals for one in self._slices])
-        kept = [(one.where, one.own) for one in self._slices]
+        kept = [(one.where, one.raw) for one in self._slices]
         bad, told = estimator.look(on_grid, said, totals, kept, task, pixel)
         return Confidence(overlap, area, doubtful, certainty, bad, told, wrong, said, said_area)
 
     def _on_grid(self, labels: np.ndarray) -> np.ndarray:
         """A slice of labels (y, x) where the network looked: (rows, columns) of its grid, 0 outside of the image."""
-        return labels[np.ix_(*self._nearest[1:])] * self._in_view
+        return labels[np.ix_(*self._nearest[1:])] * self._in_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,13 +147,13 @@ class _SliceEvidence:
     Attributes:
         sums: Of each segment's calibrated probability, and of that times y and x in pixels of the stack, (segments, 3).
         where: Pixels, counted row by row, in which something was labelled.
-        probabilities: Of each segment there, calibrated, (segments, pixels).
-        totals: Sums of the probabilities as the network gave them, (segments,).
-        own: These in the labelled pixels, (segments, pixels).
+        true: Calibrated probabilities of the segments in the pixels of `where`, (segments, pixels).
+        totals: Sums over the slice of the probabilities as the network gave them, (segments,).
+        raw: Probabilities as the network gave them in the pixels of `where`, (segments, pixels).
     """
 
     sums: np.ndarray
     where: np.ndarray
-    probabilities: np.ndarray
+    true: np.ndarray
     totals: np.ndarray
-    own: np.ndarray
+    raw: np.ndarray

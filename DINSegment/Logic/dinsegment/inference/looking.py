@@ -18,13 +18,13 @@ from dinsegment.network.kinds import Draw
 LOCATED, LOOKED = 0.25, 0.85
 """Parts of a run: where the anatomy is found, and where the network has seen all slices."""
 
-PREPARED = 64
+BLOCK = 64
 """Slices that are prepared for the network at a time: a whole number of batches, whatever the device."""
 
 
-def prepared(preprocessing: Preprocessing, count: int) -> int:
+def block_size(preprocessing: Preprocessing, count: int) -> int:
     """How many of so many slices are prepared at a time; all of them where their grey values make the window."""
-    return min(count, PREPARED) if preprocessing.grey_window else count
+    return min(count, BLOCK) if preprocessing.grey_window else count
 
 
 def look(
@@ -56,7 +56,7 @@ def look(
         hidden: Takes what the last layer is given, as in `Runner.batches`.
     """
     chosen = np.arange(view.count) if chosen is None else chosen
-    step, channels = prepared(preprocessing, len(chosen)), runner.network.config.in_channels
+    step, channels = block_size(preprocessing, len(chosen)), runner.network.config.in_channels
     blocks = (
         preprocessing.slices(view, channels, chosen[first : first + step]) for first in range(0, len(chosen), step)
     )
@@ -77,11 +77,15 @@ def look_at_segments(runner: Runner, preprocessing: Preprocessing, volume: Volum
     Raises:
         InputError: There is too little memory.
     """
-    check_memory(volume.name, _bytes_beside_network(volume, box, prepared(preprocessing, box.count)))
+    check_memory(volume.name, _bytes_beside_network(volume, box, block_size(preprocessing, box.count)))
     batches = look(runner, preprocessing, box, "Segmenting", LOCATED, LOOKED, mirror=preprocessing.mirror)
     return (one[1:] for batch in batches for one in batch)
 
 
 def _bytes_beside_network(volume: Volume, box: View, slices: int) -> int:
-    """Memory of what is made of a volume: labels and their correction, the enhanced image, slices for the network."""
+    """Memory of what is made of a volume: labels and their correction, the enhanced image, slices for the network.
+
+    Of a voxel: its label twice, and eight bytes for pieces of labels or the enhanced image. Of a pixel of a slice that
+    is prepared: six float32 values, image and enhanced image and what they are made with.
+    """
     return volume.array.size * (2 + 8) + slices * math.prod(box.size) * 4 * 6

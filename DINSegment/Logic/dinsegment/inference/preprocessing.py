@@ -29,7 +29,7 @@ def neighbourhoods(chosen: np.ndarray, count: int, channels: int) -> np.ndarray:
 class Preprocessing:
     """How slices are prepared for one model; stands as JSON in weights.json.
 
-    What differs between images of one scanner's making and a standardised one is data here. A heart MR is taken in the
+    What differs between kinds of images is data here. A heart MR is taken in the
     slices it was acquired in, its anatomy is found by the network on an overview of the whole field of view, and grey
     values are normalised inside what is looked at, so neither padding nor cropping of the field of view changes what
     the network sees. A CT is taken in axial slices at a fixed distance around the patient's trunk, in a fixed window of

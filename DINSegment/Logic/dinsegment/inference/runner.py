@@ -169,11 +169,7 @@ class Runner:
         waiting: Tensor | None = None
         before, images = 0, 2 if mirror else 1
         for slices in blocks:
-            one, free = bytes_per_slice(self.network, slices.view), free_memory(self.device)
-            if self.device.type == "cpu" and one > free:
-                raise _too_little(one, free)
-            done, fit = 0, int(0.5 * free / one)
-            batch = evenly(len(slices), max(1, min(self._batch, fit) // images))
+            done, batch = 0, self._inputs_at_a_time(slices, images)
             while done < len(slices):
                 number = before + done
                 self.report(start + (stop - start) * number / count, f"{text}: slice {number + 1} of {count}")
@@ -184,7 +180,8 @@ class Runner:
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                     if not is_out_of_memory(error):
                         raise
-                    batch = self._after_out_of_memory(batch)
+                    self._after_out_of_memory(batch * images, images)
+                    batch = self._inputs_at_a_time(slices, images)
                     continue
                 if waiting is not None:
                     yield waiting.cpu()
@@ -192,6 +189,13 @@ class Runner:
             before += len(slices)
         if waiting is not None:
             yield waiting.cpu()
+
+    def _inputs_at_a_time(self, slices: Slices, images: int) -> int:
+        """How many inputs go through the network together; each shows it so many images, its mirror image for one."""
+        one, free = bytes_per_slice(self.network, slices.view), free_memory(self.device)
+        if self.device.type == "cpu" and one > free:
+            raise _too_little(one, free)
+        return evenly(len(slices), max(1, min(self._batch, int(0.5 * free / one)) // images))
 
     def _forward(
         self, slices: Slices, part: slice, mirror: bool, draw: Draw | None = None, hidden: list[Tensor] | None = None
@@ -235,13 +239,19 @@ class Runner:
         x = x.pin_memory() if self.device.type == "cuda" else x
         return x.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
 
-    def _after_out_of_memory(self, batch: int) -> int:
-        """Half the batch; from a single slice on a device to the CPU."""
+    def _after_out_of_memory(self, batch: int, images: int = 1) -> None:
+        """Goes on with half the batch, or from a single slice on a device to the CPU.
+
+        Args:
+            batch: Images that were too many.
+            images: Of each slice: two where it is shown mirrored, too.
+        """
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        if batch > 1:
-            self._batch = batch // 2
-            self._warn(f"The device '{self.device}' ran out of memory; slices were computed {self._batch} at a time.")
+        if batch > images:
+            slices = batch // images // 2
+            self._batch = slices * images
+            self._warn(f"The device '{self.device}' ran out of memory; slices were computed {slices} at a time.")
         elif self.device.type != "cpu":
             self._warn(
                 f"The device '{self.device}' has too little free memory for one slice; the CPU was used instead."
@@ -249,7 +259,6 @@ class Runner:
             self._use(torch.device("cpu"))
         else:
             raise InputError("There is too little memory for a single slice: close other programs and try again.")
-        return self._batch
 
     def _warn(self, text: str) -> None:
         self.warnings = [w for w in self.warnings if w.split(";")[0] != text.split(";")[0]] + [text]

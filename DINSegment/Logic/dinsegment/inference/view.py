@@ -17,7 +17,7 @@ AT_A_TIME = 16
 
 
 ROUNDING = 1e-3
-"""More than the probabilities of a pixel differ from 1 in sum."""
+"""The sum of a pixel's probabilities differs from 1 by less than this."""
 
 
 def resampling_matrix(n_in: int, spacing_in: float, n_out: int, spacing_out: float, first_out: float) -> np.ndarray:
@@ -45,7 +45,9 @@ def resampling_matrix(n_in: int, spacing_in: float, n_out: int, spacing_out: flo
 
 @dataclass(frozen=True)
 class View:
-    """A rectangle of the slice plane, in every slice of a stack, on a grid of its own; equal to the same one elsewhere.
+    """A rectangle of the slice plane, in every slice of a stack, on a grid of its own.
+
+    Two views are equal if they are the same rectangle on the same grid, whatever stacks they are of.
 
     Attributes:
         stack: What is looked at.
@@ -151,8 +153,8 @@ class View:
 
         The inverse of `sample`, and `decide`, slice by slice: the classes of a whole CT would not fit into memory.
 
-        Only where a segment may win are probabilities brought back and decided on. What wins has at least its share
-        of 1 among all classes, and so has a pixel of this grid beside it.
+        Only where a segment may win are probabilities brought back and decided on. Of n classes the winner has a
+        probability of 1/n at least, and so it has in one of the pixels of this grid that are blended there.
 
         Args:
             probabilities: Of the segments (segments, rows, columns), of one slice of this grid after the other, on the

@@ -1,12 +1,13 @@
 """The Dual Interaction Network and what it is compared with; importing this imports torch.
 
 `factory` builds a network from its options. A DIN (`din`) takes the original and the enhanced slices through two
-encoders (`encoder`, of ConvNeXt blocks), which meet at every level in a Dual Interaction Fusion Module (`fusion`); a
-`decoder` makes logits of the fused levels. For inference `rewriting` composes what is linear, so that the same function
-takes fewer steps. `comparators` are networks of other makers with the same inputs and outputs. `cdal` is a diffusion of
-masks, whose samples are possible segmentations; `grcsf` a U-shaped network that is told where an image is not what a
-masked autoencoder expects. `context` is a small 3D network that sees a whole trunk, for those that see slices. `kinds`
-says how a network learns and what it returns.
+encoders (`encoder`, of the blocks in `convnext`; or `backbone`, one of timm's networks), which meet at every level in a
+Dual Interaction Fusion Module (`fusion`); a `decoder`, or that of `emcad`, makes logits of the fused levels. For
+inference `rewriting` composes what is linear (`composed`), so that the same function takes fewer steps
+(`rewritten_attention`, `rewritten_decoder`). `comparators` are networks of other makers with the same inputs and
+outputs. `cdal` is a diffusion of masks, whose samples are possible segmentations; `grcsf` a U-shaped network that is
+told where an image is not what a masked autoencoder expects. `context` is a small 3D network that sees a whole trunk,
+for those that see slices. `kinds` says how a network learns and what it returns.
 """
 
 from dinsegment.network.cdal.network import CDAL, CDALConfig
