@@ -1,18 +1,16 @@
-"""A result of which a model is asked what it did not expect: what is written for it, what it is asked, its answer."""
+"""A result of which a model is asked what it did not expect, and its answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dinsegment.images.volume import check_grid
-from dinsegment.tasks import get_task
-from dinsegment.worker_exchange import IMAGE, LABELS, UNEXPECTED
-from dinsegment_slicer.running.segment_part import JobImage, load, write_blocks
+from dinsegment.worker_exchange import UNEXPECTED
+from dinsegment_slicer.running.result_part import ResultPart
+from dinsegment_slicer.running.segment_part import JobImage, load
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,51 +28,16 @@ class Told:
     text: str
 
 
-class UnexpectedPart:
-    """One image of a result.
+class UnexpectedPart(ResultPart):
+    """One image of a result, around whose labels a model tells what it did not expect.
 
     Args:
-        image: Read while the part is written.
-        labels: (k, j, i) uint8, as the user has them: around them is looked.
-        task: Name of the task.
-        model: Name of a model that tells what it did not expect, or the folder of a run.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        image: As for a `ResultPart`, and so are labels, task and device.
+        model: Name of a model that tells it, or the folder of a run.
     """
 
     def __init__(self, image: JobImage, labels: np.ndarray, task: str, model: str, device: str) -> None:
-        self._image: JobImage | None = image
-        self._labels: np.ndarray | None = labels
-        self._shape = labels.shape
-        self._request = {
-            "command": "unexpected",
-            "task": task,
-            "model": model,
-            "device": device,
-            "volume": {
-                "name": image.name,
-                "ijk_to_ras": np.asarray(image.ijk_to_ras).tolist(),
-                "modality": image.modality,
-            },
-        }
-
-    def check(self) -> None:
-        """Raises InputError for an unknown task."""
-        get_task(self._request["task"])
-
-    def write(self, folder: Path) -> Iterator[None]:
-        """Writes image and labels, one block a step; neither is needed afterwards.
-
-        Raises:
-            InputError: The grid is none.
-        """
-        check_grid(self._image)
-        yield from write_blocks(folder / IMAGE, self._image.array)
-        yield from write_blocks(folder / LABELS, self._labels, np.uint8)
-        self._image = self._labels = None
-
-    def request(self) -> dict[str, Any]:
-        """What the worker is told."""
-        return self._request
+        super().__init__(image, labels, "unexpected", task, model, device)
 
     def result(self, folder: Path, event: dict[str, Any]) -> Told:
         """What the worker's `done` and its file say.
@@ -85,7 +48,3 @@ class UnexpectedPart:
         model, text = str(event["model"]), str(event["text"])
         steps = load(folder / UNEXPECTED, np.uint8, self._shape) if event["found"] else None
         return Told(model, steps, text)
-
-    def close(self) -> None:
-        """All files are in the job's folder, which the job removes."""
-        self._image = self._labels = None
