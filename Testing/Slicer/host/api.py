@@ -96,6 +96,12 @@ class Api:
         return signature if signature.startswith("(") else ""
 
 
+@functools.cache
+def known_names(path: Path) -> Api:
+    """Those of a list, which is read once."""
+    return Api(path)
+
+
 def check_sources(
     paths: Iterable[Path | str], api: Api | None = None, own_modules: Iterable[str] = ("dinsegment",)
 ) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import functools
+import itertools
 import sys
 import traceback
 import types
@@ -32,6 +33,7 @@ _api = Api()
 _classes: dict[type, QtClass] = {}
 _proxies: weakref.WeakValueDictionary[int, QtProxy] = weakref.WeakValueDictionary()
 _api_names: dict[type, str] = {}
+_overloads: dict[tuple[type, str, str], int] = {}
 # Signals that Qt 6 passes more arguments with than Qt 5's first overload, which is the one that `connect` takes.
 _FIRST_OVERLOAD = {("QProcess", "finished"): 1}
 
@@ -326,11 +328,13 @@ class Signal:
 def _first_overload(native: QtCore.QObject, name: str) -> int:
     """How many arguments the first signal of this name passes."""
     meta = native.metaObject()
-    for base in type(native).__mro__:
-        if (base.__name__, name) in _FIRST_OVERLOAD:
-            return _FIRST_OVERLOAD[base.__name__, name]
-    methods = (meta.method(index) for index in range(meta.methodCount()))
-    return next(method.parameterCount() for method in methods if bytes(method.name()).decode() == name)
+    key = (type(native), meta.className(), name)
+    if key not in _overloads:
+        named = (_FIRST_OVERLOAD.get((base.__name__, name)) for base in type(native).__mro__)
+        methods = (meta.method(index) for index in range(meta.methodCount()))
+        passed = (method.parameterCount() for method in methods if bytes(method.name()).decode() == name)
+        _overloads[key] = next(itertools.chain((given for given in named if given is not None), passed))
+    return _overloads[key]
 
 
 class _Slots:

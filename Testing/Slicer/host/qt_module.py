@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -47,20 +48,15 @@ class UiLoader(QtUiTools.QUiLoader):
         return None
 
     def load(self, device: QtCore.QIODevice, parent: QtWidgets.QWidget | None = None) -> QtWidgets.QWidget | None:
-        form = ET.fromstring(bytes(device.readAll()))
-        # Their arguments are VTK objects, which Qt's own string connections cannot pass here.
-        connections = form.find("connections")
-        if connections is not None:
-            form.remove(connections)
-        flags = list(_take_flags(form))
+        form, connections, flags = _taken_apart(bytes(device.readAll()))
         buffer = QtCore.QBuffer()
-        buffer.setData(ET.tostring(form))
+        buffer.setData(form)
         buffer.open(QtCore.QIODevice.ReadOnly)
         widget = super().load(buffer, parent)
         self._made.clear()
         if self._failures:
             raise self._failures.pop(0)
-        for connection in [] if widget is None or connections is None else connections:
+        for connection in () if widget is None else connections:
             self._connect(widget, connection)
         for name, prop, value in flags:
             self._named(widget, name).setProperty(prop, value)
@@ -76,6 +72,18 @@ class UiLoader(QtUiTools.QUiLoader):
         if found is None:
             raise RuntimeError(f"The form connects '{name}', which it does not contain.")
         return found
+
+
+@functools.cache
+def _taken_apart(text: bytes) -> tuple[bytes, tuple[ET.Element, ...], tuple[tuple[str, str, int], ...]]:
+    """A form without its connections and the CTK widgets' own flags; these, and those as `_take_flags` gives them."""
+    form = ET.fromstring(text)
+    # Their arguments are VTK objects, which Qt's own string connections cannot pass here.
+    connections = form.find("connections")
+    if connections is not None:
+        form.remove(connections)
+    flags = tuple(_take_flags(form))
+    return ET.tostring(form), tuple(() if connections is None else connections), flags
 
 
 def _take_flags(form: ET.Element) -> Iterator[tuple[str, str, int]]:

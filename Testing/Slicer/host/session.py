@@ -20,7 +20,7 @@ from PySide6.QtGui import QPixmap
 from PySide6.QtWidgets import QApplication, QWidget
 
 from host import proxies
-from host.api import Api
+from host.api import Api, api_file, known_names
 from host.application import palette, qSlicerApplication
 from host.dialogs import Dialogs, Message
 from host.dicom_database import DicomDatabase
@@ -77,7 +77,7 @@ class Host:
     def __init__(self, scene: slicer.vtkMRMLScene | None = None, api: Api | None = None, dicom: bool = False) -> None:
         if Host._current is not None:
             raise RuntimeError("Another Host is open; close it first.")
-        proxies.use_api(api or Api())
+        proxies.use_api(api or known_names(api_file()))
         self._install()
         Host._current = self
         self._own_scene = scene is None

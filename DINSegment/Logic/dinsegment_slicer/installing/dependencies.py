@@ -250,13 +250,16 @@ class Dependencies:
         return {name: version for name, version in found.items() if version is not None}
 
     def _version(self, name: str) -> str | None:
-        distribution = self._distribution(name)
-        return distribution.version if distribution else None
-
-    def _distribution(self, name: str) -> metadata.Distribution | None:
         found = metadata.distributions(name=name, **self._where)
         # What is left of a package that was removed halfway has no metadata, so no version.
-        return next((distribution for distribution in found if distribution.version), None)
+        return next(filter(None, map(_version_of, found)), None)
+
+
+def _version_of(distribution: metadata.Distribution) -> str | None:
+    """By the head of its metadata: `version` would read the package's whole description with them."""
+    text = next(filter(None, map(distribution.read_text, ("METADATA", "PKG-INFO", ""))), "")
+    head = text.partition("\n\n")[0].splitlines()
+    return next((line.partition(":")[2].strip() for line in head if line.lower().startswith("version:")), None)
 
 
 class _OlderPackaging:
