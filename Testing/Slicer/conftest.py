@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import mrml
 import pytest
 import slicer
 import vtk
+
+import forked
 
 # DICOM series are written for the tests of the library and for these in one way.
 sys.path.append(str(Path(__file__).parents[1] / "Python"))
@@ -53,6 +58,35 @@ def scene(request):
         assert expected.args[0] in said.GetOutput()
     else:
         assert said.GetOutput() == ""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def copied_workers():
+    """Processes that segment or generate are copies of one that has loaded PyTorch: they start again and again."""
+    from dinsegment_slicer.running import process
+
+    def start(command, **options):
+        # One for reports has no PyTorch, and is killed nowhere but once.
+        copied = (("-m", "dinsegment.worker"), ("-m", "dinsegment.phantom.writer"))
+        return (forked.Popen if tuple(command[1:]) in copied else subprocess.Popen)(command, **options)
+
+    with pytest.MonkeyPatch.context() as there:
+        there.setattr(process, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": start}))
+        there.setattr(process, "LONGEST_END_S", 60.0)  # On a busy machine what is killed takes its time to be gone.
+        yield
+
+
+@pytest.fixture(scope="session")
+def from_scratch(copied_workers):
+    """Within `with from_scratch():` processes are started as in the application."""
+
+    @contextmanager
+    def from_scratch():
+        with pytest.MonkeyPatch.context() as there:
+            there.setattr("dinsegment_slicer.running.process.subprocess", subprocess)
+            yield
+
+    return from_scratch
 
 
 @pytest.fixture(scope="session")

@@ -13,13 +13,14 @@ import sys
 import tempfile
 import textwrap
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
+import forked
 from dinsegment.errors import Cancelled, InputError, ModelError, OutputError, WorkerError
 from dinsegment.inference import segment
 from dinsegment.phantom.heart import cine_phantom
@@ -36,6 +37,7 @@ def exchange(tmp_path_factory):
     """All temporary folders of these tests."""
     folder = tmp_path_factory.mktemp("exchange")
     before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    forked.prepare()  # Or it would be there after a test, and not before.
     yield folder
     assert list(folder.iterdir()) == []  # What a worker leaves after `close`.
     tempfile.tempdir = before
@@ -54,9 +56,11 @@ def expected(volumes):
 
 
 @pytest.fixture(scope="module")
-def warm(exchange):
-    """One worker for all tests that do not break it."""
+def warm(exchange, from_scratch):
+    """One worker for all tests that do not break it, started as in the application."""
     worker = Worker()
+    with from_scratch():
+        worker.warm_up()
     yield worker
     worker.close()
 
@@ -319,16 +323,17 @@ class TestCancel:
         worker, before = child(servant()), set(exchange.iterdir())
         assert cancelled_cleanly(worker, worker.start([image(volumes[0])], "heart"), exchange, before) < LIMIT_S
 
-    def test_while_it_starts_writes_and_computes(self, volumes, exchange):
+    def test_while_it_starts_writes_and_computes(self, volumes, exchange, from_scratch):
         before, worker = set(exchange.iterdir()), Worker()
         large = JobImage(np.zeros((100, 512, 512), np.int16), np.eye(4), "large", None)
         try:
-            for images, moment in [
-                ([image(volumes[0])], lambda job: worker.pid and not job._process.ready),
-                ([large], lambda job: job._folder and any(job._folder.rglob(IMAGE))),
-                ([image(volumes[0])] * 2, lambda job: "Segmenting" in job.text),
+            for start, images, moment in [
+                (from_scratch, [image(volumes[0])], lambda job: worker.pid and not job._process.ready),
+                (nullcontext, [large], lambda job: job._folder and any(job._folder.rglob(IMAGE))),
+                (nullcontext, [image(volumes[0])] * 2, lambda job: "Segmenting" in job.text),
             ]:
-                job = until(worker.start(images, "heart"), moment)
+                with start():
+                    job = until(worker.start(images, "heart"), moment)
                 assert not job.finished
                 assert cancelled_cleanly(worker, job, exchange, before) < LIMIT_S
         finally:
@@ -699,7 +704,7 @@ tempfile.tempdir = sys.argv[1]
 from dinsegment.phantom.heart import heart_phantom
 from dinsegment_slicer.running.segment_part import JobImage
 from dinsegment_slicer.running.worker import Worker
-volume = heart_phantom(slices=16).volume
+volume = heart_phantom({grid}).volume
 worker = Worker({command})
 job = worker.start([JobImage(volume.array, volume.ijk_to_ras, "x", None)], "heart")
 while not {condition}:
@@ -710,18 +715,19 @@ print(worker.pid, flush=True)
 {then}
 """
 """A program that segments."""
+SMALL = "slices=2, size=(64, 64)"
 
 
 def host(exchange, **parts):
-    return subprocess.Popen(
-        [sys.executable, "-c", HOST.format(**parts), str(exchange)], stdout=subprocess.PIPE, text=True
-    )
+    return forked.Popen([sys.executable, "-c", HOST.format(**parts), str(exchange)], stdout=subprocess.PIPE, text=True)
 
 
 class TestHost:
     def test_worker_ends_when_its_host_is_killed(self, exchange, child):
         before = set(exchange.iterdir())
-        with host(exchange, command="", condition="'Segmenting' in job.text", then="time.sleep(60)") as parent:
+        with host(
+            exchange, grid="slices=16", command="", condition="'Segmenting' in job.text", then="time.sleep(60)"
+        ) as parent:
             worker = psutil.Process(int(parent.stdout.readline()))
             assert alive(worker)
             parent.kill()
@@ -733,7 +739,7 @@ class TestHost:
     def test_nothing_is_left_when_its_host_ends_without_close(self, exchange):
         before = set(exchange.iterdir())
         command = json.dumps([sys.executable, "-c", SLEEP])
-        with host(exchange, command=command, condition="worker.pid", then="") as parent:
+        with host(exchange, grid=SMALL, command=command, condition="worker.pid", then="") as parent:
             worker = psutil.Process(int(parent.stdout.readline()))
         assert parent.returncode == 0
         assert not alive(worker)
@@ -749,6 +755,7 @@ class TestHost:
         ours = child(waiting)
         here = until(ours.start([image_of_zeros()], "heart"), lambda job: job._request)  # it has written its image
         program = HOST.format(
+            grid=SMALL,
             command=json.dumps([sys.executable, "-c", textwrap.dedent(waiting)]),
             condition="job._request",
             then="""

@@ -584,14 +584,15 @@ class TestWhenSomethingGoesWrong:
         panel.ui.messageCloseButton.click()
         assert not shown(panel.ui.messageFrame)
 
-    def test_a_killed_worker(self, host, phantom, panel):
+    def test_a_killed_worker(self, host, phantom, panel, from_scratch):
         choose(panel, phantom)
         panel.ui.segmentHeartButton.click()
         host.wait_until(lambda: panel.controller.fraction > 0, 60)
         os.kill(panel.logic.worker.pid, signal.SIGKILL)
         host.wait_until(lambda: not panel.controller.busy, 20)
         assert shown(panel.ui.messageFrame) and "memory" in plain(panel.ui.messageLabel.text)
-        segment(host, panel)
+        with from_scratch():
+            segment(host, panel)
         assert shown(panel.ui.resultSection) and not shown(panel.ui.messageFrame)
 
     def test_the_image_is_deleted_meanwhile(self, host, phantom, panel):

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import slicer
 
+import forked
 from dinsegment.errors import Cancelled, InputError, WorkerError
 from dinsegment.phantom.ct import abdomen_phantom
 from dinsegment.phantom.heart import cine_phantom
@@ -23,6 +24,11 @@ from dinsegment_slicer.scene import sample_data
 from dinsegment_slicer.scene.browsers import proxy_of
 from dinsegment_slicer.scene.sample_data import phantom_of, phantom_steps, phantoms, volume_of
 from dinsegment_slicer.scene.sequences import is_image_sequence, phase_images, times_ms
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prepared():
+    forked.prepare()  # Or it would be a child after a test, and not before.
 
 
 @pytest.fixture
@@ -121,11 +127,12 @@ class TestInAProcess:
             steps.close()
         assert children() == before
 
-    def test_given_up_it_leaves_nothing(self, scene, small_phantoms):
+    def test_given_up_it_leaves_nothing(self, scene, small_phantoms, from_scratch):
         before, state = children(), mrml.scene_state(scene)
         steps = phantom_steps(replace(phantom_of("heart"), images=1000), scene)
-        while next(steps) < 2:
-            time.sleep(0.01)
+        with from_scratch():
+            while next(steps) < 2:
+                time.sleep(0.01)
         (started,) = (child for child in children() if child not in before)
         assert "dinsegment.phantom.writer" in started.cmdline()
         steps.close()
