@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from remembered import remembered
 from scipy.ndimage import map_coordinates
 from test_axial import ORIENTATIONS, restored, rotated, stored
 from test_body import AIR, CT, ct
@@ -376,7 +377,7 @@ def test_a_pack_of_another_window_or_grid_is_refused(case, tmp_path, name, value
 def model():
     if not any(entry.task == ABDOMEN.name for entry in read_entries()):
         pytest.skip("weights.json has no model for the abdomen.")
-    return load_model(None, ABDOMEN)
+    return remembered(load_model(None, ABDOMEN))
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -13,9 +12,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from hub_server import Hub, forget_settings
+from remembered import remembered
 
+import forked
 from dinsegment.images import read_volume, write_volume
 from dinsegment.images.volume import Volume
+from dinsegment.inference.model import load_model
 from dinsegment.models.entries import models_folder, models_list, read_entries
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
@@ -34,6 +36,17 @@ def image(phantoms, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("input") / "patient.nii.gz"
     write_volume(replace(phantoms[0].volume, name="patient"), path)
     return path
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return remembered(load_model(None, HEART))
+
+
+@pytest.fixture
+def loaded(shipped, monkeypatch):
+    """The model is loaded already, and knows what it has said of slices: for tests of what is around it."""
+    monkeypatch.setattr("dinsegment.cli_segment.load", lambda *_: shipped)
 
 
 def files(folder: Path) -> list[str]:
@@ -64,10 +77,10 @@ def test_one_image(run, image, phantoms, tmp_path):
     assert content["warnings"] == []
 
 
-def test_overview_shows_outlines_on_both_images(run, image, tmp_path):
+def test_overview_shows_outlines_on_both_images(run, loaded, image, tmp_path):
     import matplotlib.image
 
-    run("segment", image, "--task", "heart", "--output", tmp_path)
+    run("segment", image, "--task", "heart", "--output", tmp_path, "--device", "cpu")
     picture = matplotlib.image.imread(tmp_path / "overview.png")[..., :3]
     assert picture.shape[1] > 900
     for segment in HEART.segments:
@@ -75,14 +88,14 @@ def test_overview_shows_outlines_on_both_images(run, image, tmp_path):
         assert near.sum() > 500
 
 
-def test_several_images_get_a_folder_each_and_a_bad_one_stops_none(run, image, tmp_path):
+def test_several_images_get_a_folder_each_and_a_bad_one_stops_none(run, loaded, image, tmp_path):
     other = tmp_path / "elsewhere"
     other.mkdir()
     shutil.copy(image, other / "patient.nii.gz")
     (tmp_path / "notes.nii").write_text("no image")
     code, _, errors = run(
         "segment", image, tmp_path / "notes.nii", other / "patient.nii.gz", "--task", "heart",
-        "--output", tmp_path / "OUT",
+        "--output", tmp_path / "OUT", "--device", "cpu",
     )  # fmt: skip
     assert code == 2
     assert len(errors.splitlines()) == 1
@@ -129,10 +142,10 @@ def test_dicom_folder(run, totalsegmentator_folder, tmp_path):
     )
 
 
-def test_again_into_the_same_folder(run, image, tmp_path):
+def test_again_into_the_same_folder(run, loaded, image, tmp_path):
     (tmp_path / "mine.txt").write_text("kept")
     for _ in range(2):
-        assert run("segment", image, "--task", "heart", "--output", tmp_path)[0] == 0
+        assert run("segment", image, "--task", "heart", "--output", tmp_path, "--device", "cpu")[0] == 0
     assert files(tmp_path) == sorted([*FILES, "mine.txt"])
 
 
@@ -176,9 +189,9 @@ KINDS = ["missing", "cut short", "empty folder", "2D", "colour", "NaN", "infinit
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bad_input_gets_one_sentence_and_leaves_nothing(kind, run, image, tmp_path):
+def test_bad_input_gets_one_sentence_and_leaves_nothing(kind, run, loaded, image, tmp_path):
     path, words = bad_inputs(tmp_path, image)[kind]
-    code, printed, errors = run("segment", path, "--task", "heart", "--output", tmp_path / "OUT")
+    code, printed, errors = run("segment", path, "--task", "heart", "--output", tmp_path / "OUT", "--device", "cpu")
     assert code == 2
     assert printed == ""
     assert len(errors.splitlines()) == 1
@@ -241,11 +254,13 @@ def test_output_that_cannot_be_written(run, image, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on file sizes")
 def test_disk_full_leaves_nothing(image, tmp_path):
     """Where no file may be larger than 100 kB the enhanced image does not fit; the smaller files do not stay either."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-m", "dinsegment.cli", "segment", image, "--task", "heart", "--output", tmp_path / "OUT"],
-        env=environment, capture_output=True, text=True, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+    code = (
+        "import resource, sys; from dinsegment.cli import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); main()"
+    )
+    done = forked.run(
+        [sys.executable, "-c", code, "segment", image, "--task", "heart", "--output", tmp_path / "OUT"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.startswith("Error: ")

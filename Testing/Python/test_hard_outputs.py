@@ -19,6 +19,7 @@ from dicom_cases import SERIES, Series, write_series
 from phantom_cases import write_patients
 from phantom_series import write_phantom_series
 
+import forked
 from dinsegment.errors import InputError, OutputError, printable
 from dinsegment.files import atomic_path, check_name
 from dinsegment.images import read_volume, write_volume
@@ -376,14 +377,14 @@ process can fork, what is gone is a copy of it, whose exit code it tells: it nee
 @pytest.fixture
 def crash(tmp_path):
     """Crashes after so many steps of putting results in their place in `OUT`; gives the exit code."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[forked.Popen] = []
 
     def crash(steps: int) -> int:
         if not started or started[-1].poll() is not None:
             command = [sys.executable, "-c", CRASHES, str(tmp_path / "OUT")]
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
             pipe = subprocess.PIPE
-            started.append(subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True))
+            started.append(forked.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True))
         started[-1].stdin.write(f"{steps}\n")
         started[-1].stdin.flush()
         return int(started[-1].stdout.readline() or started[-1].wait())

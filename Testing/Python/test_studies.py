@@ -17,6 +17,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+import forked
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume, write_volume
 from dinsegment.inference import segment
@@ -248,10 +249,10 @@ def test_a_device_that_is_not_there_is_said_before_anything_begins(images, model
     assert files(tmp_path) == []
 
 
-def start(output: Path, inputs: list[Path]) -> subprocess.Popen[str]:
+def start(output: Path, inputs: list[Path]) -> forked.Popen:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", PROGRAM, str(output), *map(str, inputs)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    return forked.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
 def test_after_a_kill_while_writing_the_rest_is_done_and_nothing_is_left_over(run, images):

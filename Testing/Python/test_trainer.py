@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import multiprocessing
+import os
+import pickle
 import sys
 import time
 from dataclasses import replace
@@ -23,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_runs import CPU, RECIPE, SHARED, TINY
 from typer.testing import CliRunner
 
+import forked
 from dinsegment.cli import app
 from dinsegment.errors import InputError, ModelError
 from dinsegment.inference.model import load_model
@@ -67,10 +69,9 @@ def killed(cases, tmp_path_factory):
     """A folder with those runs, killed in the middle of the second epoch."""
     folder = tmp_path_factory.mktemp("killed")
     runs = [(folder / name, minutes) for name, (minutes, _done) in RUNS.items()]
-    process = multiprocessing.get_context("spawn").Process(target=tiny_runs.run_killed, args=(cases, runs))
-    process.start()
-    process.join(600)
-    assert process.exitcode == 0
+    code = "import pickle, sys, tiny_runs; tiny_runs.run_killed(*pickle.load(sys.stdin.buffer))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    forked.run([sys.executable, "-c", code], input=pickle.dumps((cases, runs)), env=environment, check=True)
     return folder
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 from phantom_cases import write_patients
 
+import forked
 from dinsegment.correction import save_case
 from dinsegment.errors import InputError, OutputError
 from dinsegment.images import read_volume
@@ -212,7 +212,7 @@ def test_an_adaptation_that_was_killed_is_gone_on_with(tmp_path, one_thread):
         volume, labels = case.read(HEART)
         save_case(tmp_path / "mine", volume, labels, HEART, case.name)
     run, other = tmp_path / "RUN", tmp_path / "OTHER"
-    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "mine", run], capture_output=True)
+    killed = forked.run([sys.executable, "-c", KILLED, tmp_path / "mine", run], capture_output=True)
     assert killed.returncode == 9, killed.stderr.decode()
     assert is_half_made(run)
     shutil.copytree(run, other)

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
+import forked
 from dinsegment.errors import InputError, ModelError
 from dinsegment.files import write_json
 from dinsegment.inference import segment, segment_phases
@@ -60,9 +61,9 @@ worker.main()
 class Process:
     """A worker, and the blocking side of its pipes."""
 
-    def __init__(self, code, stderr=None):
+    def __init__(self, code, stderr=None, start=subprocess.Popen):
         pipe = subprocess.PIPE
-        self.popen = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=stderr)
+        self.popen = start([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=stderr)
 
     def read(self):
         return json.loads(self.popen.stdout.readline())
@@ -219,7 +220,7 @@ def test_unknown_command_and_task(worker, volume, tmp_path):
 
 
 def test_ends_with_its_parent_in_the_middle_of_computing(volume, tmp_path):
-    process = Process("import dinsegment.worker as worker; worker.main()")
+    process = Process("import dinsegment.worker as worker; worker.main()", start=forked.Popen)
     try:
         assert process.read() == {"event": "ready"}
         process.send(**request(tmp_path, volume))
