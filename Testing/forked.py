@@ -95,14 +95,14 @@ class Popen(subprocess.Popen):
 
 def run(command: Sequence[Any], **options: Any) -> subprocess.CompletedProcess:
     """As `subprocess.run`, in a process that is copied."""
-    check, given = options.pop("check", False), options.pop("input", None)
+    check, given, timeout = options.pop("check", False), options.pop("input", None), options.pop("timeout", None)
     if given is not None:
         options["stdin"] = subprocess.PIPE
     if options.pop("capture_output", False):
         options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with Popen(command, **options) as process:
         try:
-            said = process.communicate(given)
+            said = process.communicate(given, timeout)
         except BaseException:
             process.kill()
             raise

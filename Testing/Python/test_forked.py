@@ -109,6 +109,8 @@ def test_a_session_of_its_own_is_killed_as_a_whole():
 
 
 def test_a_time_limit_is_kept():
+    with pytest.raises(subprocess.TimeoutExpired):
+        forked.run([sys.executable, "-c", "import time; time.sleep(600)"], timeout=0.05)
     process = forked.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.05)

@@ -18,6 +18,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import forked
 from dinsegment.errors import InputError, OutputError
 from dinsegment.files import atomic_path, ensure_writable_folder
 from dinsegment.images import read_volume, read_volumes, write_segmentation, write_volume
@@ -438,7 +439,7 @@ class TestWriting:
             """
         )
         (tmp_path / file).write_text("the result of the run before")
-        done = subprocess.run(
+        done = forked.run(
             [sys.executable, "-c", script],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

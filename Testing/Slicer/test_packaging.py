@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+import forked
+
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "DINSegment"
 PUBLISHED = json.loads((ROOT / "DINSegment.json").read_text(encoding="utf-8"))["scm_url"]
@@ -136,6 +138,8 @@ import sys
 from pathlib import Path
 
 here = Path(sys.argv[1]).resolve()
+for name in [name for name in sys.modules if name.startswith("dinsegment")]:
+    del sys.modules[name]  # Those of the process that this one is a copy of.
 sys.path.insert(0, str(here / "Logic"))
 import dinsegment
 from dinsegment.tasks import HEART
@@ -150,7 +154,7 @@ Dependencies().missing()
 """
         environment = {k: v for k, v in os.environ.items() if k not in ("DINSEGMENT_MODELS", "PYTHONPATH")}
         command = [sys.executable, "-c", code, modules]
-        done = subprocess.run(command, cwd=base, env=environment, capture_output=True, text=True)
+        done = forked.run(command, cwd=base, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
 
