@@ -253,7 +253,7 @@ def test_findings_alone_need_no_message(scene, volumeNode):
     assert message is None
 
 
-@pytest.mark.parametrize(("phases", "text"), [([[], []], None), ([[], ["It is cut."]], "in 1 of 2 phases")])
+@pytest.mark.parametrize(("phases", "text"), [([[], []], None), ([[], ["It is cut."]], "in phase 2 of 2")])
 def test_of_two_phases_the_message_says_that_one_has_findings(scene, volumeNode, phases, text):
     second = add_volume(scene, name="second")
     result, message = result_and_message(InProcess(with_findings(*phases)), volumeNode, second)
