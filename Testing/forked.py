@@ -5,7 +5,7 @@ program starts in a copy of a process that has PyTorch and the library loaded, w
 with its own number, files, environment and memory, which ends, fails and is killed as any other does, and only does not
 spend seconds on importing. What tests about starting itself, about imports, or about the memory of a process, uses
 `subprocess`; so does this elsewhere, and where something is asked for that a copy cannot have: options of Python,
-`preexec_fn`, or variables of the environment that libraries may have read already (all but `OWN_VARIABLES`).
+`preexec_fn`, or other variables of the environment of a kind that libraries have read already (`READ_AT_LOADING`).
 """
 
 from __future__ import annotations
@@ -38,8 +38,13 @@ LOADED = (
 )  # fmt: skip
 """What the process that is copied has loaded."""
 
-OWN_VARIABLES = ("DINSEGMENT_", "PYTEST_", "PYTHONPATH", "PYTHONSAFEPATH", "PATH", "COLUMNS", "LC_", "LANG", "TMPDIR")
-"""Beginnings of variables of the environment that are read when something is done, not when a library is loaded."""
+READ_AT_LOADING = (
+    "PYTHON", "LD_", "MALLOC_", "GLIBC_", "OMP_", "KMP_", "MKL_", "OPENBLAS_", "NPY_", "TORCH_", "PYTORCH_", "CUDA_",
+    "MPL", "ITK_", "HF_",
+)  # fmt: skip
+"""Beginnings of variables of the environment that Python and libraries read when they are loaded."""
+READ_LATER = ("PYTHONPATH", "PYTHONSAFEPATH")
+"""Those among them that a copy goes by."""
 
 MOST_BYTES = 1 << 17
 """Of one request, which holds an environment."""
@@ -128,8 +133,8 @@ def _request(asked: dict[str, Any]) -> dict[str, Any] | None:
     if not launched and program != PYTHON:
         return None
     environment = dict(os.environ if asked["env"] is None else asked["env"])
-    other = environment.items() ^ _original().environment.items()
-    if any(not name.startswith(OWN_VARIABLES) for name, _value in other):
+    other = {name for name, _value in environment.items() ^ _original().environment.items()}
+    if any(name.startswith(READ_AT_LOADING) for name in other.difference(READ_LATER)):
         return None
     return {
         "arguments": arguments,

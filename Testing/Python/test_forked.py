@@ -30,6 +30,7 @@ print("said", file=sys.stderr)
 
 def test_it_has_loaded_what_takes_long():
     assert printed(forked.run, "-c", LOADED) == (0, "True\n", "")
+    assert printed(forked.run, "-c", LOADED, env={**os.environ, "ANY": "variable"}) == (0, "True\n", "")
     assert printed(subprocess.run, "-c", LOADED) == (0, "False\n", "")
 
 
