@@ -96,6 +96,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         self.scriptedEffect.addOptionsWidget(self.turnButton)
         self.statusLabel = qt.QLabel()
         self.statusLabel.setWordWrap(True)
+        self.statusLabel.setMinimumHeight(2 * self.statusLabel.fontMetrics().height())  # Else a second line is cut.
         self.scriptedEffect.addOptionsWidget(self.statusLabel)
         self.cancelButton = qt.QPushButton(_("Give up"))
         self.cancelButton.setToolTip(_("Forget the strokes; the segment stays as it is (Esc)."))
@@ -416,10 +417,16 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
 
 
 def _first_view() -> Any:
-    """The first slice view that the layout shows."""
+    """The slice view that is shown topmost and leftmost; the layout manager names them in no order."""
     layoutManager = slicer.app.layoutManager()
     views = [layoutManager.sliceWidget(name) for name in layoutManager.sliceViewNames()]
-    return next((view for view in views if view.visible), views[0])
+    return min([view for view in views if view.visible] or views, key=_corner)
+
+
+def _corner(view: Any) -> tuple[int, int]:
+    """Where the corner of a view is on the screen: from the top, from the left."""
+    corner = view.mapToGlobal(qt.QPoint(0, 0))
+    return corner.y(), corner.x()
 
 
 def _middle(sliceNode: Any) -> list[float]:
