@@ -8,11 +8,12 @@ bright piece with streaks), a ghost (the image over itself, shifted, as of a pat
 (a dark ball in the largest organ). --others are images of another kind.
 
 Of each image is kept what the checks say of the image as a whole, and how much of the grey range the map of
-`with_unexpected` says on average, in the box and in the tenth of its pixels that are expected least. Patients fall into
-two halves by a hash of their names. A limit is as far out as the most extreme usual image of one half, and MARGIN of
-its distance from the median beyond; it is counted in the other half: false alarms, and unusual images that it tells and
-the checks do not. `--measured` keeps the numbers, a line each, so that nothing is measured twice. With --truth nothing
-is segmented: the box lies around what experts have labelled, and the checks are not asked.
+`with_unexpected` says on average, in the box and in the tenth of its pixels that are expected least, and the first over
+the standard deviation of the grey values. Patients fall into two halves by a hash of their names. A limit is as far out
+as the most extreme usual image of one half, and MARGIN of its distance from the median beyond; it is counted in the
+other half: false alarms, and unusual images that it tells and the checks do not. `--measured` keeps the numbers, a line
+each, so that nothing is measured twice. With --truth nothing is segmented: the box lies around what experts have
+labelled, and the checks are not asked.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from scipy import ndimage
 from dinsegment.errors import DINSegmentError
 from dinsegment.images.reading import read_volumes
 from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
+from dinsegment.inference.anatomy import box_around
 from dinsegment.inference.maps import GREY_RANGE, load_maps_model, with_unexpected
 from dinsegment.inference.model import Model, load_model
 from dinsegment.inference.pipeline import segment
@@ -39,6 +42,9 @@ from dinsegment.training.cases import find_cases, read_split
 from model_entry import PAIR
 from other_images import MARGIN
 from other_images import Image as Named
+
+NUMBERS = ("mean", "least", "relative")
+"""What a limit is chosen for."""
 
 LEAST = 0.1
 """Share of the box whose pixels are expected least."""
@@ -52,11 +58,17 @@ class Image(NamedTuple):
     said: tuple[str, ...] = ()
     mean: float | None = None
     least: float | None = None
+    spread: float | None = None
 
     @property
     def half(self) -> int:
         """Of the patient, as `other_images.py` draws it."""
         return Named(self.name, True, None).half
+
+    @property
+    def relative(self) -> float | None:
+        """`mean` over the standard deviation of the grey values: noise and bright spots make all else flatter."""
+        return None if self.mean is None else self.mean / self.spread
 
     @property
     def told(self) -> bool:
@@ -109,7 +121,19 @@ def measure(image: Image, result: Segmentation, maps: Model, device: str) -> Ima
         return image._replace(said=(*said, told.warnings[-1]))
     looked = np.sort(told.unexpected[told.unexpected > 0]) / GREY_RANGE
     least = looked[-max(1, round(LEAST * len(looked))) :]
-    return image._replace(said=said, mean=float(looked.mean()), least=float(least.mean()))
+    mean, spread = float(looked.mean()), spread_of(result, maps)
+    return image._replace(said=said, mean=mean, least=float(least.mean()), spread=spread)
+
+
+def spread_of(result: Segmentation, maps: Model) -> float:
+    """The standard deviation of the grey values that the autoencoder is shown, as a share of the grey range."""
+    prepared = maps.preprocessing
+    stack = SliceStack.in_plane(result.volume, prepared.plane)
+    _, rows, columns = np.nonzero(stack.like(result.labels).array)
+    center = (float(rows.mean()) * stack.spacing[0], float(columns.mean()) * stack.spacing[1])
+    slices = prepared.slices(box_around(prepared, stack, center), maps.network.config.in_channels)
+    image, _ = slices.inputs(slice(None))
+    return float(image.std()) / GREY_RANGE
 
 
 def limit(images: list[Image], which: str) -> float:
@@ -179,11 +203,12 @@ def main() -> None:
         if not all(any(one.group == "usual" for one in part) for part in (own, other)):
             print("All usual images are in one half: no limit can be judged.")
             break
-        count(f"Limits of half {half + 1}, in the other", other, {w: limit(own, w) for w in ("mean", "least")})
-    print("\nOf the grey range, on average, and in the tenth that is expected least; median of each group:")
+        for which in NUMBERS:
+            count(f"Limit of half {half + 1}, in the other", other, {which: limit(own, which)})
+    print(f"\nMedian of each group: {', '.join(NUMBERS)}")
     for group in dict.fromkeys(one.group for one in images):
         own = [one for one in images if one.group == group and one.mean is not None]
-        middle = [float(np.median([getattr(one, w) for one in own])) for w in ("mean", "least")] if own else []
+        middle = [float(np.median([getattr(one, w) for one in own])) for w in NUMBERS] if own else []
         print(f"    {group}: {len(own)}, " + ", ".join(f"{value:.4f}" for value in middle))
 
 

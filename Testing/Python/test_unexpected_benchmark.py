@@ -55,6 +55,7 @@ def test_a_limit_lies_beyond_the_most_extreme_usual_image():
 
 
 def test_what_it_alone_tells_is_counted(capsys):
+    assert Image("a", "usual", (), 0.1, 0.3, 0.4).relative == pytest.approx(0.25)
     own = images([0.1, 0.3, 0.2], [(0.5, ()), (0.5, ("no heart",)), (0.1, ("no heart",)), (0.1, ())])
     count("x", [*own, Image("empty", "noise", ("nothing",))], {"mean": 0.25, "least": 0.6})
     said = capsys.readouterr().out
