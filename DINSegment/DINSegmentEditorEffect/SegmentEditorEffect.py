@@ -75,7 +75,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
             "<li><b>Ctrl and left button, drag:</b> this does not belong to it.</li>"
             "<li><b>Enter</b> or <b>a:</b> accept what is previewed; so does a stroke in another slice.</li>"
             "<li><b>x:</b> take the last stroke back.</li>"
-            "<li><b>Esc:</b> give up all strokes.</li>"
+            "<li><b>Esc:</b> give up all strokes, and leave the effect, as everywhere in the Segment Editor.</li>"
             "</ul></p>"
         )
 
@@ -99,7 +99,9 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         self.statusLabel.setMinimumHeight(2 * self.statusLabel.fontMetrics().height())  # Else a second line is cut.
         self.scriptedEffect.addOptionsWidget(self.statusLabel)
         self.cancelButton = qt.QPushButton(_("Give up"))
-        self.cancelButton.setToolTip(_("Forget the strokes; the segment stays as it is (Esc)."))
+        self.cancelButton.setToolTip(
+            _("Forget the strokes; the segment stays as it is (Esc does so, too, and leaves the effect).")
+        )
         self.acceptButton = qt.QPushButton(_("Accept"))
         self.acceptButton.setToolTip(_("Change the segment to what is outlined (Enter)."))
         self.cancelButton.clicked.connect(lambda _checked=False: self.giveUp())
