@@ -1,6 +1,6 @@
 """Trains a context network, and puts a trained one among the models that ship.
 
-python -m dinsegment.training.context train --data BTCV --train SPLIT --output RUN [--validation SPLIT] [--minutes 88]
+python -m dinsegment.training.context train --data BTCV --train SPLIT --output RUN [--validation SPLIT] [--minutes 178]
 python -m dinsegment.training.context publish --weights FILE --description TEXT --data data.json
 """
 

@@ -35,7 +35,7 @@ class ContextRecipe:
     network: ContextConfig = field(default_factory=ContextConfig)
     preprocessing: ContextGrid = field(default_factory=ContextGrid)
     patch: tuple[int, int, int] = (40, 40, 56)
-    minutes: float = 88.0
+    minutes: float = 178.0
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.03
     warmup_steps: int = 150
