@@ -16,7 +16,6 @@ import gc
 import importlib
 import inspect
 import io
-import itertools
 import json
 import os
 import runpy
@@ -287,8 +286,10 @@ def _run_to_its_end(program: Callable[[], object]) -> NoReturn:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # It is meant for the tests, with which this ends.
-    own = {str(Path(__file__).parent), *os.environ["PYTHONPATH"].split(os.pathsep)}
-    SYSTEM_PATH = list(itertools.dropwhile(own.__contains__, sys.path))
+    # Asked of a program without PYTHONPATH: what that has in common with an installation is in `sys.path` but once.
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ask = "import json, sys; print(json.dumps([path for path in sys.path if path]))"
+    SYSTEM_PATH = json.loads(subprocess.check_output([sys.executable, "-c", ask], env=plain))
     for name in LOADED:
         importlib.import_module(name)
     gc.collect()

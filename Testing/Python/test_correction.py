@@ -168,7 +168,7 @@ def test_a_cine_is_corrected_in_one_phase_and_follows_in_all(apply, model):
     for new, old in zip(result.labels[1:], labels[1:], strict=True):
         assert (new == 3).sum() > 1.02 * (old == 3).sum()
     assert result.seen == ((1, 2, 3), (), (), ())
-    assert "in 4 of 4 phases" in result.text
+    assert "in all 4 phases" in result.text
 
 
 def test_of_a_cine_as_one_thing_phases_that_are_not_reached_stay_voxel_for_voxel(apply, model):

@@ -109,7 +109,7 @@ class TestMeasured:
         assert [t["title"] for t in answer["content"]["tables"]] == [t.title for t in content.tables]
 
     def test_only_a_part_of_the_slices_is_looked_at(self, beat):
-        box = _box(SHAPE, beat[0].volume.ijk_to_ras, [(slice(1, 8), slice(40, 60), slice(3, 50))])
+        box = _box(SHAPE, beat[0].volume.ijk_to_ras, [(slice(1, 8), slice(40, 60), slice(3, 50))], None)
         assert box == (slice(0, 9), slice(32, 68), slice(0, 58))
 
     def test_a_cut_heart_is_still_said_to_be_cut(self, tmp_path):
