@@ -28,7 +28,7 @@ LONG = (
     "test_panel.py",
     "test_views.py",
 )
-"""Files that take long, some of few tests. They come first: at the end, the other processes would have nothing to do."""
+"""Files that take long. They come first: at the end, the other processes would have nothing to do."""
 
 TINY_SEED = 1
 """Of weights with which a small network finds something in a phantom, and something else in another one."""
