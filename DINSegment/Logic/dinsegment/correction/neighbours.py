@@ -72,7 +72,7 @@ def carried(
     Returns:
         By slice, where there is anything to add: (classes, h, w) float32.
     """
-    sums: dict[Place, tuple[Tensor, Tensor]] = {}
+    sums: dict[Place, Tensor] = {}
     for place, right in known.items():
         near = _near(place, phases, known, kernel, chosen)
         if not near:
@@ -85,7 +85,7 @@ def carried(
                 check_cancelled()
                 of_phase = {n: w for (p, n), w in near.items() if p == phase}
                 _carry(phases, place, phase, of_phase, difference, corrected, kernel, sums)
-    return {place: total / (weight + kernel.prior) for place, (total, weight) in sums.items()}
+    return {place: of_slice[:-1] / (of_slice[-1:] + kernel.prior) for place, of_slice in sums.items()}
 
 
 def _near(
@@ -127,9 +127,9 @@ def _carry(
     difference: Tensor,
     corrected: Tensor,
     kernel: Kernel,
-    sums: dict[Place, tuple[Tensor, Tensor]],
+    sums: dict[Place, Tensor],
 ) -> None:
-    """Adds what one known slice says of the slices of one phase, and the weight of it, to the sums."""
+    """Adds what one known slice says of the slices of one phase to the sums, (classes + 1, h, w), weights last."""
     source, target = phases[place[0]], phases[phase]
     (h, w), (th, tw) = source.hidden.shape[-2:], target.hidden.shape[-2:]
     # The boxes of two phases of a heart may lie apart.
@@ -144,24 +144,30 @@ def _carry(
     y, x = (c - s for c, s in zip(torch.nonzero(touched, as_tuple=True), shift, strict=True))
     kept = (y >= 0) & (y < th) & (x >= 0) & (x < tw)
     y, x = y[kept], x[kept]
-    slices = torch.tensor(sorted(near))
-    by_distance = torch.tensor([near[int(n)] for n in slices])
-    keys = F.normalize(source.hidden[place[1]].float().flatten(1), dim=0).T  # (h * w, channels)
-    queries = F.normalize(target.hidden[slices].float().flatten(2), dim=1).permute(
-        2, 0, 1
-    )  # (th * tw, slices, channels)
-    values = difference.flatten(1).T
-    classes = values.shape[1]
-    totals = [sums.setdefault((phase, int(n)), (torch.zeros(classes, th, tw), torch.zeros(1, th, tw))) for n in slices]
+    slices = sorted(near)
+    keys = F.normalize(source.hidden[place[1]].float().flatten(1), dim=0).T.contiguous()  # (h * w, channels)
+    seen = target.hidden[torch.tensor(slices)].float().flatten(2)[:, :, y * tw + x]
+    queries = F.normalize(seen, dim=1).permute(2, 0, 1).contiguous()  # (pixels, slices, channels)
+    # What is to be summed, and a one for the sum of weights.
+    values = F.pad(difference.flatten(1).T, (0, 1), value=1.0)
+    closeness = torch.tensor([near[n] for n in slices])[:, None]
+    said = []
     step = max(1, AT_A_TIME // (len(slices) * len(inside)))
     for start in range(0, len(y), step):
         ys, xs = y[start : start + step], x[start : start + step]
         rows, columns = ys[:, None] + shift[0] + dy, xs[:, None] + shift[1] + dx
         there = (rows >= 0) & (rows < h) & (columns >= 0) & (columns < w)
         index = rows.clamp(0, h - 1) * w + columns.clamp(0, w - 1)
-        alike = torch.bmm(queries[ys * tw + xs], keys[index].transpose(1, 2))  # (pixels, slices, places)
-        weights = torch.exp((alike - 1) / kernel.alike) * (inside * there)[:, None] * by_distance[:, None]
-        total, weight = torch.bmm(weights, values[index]), weights.sum(2)
-        for number, (of_slice, of_weight) in enumerate(totals):
-            of_slice[:, ys, xs] += total[:, number].T
-            of_weight[0, ys, xs] += weight[:, number]
+        # (pixels, slices, places): the logarithms of the weights, then these
+        weights = torch.baddbmm(
+            ((inside * there).log() - 1 / kernel.alike)[:, None],
+            queries[start : start + step],
+            keys[index].transpose(1, 2),
+            alpha=1 / kernel.alike,
+        ).exp_()
+        said.append(torch.bmm(weights, values[index]))
+    if said:
+        total = (torch.cat(said) * closeness).permute(1, 2, 0)  # (slices, classes + 1, pixels)
+        for of_slice, n in zip(total, slices, strict=True):
+            summed = sums.setdefault((phase, n), torch.zeros(len(values.T), th, tw))
+            summed[:, y, x] += of_slice
