@@ -71,6 +71,12 @@ class Volume:
             raise ValueError(f"Voxels of shape {array.shape} do not fit a grid of shape {self.shape}.")
         return replace(self, array=array, name=name or self.name)
 
+    def part(self, box: tuple[slice, slice, slice]) -> Volume:
+        """The voxels in a box, slices with starts along (k, j, i), where they lie; without the DICOM of the whole."""
+        ijk_to_ras = self.ijk_to_ras.copy()
+        ijk_to_ras[:3, 3] += self.ijk_to_ras[:3, :3] @ [one.start for one in reversed(box)]
+        return replace(self, array=self.array[box], ijk_to_ras=ijk_to_ras, dicom=None)
+
 
 def check_grid(volume: Volume) -> None:
     """Raises InputError unless the array is 3D, not empty, and the matrix invertible and finite."""
