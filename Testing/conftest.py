@@ -161,11 +161,23 @@ def tiny_model():
     return replace(load_model(None, HEART), network=for_inference(network.eval()))
 
 
+@functools.cache
+def _program() -> Any:
+    """The program's commands with their options, which Typer would read anew from all signatures in every run."""
+    import typer
+
+    from dinsegment import cli
+
+    return typer.main.get_command(cli.app)
+
+
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Runs the program in this process; gives its exit code, what it printed, and what it printed as errors."""
 
     from dinsegment import cli, cli_console
+
+    monkeypatch.setattr(cli, "app", _program())
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["dinsegment", *map(str, arguments)])
