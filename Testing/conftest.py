@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import functools
 import gc
+import hashlib
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from dinsegment.inference import model
 from dinsegment.phantom import ct, heart
 
 LONG = (
@@ -37,6 +39,9 @@ TINY_SEED = 1
 MOST_PHANTOMS = 48
 """Kept by each process: a heart has about 3 MB."""
 
+MOST_MODELS = 4
+"""The same: one has about 20 MB."""
+
 
 def _made_once(make: Callable[..., Any]) -> Callable[..., Any]:
     """Makes a phantom once, and gives copies of it for the same arguments: many tests look at the same one."""
@@ -56,7 +61,28 @@ def _made_once(make: Callable[..., Any]) -> Callable[..., Any]:
     return phantom
 
 
+def _built_once(build: Callable[..., Any]) -> Callable[..., Any]:
+    """Builds a model once from the same entry and weights: many tests load one that ships, none changes its weights."""
+    built: dict[tuple[str, ...], Any] = {}
+
+    @functools.wraps(build)
+    def build_model(entry: Any, weights: dict[str, Any]) -> Any:
+        digest = hashlib.sha256()
+        for name, tensor in weights.items():
+            digest.update(name.encode())
+            digest.update(tensor.numpy())
+        key = repr(entry), digest.hexdigest()
+        if key not in built:
+            if len(built) >= MOST_MODELS:
+                del built[next(iter(built))]
+            built[key] = build(entry, weights)
+        return built[key]
+
+    return build_model
+
+
 # Before anything has taken them by name.
+model.build_model = _built_once(model.build_model)
 heart.heart_phantom = _made_once(heart.heart_phantom)
 ct.abdomen_phantom = _made_once(ct.abdomen_phantom)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from dinsegment import memory
 from dinsegment.errors import InputError
+from dinsegment.network.sharing import shared
 
 MATRIX_PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
 """Layers whose weights autocast converts."""
@@ -83,11 +83,13 @@ def lowered(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _on_device(network: nn.Module, device: torch.device, dtype: torch.dtype | None) -> nn.Module:
-    new: dict[int, Tensor] = {id(b): b.to(device) for b in network.buffers()}
-    for module in network.modules():
+    def there(module: nn.Module, tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            return tensor.to(device)
         to = dtype if isinstance(module, MATRIX_PRODUCTS) else None
-        new.update({id(p): nn.Parameter(p.to(device, to), False) for p in module.parameters(recurse=False)})
-    return copy.deepcopy(network, new)
+        return nn.Parameter(tensor.to(device, to), False)
+
+    return shared(network, there)
 
 
 LARGEST = 31 << 20

@@ -18,6 +18,7 @@ from dinsegment.network.encoder import Downsampling, Encoder
 from dinsegment.network.fusion import DualCrossAttention, GatedFeedForward
 from dinsegment.network.rewritten_attention import RewrittenAttention
 from dinsegment.network.rewritten_decoder import RewrittenMLPDecoder
+from dinsegment.network.sharing import shared
 
 TOKENS = 8192
 """Tokens that a CPU takes through two linear layers at a time: fewer would spend the time on the weights."""
@@ -38,9 +39,7 @@ def rewrite(network: DIN) -> DIN:
     Returns:
         A network with the same `config`; it cannot be trained, nor its weights loaded into another one.
     """
-    with torch.device("meta"):
-        new = DIN(network.config)
-    new.load_state_dict(network.state_dict(), assign=True)
+    new = shared(network, lambda _module, tensor: _without_gradient(tensor))
     with torch.no_grad():
         for encoder in {e for e in (new.encoder_i, new.encoder_e) if e is not None}:
             if isinstance(encoder, Encoder):  # one of timm's stays as it is
@@ -54,6 +53,11 @@ def rewrite(network: DIN) -> DIN:
         if isinstance(new.decoder, MLPDecoder):
             new.decoder = RewrittenMLPDecoder(new.decoder)
     return new.eval().requires_grad_(False)
+
+
+def _without_gradient(tensor: Tensor) -> Tensor:
+    """The same numbers, as a parameter of its own if it is one: the trained network's may still be trained."""
+    return nn.Parameter(tensor.detach(), False) if isinstance(tensor, nn.Parameter) else tensor
 
 
 def _rewrite_encoder(encoder: Encoder) -> None:
