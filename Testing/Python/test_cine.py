@@ -34,7 +34,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def beat():
-    return cine_phantom(20, slices=10, size=(130, 140))
+    return cine_phantom(20, slices=4, size=(110, 120), spacing=(20.0, 1.6, 1.6))
 
 
 @pytest.fixture(scope="module")

@@ -284,6 +284,7 @@ def test_what_cannot_be_written_leaves_nothing_behind(evaluation, tmp_path, monk
     def full(*_):
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr("dinsegment.training.report.html_report", lambda *_: "")
     monkeypatch.setattr("dinsegment.training.report._write_patients", full)
     with pytest.raises(OutputError, match="no space left"):
         write_evaluation(evaluation, tmp_path / "new", "split.txt", COMMAND)
@@ -354,8 +355,10 @@ def test_it_tells_the_numbers_the_published_ones_and_what_it_is_not(metrics, pag
     assert "not a medical device" in text and "ACDC, 20 test patients" in text and metrics["date"] in text
 
 
-def test_names_are_text_and_never_markup(evaluation, page, tmp_path):
+def test_names_are_text_and_never_markup(evaluation, page, tmp_path, monkeypatch):
     assert COMMAND in page.text
+    for picture in ("dice_png", "agreement_png", "picture_png"):
+        monkeypatch.setattr(f"dinsegment.training.report.{picture}", lambda *_: b"")
     write_evaluation(replace(evaluation, data="<img src=x>"), tmp_path, "<b>.txt", COMMAND)
     again = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert again.tags == page.tags and "<img src=x>" in again.text
