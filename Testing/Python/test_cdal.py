@@ -274,7 +274,7 @@ def test_one_batch_is_learned():
     network = build_network(TINY)
     recipe = replace(RECIPE, learning_rate=3e-3, adversarial=replace(RECIPE.adversarial, final_learning_rate=1e-4))
     step = ready(recipe, network)
-    image, labels = discs(side=16)
+    image, labels = discs(2, side=16)
     before = {name: value.clone() for name, value in step.discriminator.state_dict().items()}
     losses = [float(step(image, image, labels, number, 70)) for number in range(70)]
     network.eval()
