@@ -16,8 +16,11 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from dinsegment.files import atomic_path
+from dinsegment.images.segmentation import Segmentation
 from dinsegment.inference import model
 from dinsegment.phantom import ct, heart
+from dinsegment.studies import overview
 
 LONG = (
     "test_module.py",
@@ -41,6 +44,9 @@ MOST_PHANTOMS = 48
 
 MOST_MODELS = 4
 """The same: one has about 20 MB."""
+
+MOST_OVERVIEWS = 64
+"""The same: one has up to 2 MB."""
 
 
 def _made_once(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,10 +87,42 @@ def _built_once(build: Callable[..., Any]) -> Callable[..., Any]:
     return build_model
 
 
+def _drawn_once(write: Callable[[Segmentation, Path], None]) -> Callable[[Segmentation, Path], None]:
+    """Draws the picture of a result once, and writes it anew for an equal one: many tests look at what is beside it."""
+    drawn: dict[bytes, bytes] = {}
+
+    @functools.wraps(write)
+    def write_overview(segmentation: Segmentation, path: Path) -> None:
+        key = _what_is_shown(segmentation)
+        if key in drawn:
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(drawn[key])
+        else:
+            write(segmentation, path)
+            drawn[key] = path.read_bytes()
+        drawn[key] = drawn.pop(key)
+        while len(drawn) > MOST_OVERVIEWS:
+            del drawn[next(iter(drawn))]
+
+    return write_overview
+
+
+def _what_is_shown(segmentation: Segmentation) -> bytes:
+    """A digest of what the picture of a result is drawn of."""
+    volume, enhanced = segmentation.volume, segmentation.enhanced
+    arrays = (volume.array, volume.ijk_to_ras, segmentation.labels, enhanced.array, enhanced.ijk_to_ras)
+    words = (volume.name, volume.slice_axis, enhanced.slice_axis, segmentation.task, segmentation.model)
+    digest = hashlib.sha256(repr((words, [(array.shape, array.dtype) for array in arrays])).encode())
+    for array in arrays:
+        digest.update(array.tobytes())
+    return digest.digest()
+
+
 # Before anything has taken them by name.
 model.build_model = _built_once(model.build_model)
 heart.heart_phantom = _made_once(heart.heart_phantom)
 ct.abdomen_phantom = _made_once(ct.abdomen_phantom)
+overview.write_overview = _drawn_once(overview.write_overview)
 
 
 @pytest.fixture

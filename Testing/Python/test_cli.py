@@ -15,9 +15,10 @@ from hub_server import Hub, forget_settings
 from remembered import remembered
 
 import forked
+from dinsegment.cli_console import load
 from dinsegment.images import read_volume, write_volume
 from dinsegment.images.volume import Volume
-from dinsegment.inference.model import load_model
+from dinsegment.inference.model import Model, load_model
 from dinsegment.models.entries import models_folder, models_list, read_entries
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.tasks import HEART
@@ -49,11 +50,24 @@ def loaded(shipped, monkeypatch):
     monkeypatch.setattr("dinsegment.cli_segment.load", lambda *_: shipped)
 
 
+@pytest.fixture
+def loading(shipped, monkeypatch):
+    """The model is loaded as the program does it, before one takes its place that knows what it has said of slices."""
+
+    def loaded(*arguments: object) -> Model:
+        model = load(*arguments)
+        assert (model.name, model.task, model.preprocessing) == (shipped.name, shipped.task, shipped.preprocessing)
+        return shipped
+
+    for name in ("cli_segment", "cli_training"):
+        monkeypatch.setattr(f"dinsegment.{name}.load", loaded)
+
+
 def files(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-def test_one_image(run, image, phantoms, tmp_path):
+def test_one_image(run, loading, image, phantoms, tmp_path):
     code, printed, errors = run("segment", image, "--task", "heart", "--output", tmp_path / "OUT", "--device", "cpu")
     assert (code, errors) == (0, "")
     assert "Left ventricle" in printed
@@ -104,7 +118,7 @@ def test_several_images_get_a_folder_each_and_a_bad_one_stops_none(run, loaded, 
     assert files(tmp_path / "OUT") == [*results, "studies.csv", "studies.jsonl"]
 
 
-def test_every_phase_of_a_4d_file(run, phantoms, tmp_path):
+def test_every_phase_of_a_4d_file(run, loading, phantoms, tmp_path):
     images = []
     for phantom in phantoms:
         write_volume(phantom.volume, tmp_path / "phase.mha")
@@ -122,7 +136,7 @@ def test_every_phase_of_a_4d_file(run, phantoms, tmp_path):
     assert function["ejection_fraction_percent"] == pytest.approx(100 * (1 - truth[1] / truth[0]), abs=15)
 
 
-def test_phantom_when_no_image_is_given(run, tmp_path):
+def test_phantom_when_no_image_is_given(run, loading, tmp_path):
     code, printed, _ = run("segment", "--task", "heart", "--output", tmp_path / "OUT")
     assert code == 0
     assert "phantom" in printed
@@ -131,8 +145,9 @@ def test_phantom_when_no_image_is_given(run, tmp_path):
     assert min(scores) > 0.7
 
 
-def test_dicom_folder(run, totalsegmentator_folder, tmp_path):
-    """A CT in the heart task: it runs, and the user is warned."""
+def test_dicom_folder(run, totalsegmentator_folder, tmp_path, tiny_model, monkeypatch):
+    """A CT in the heart task: it runs, and the user is warned, whatever the network makes of it."""
+    monkeypatch.setattr("dinsegment.cli_segment.load", lambda *_: tiny_model)
     code, _, errors = run("segment", totalsegmentator_folder, "--task", "heart", "--output", tmp_path / "OUT")
     assert code == 0
     assert "looks like CT" in errors
@@ -349,7 +364,7 @@ def test_models_with_a_hub_that_fails(run, remote):
     assert "error 503" in errors and "dinsegment models --import" in errors and len(errors.splitlines()) == 1
 
 
-def test_evaluate(run, acdc_folder, tmp_path):
+def test_evaluate(run, loading, acdc_folder, tmp_path):
     """Two validation volumes; the scores are recomputed from what `segment` writes."""
     patient = (acdc_folder / "split-val.txt").read_text(encoding="utf-8").split()[0]
     (tmp_path / "split.txt").write_text(patient + "\n")
@@ -398,7 +413,7 @@ def test_segmenting_does_not_wait_for_imports_that_it_can_do_without():
     heavy = {"timm", "torchvision", "torch._dynamo", "torch._inductor", "monai", "matplotlib", "highdicom"}
     code = (
         "import sys; from dinsegment.worker import preload; preload();"
-        "from dinsegment.inference.model import load_model; from dinsegment.inference import segment;"
+        "from dinsegment.inference.model import Model, load_model; from dinsegment.inference import segment;"
         "from dinsegment.phantom.heart import heart_phantom; from dinsegment.tasks import HEART;"
         "result = segment(heart_phantom(slices=1).volume, HEART, load_model(None, HEART), 'cpu');"
         f"assert result.labels.any(); print(*{heavy} & set(sys.modules))"

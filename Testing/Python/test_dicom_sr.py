@@ -76,11 +76,17 @@ def organs():
     return segmentation, make_dicom_seg(masks, task_segments(ABDOMEN, "abdomen-din-small"), volume.dicom)
 
 
-def write_report(phases, segs, path, **options):
+def write_only(phases, segs, path, **options):
+    """The path, after a report is written there."""
     beat = beat_of(phases)  # None of what does not beat.
     function, reason = (beat.function, beat.reason) if beat is not None else (None, "")
     write_dicom_sr(phases, segs, function, path, SegOptions(**options), reason)
-    return srread(path)
+    return path
+
+
+def write_report(phases, segs, path, **options):
+    """A report that is written, as highdicom reads it."""
+    return srread(write_only(phases, segs, path, **options))
 
 
 def roi_groups(report, **which):
@@ -226,14 +232,14 @@ class TestDocument:
         assert person.observer_identifying_attributes.name == "Müller^Eva"
 
     def test_dciodvfy_finds_nothing_wrong(self, beat, segs, tmp_path):
-        write_report(beat, segs, tmp_path / "sr.dcm", content_creator="Müller^Eva")
+        write_only(beat, segs, tmp_path / "sr.dcm", content_creator="Müller^Eva")
         assert dciodvfy_errors(tmp_path / "sr.dcm", "ComprehensiveSR") == []
 
     def test_dcmqi_reads_it(self, beat, segs, tmp_path):
         program = shutil.which("tid1500reader", path=os.pathsep.join((str(Path(sys.executable).parent), os.defpath)))
         if program is None:
             pytest.skip("dcmqi is not installed.")
-        write_report(beat, segs, tmp_path / "sr.dcm")
+        write_only(beat, segs, tmp_path / "sr.dcm")
         command = [program, "--inputDICOM", str(tmp_path / "sr.dcm"), "--outputMetadata", str(tmp_path / "sr.json")]
         subprocess.run(command, capture_output=True, timeout=60, check=True)
         *groups, function = json.loads((tmp_path / "sr.json").read_text(encoding="utf-8"))["Measurements"]
@@ -247,18 +253,18 @@ class TestDocument:
     def test_equal_measurements_give_equal_files_on_request(self, beat, segs, tmp_path):
         options = {"deterministic_uids": True, "uid_root": "1.2.826.0.1.3680043.2.1125"}
         for name in ("a", "b"):
-            write_report(beat, segs, tmp_path / name, **options)
+            write_only(beat, segs, tmp_path / name, **options)
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
         report = dcmread(tmp_path / "a")
         assert report.SOPInstanceUID.startswith(options["uid_root"] + ".")
-        other = write_report(beat[::-1], segs[::-1], tmp_path / "c", **options)
+        other = dcmread(write_only(beat[::-1], segs[::-1], tmp_path / "c", **options))
         assert other.SOPInstanceUID != report.SOPInstanceUID
-        random = {write_report(beat, segs, tmp_path / "d").SOPInstanceUID for _ in range(2)}
+        random = {dcmread(write_only(beat, segs, tmp_path / "d")).SOPInstanceUID for _ in range(2)}
         assert len(random) == 2
 
     def test_the_seg_is_left_as_it_was(self, beat, segs, tmp_path):
         before = [str(seg) for seg in segs]
-        write_report(beat, segs, tmp_path / "sr.dcm")
+        write_only(beat, segs, tmp_path / "sr.dcm")
         assert [str(seg) for seg in segs] == before
 
 
@@ -328,10 +334,17 @@ class TestEveryNumber:
         write_results(phases, folder / "OUT", measured=study, pages=pages)
         return study, pages, phases, folder / "OUT"
 
-    def test_each_is_in_a_group_of_what_it_is_about(self, results):
-        study, _, _, out = results
-        report = srread(out / "measurements.dcm")
-        groups = {g.tracking_identifier: g for g in report.content.get_image_measurement_groups()}
+    @pytest.fixture(scope="class")
+    def groups(self, results):
+        """Of measurements, by what they are about, as highdicom reads them."""
+        report = srread(results[3] / "measurements.dcm")
+        groups = report.content.get_image_measurement_groups()
+        by_name = {group.tracking_identifier: group for group in groups}
+        assert len(by_name) == len(groups)
+        return by_name
+
+    def test_each_is_in_a_group_of_what_it_is_about(self, results, groups):
+        study = results[0]
         read = {title: sorted(m.value for m in group.get_measurements()) for title, group in groups.items()}
         measured = [m for m in study.measurements if m.value is not None]
         left = [m.value for m in measured if m.kind.startswith(("lv_", "cardiac"))]
@@ -344,31 +357,23 @@ class TestEveryNumber:
             (site,) = group.finding_sites
             assert site.value.value == aha.code.value
 
-    def test_names_that_are_the_same_are_told_apart(self, results):
-        _, _, _, out = results
-        for group in srread(out / "measurements.dcm").content.get_image_measurement_groups():
+    def test_names_that_are_the_same_are_told_apart(self, groups):
+        for group in groups.values():
             names = [
                 (m.name.value, tuple(i.referenced_sop_instance_uid for i in m.referenced_images))
                 for m in group.get_measurements()
             ]
             assert len(names) == len(set(names)), group.tracking_identifier
 
-    def test_codes_of_the_standard_are_used_where_there_are_some(self, results):
-        _, _, _, out = results
-        groups = {
-            g.tracking_identifier: g for g in srread(out / "measurements.dcm").content.get_image_measurement_groups()
-        }
+    def test_codes_of_the_standard_are_used_where_there_are_some(self, groups):
         right = {m.name.value for m in groups["Right ventricular function"].get_measurements()}
         left = {m.name.value for m in groups["Left ventricular function"].get_measurements()}
         assert {"8822-9", "8824-5", "8818-7", "429483009", "429619008"} <= right
         assert {"8821-1", "8823-7", "8811-2", "18087-7", "82799009", "54993008", "277381004"} <= left
 
-    def test_a_number_outside_of_its_range_is_said_to_be(self, results):
+    def test_a_number_outside_of_its_range_is_said_to_be(self, results, groups):
         """As in measurements.json and in the report."""
-        study, _, _, out = results
-        groups = {
-            g.tracking_identifier: g for g in srread(out / "measurements.dcm").content.get_image_measurement_groups()
-        }
+        study = results[0]
         meant = {"below": "371880002", "within": "17621005", "above": "371879000"}
         said = {}
         for item in groups["Left ventricular function"].get_measurements():

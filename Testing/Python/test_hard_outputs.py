@@ -6,9 +6,11 @@ import csv
 import hashlib
 import json
 import os
+import pickle
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,10 @@ import pytest
 import SimpleITK as sitk
 import torch
 from dicom_cases import SERIES, Series, write_series
+from hard_inputs import make_hard_inputs
 from phantom_cases import write_patients
 from phantom_series import write_phantom_series
+from remembered import remembered
 
 import forked
 from dinsegment.errors import InputError, OutputError, printable
@@ -83,19 +87,15 @@ def one_error(errors: str, *words: object) -> None:
 @pytest.fixture(scope="module")
 def hard(data_folder, tmp_path_factory) -> Path:
     """The hard inputs, made from the reference images."""
-    make = data_folder.parent / "hard-inputs" / "make.py"
-    if not make.is_file():
-        pytest.skip(f"The hard inputs cannot be made: there is no '{make}'.")
     folder = tmp_path_factory.mktemp("hard")
-    command = [sys.executable, str(make), str(data_folder), str(folder), *CASES]
-    subprocess.run(command, check=True, capture_output=True)
+    make_hard_inputs(data_folder, folder, *CASES)
     return folder
 
 
 @pytest.fixture(scope="module")
 def shipped():
-    """The heart's model, loaded once."""
-    return load_model(None, HEART)
+    """The heart's model, loaded once; what it has said of slices it knows, since most cases have the same."""
+    return remembered(load_model(None, HEART))
 
 
 def of(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +211,7 @@ def test_hard_a_name_of_255_characters(case, hard, base):
 
 @pytest.fixture(scope="module")
 def model(one_thread, tiny_model):
-    return tiny_model
+    return remembered(tiny_model)
 
 
 @pytest.fixture
@@ -344,7 +344,7 @@ def test_of_the_phases_before_only_what_the_user_has_put_there_stays(tmp_path):
 CRASHES = """
 import os, sys
 from pathlib import Path
-import dinsegment.manifest
+import dinsegment.manifest, dinsegment.studies.results
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.studies.results import write_results
@@ -362,6 +362,16 @@ def exchange(*arguments):
 dinsegment.manifest._replace = exchange
 phantoms = cine_phantom(2, slices=2, size=(64, 80), spacing=(16.0, 2.8, 2.5))
 phases = [Segmentation(p.volume, p.labels, HEART, "m", p.volume, "cpu", 1.0) for p in phantoms]
+write_overview, pictures = dinsegment.studies.results.write_overview, {}
+def drawn_once(phase, path):  # Else each copy would load what draws, and draw.
+    if id(phase) not in pictures:
+        write_overview(phase, path)
+        pictures[id(phase)] = path.read_bytes()
+    path.write_bytes(pictures[id(phase)])
+dinsegment.studies.results.write_overview = drawn_once
+if hasattr(os, "fork"):
+    for phase in phases:
+        drawn_once(phase, Path(sys.argv[1]).with_name("picture.png"))
 for line in sys.stdin:
     steps = int(line)
     pid = os.fork() if hasattr(os, "fork") else 0
@@ -724,7 +734,27 @@ def test_evaluate_names_a_bad_case_and_counts_the_others_when_told_to(program, d
     assert hashes(data) == before
 
 
-def test_evaluate_replaces_its_own_files_alone(program, data, tmp_path, results, monkeypatch):
+@pytest.fixture
+def plots_once(monkeypatch):
+    """Plots of a report that are drawn once and are the same for the same values: for what is written several times."""
+    from dinsegment.training import report
+
+    plots: dict[bytes, bytes] = {}
+
+    def once(draw: Callable[..., bytes]) -> Callable[..., bytes]:
+        def plot(*values: object) -> bytes:
+            key = pickle.dumps((draw.__name__, values))
+            if key not in plots:
+                plots[key] = draw(*values)
+            return plots[key]
+
+        return plot
+
+    for name in ("dice_png", "agreement_png", "picture_png"):
+        monkeypatch.setattr(report, name, once(getattr(report, name)))
+
+
+def test_evaluate_replaces_its_own_files_alone(program, data, tmp_path, results, monkeypatch, plots_once):
     (tmp_path / "split.txt").write_text("patient001\n")
     command = ("evaluate", "--data", data, "--split", tmp_path / "split.txt", "-o")
     assert program(*command, results)[0] == 0 and program(*command, results)[0] == 0

@@ -13,6 +13,7 @@ from cine_study import REPEATED, SLICES, axes_of, move, pixels_of, series_per_sl
 from dciodvfy import dciodvfy_errors
 from highdicom.sr import srread
 from pydicom import dcmread
+from remembered import remembered
 from test_dicom_seg_others import dcmqi_masks
 
 from dinsegment.geometry import RAS_FROM_LPS
@@ -133,7 +134,7 @@ def test_the_program_makes_the_same_of_a_study_of_the_series_it_was_made_of_and_
     study, original, run, monkeypatch, tmp_path
 ):
     """The same voxels on the same grid give the same labels; and those in the DICOM SEGs are those in the files."""
-    model = load_model(None, HEART)
+    model = remembered(load_model(None, HEART))
     monkeypatch.setattr("dinsegment.cli_segment.load", lambda *_: model)
     whole = write([cine_study.whole_series(copy.deepcopy(original))], tmp_path / "whole")
     sequence = write_sequence(read_volumes(study, None, HEART), tmp_path / "cine.seq.nrrd")
