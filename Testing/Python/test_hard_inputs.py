@@ -62,7 +62,7 @@ NAMES = {
 
 SAYS = {
     "the spacing or field of view": "spacing|field of view",
-    "the slices' axis": "axis",
+    "the slices' axis": "across which axis",  # not a "short-axis" image
     "pixdim and sform": "pixdim.*sform|sform.*pixdim",
     "the spacing": "how large its voxels are",
     "the file": "CompressedDataSize|same file",
