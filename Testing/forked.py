@@ -45,6 +45,9 @@ READ_AT_LOADING = (
 READ_LATER = ("PYTHONPATH", "PYTHONSAFEPATH")
 """Those among them that a copy goes by."""
 
+SET_BY_LIBRARIES = ("PYTORCH_NVML_BASED_CUDA_CHECK",)
+"""Those among them that a library sets, where it is imported, for how it itself looks for a GPU."""
+
 MOST_BYTES = 1 << 17
 """Of one request, which holds an environment."""
 
@@ -133,7 +136,7 @@ def _request(asked: dict[str, Any]) -> dict[str, Any] | None:
         return None
     environment = dict(os.environ if asked["env"] is None else asked["env"])
     other = {name for name, _value in environment.items() ^ _original().environment.items()}
-    if any(name.startswith(READ_AT_LOADING) for name in other.difference(READ_LATER)):
+    if any(name.startswith(READ_AT_LOADING) for name in other.difference(READ_LATER, SET_BY_LIBRARIES)):
         return None
     return {
         "arguments": arguments,
