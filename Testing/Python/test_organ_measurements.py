@@ -286,6 +286,25 @@ class TestStudy:
         halves = np.where(np.abs(z) < 4, 0, spleen)
         assert measured(ct(halves))["spleen_height"].value == alone["spleen_height"].value
 
+    def test_more_of_the_patient_in_the_image_changes_nothing(self):
+        """Each segment is measured in its part of the image; nothing may depend on where that lies."""
+        labels = self.aorta_and_kidney(-20.0)
+        labels[ellipsoid((40.0, 20.0, 15.0)) & (labels == 0)] = 7
+        one = ct(labels, {1: 200.0, 3: 90.0, 7: 110.0})
+        wide = ((5, 9), (7, 3), (4, 11))
+        volume = Volume(
+            np.pad(one.volume.array, wide, constant_values=-1000.0), one.volume.ijk_to_ras, "CT", modality="CT"
+        )
+        volume.ijk_to_ras[:3, 3] -= one.volume.ijk_to_ras[:3, :3] @ [4, 7, 5]
+        wider = replace(one, volume=volume, enhanced=volume, labels=np.pad(labels, wide))
+        before, after = measured(one), measured(wider)
+        assert {key for key, m in before.items() if m.value is not None} >= {"aorta_diameter", "spleen_length"}
+        for key, m in before.items():
+            now = after[key]
+            assert (now.reason, now.value is None, now.place is None) == (m.reason, m.value is None, m.place is None)
+            assert m.value is None or now.value == pytest.approx(m.value, rel=1e-9), key
+            assert m.place is None or now.place == pytest.approx(m.place, abs=1e-6), key
+
     def test_the_phantom(self):
         phantom = abdomen_phantom(seed=1)
         one = Segmentation(phantom.volume, phantom.labels, ABDOMEN, "truth", phantom.volume, "cpu", 0.0)

@@ -21,6 +21,7 @@ from dinsegment.models.weights import read_weights
 from dinsegment.network import DIN, DIN_BASE, DIN_SMALL, DINConfig, build_network, rewrite
 from dinsegment.network.decoder import MLPDecoder
 from dinsegment.network.rewritten_decoder import BAND, RewrittenMLPDecoder, add_upsampled
+from dinsegment.network.sharing import shared
 from dinsegment.tasks import get_task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -79,7 +80,7 @@ def test_rewritten_network_gives_the_same_logits(kind):
 
 
 def test_rewritten_network_shares_what_it_does_not_change_and_leaves_the_plain_one_alone():
-    plain = trained(TINY)
+    plain = trained(TINY).requires_grad_(True)
     before = {name: tensor.clone() for name, tensor in plain.state_dict().items()}
     rewritten = rewrite(plain)
     places = [n.encoder_i.blocks[0][0].conv_dw.weight.data_ptr() for n in (plain, rewritten)]
@@ -88,6 +89,30 @@ def test_rewritten_network_shares_what_it_does_not_change_and_leaves_the_plain_o
     after = plain.state_dict()
     assert list(before) == list(after) and all(torch.equal(before[name], after[name]) for name in before)
     assert not any(p.requires_grad for p in rewritten.parameters())
+    assert all(p.requires_grad for p in plain.parameters())  # which may still be trained
+
+
+class TestShared:
+    def test_tensors_are_the_same_and_modules_are_not(self):
+        plain = trained(TINY)
+        again = shared(plain)
+        assert not {id(m) for m in plain.modules()} & {id(m) for m in again.modules()}
+        one, other = (dict(n.named_parameters()) | dict(n.named_buffers()) for n in (plain, again))
+        assert list(one) == list(other) and all(one[name] is other[name] for name in one)
+        images = slices(TINY, 32, 32)
+        before = plain(*images)
+        again.encoder_i.blocks[0] = torch.nn.Identity()
+        again.register_forward_pre_hook(lambda *_: pytest.fail("The plain one has no hooks."))
+        assert torch.equal(plain(*images), before)
+
+    def test_what_is_one_stays_one(self):
+        first = torch.nn.Linear(4, 4)
+        second = torch.nn.Linear(4, 4)
+        second.weight = first.weight
+        asked = []
+        again = shared(torch.nn.Sequential(first, second, first), lambda _, t: asked.append(t) or t.detach().clone())
+        assert again[0] is again[2] and again[0].weight is again[1].weight and again[0].weight is not first.weight
+        assert len(asked) == 3
 
 
 @pytest.mark.parametrize("layers", [1, 2])

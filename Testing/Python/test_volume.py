@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dinsegment.errors import DINSegmentError, InputError
 from dinsegment.geometry import RAS_FROM_LPS
-from dinsegment.images.volume import Volume, check_voxels
+from dinsegment.images.volume import Volume, check_voxels, ras_of
 
 
 def grid(i=(1, 0, 0), j=(0, 1, 0), k=(0, 0, 1), origin=(0, 0, 0)):
@@ -75,6 +75,16 @@ def test_with_array_keeps_everything_but_the_voxels():
     assert volume.with_array(np.ones((2, 3, 4)), name="mask").name == "mask"
     with pytest.raises(ValueError, match=r"\(2, 4, 3\).*\(2, 3, 4\)"):
         volume.with_array(np.ones((2, 4, 3)))
+
+
+def test_a_part_lies_where_it_lay():
+    matrix = np.array([[0.9, 0.2, 0.1, 5], [0.1, -1.4, 0.3, -7], [0.2, 0.1, 3.0, 40], [0, 0, 0, 1]])
+    volume = Volume(np.arange(210, dtype=np.float32).reshape(5, 6, 7), matrix, "CT", "CT", "a/file")
+    part = volume.part((slice(1, 4), slice(2, 5), slice(3, 7)))
+    np.testing.assert_array_equal(part.array, volume.array[1:4, 2:5, 3:7])
+    for index in ((0, 0, 0), (2, 1, 3)):
+        np.testing.assert_allclose(ras_of(part, index), ras_of(volume, np.add(index, (1, 2, 3))))
+    assert (part.name, part.modality, part.source, part.dicom) == ("CT", "CT", "a/file", None)
 
 
 def test_lps_to_ras_turns_two_axes_and_is_its_own_inverse():
