@@ -43,6 +43,7 @@ STAGES = {
     "  confidence": ("inference/confidence.py", "confidence"),
     "  enhanced image": ("enhancement/displayed.py", "enhanced_volume"),
     "  findings": ("quality/findings.py", "findings"),
+    "measuring": ("measurements/study.py", "measure_study"),
     "writing, all of it": ("studies/results.py", "write_results"),
     "  segmentation.seg.nrrd": ("images/writing.py", "write_segmentation"),
     "  enhanced.nrrd": ("images/writing.py", "write_volume"),
