@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pypdfium2
 import pytest
+from phantom_cases import SMALL_ABDOMEN
 from PIL import Image
 from pydicom import Dataset
 from wall_phantoms import cylinder, segmentation
@@ -175,7 +176,7 @@ class TestContent:
         assert day("20120000") == "2012" and day("00000000") == day("") == ""
 
     def test_an_organ_has_a_row(self):
-        phantom = abdomen_phantom(seed=1)
+        phantom = abdomen_phantom(seed=1, **SMALL_ABDOMEN)
         one = Segmentation(phantom.volume, phantom.labels, ABDOMEN, "truth", phantom.volume, "cpu", 0.0)
         study = measure_study([one])
         (table,) = report_content([one], study).tables

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from phantom_series import phantom_study
 
 from dinsegment.dicom.read.patient import Patient
 from dinsegment.errors import OutputError
+from dinsegment.images.segmentation import Segmentation
 from dinsegment.manifest import written
-from dinsegment.measurements.study import MeasureOptions
+from dinsegment.measurements.study import MeasureOptions, StudyMeasurements
 from dinsegment.models.entries import find_entry
+from dinsegment.report import pages
 from dinsegment.studies.ledger import Ledger
 from dinsegment.studies.page import PAGE, page_bytes
 from dinsegment.studies.results import KIND, PAGE_FILES, check_results
@@ -33,10 +37,37 @@ def study_in(folder, **more) -> Study:
     return Study(folder / "images", folder / "OUT", measure=MAN, report=True, **more)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def pages_once():
+    """The pages of the same beat and the same numbers are made once; they are written anew each time."""
+    known: dict[tuple, pages.Pages] = {}
+
+    def once(phases: list[Segmentation], measured: StudyMeasurements, anonymous: bool = False) -> pages.Pages:
+        key = (*map(id, phases), repr(measured), anonymous)
+        if key not in known:
+            known[key] = make_pages(phases, measured, anonymous)
+        return known[key]
+
+    make_pages = pages.make_pages
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "make_pages", once)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(beat, tmp_path_factory) -> StudyResult:
+    """Results with a report, to be read, and to be copied where they are changed."""
+    return write_study(study_in(tmp_path_factory.mktemp("made")), beat)
+
+
+def copied(made: StudyResult, folder: Path) -> None:
+    """The same results in another folder, as if they had been written there."""
+    shutil.copytree(made.folder, folder)
+
+
 class TestFiles:
-    def test_a_report_lies_beside_the_results_and_is_known_as_the_tools(self, beat, tmp_path):
-        result = write_study(study_in(tmp_path), beat)
-        out = tmp_path / "OUT"
+    def test_a_report_lies_beside_the_results_and_is_known_as_the_tools(self, made):
+        result, out = made, Path(made.folder)
         assert all((out / name).is_file() and name in written(out, KIND) for name in PAGE_FILES)
         assert (out / "report.pdf").read_bytes().startswith(b"%PDF") and (out / "measurements.dcm").is_file()
         content = json.loads((out / "measurements.json").read_text(encoding="utf-8"))
@@ -52,8 +83,8 @@ class TestFiles:
         assert by_key["lv_ef"]["value"] == result.function["ejection_fraction_percent"]
         assert by_key["rv_edv_bsa"]["unit"] == "ml/m²"
 
-    def test_without_it_there_is_none_and_an_earlier_one_goes(self, beat, tmp_path):
-        write_study(study_in(tmp_path), beat)
+    def test_without_it_there_is_none_and_an_earlier_one_goes(self, beat, made, tmp_path):
+        copied(made, tmp_path / "OUT")
         write_study(replace(study_in(tmp_path), report=False), beat)
         assert not any((tmp_path / "OUT" / name).exists() for name in PAGE_FILES)
         assert "measurements" in json.loads((tmp_path / "OUT" / "measurements.json").read_text(encoding="utf-8"))
@@ -71,8 +102,8 @@ class TestFiles:
             write_study(study, beat)
         assert (out / "report.pdf").read_bytes() == b"mine" and list(out.iterdir()) == [out / "report.pdf"]
 
-    def test_a_report_that_was_changed_is_kept(self, beat, tmp_path):
-        write_study(study_in(tmp_path), beat)
+    def test_a_report_that_was_changed_is_kept(self, beat, made, tmp_path):
+        copied(made, tmp_path / "OUT")
         (tmp_path / "OUT" / "report.html").write_text("corrected")
         with pytest.raises(OutputError, match="changed since"):
             write_study(study_in(tmp_path), beat)
@@ -105,8 +136,9 @@ class Rows(HTMLParser):
 
 class TestBatch:
     @pytest.fixture
-    def results(self, beat, tmp_path) -> list[StudyResult]:
-        done = write_study(Study(tmp_path / "one", tmp_path / "a & b", measure=MAN, report=True), beat)
+    def results(self, made, tmp_path) -> list[StudyResult]:
+        copied(made, tmp_path / "a & b")
+        done = replace(made, input=str(tmp_path / "one"), folder=str(tmp_path / "a & b"))
         failed = StudyResult(str(tmp_path / "two"), str(tmp_path / "two"), "failed", message="'<two>' is damaged.")
         return [done, failed]
 

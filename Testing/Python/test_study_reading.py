@@ -26,6 +26,7 @@ from cine_study import (
     write,
 )
 from pydicom.uid import RLELossless
+from remembered import remembered
 
 from dinsegment.dicom.read.header import Header
 from dinsegment.dicom.read.parts import split_studies
@@ -76,8 +77,19 @@ def test_the_whole_cine_of_a_study_is_the_series_it_was_made_of(sunnybrook_folde
     assert "slice 5 was acquired twice" in repeated and "series 105" in repeated
 
 
-def test_the_labels_are_the_same(study, whole):
-    model = load_model(None, HEART)
+@pytest.fixture(scope="module")
+def model():
+    """The heart's model, which knows what it has said of slices: those of all studies here are the same."""
+    return remembered(load_model(None, HEART))
+
+
+@pytest.fixture
+def loaded(model, monkeypatch):
+    """It is loaded already."""
+    monkeypatch.setattr("dinsegment.cli_segment.load", lambda *_: model)
+
+
+def test_the_labels_are_the_same(study, whole, model):
     volumes = read_volumes(study, None, HEART)
     for volume, expected in zip(volumes[:1], whole[:1], strict=True):
         mine, its = (segment(one, HEART, model, "cpu").labels for one in (volume, expected))
@@ -442,7 +454,7 @@ def test_the_command_line_lists_what_is_there(run, study, ct_study, rows, tmp_pa
     assert run("series", tmp_path / "nowhere")[0] == 2
 
 
-def test_the_command_line_segments_the_one_cine(run, study, whole, tmp_path):
+def test_the_command_line_segments_the_one_cine(run, loaded, study, whole, tmp_path):
     code, _, errors = run("segment", study, "--task", "heart", "--output", tmp_path / "OUT", "--device", "cpu")
     assert code == 0 and "is read; not read" in errors and "series 105" in errors
     content = json.loads((tmp_path / "OUT" / "measurements.json").read_text(encoding="utf-8"))
@@ -493,7 +505,7 @@ class TestManyStudies:
                 assert same(load_study(pickle.loads(pickle.dumps(study)), HEART), whole)
         assert load_study(plan[-1], ABDOMEN)[0].shape == (20, 512, 512)
 
-    def test_the_command_line_does_one_after_the_other_and_goes_on(self, run, studies, tmp_path):
+    def test_the_command_line_does_one_after_the_other_and_goes_on(self, run, loaded, studies, tmp_path):
         command = ("segment", studies, "--task", "heart", "--output", tmp_path / "OUT", "--device", "cpu")
         code, _, errors = run(*command)
         assert code == 2 and errors.count("Error: ") == 1 and "three" in errors
