@@ -4,6 +4,7 @@ import copy
 import functools
 import gc
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -206,23 +207,51 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def tiny_model():
-    """The heart's model with a small untrained network: for tests of what is around a network, whatever it finds."""
-    from dataclasses import replace
-
+def tiny_network():
+    """A small untrained network of the kind of the heart's model, and its options."""
     import torch
 
-    from dinsegment.inference.model import load_model
     from dinsegment.models.entries import find_entry
     from dinsegment.network import build_network
-    from dinsegment.network.rewriting import for_inference
     from dinsegment.tasks import HEART
 
     small = {"dims": (8, 8, 16, 16), "depths": (1, 1, 1, 1), "heads": (1, 1, 1, 1), "decoder_dim": 8}
+    options = {**find_entry(None, HEART).network, **small}
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(TINY_SEED)
-        network = build_network({**find_entry(None, HEART).network, **small})
-    return replace(load_model(None, HEART), network=for_inference(network.eval()))
+        return build_network(options).eval(), options
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_network):
+    """The heart's model with a small untrained network: for tests of what is around a network, whatever it finds."""
+    from dataclasses import replace
+
+    from dinsegment.inference.model import load_model
+    from dinsegment.network.rewriting import for_inference
+    from dinsegment.tasks import HEART
+
+    return replace(load_model(None, HEART), network=for_inference(copy.deepcopy(tiny_network[0])))
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tiny_network, tmp_path_factory):
+    """For DINSEGMENT_MODELS: the models that ship, but of the heart's the small untrained network, and no other's."""
+    from safetensors.torch import save
+
+    from dinsegment.models.entries import find_entry, models_list
+    from dinsegment.tasks import HEART
+
+    folder = tmp_path_factory.mktemp("tiny_models")
+    network, options = tiny_network
+    content = save({name: tensor.clone() for name, tensor in network.state_dict().items()})
+    (folder / "tiny.safetensors").write_bytes(content)
+    listed = json.loads(models_list().read_text(encoding="utf-8"))
+    (heart,) = (entry for entry in listed["models"] if entry["name"] == find_entry(None, HEART).name)
+    weights = {"file": "tiny.safetensors", "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    heart |= {"network": options, "weights": weights}
+    (folder / "weights.json").write_text(json.dumps(listed), encoding="utf-8")
+    return folder
 
 
 @functools.cache

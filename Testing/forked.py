@@ -32,8 +32,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 LOADED = (
-    "dinsegment.inference.pipeline", "dinsegment.worker_compute", "dinsegment.worker_export", "dinsegment.cli_segment",
-    "dinsegment.studies.many", "dinsegment.studies.overview", "dinsegment.dicom.write.seg", "dinsegment.dicom.write.sr",
+    "dinsegment.inference.pipeline", "dinsegment.worker_compute", "dinsegment.worker_export",
+    "dinsegment.worker_report", "dinsegment.cli_segment", "dinsegment.studies.many", "dinsegment.studies.overview",
+    "dinsegment.dicom.write.seg", "dinsegment.dicom.write.sr",
 )  # fmt: skip
 """What the process that is copied has loaded."""
 
@@ -45,8 +46,8 @@ READ_AT_LOADING = (
 READ_LATER = ("PYTHONPATH", "PYTHONSAFEPATH")
 """Those among them that a copy goes by."""
 
-SET_BY_LIBRARIES = ("PYTORCH_NVML_BASED_CUDA_CHECK",)
-"""Those among them that a library sets, where it is imported, for how it itself looks for a GPU."""
+SET_BY_LIBRARIES = ("PYTORCH_NVML_BASED_CUDA_CHECK", "PYTHONBREAKPOINT")
+"""Those among them that a library sets for itself: Lightning for how PyTorch looks for a GPU, Ray for its debugger."""
 
 MOST_BYTES = 1 << 17
 """Of one request, which holds an environment."""

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
+import forked
 from dinsegment.errors import InputError, WorkerError
 from dinsegment.images import read_volume, write_volume
 from dinsegment.inference.model import load_model
@@ -34,11 +35,13 @@ GRID = {"slices": 2, "size": (64, 80), "spacing": (16.0, 2.8, 2.5)}
 @pytest.fixture(scope="module")
 def ray():
     """A real Ray on this machine, with room for two workers."""
+    forked.prepare()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'dinsegment[cluster]'.")
     ray.init(
         num_cpus=2, object_store_memory=80 * 2**20, include_dashboard=False, log_to_driver=False,
         logging_level=logging.ERROR,
+        _system_config={"prestart_worker_first_driver": False},  # Each of ours starts with an environment of its own.
     )  # fmt: skip
     yield ray
     ray.shutdown()
@@ -113,6 +116,24 @@ def test_a_killed_worker_loses_nothing_and_results_are_those_of_one_machine(ray,
     assert [(r.status, r.input) for r in again] == [("skipped", str(path)) for path in images]
 
 
+def test_a_model_folder_that_is_named_from_here_is_found_by_the_workers(ray, run, images, tmp_path, monkeypatch):
+    """They are in the folder in which the cluster was started, which is another one."""
+    entry = find_entry(None, HEART)
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    weights = locate(entry)
+    (Path("mine") / weights.name).write_bytes(weights.read_bytes())
+    listing = {"models": [{**vars(entry), "name": "mine-1"}]}
+    (Path("mine") / "weights.json").write_text(json.dumps(listing), encoding="utf-8")
+    code, _, said = run(
+        "segment", images[1], "--task", "heart", "--model", "./mine", "-o", "OUT", "--cluster", "local",
+        "--device", "cpu",
+    )  # fmt: skip
+    assert code == 0, said
+    (folder,) = (path for path in Path("OUT").iterdir() if path.is_dir())
+    assert json.loads((folder / "measurements.json").read_text(encoding="utf-8"))["model"] == "mine-1"
+
+
 def test_more_workers_than_the_cluster_has_room_for_are_refused(ray, images, tmp_path):
     with pytest.raises(InputError, match="--workers can be 1 to 2, not 3"):
         on_cluster(images, tmp_path / "OUT", workers=3)
@@ -121,6 +142,13 @@ def test_more_workers_than_the_cluster_has_room_for_are_refused(ray, images, tmp
 
 def test_a_cluster_is_known_by_its_answer(ray):
     cluster._check_answers(ray.get_runtime_context().gcs_address)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Processes are copied on Linux only.")
+def test_processes_of_other_tests_are_copies_still(ray):
+    """Of one that was made before Ray has changed the environment of this process."""
+    done = forked.run([sys.executable, "-c", "import sys; print('torch' in sys.modules)"], stdout=subprocess.PIPE)
+    assert done.stdout == b"True\n"
 
 
 def test_a_machine_that_does_not_share_the_output_folder_is_named(ray, tmp_path):
@@ -168,31 +196,3 @@ def test_what_listens_and_says_nothing_is_no_cluster(tmp_path, monkeypatch):
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(WorkerError, match=f"No Ray cluster answers at '{address}'"):
             segment_on_cluster([], HEART, "", "cpu", ledger_of(tmp_path), print, address=address)
-
-
-def test_a_model_folder_that_is_named_from_here_is_found_by_the_workers(run, images, tmp_path, monkeypatch):
-    """The command runs in a process of its own, since workers inherit the folder in which a cluster was started."""
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'dinsegment[cluster]'.")
-    entry = find_entry(None, HEART)
-    monkeypatch.chdir(tmp_path)
-    Path("mine").mkdir()
-    weights = locate(entry)
-    (Path("mine") / weights.name).write_bytes(weights.read_bytes())
-    listing = {"models": [{**vars(entry), "name": "mine-1"}]}
-    (Path("mine") / "weights.json").write_text(json.dumps(listing))
-    program = (
-        "import os, ray; from dinsegment.cli import main; here = os.getcwd(); os.chdir('/'); "
-        "ray.init(num_cpus=2, object_store_memory=80 * 2**20, include_dashboard=False, log_to_driver=False); "
-        "os.chdir(here); main()"
-    )
-    arguments = ["segment", str(images[1]), "--task", "heart", "--model", "./mine", "-o", "OUT", "--cluster", "local"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RAY_USAGE_STATS_ENABLED": "0"}
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments, "--device", "cpu"],
-        capture_output=True,
-        encoding="utf-8",
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    (folder,) = (path for path in Path("OUT").iterdir() if path.is_dir())
-    assert json.loads((folder / "measurements.json").read_text(encoding="utf-8"))["model"] == "mine-1"

@@ -19,6 +19,7 @@ sys.path.append(str(Path(__file__).parents[1] / "Python"))
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "shipped: it looks at what the models that ship find")
     config.addinivalue_line("markers", "vtk_says(text): VTK reports this error; without the mark it reports none")
 
 
@@ -62,13 +63,13 @@ def scene(request):
 
 @pytest.fixture(scope="session", autouse=True)
 def copied_workers():
-    """Processes that segment or generate are copies of one that has loaded PyTorch: they start again and again."""
+    """Processes that segment, report or generate are copies of one that has loaded all: they start again and again."""
     from dinsegment_slicer.running import process
 
     def start(command, **options):
-        # One for reports has no PyTorch, and is killed nowhere but once.
-        copied = (("-m", "dinsegment.worker"), ("-m", "dinsegment.phantom.writer"))
-        return (forked.Popen if tuple(command[1:]) in copied else subprocess.Popen)(command, **options)
+        programs = ("dinsegment.worker", "dinsegment.phantom.writer")
+        copied = command[1] == "-m" and command[2] in programs
+        return (forked.Popen if copied else subprocess.Popen)(command, **options)
 
     with pytest.MonkeyPatch.context() as there:
         there.setattr(process, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": start}))
@@ -95,7 +96,9 @@ def shared_worker():
     from dinsegment_slicer.running.worker import Worker
 
     worker = Worker()
-    worker.warm_up()  # At once, in the environment of no single test.
+    with pytest.MonkeyPatch.context() as there:  # At once, with the models of no single test.
+        there.delenv("DINSEGMENT_MODELS", raising=False)
+        worker.warm_up()
     yield worker
     worker.close()
 
@@ -108,13 +111,38 @@ def worker(shared_worker):
     shared_worker.environment = before
 
 
+@pytest.fixture
+def with_tiny_models(tiny_models, monkeypatch):
+    """The heart's model is a small untrained network: for what happens around what one finds."""
+    monkeypatch.setenv("DINSEGMENT_MODELS", str(tiny_models))
+
+
 @pytest.fixture(scope="session")
-def report_worker():
-    """A process that measures and writes reports, for all tests."""
+def shared_tiny_worker():
+    """A process that segments hearts with a small untrained network, for all tests of what is around one."""
+    from dinsegment_slicer.running.worker import Worker
+
+    worker = Worker()
+    yield worker
+    worker.close()
+
+
+@pytest.fixture
+def tiny_worker(shared_tiny_worker, with_tiny_models):
+    """That process; it is told of the small network by the environment of this one."""
+    before = dict(shared_tiny_worker.environment)
+    yield shared_tiny_worker
+    shared_tiny_worker.environment = before
+
+
+@pytest.fixture(scope="session")
+def report_worker(from_scratch):
+    """A process that measures and writes reports, for all tests, started as in the application."""
     from dinsegment_slicer.running.worker import Worker
 
     worker = Worker(arguments=("report",))
-    worker.warm_up()
+    with from_scratch():
+        worker.warm_up()
     yield worker
     worker.close()
 
@@ -189,15 +217,26 @@ def abdomen_model():
 @pytest.fixture
 def small_phantoms(tmp_path, monkeypatch):
     """Sample data on small grids, which are made faster."""
+    heart, abdomen = {"slices": 2, "size": [96, 104]}, {"slices": 4, "size": [64, 64], "spacing": [60.0, 6.0, 6.0]}
+    yield from _phantoms_as(heart, abdomen, 3, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def coarse_phantoms(tmp_path, monkeypatch):
+    """Sample data of the same size in millimetres, but with longer voxels, and fewer slices to be segmented."""
+    heart = {"slices": 7, "size": [88, 96], "spacing": [11.4, 2.6, 2.6]}
+    yield from _phantoms_as(heart, {}, 10, tmp_path, monkeypatch)
+
+
+def _phantoms_as(heart, abdomen, most_images, folder, monkeypatch):
     from dinsegment_slicer.scene import sample_data
 
     entries = json.loads(sample_data.PHANTOMS.read_text(encoding="utf-8"))
     for entry in entries:
-        entry["images"] = min(entry["images"], 3)
-        small = {"heart": {"slices": 2, "size": [96, 104]}, "abdomen": {"slices": 4, "spacing": [60.0, 6.0, 6.0]}}
-        entry["options"] |= {"size": [64, 64], **small[entry["generator"]]}
-    (tmp_path / "phantoms.json").write_text(json.dumps(entries), encoding="utf-8")
-    monkeypatch.setattr(sample_data, "PHANTOMS", tmp_path / "phantoms.json")
+        entry["images"] = min(entry["images"], most_images)
+        entry["options"] |= {"heart": heart, "abdomen": abdomen}[entry["generator"]]
+    (folder / "phantoms.json").write_text(json.dumps(entries), encoding="utf-8")
+    monkeypatch.setattr(sample_data, "PHANTOMS", folder / "phantoms.json")
     sample_data.phantoms.cache_clear()
     yield
     sample_data.phantoms.cache_clear()

@@ -29,7 +29,7 @@ from dinsegment_slicer.scene.findings import findings_of
 
 @pytest.fixture
 def volumeNode(scene):
-    volume = heart_phantom(slices=6).volume
+    volume = heart_phantom(slices=6, size=(100, 112), spacing=(8.0, 2.8, 2.8)).volume
     return add_volume(scene, volume.array, volume.ijk_to_ras, "Phantom")
 
 
@@ -64,8 +64,10 @@ class Panel:
 
 
 @pytest.fixture
-def panel(worker):
-    panel = Panel(worker)
+def panel(request):
+    """With a small network in the process, or with those that ship for a test marked so."""
+    shipped = request.node.get_closest_marker("shipped")
+    panel = Panel(request.getfixturevalue("worker" if shipped else "tiny_worker"))
     yield panel
     panel.controller._dropJob()
 
@@ -74,6 +76,7 @@ def computing(controller):
     return controller.state is State.RUNNING and controller.fraction > 0
 
 
+@pytest.mark.shipped
 def test_a_volume_is_segmented_and_added(scene, volumeNode, panel):
     panel.begin(volumeNode)
     assert panel.controller.state is State.RUNNING
@@ -99,16 +102,16 @@ def test_two_phases_of_one_heart_are_segmented_together(scene, volumeNode, panel
     assert len(result.enhancedNodes) == 2
 
 
-def test_cancelling_leaves_the_scene_and_no_process(scene, volumeNode, panel, worker):
+def test_cancelling_leaves_the_scene_and_no_process(scene, volumeNode, panel, tiny_worker):
     panel.controller.chooseInput(volumeNode)
     before = scene_state(scene)
     panel.begin(volumeNode)
     panel.wait(computing)
-    pid = worker.pid
+    pid = tiny_worker.pid
     began = time.monotonic()
     panel.controller.cancel()
     assert time.monotonic() - began < 20  # How quickly is measured in segment_and_cancel.py.
-    assert not psutil.pid_exists(pid) and worker.pid is None
+    assert not psutil.pid_exists(pid) and tiny_worker.pid is None
     assert panel.controller.state is State.READY
     assert "Cancelled" in panel.controller.message.text
     assert panel.controller.message.severity is Severity.INFORMATION
@@ -144,11 +147,11 @@ def test_closing_the_scene_ends_the_run(scene, volumeNode, panel):
     assert panel.controller.logic.worker.pid is None
 
 
-def test_a_killed_worker_gives_a_message_and_the_next_run_works(scene, volumeNode, panel, worker):
+def test_a_killed_worker_gives_a_message_and_the_next_run_works(scene, volumeNode, panel, tiny_worker):
     before = scene_state(scene)
     panel.begin(volumeNode)
     panel.wait(computing)
-    os.kill(worker.pid, signal.SIGKILL)
+    os.kill(tiny_worker.pid, signal.SIGKILL)
     panel.wait()
     assert panel.controller.state is State.READY
     assert panel.controller.message.severity is Severity.ERROR and "memory" in panel.controller.message.text
@@ -195,8 +198,8 @@ def test_a_second_click_while_it_runs_does_nothing(scene, volumeNode, panel):
     assert len(panel.results) == 1
 
 
-def test_the_user_may_decline_to_install(scene, volumeNode, worker, tmp_path):
-    panel = Panel(worker, Dependencies(path=[str(tmp_path)]), answer=False)  # An empty Python has none of them.
+def test_the_user_may_decline_to_install(scene, volumeNode, tiny_worker, tmp_path):
+    panel = Panel(tiny_worker, Dependencies(path=[str(tmp_path)]), answer=False)  # An empty Python has none of them.
     before = scene_state(scene)
     panel.begin(volumeNode)
     assert len(panel.questions) == 1 and "torch" in panel.questions[0]
@@ -205,8 +208,8 @@ def test_the_user_may_decline_to_install(scene, volumeNode, worker, tmp_path):
     assert scene_state(scene) == before
 
 
-def test_without_the_pytorch_extension_the_message_says_what_to_do(scene, volumeNode, worker, tmp_path):
-    panel = Panel(worker, Dependencies(path=[str(tmp_path)]))
+def test_without_the_pytorch_extension_the_message_says_what_to_do(scene, volumeNode, tiny_worker, tmp_path):
+    panel = Panel(tiny_worker, Dependencies(path=[str(tmp_path)]))
     panel.begin(volumeNode)
     assert panel.controller.state is State.READY
     assert panel.controller.message.severity is Severity.ERROR

@@ -25,6 +25,8 @@ from dinsegment_slicer.scene.corrections import corrected_slices, look_at
 from dinsegment_slicer.scene.edits import ALGORITHM_NAME_TAG
 from dinsegment_slicer.scene.sample_data import add_cine_phantom, add_heart_phantom
 
+pytestmark = pytest.mark.usefixtures("coarse_phantoms")
+
 SECTION = "dinsegment_slicer.panel.correction_section"
 
 

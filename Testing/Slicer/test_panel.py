@@ -37,10 +37,14 @@ from dinsegment_slicer.scene import layouts
 from dinsegment_slicer.scene.nodes import volume_from_node
 from dinsegment_slicer.scene.sample_data import add_cine_phantom, add_heart_phantom
 
+pytestmark = pytest.mark.usefixtures("coarse_phantoms")
+
 
 @pytest.fixture
-def panel(host, worker, monkeypatch):
-    """The panel, open, with the models that ship and the process that segments."""
+def panel(request, host, monkeypatch):
+    """The panel, open, with a process that segments by a small network, or by those that ship for a test marked so."""
+    shipped = request.node.get_closest_marker("shipped")
+    worker = request.getfixturevalue("worker" if shipped else "tiny_worker")
     widget = host.open_module("DINSegment")
     monkeypatch.setattr(widget.logic, "worker", worker)
     monkeypatch.setattr(widget.logic, "close", lambda: None)
@@ -112,6 +116,7 @@ class TestWithoutAnImage:
         choose(panel, add_heart_phantom(slicer.mrmlScene))
         assert panel.ui.segmentHeartButton.enabled
 
+    @pytest.mark.shipped
     def test_a_task_without_a_model(self, heart_model_only, host, panel):
         choose(panel, add_heart_phantom(slicer.mrmlScene))
         assert panel.ui.segmentHeartButton.enabled and not panel.ui.segmentAbdomenButton.enabled
@@ -173,6 +178,7 @@ class TestWarmUp:
 
 
 class TestHeart:
+    @pytest.mark.shipped
     def test_from_the_click_to_the_volumes(self, host, phantom, panel):
         choose(panel, phantom)
         before = slicer.util.arrayFromVolume(phantom).copy()
@@ -259,6 +265,7 @@ class TestHeart:
         assert slicer.mrmlScene.GetNodeByID(enhanced) is None  # It holds no work of the user's.
         assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 1
 
+    @pytest.mark.shipped
     def test_an_acdc_image(self, host, panel, acdc_folder):
         from mrml import add_volume
 
@@ -272,6 +279,7 @@ class TestHeart:
         found = slicer.util.arrayFromSegmentBinaryLabelmap(panel.parameters.segmentationNode, "Left ventricle", node)
         assert 2 * (found.astype(bool) & (truth == 3)).sum() / (found.sum() + (truth == 3).sum()) > 0.9
 
+    @pytest.mark.shipped
     def test_the_panel_answers_all_the_time(self, host, phantom, panel):
         choose(panel, phantom)
         segment(host, panel)
@@ -479,6 +487,7 @@ class TestFindings:
 class TestAbdomenModel:
     """The shipped network, in its process."""
 
+    @pytest.mark.shipped
     def test_a_ct_phantom(self, abdomen_model, host, panel):
         phantom = abdomen_phantom(slices=26, spacing=(8.0, 3.0, 3.0), size=(128, 128))
         volume = phantom.volume
@@ -505,6 +514,7 @@ SCORES = {
 
 
 class TestPhases:
+    @pytest.mark.shipped
     def test_a_cine_sequence(self, host, panel):
         browser = add_cine_phantom(slicer.mrmlScene, phases=3)
         sequence = browser.GetMasterSequenceNode()
@@ -541,6 +551,7 @@ class TestPhases:
         assert panel.parameters.inputNode is sequence and panel.ui.inputSelector.currentNode() is sequence
         assert not shown(panel.ui.wholeSequenceButton)
 
+    @pytest.mark.shipped
     def test_end_diastole_and_end_systole_as_two_images(self, host, panel):
         from mrml import add_volume
 
@@ -592,7 +603,7 @@ class TestWhenSomethingGoesWrong:
         host.wait_until(lambda: not panel.controller.busy, 20)
         assert shown(panel.ui.messageFrame) and "memory" in plain(panel.ui.messageLabel.text)
         with from_scratch():
-            segment(host, panel)
+            segment(host, panel, 300)
         assert shown(panel.ui.resultSection) and not shown(panel.ui.messageFrame)
 
     def test_the_image_is_deleted_meanwhile(self, host, phantom, panel):
@@ -691,7 +702,7 @@ class TestScenes:
         segment(host, panel)
         assert shown(panel.ui.resultSection)
 
-    def test_reload(self, host, phantom):
+    def test_reload(self, host, with_tiny_models, phantom):
         panel = host.open_module("DINSegment")
         choose(panel, phantom)
         segment(host, panel)
@@ -775,12 +786,14 @@ class TestEnhancement:
 
 
 class TestModel:
+    @pytest.mark.shipped
     def test_the_card_names_scores_data_and_licence(self, panel):
         text, scores = panel.ui.modelCard.text, find_entry(None, HEART).scores
         numbers = f"Dice {scores['dice']['mean']:.3f}", f"ejection fraction off by {scores['ef_mae']:.1f} points"
         for words in (*numbers, "ACDC", "10.1109/TMI.2018.2837502", "CC BY-NC-SA 4.0", "on this machine"):
             assert words in text
 
+    @pytest.mark.shipped
     def test_choices_are_kept_in_the_parameter_node(self, panel):
         panel.ui.deviceComboBox.setCurrentIndex(panel.ui.deviceComboBox.findData("cpu"))
         panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findData("heart-din-small"))
@@ -801,6 +814,7 @@ class TestModel:
         again = slicer.util.getModuleWidget("DINSegment")
         assert again.ui.mirrorEdit.text == "http://mirror.hospital" and again.ui.offlineCheckBox.checked
 
+    @pytest.mark.shipped
     def test_importing_weights_that_belong_to_no_model(self, host, panel, tmp_path):
         path = tmp_path / "other.safetensors"
         path.write_bytes(b"not these")
@@ -809,6 +823,7 @@ class TestModel:
         host.pump()
         assert shown(panel.ui.messageFrame) and "other.safetensors" in plain(panel.ui.messageLabel.text)
 
+    @pytest.mark.shipped
     def test_importing_the_right_weights(self, host, panel):
         host.answer(str(MODULE.parent / "Resources" / "Models" / "heart-din-small.safetensors"))
         panel.ui.importWeightsButton.click()

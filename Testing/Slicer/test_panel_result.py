@@ -21,6 +21,8 @@ from dinsegment_slicer.scene import layouts
 from dinsegment_slicer.scene.sample_data import add_cine_phantom, add_heart_phantom, phantoms
 from dinsegment_slicer.scene.sequences import is_enhanced
 
+pytestmark = pytest.mark.usefixtures("coarse_phantoms")
+
 EYE, NAME = 0, 1
 
 

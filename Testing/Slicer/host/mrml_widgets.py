@@ -198,7 +198,16 @@ class qMRMLNodeComboBox(QWidget):
     def _nodes(self) -> list[slicer.vtkMRMLNode]:
         if not self._scene:
             return []
-        nodes = (self._scene.GetNthNode(index) for index in range(self._scene.GetNumberOfNodes()))
+        # Of most types there are few nodes, and a scene has many: those of a type are found by VTK in a moment.
+        nodes: list[slicer.vtkMRMLNode] = []
+        for node_type in self._node_types:
+            found = self._scene.GetNodesByClass(node_type)
+            found.UnRegister(None)
+            nodes += (found.GetItemAsObject(index) for index in range(found.GetNumberOfItems()))
+        if len(self._node_types) > 1 and nodes:
+            wanted = {node.GetID() for node in nodes}
+            every = (self._scene.GetNthNode(index) for index in range(self._scene.GetNumberOfNodes()))
+            nodes = [node for node in every if node.GetID() in wanted]
         return [node for node in nodes if self._accepts(node)]
 
     def _rebuild(self) -> None:

@@ -202,8 +202,14 @@ def qt_class(native: type) -> QtClass:
     return _classes[native]
 
 
+_PLAIN = frozenset((type(None), bool, int, float, str, bytes))
+"""Of values that are the same in Qt and in Python, as most are."""
+
+
 def wrap(value: Any) -> Any:
     """A value that comes from Qt, as the application's Python has it."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, enum.Enum):
         return EnumValue(value)
     if isinstance(value, list | tuple):
@@ -229,6 +235,8 @@ def wrap(value: Any) -> Any:
 
 def unwrap(value: Any) -> Any:
     """A value that is handed to Qt."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, QtProxy):
         return value._native
     if isinstance(value, QtClass):
@@ -388,6 +396,7 @@ def answer_modal(names: list[str], answer: Callable[[Any, str, tuple[Any, ...]],
     _modal.update(dict.fromkeys(names, answer))
 
 
+@functools.cache
 def _enum_member(native: type, name: str) -> enum.Enum | None:
     for base in native.__mro__:
         for attribute in vars(base).values():

@@ -49,6 +49,9 @@ HIERARCHY_CLASSES = (
     "vtkMRMLPlotChartNode",
 )
 
+LOOK_MS = 5
+"""How often a condition is looked at that is waited for: a tenth of the time between two steps of the panel's runs."""
+
 
 class Host:
     """The application around a panel: `qt`, `ctk`, `slicer.app`, `slicer.modules`, a scene and its views.
@@ -301,7 +304,7 @@ class Host:
         timer = QTimer()
         timer.setTimerType(Qt.PreciseTimer)
         timer.timeout.connect(look)
-        timer.start(2)
+        timer.start(LOOK_MS)
         for probe in self._probes:
             probe.resume()
         loop.exec()
