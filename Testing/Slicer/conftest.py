@@ -68,7 +68,7 @@ def copied_workers():
 
     def start(command, **options):
         programs = ("dinsegment.worker", "dinsegment.phantom.writer")
-        copied = command[1] == "-m" and command[2] in programs
+        copied = command[1:2] == ["-m"] and command[2] in programs
         return (forked.Popen if copied else subprocess.Popen)(command, **options)
 
     with pytest.MonkeyPatch.context() as there:
