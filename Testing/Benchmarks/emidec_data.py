@@ -23,17 +23,16 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 from PIL import Image
 
+from nnunet_folder import Laid, write_folder
 from other_images_data import Clone
 
 REPOSITORY = "irehmanar/LV_Segmentation_MRI_Dataset_EMIDEC"
@@ -141,31 +140,20 @@ def read(clone: Clone, files: Iterable[str]) -> np.ndarray:
     return np.stack([np.array(Image.open(io.BytesIO(clone.read(file))).convert("L")) for file in files])
 
 
+def cases(clone: Clone) -> Iterator[Laid]:
+    """Each patient as far as it can be restored."""
+    for patient, files in patients(clone).items():
+        labels = [re.sub(r"/(train|val)/", r"/\1annot/", file) for file in files]
+        yield patient, *restored(read(clone, files), read(clone, labels))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clones", type=Path)
     parser.add_argument("folder", type=Path)
     options = parser.parse_args()
     clone = Clone(options.clones, REPOSITORY)
-    found = patients(clone)
-    for name in ("imagesTr", "labelsTr"):
-        (options.folder / name).mkdir(parents=True, exist_ok=True)
-    for patient, files in found.items():
-        labels = [re.sub(r"/(train|val)/", r"/\1annot/", file) for file in files]
-        image, truth, spacing = restored(read(clone, files), read(clone, labels))
-        print(patient, *image.shape, *(f"{mm:.3f}" for mm in spacing))
-        for array, file in ((image, f"imagesTr/{patient}_0000.nii.gz"), (truth, f"labelsTr/{patient}.nii.gz")):
-            made = sitk.GetImageFromArray(array)
-            made.SetSpacing(spacing[::-1])
-            sitk.WriteImage(made, str(options.folder / file), True)
-    description = {
-        "channel_names": {"0": "MR"},
-        "labels": {"background": 0, **{name: int(label) for label, name in LABELS.items()}},
-        "numTraining": len(found),
-        "file_ending": ".nii.gz",
-    }
-    (options.folder / "dataset.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
-    print(f"{len(found)} patients in {options.folder}")
+    write_folder(options.folder, "MR", {name: int(label) for label, name in LABELS.items()}, cases(clone))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import SimpleITK as sitk
 from PIL import Image
 
+from nnunet_folder import Laid, write_folder
 from other_images_data import Clone
 
 REPOSITORY = "McGregorWwww/UCTransNet"
@@ -43,30 +43,19 @@ def images(clone: Clone) -> dict[str, tuple[str, str]]:
     return {name: (file, found["labelcol"][name]) for name, file in found["img"].items()}
 
 
+def cases(clone: Clone) -> Iterator[Laid]:
+    """Each image with its mask."""
+    for name, (image, mask) in images(clone).items():
+        yield name, read(clone, image).astype(np.int16), (read(clone, mask) > 127).astype(np.uint8), (1.0, 1.0, 1.0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clones", type=Path)
     parser.add_argument("folder", type=Path)
     options = parser.parse_args()
     clone = Clone(options.clones, REPOSITORY)
-    found = images(clone)
-    for part in ("imagesTr", "labelsTr"):
-        (options.folder / part).mkdir(parents=True, exist_ok=True)
-    for name, (image, mask) in found.items():
-        nuclei = (read(clone, mask) > 127).astype(np.uint8)
-        for array, file in (
-            (read(clone, image).astype(np.int16), f"imagesTr/{name}_0000.nii.gz"),
-            (nuclei, f"labelsTr/{name}.nii.gz"),
-        ):
-            sitk.WriteImage(sitk.GetImageFromArray(array), str(options.folder / file), True)
-    description = {
-        "channel_names": {"0": "SM"},
-        "labels": {"background": 0, "Nuclei": 1},
-        "numTraining": len(found),
-        "file_ending": ".nii.gz",
-    }
-    (options.folder / "dataset.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
-    print(f"{len(found)} images in {options.folder}")
+    write_folder(options.folder, "SM", {"Nuclei": 1}, cases(clone))
 
 
 if __name__ == "__main__":
