@@ -13,7 +13,7 @@ Laid = tuple[str, np.ndarray, np.ndarray, tuple[float, float, float]]
 """A case: its name, image and labels (k, j, i), spacing along (k, j, i) in mm."""
 
 
-def write_folder(folder: Path, channel: str, labels: Mapping[str, int], cases: Iterable[Laid]) -> int:
+def write_folder(folder: Path, channel: str, labels: Mapping[str, int], cases: Iterable[Laid]) -> None:
     """Writes `imagesTr`, `labelsTr` and `dataset.json`, and prints of each case its name, shape and spacing.
 
     Args:
@@ -21,9 +21,6 @@ def write_folder(folder: Path, channel: str, labels: Mapping[str, int], cases: I
         channel: What the images' one channel is.
         labels: Of segments, by their names.
         cases: Are asked for one after the other.
-
-    Returns:
-        How many they were.
     """
     count = 0
     for part in ("imagesTr", "labelsTr"):
@@ -43,4 +40,3 @@ def write_folder(folder: Path, channel: str, labels: Mapping[str, int], cases: I
     }
     (folder / "dataset.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
     print(f"{count} cases in {folder}")
-    return count

@@ -413,7 +413,7 @@ def test_segmenting_does_not_wait_for_imports_that_it_can_do_without():
     heavy = {"timm", "torchvision", "torch._dynamo", "torch._inductor", "monai", "matplotlib", "highdicom"}
     code = (
         "import sys; from dinsegment.worker import preload; preload();"
-        "from dinsegment.inference.model import Model, load_model; from dinsegment.inference import segment;"
+        "from dinsegment.inference.model import load_model; from dinsegment.inference import segment;"
         "from dinsegment.phantom.heart import heart_phantom; from dinsegment.tasks import HEART;"
         "result = segment(heart_phantom(slices=1).volume, HEART, load_model(None, HEART), 'cpu');"
         f"assert result.labels.any(); print(*{heavy} & set(sys.modules))"
