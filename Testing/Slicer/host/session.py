@@ -53,6 +53,11 @@ LOOK_MS = 5
 """How often a condition is looked at that is waited for: a tenth of the time between two steps of the panel's runs."""
 
 
+def _conversion_rules() -> set[slicer.vtkSegmentationConverterRule]:
+    """What segmentations are converted with, in this process: each scene that a module's logic gets adds them anew."""
+    return set(slicer.vtkSegmentationConverterFactory.GetInstance().GetConverterRules())
+
+
 class Host:
     """The application around a panel: `qt`, `ctk`, `slicer.app`, `slicer.modules`, a scene and its views.
 
@@ -83,6 +88,7 @@ class Host:
         proxies.use_api(api or known_names(api_file()))
         self._install()
         Host._current = self
+        self._rules = _conversion_rules()
         self._own_scene = scene is None
         self.scene = scene or slicer.vtkMRMLScene()
         self._colors = slicer.vtkMRMLColorLogic()
@@ -180,6 +186,8 @@ class Host:
             self._process_deletions()
             running = proxies.close_made()
         finally:
+            for rule in _conversion_rules() - self._rules:
+                slicer.vtkSegmentationConverterFactory.GetInstance().UnregisterConverterRule(rule)
             Host._application.close_scene()
             # There is one application for all: what this Host's modules connected to its start is theirs.
             if Host._application.receivers(SIGNAL("startupCompleted()")):
