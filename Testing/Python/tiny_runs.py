@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from dinsegment.inference.preprocessing import Preprocessing
 from dinsegment.network import DINConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from dinsegment.errors import InputError
 from dinsegment.inference.devices import autocast_dtype, choose_device
