@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 
@@ -13,10 +14,16 @@ def original(request, sunnybrook_folder):
     return cine_study.read_cine(sunnybrook_folder, phases=request.module.PHASES)
 
 
+@pytest.fixture(scope="module")
+def kept(original):
+    """The same as bytes, of which a copy is made in half the time that `deepcopy` takes."""
+    return pickle.dumps(original, pickle.HIGHEST_PROTOCOL)
+
+
 @pytest.fixture
-def rows(original):
+def rows(kept):
     """The same, to be changed."""
-    return copy.deepcopy(original)
+    return pickle.loads(kept)
 
 
 @pytest.fixture(scope="module")

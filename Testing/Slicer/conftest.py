@@ -24,8 +24,7 @@ def pytest_configure(config):
 
 
 def _own_modules():
-    packages = ("dinsegment", "dinsegment_slicer")
-    return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in packages}
+    return {name: module for name, module in sys.modules.items() if name.startswith("dinsegment")}
 
 
 @pytest.fixture(autouse=True)
