@@ -243,24 +243,37 @@ class TestResponsiveness:
             seconds.append(time.thread_time() - before)
             time.sleep(0.002)
         assert job.error is None
-        writing = sorted(seconds)[-10:]
-        assert np.median(writing) < 0.03
-        assert writing[-1] < 0.3
-        assert writing[-1] < sum(seconds) / 2  # Not all at once, however fast the disk is.
+        longest = sorted(seconds)[-10:]
+        # Not all at once, however fast the disk is: it is written in thirteen parts.
+        assert np.median(longest) < sum(seconds) / 6
+        assert longest[-1] < sum(seconds) / 2
         assert np.array_equal(job.results[0].volume.array[::40], array[::40])
         job.close()
 
-    def test_time_left(self, child, monkeypatch):
+    def test_time_left(self, child, monkeypatch, tmp_path):
         monkeypatch.setattr(pace_module.Pace, "LEAST_S", 0.3)
         monkeypatch.setattr(pace_module, "LONGEST_STEP_S", 60.0)
-        steps = 'for n in range(21): say(event="progress", id=id, fraction=n / 20, text=str(n)); time.sleep(0.05)'
+        # It goes on from the beginning and from the middle when they were seen here, however busy the machine is.
+        steps = (
+            "for n in range(21):\n"
+            '        say(event="progress", id=id, fraction=n / 20, text=str(n))\n'
+            "        time.sleep(0.05)\n"
+            f"        while n in (0, 10) and not os.path.exists({str(tmp_path)!r} + f'/{{n}}'): time.sleep(0.01)"
+        )
         job = child(servant(steps)).start([image_of_zeros()], "heart")
         assert job.seconds_left is None
-        told = []
-        until(job, lambda job: told.append((job.fraction, job.seconds_left)) or job.finished)
-        assert all(left is None for fraction, left in told if fraction <= 0.1)
-        at_half = [left for fraction, left in told if fraction == 0.5]
-        assert 0.2 < np.median(at_half) < 1.5
+        told, started = [], time.monotonic()
+
+        def look(job):
+            told.append((job.fraction, job.seconds_left, time.monotonic() - started))
+            if job.text in ("0", "10"):
+                (tmp_path / job.text).touch()
+            return job.finished
+
+        until(job, look)
+        assert all(left is None for fraction, left, _ in told if fraction == 0)
+        left, passed = next((left, passed) for fraction, left, passed in told if fraction == 0.5)
+        assert 0 < left <= 2 * passed
         assert job.seconds_left is None
         job.close()
 
