@@ -70,10 +70,10 @@ def correct_study(
     started = time.perf_counter()
     first, *others = what.inputs
     study = Study(first, what.folder, what.series_uid, what.overwrite, tuple(others))
-    phases = load_study(study, task)
+    phases = load_study(study, task, of_correction=True)
     paths = corrected_files(what.segmentations, len(phases))
     for path in paths:
-        check_results(phases, what.folder, path, what.overwrite)
+        check_results(phases, what.folder, path, what.overwrite, of_correction=True)
     corrected = [_read(path, volume, task) for path, volume in zip(paths, phases, strict=True)]
     if not any(one.labels.any() for one in corrected):
         raise InputError(f"Nothing is segmented in '{what.segmentations[0]}': give the corrected segmentation.")

@@ -17,7 +17,7 @@ from dinsegment.files import atomic_path, sha256_of
 from dinsegment.manifest import MANIFEST, PROGRAM, STAGING, changed, remove_staging, written
 from dinsegment.studies.index import INDEX, INDEX_BEGIN, Index, absolute, input_of
 from dinsegment.studies.page import PAGE, page_bytes
-from dinsegment.studies.results import KIND, OF_STUDY, SAMPLES
+from dinsegment.studies.results import KIND, OF_STUDY, SAMPLES, has_corrections
 from dinsegment.studies.study import ERRORS, Study, StudyResult
 from dinsegment.studies.table import TABLE, table_bytes, write_table
 from dinsegment.tasks import Task
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 ERRORS_BEGIN = f"Unexpected errors of {PROGRAM}\n\n"
 """By which a log is known as one."""
+
+CORRECTED = "A person has corrected slices of it: the results are kept as they are."
+"""What is said of an input that is skipped for it."""
 
 
 def fingerprint(path: Path, output: Path, part: StudyPart | None = None) -> dict[str, Any]:
@@ -72,7 +75,7 @@ class Ledger:
         entry: The model that segments.
         resume: Whether inputs whose results are complete are skipped. Complete are results that were recorded, whose
             files are all there, and that came from the same input, task, weights and version. Those that somebody has
-            changed since are skipped, too.
+            changed since are skipped, too, and those of which somebody has corrected slices.
         overwrite: Whether a table is replaced although somebody has changed it.
 
     Raises:
@@ -204,8 +207,9 @@ class Ledger:
         if any(record.get(key) != value for key, value in expected.items()):
             return None
         try:
-            files = record["files"]
-            if files != written(study.folder, KIND) or not all((study.folder / name).is_file() for name in files):
+            files, corrected = written(study.folder, KIND), has_corrections(study.folder)
+            # After a correction other files are there than were recorded.
+            if not (corrected or files == record["files"]) or not all((study.folder / f).is_file() for f in files):
                 return None
             if found := changed(study.folder, KIND):
                 message = f"'{found[0]}' was changed since it was written: the results are kept as they are."
@@ -218,7 +222,7 @@ class Ledger:
                 tuple(content.get("phases", [{k: v for k, v in content.items() if k not in (*OF_STUDY, SAMPLES)}])),
                 content.get("function"),
                 float(record["seconds"]),
-                "Its results are complete.",
+                CORRECTED if corrected else "Its results are complete.",
                 no_function=content.get("no_function", ""),
                 warnings=tuple(content.get("warnings", ())),
                 measurements=tuple(content.get("measurements", ())),

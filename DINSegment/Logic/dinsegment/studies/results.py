@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,8 +67,9 @@ def check_results(
     without_dicom: bool = False,
     with_samples: bool = False,
     with_unexpected: bool = False,
+    of_correction: bool = False,
 ) -> None:
-    """Refuses, before anything is computed, to write results where they would replace what is not the tool's.
+    """Refuses, before anything is computed, to write results where they would replace what is not the tool's alone.
 
     Args:
         phases: What is to be segmented.
@@ -77,10 +80,16 @@ def check_results(
         without_dicom: As in `write_results`.
         with_samples: Whether samples are drawn, too.
         with_unexpected: Whether a model is asked what it did not expect.
+        of_correction: Whether they come from slices that a person has corrected, as the results there may do.
 
     Raises:
         OutputError: Names what is in the way.
     """
+    if not (overwrite or of_correction) and has_corrections(output):
+        raise OutputError(
+            f"'{output}' has results of slices that a person has corrected, which would be lost: choose another output "
+            "folder; --overwrite replaces them."
+        )
     dicom = any(phase.dicom for phase in phases) and not without_dicom
     names = [name for name in RESULT_FILES if name not in DICOM_FILES or dicom]
     names += [SAMPLES_FILE, *([SAMPLES_DICOM_FILE] if dicom else [])] if with_samples else []
@@ -94,6 +103,15 @@ def check_results(
         if path.exists() and source.exists() and path.samefile(source):
             raise OutputError(f"'{path}' is the input and would be replaced by a result: choose another output folder.")
     check_replaceable(output, KIND, names, overwrite)
+
+
+def has_corrections(folder: Path) -> bool:
+    """Whether the results that were written into a folder come from slices that a person has corrected."""
+    if "measurements.json" in written(folder, KIND):
+        with suppress(OSError, ValueError, AttributeError):
+            content = json.loads((folder / "measurements.json").read_text(encoding="utf-8"))
+            return any(phase.get("corrected_slices") for phase in content.get("phases", [content]))
+    return False
 
 
 def phase_folders(count: int) -> list[str]:

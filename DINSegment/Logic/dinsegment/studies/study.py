@@ -106,12 +106,13 @@ class StudyResult:
         return {segment["name"]: segment["volume_ml"] for segment in phase["segments"]}
 
 
-def load_study(study: Study, task: Task | None = None) -> list[Volume]:
+def load_study(study: Study, task: Task | None = None, of_correction: bool = False) -> list[Volume]:
     """The phases of the input, whose results can be written where they are to be.
 
     Args:
         study: What to load.
         task: What is to be segmented: of several DICOM series those that it needs are read.
+        of_correction: As in `results.check_results`.
 
     Raises:
         InputError: As `images.read_volumes` or `read_phases`.
@@ -127,7 +128,7 @@ def load_study(study: Study, task: Task | None = None) -> list[Volume]:
         phases = read_volumes(study.input, study.series_uid, task, study.part)
     for path in inputs:
         maps = (study.samples > 0, study.unexpected is not None)
-        check_results(phases, study.folder, path, study.overwrite, study.report, study.anonymous, *maps)
+        check_results(phases, study.folder, path, study.overwrite, study.report, study.anonymous, *maps, of_correction)
     return phases
 
 

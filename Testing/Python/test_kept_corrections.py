@@ -1,0 +1,77 @@
+"""Results of slices that a person has corrected are not lost to a run that segments the same image again."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+from dinsegment.images import read_volume, write_volume
+from dinsegment.phantom.heart import cine_phantom, heart_phantom
+
+SMALL = {"slices": 4, "size": (48, 56), "spacing": (20.0, 3.5, 3.5)}
+TASK = ("--task", "heart", "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def small_network(tiny_models, monkeypatch):
+    monkeypatch.setenv("DINSEGMENT_MODELS", str(tiny_models))
+
+
+@pytest.fixture
+def correct(run, tmp_path):
+    """Corrects the second slice of an image; the results go to a folder that has some already. Gives their labels."""
+
+    def correct(images, truths, folder):
+        files = []
+        for n, truth in enumerate(truths):
+            files.append(tmp_path / f"corrected {n}.nii.gz")
+            write_volume(truth.volume.with_array(truth.labels.astype(np.int16)), files[-1])
+        given = [part for file in files for part in ("--segmentation", file, "--slices", "2")]
+        code, _, errors = run("correct", *images, *given, "--output", folder, *TASK)
+        assert code == 0, errors
+        return [path.read_bytes() for path in sorted(folder.rglob("segmentation.seg.nrrd"))]
+
+    return correct
+
+
+def labels_of(folder):
+    return [path.read_bytes() for path in sorted(folder.rglob("segmentation.seg.nrrd"))]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_segmenting_again_does_not_replace_what_was_corrected(run, correct, tmp_path, count):
+    phases = cine_phantom(2, **SMALL)[:count]
+    images = [tmp_path / f"phase {n}.nii.gz" for n in range(count)]
+    for phase, image in zip(phases, images, strict=True):
+        write_volume(phase.volume, image)
+    segment = ("segment", *images, *(["--phases"] if count > 1 else []), "--output", tmp_path / "OUT", *TASK)
+    assert run(*segment)[0] == 0
+    kept = correct(images, phases, tmp_path / "OUT")
+    code, _, errors = run(*segment)
+    assert code == 2
+    assert "has results of slices that a person has corrected, which would be lost" in errors
+    assert labels_of(tmp_path / "OUT") == kept
+    assert correct(images, phases, tmp_path / "OUT") == kept  # A correction may follow a correction.
+    assert run(*segment, "--overwrite")[0] == 0
+    assert labels_of(tmp_path / "OUT") != kept
+
+
+def test_one_of_many_inputs_that_was_corrected_is_skipped_with_its_numbers(run, correct, tmp_path):
+    hearts = [heart_phantom(seed=seed, **SMALL) for seed in (0, 1)]
+    images = [tmp_path / f"patient{n}.nii.gz" for n in range(2)]
+    for heart, image in zip(hearts, images, strict=True):
+        write_volume(heart.volume, image)
+    segment = ("segment", *images, "--output", tmp_path / "OUT", *TASK)
+    assert run(*segment)[0] == 0
+    kept = correct(images[:1], hearts[:1], tmp_path / "OUT" / "patient0")
+    assert run(*segment)[0] == 0
+    assert labels_of(tmp_path / "OUT" / "patient0") == kept
+    with (tmp_path / "OUT" / "studies.csv").open(encoding="utf-8", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first["Status"] == second["Status"] == "skipped"
+    assert first["Message"] == "A person has corrected slices of it: the results are kept as they are."
+    labels = read_volume(tmp_path / "OUT" / "patient0" / "segmentation.seg.nrrd")
+    ml = (labels.array == 3).sum() * labels.voxel_volume_ml
+    assert float(first["Left ventricle (ml)"]) == pytest.approx(ml, abs=0.01)
