@@ -13,7 +13,7 @@ from phantom_cases import write_patients
 import forked
 from dinsegment.correction import save_case
 from dinsegment.errors import InputError, OutputError
-from dinsegment.images import read_volume
+from dinsegment.images import read_volume, write_volume
 from dinsegment.inference import load_model
 from dinsegment.models.entries import models_folder
 from dinsegment.phantom.heart import cine_phantom
@@ -62,6 +62,17 @@ def test_nothing_is_overwritten_and_the_number_of_cases_is_right(phases, tmp_pat
     description = json.loads((tmp_path / "dataset.json").read_text(encoding="utf-8"))
     assert (description["numTraining"], description["licence"]) == (3, "mine")
     assert len(find_cases(tmp_path, None, HEART)) == 3
+
+
+def test_phases_of_a_cine_are_of_one_patient(phases, tmp_path):
+    """None of them may tell how good a model is that has learned from another one."""
+    for name, phantom in zip(("SAX phase 01", "SAX phase 09"), phases, strict=True):
+        save(tmp_path, phantom, name)
+    assert [case.patient for case in find_cases(tmp_path, None, HEART)] == ["SAX", "SAX"]
+    assert save(tmp_path, phases[1], "SAX phase 01").name == "SAX_2_frame01.nii.gz"  # Another patient's, of that name.
+    assert save(tmp_path, phases[1], "SAX_frame01").name == "SAX_3_frame01.nii.gz"
+    assert {case.patient for case in find_cases(tmp_path, None, HEART)} == {"SAX", "SAX_2", "SAX_3"}
+    assert save(tmp_path, phases[1], "phase 01").name == "phase_01.nii.gz"
 
 
 def test_a_name_of_nothing_but_signs_becomes_one(phases, tmp_path):
@@ -139,6 +150,33 @@ def test_all_images_of_a_patient_are_learned_from_or_held_out():
     assert [len(part) for part in divide(cases("a", "b"))] == [2, 2]
     with pytest.raises(InputError, match="at least two"):
         divide(cases("a"))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("twice", "is the same image as"),
+        ("no right ventricle", "has a voxel of Right ventricle, which the model would unlearn"),
+        ("nothing", "has no label above 0"),
+    ],
+)
+def test_cases_that_would_make_the_comparison_untrue_are_refused(phases, tmp_path, change, sentence):
+    """Whichever is held out: both before anything is computed, and nothing is written."""
+    for seed, name in enumerate(("a", "b")):
+        volume, labels = phases[seed].volume, phases[seed].labels.copy()
+        if change == "no right ventricle":
+            labels[labels == 1] = 0
+        save_case(tmp_path / "mine", volume, labels, HEART, name)
+        if change == "twice":
+            save_case(tmp_path / "mine", volume, np.where(labels == 1, 0, labels), HEART, name)
+    if change == "nothing":
+        held = divide(find_cases(tmp_path / "mine", None, HEART))[1][0]
+        write_volume(phases[0].volume.with_array(np.zeros_like(labels)), held.labels, np.uint8)
+    told = []
+    with pytest.raises(InputError, match=sentence):
+        adapt("heart-din-small", HEART, tmp_path / "mine", tmp_path / "RUN", progress=lambda *said: told.append(said))
+    assert not told
+    assert not (tmp_path / "RUN").exists()
 
 
 def test_a_model_is_adapted_and_the_one_that_ships_is_not(run, tmp_path, one_thread):

@@ -32,7 +32,8 @@ def save_case(folder: Path, volume: Volume, labels: np.ndarray, task: Task, name
         labels: Its labels (k, j, i), as the task numbers them.
         task: What they are.
         name: Of the case. What is no letter, digit, `-`, `_` or `.` becomes `_`; a name that is taken gets a number.
-            Cases whose names differ only in `_frame` and digits at their end are images of one patient.
+            Cases whose names differ only in `_frame` and digits at their end are images of one patient, and so are
+            phases of a cine, which are named `... phase 03`.
 
     Returns:
         The file of the labels.
@@ -112,10 +113,12 @@ def _description(path: Path, task: Task) -> dict[str, Any]:
 
 
 def _free_name(folder: Path, name: str) -> str:
-    """The name as files can have it, with a number where it is taken."""
+    """The name as files can have it, with a number where it is taken, before the `_frameFF` that a phase ends with."""
     clean = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII).strip("._-") or "case"
-    number, free = 1, clean
+    image, frame = re.fullmatch(r"(.+?)(?:_(?:frame|phase_)(\d+))?", clean).groups()
+    number, frame = 1, f"_frame{frame}" if frame else ""
+    free = f"{image}{frame}"
     while (folder / IMAGES / f"{free}_0000{ENDING}").exists() or (folder / LABELS / f"{free}{ENDING}").exists():
         number += 1
-        free = f"{clean}_{number}"
+        free = f"{image}_{number}{frame}"
     return free

@@ -12,6 +12,7 @@ import numpy as np
 
 from dinsegment.errors import InputError
 from dinsegment.files import sha256_of
+from dinsegment.images.slices import SliceStack
 from dinsegment.inference.model import Model, load_model
 from dinsegment.inference.prediction import predict
 from dinsegment.inference.preprocessing import Preprocessing
@@ -21,6 +22,7 @@ from dinsegment.network import network_config
 from dinsegment.progress import Progress
 from dinsegment.tasks import Task
 from dinsegment.training.cases import Case, find_cases
+from dinsegment.training.dataset_check import digest_of
 from dinsegment.training.half_made import check_free, run_folder
 from dinsegment.training.metrics import dice
 from dinsegment.training.recipe import Recipe
@@ -99,7 +101,8 @@ def adapt(
         learning_rate: Of AdamW at its highest.
 
     Raises:
-        InputError: The cases cannot be used or are of fewer than two patients, or a package is missing.
+        InputError: The cases cannot be used, are of fewer than two patients, have an image twice or none of some
+            segment, or a package is missing.
         ModelError: There is no such model for the task.
         OutputError: The folder is taken or cannot be written to.
 
@@ -111,7 +114,7 @@ def adapt(
     entry = find_entry(model, task)
     start = load_model(model, task)
     start.check_task(task)
-    slices = sum(_slices(case, task) for case in learned)
+    slices = _slices(found, learned, task)
     batch = min(8, max(1, slices))
     recipe = Recipe(
         name=entry.name,
@@ -156,14 +159,30 @@ def divide(cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
     return [c for c in cases if c.patient not in out], [c for c in cases if c.patient in out]
 
 
-def _slices(case: Case, task: Task) -> int:
-    """Slices of a case; what is wrong with it is said before anything begins."""
-    from dinsegment.images.slices import SliceStack
-
-    volume, labels = case.read(task)
-    if not labels.any():
-        raise InputError(f"'{case.labels}' has no label above 0: there is nothing to learn from.")
-    return len(SliceStack.in_plane(volume, task.plane).array)
+def _slices(cases: Sequence[Case], learned: Sequence[Case], task: Task) -> int:
+    """Slices of the cases that are learned from; what is wrong with any case is said before anything begins."""
+    slices, present = 0, np.zeros(task.classes, bool)
+    by_voxels: dict[str, Case] = {}
+    for case in cases:
+        volume, labels = case.read(task)
+        if not labels.any():
+            raise InputError(f"'{case.labels}' has no label above 0: there is nothing to learn from.")
+        # Saved once more after another correction, it has another name and would be another patient's.
+        same = by_voxels.setdefault(digest_of(volume), case)
+        if same is not case:
+            raise InputError(
+                f"'{case.image}' is the same image as '{same.image}', which would count twice, or be learned from and "
+                "held out: remove the one with the worse labels, both its files, and from numTraining in dataset.json."
+            )
+        present[np.unique(labels)] = True
+        if case in learned:
+            slices += len(SliceStack.in_plane(volume, task.plane).array)
+    if missing := [segment.name for segment in task.segments if not present[segment.label]]:
+        raise InputError(
+            f"No case in '{cases[0].labels.parent}' has a voxel of {', '.join(missing)}, which the model would "
+            "unlearn: add a case that shows it."
+        )
+    return slices
 
 
 def _validated_at_the_end(recipe: Recipe) -> Recipe:

@@ -127,7 +127,7 @@ def _examine(case: Case, task: Task) -> _Examined:
     volume, truth = _read(one, case.image), _read(one, case.labels)
     if volume is not None:
         one.spacing = np.sort(volume.spacing)
-        one.digest = _digest(volume)
+        one.digest = digest_of(volume)
         try:
             check_voxels(volume)
         except InputError as error:
@@ -150,7 +150,7 @@ def _read(one: _Examined, path: Path) -> Volume | None:
     return volume
 
 
-def _digest(volume: Volume) -> str:
+def digest_of(volume: Volume) -> str:
     """The same for the same voxels, whatever file and header they are in."""
     digest = hashlib.sha256(repr(volume.shape).encode())
     digest.update(np.ascontiguousarray(volume.array, np.float32))
