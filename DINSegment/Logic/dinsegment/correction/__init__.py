@@ -1,7 +1,7 @@
 """Learning from what a user has corrected in some slices, for the others: the way of `correct`, in `pipeline`.
 
 1. What was corrected is found by comparing, slice by slice (`changed_slices` of `dinsegment.images.fingerprint`); of a
-   file, `reading` finds it.
+   file, `reading` and `told` find it.
 2. `features` keeps what the network has seen of the image: its probabilities, and what its last layer made them from.
 3. `learn` finds what helps: `neighbours` carries a correction to the slices beside it, `head` is a last layer of the
    patient's own. Corrected slices that are left out in turn decide which of them is used, or neither.

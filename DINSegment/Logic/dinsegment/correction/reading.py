@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from dinsegment.dicom.write.export import check_layers, read_segments, read_tag
+from dinsegment.correction.told import slices_told
+from dinsegment.dicom.write.export import segment_fields, type_of
 from dinsegment.dicom.write.grid import put_on_grid
 from dinsegment.errors import InputError
-from dinsegment.files import check_name
-from dinsegment.images.fingerprint import SLICES_TAG, changed_slices, read_slices_tag
-from dinsegment.images.reading import grid_text, read_volume
+from dinsegment.images.fingerprint import changed_slices
+from dinsegment.images.reading import grid_text, read_layers, read_volume
 from dinsegment.images.slices import slice_axis
 from dinsegment.images.volume import Volume
-from dinsegment.tasks import Task
+from dinsegment.tasks import Segment, Task
 
 MOST = 0.5
 """Share of the slices that somebody may have corrected by hand; where more differ, the labels are of another origin."""
+
+Fields = Mapping[tuple[int, int], Mapping[str, str]]
+"""What a file says of its segments, as `segment_fields` gives it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,19 +33,19 @@ class Corrected:
         labels: (k, j, i) uint8 on the image's grid.
         slices: That a person has corrected, counted from 0 along the image's slice axis; None where the file does not
             tell, as it does not know what the tool had made.
-        other: Names of segments that the task does not have; they count as background.
+        remarks: Sentences for the user: what had to be decided, and what is left out.
     """
 
     labels: np.ndarray
     slices: tuple[int, ...] | None
-    other: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def read_corrected(path: Path, volume: Volume, task: Task) -> Corrected:
     """Reads a `.seg.nrrd` file, as this program or 3D Slicer writes it, or a labelmap with the task's own labels.
 
     What this program writes says of each slice what it was. 3D Slicer keeps that when it saves a segmentation, and so
-    shows which slices were changed since.
+    shows which slices were changed since. Where segments overlap, a voxel belongs to the last one, as in the panel.
 
     Args:
         path: The file.
@@ -51,62 +55,105 @@ def read_corrected(path: Path, volume: Volume, task: Task) -> Corrected:
     Raises:
         InputError: It cannot be read, lies on another grid, or has none of the task's segments.
     """
-    check_name(path)
-    check_layers(path)
-    found = read_volume(path)
-    raw = found.array.astype(np.uint16)
-    if not np.array_equal(raw, found.array):
-        raise InputError(f"'{path}' has voxels that are no labels: give a segmentation, not an image.")
-    other: list[str] = []
-    if path.name.endswith(".seg.nrrd"):
-        mapping, other = _mapping(path, found, task)
+    is_nrrd = path.name.lower().endswith((".nrrd", ".nhdr"))
+    layers = read_layers(path) if is_nrrd else [read_volume(path)]
+    values = [_whole_numbers(path, layer) for layer in layers]
+    fields = segment_fields(path) if is_nrrd else {}
+    if fields:
+        found, remarks = _of_segments(path, values, fields, task)
+    elif len(layers) > 1:
+        raise InputError(f"'{path}' does not say what its {len(layers)} layers mean: save it again from 3D Slicer.")
     else:
-        mapping = {segment.label: segment.label for segment in task.segments}
-        if unknown := sorted(set(np.unique(raw).tolist()) - {0, *mapping}):
-            raise InputError(f"'{path}' has the label {unknown[0]}, which the task '{task.name}' does not have.")
-    table = np.zeros(max(int(raw.max()), *mapping) + 1, np.uint8)
-    for label, own in mapping.items():
-        table[label] = own
+        found, remarks = _of_labels(path, values[0], layers[0], volume, task)
     labels = np.zeros(volume.shape, np.uint8)
-    if not put_on_grid(table[raw], found.ijk_to_ras, volume, labels):
+    if not put_on_grid(found, layers[0].ijk_to_ras, volume, labels):
         raise InputError(
-            f"'{path}' ({grid_text(found)}) does not lie on the grid of '{volume.name}' ({grid_text(volume)}): give "
-            "the image that was segmented."
+            f"'{path}' ({grid_text(layers[0])}) does not lie on the grid of '{volume.name}' ({grid_text(volume)}): "
+            "give the image that was segmented."
         )
-    return Corrected(labels, _told(path, labels, slice_axis(volume, task.plane)), tuple(other))
+    told = slices_told(path, labels, volume, slice_axis(volume, task.plane)) if fields else None
+    return Corrected(labels, told, tuple(remarks))
 
 
-def _mapping(path: Path, found: Volume, task: Task) -> tuple[dict[int, int], list[str]]:
-    """The task's label of each label in the file, and names of segments that are none of the task's."""
-    mapping, other = {}, []
-    by_name = {segment.name: segment.label for segment in task.segments}
-    by_code = {
-        (segment.type.value, segment.modifier and segment.modifier.value): segment.label for segment in task.segments
-    }
-    segments = read_segments(path, found)
-    if unknown := sorted(set(np.unique(found.array).tolist()) - {0, *segments}):
+def _whole_numbers(path: Path, layer: Volume) -> np.ndarray:
+    with np.errstate(invalid="ignore"):  # What NaN becomes is not equal to it.
+        raw = layer.array.astype(np.uint16)
+    if not np.array_equal(raw, layer.array):
+        raise InputError(f"'{path}' has voxels that are no labels: give a segmentation, not an image.")
+    return raw
+
+
+def _of_labels(path: Path, raw: np.ndarray, layer: Volume, volume: Volume, task: Task) -> tuple[np.ndarray, list[str]]:
+    """The labels of a labelmap, which are the task's, and what they are taken for."""
+    known = {segment.label: segment.name for segment in task.segments}
+    if unknown := sorted(set(np.unique(raw).tolist()) - {0, *known}):
         raise InputError(
-            f"'{path}' has the label {unknown[0]:g}, which none of its segments has: save it again from 3D Slicer."
+            f"'{path}' has the label {unknown[0]}, which the task '{task.name}' does not have: give a labelmap of it, "
+            "not the image."
         )
-    for label, described in segments.items():
-        code = described.type.value, described.modifier and described.modifier.value
-        own = by_name.get(described.name, by_code.get(code))
-        if own is None:
-            other.append(described.name)
-        else:
-            mapping[label] = own
-    if not mapping:
+    remarks = [f"Labels are taken for {', '.join(f'{label} {name}' for label, name in known.items())}."]
+    if layer.array.size < volume.array.size:
+        remarks.append(f"'{path.name}' covers a part of '{volume.name}'; nothing counts as segmented elsewhere.")
+    return raw.astype(np.uint8), remarks
+
+
+def _of_segments(path: Path, values: Sequence[np.ndarray], fields: Fields, task: Task) -> tuple[np.ndarray, list[str]]:
+    """The task's labels of a file that describes its segments, and what is left out of them."""
+    if max(layer for layer, _label in fields) >= len(values):
+        raise InputError(f"'{path}' lacks voxels of segments that it describes: save it again from 3D Slicer.")
+    for layer, raw in enumerate(values):
+        known = {label for where, label in fields if where == layer}
+        if unknown := sorted(set(np.unique(raw).tolist()) - {0, *known}):
+            raise InputError(
+                f"'{path}' has the label {unknown[0]:g}, which none of its segments has: save it again from 3D Slicer."
+            )
+    chosen = _chosen(fields, task)
+    if not chosen:
         raise InputError(f"'{path}' has no segment of the task '{task.name}': give what was segmented by this program.")
-    return mapping, other
+    labels, remarks = np.zeros(values[0].shape, np.uint8), []
+    names = {place: own.get("Name") or own["ID"] for place, own in fields.items()}
+    for place, segment in chosen.items():
+        layer, label = place
+        mask = values[layer] == label
+        for under in sorted(set(np.unique(labels[mask]).tolist()) - {0}):
+            remarks.append(f"Where {task.segments[under - 1].name} and {names[place]} overlap, the latter counts.")
+        labels[mask] = segment.label
+    if other := sorted(name for place, name in names.items() if place not in chosen):
+        remarks.append(f"Segments that are none of the task's count as background: {', '.join(other)}.")
+    return labels, remarks
 
 
-def _told(path: Path, labels: np.ndarray, axis: int) -> tuple[int, ...] | None:
-    """The corrected slices, where the file says what they were."""
-    tag = read_tag(path, SLICES_TAG) if path.name.endswith(".seg.nrrd") else None
-    told = read_slices_tag(tag) if tag else None
-    if told is None or told[0] != axis or len(told[2]) != labels.shape[axis]:
-        return None
-    return tuple(sorted({*told[1], *changed_slices(told[2], labels, axis)}))
+def _chosen(fields: Fields, task: Task) -> dict[tuple[int, int], Segment]:
+    """Which of a file's segments are the task's, in their order there.
+
+    A segment is told by its name or abbreviation, and where it was renamed, by type and modifier of its terminology. Of
+    several that are alike the one that is told by both counts, else the first: a copy, which a user keeps, is no part
+    of it.
+    """
+    left, chosen = dict(fields), {}
+    for by_name in (True, False):
+        for segment in task.segments:
+            if segment in chosen.values():
+                continue
+            alike = [place for place, own in left.items() if (_is_called if by_name else _is_coded)(own, segment)]
+            both = [place for place in alike if _is_coded(left[place], segment)]
+            if alike:
+                place = (both or alike)[0]
+                chosen[place] = segment
+                del left[place]
+    return {place: chosen[place] for place in fields if place in chosen}
+
+
+def _is_called(fields: Mapping[str, str], segment: Segment) -> bool:
+    name = (fields.get("Name") or fields["ID"]).strip().casefold()
+    return name in (segment.name.casefold(), segment.abbreviation.casefold())
+
+
+def _is_coded(fields: Mapping[str, str], segment: Segment) -> bool:
+    kind, modifier = type_of(fields)
+    if kind is None or kind.value != segment.type.value:
+        return False
+    return (modifier and modifier.value) == (segment.modifier and segment.modifier.value)
 
 
 def against(made: np.ndarray, corrected: Corrected, volume: Volume, task: Task) -> tuple[int, ...]:

@@ -167,11 +167,15 @@ def _grid_of_sform(path: Path, pixdim: tuple[float, ...], columns: np.ndarray, t
     return Grid(spacing=tuple(lengths * to_mm) if unset else None, leans=leans, warnings=(warning,))
 
 
-def check_nrrd(path: Path) -> Grid:
+def check_nrrd(path: Path, layers: bool = False) -> Grid:
     """Checks a NRRD file.
 
     ITK takes a spacing that is missing or NaN for 1 mm and every unit for mm, does not look at the checksum of packed
     voxels, and knows a fourth axis neither where it has no direction nor, as one of phases, where it is a list.
+
+    Args:
+        path: The file.
+        layers: Whether such an axis may be that of the layers of a segmentation, instead of one of phases.
 
     Raises:
         InputError: The spacing of a 3D or 4D image is not above zero or given for fewer than three axes, its unit is
@@ -183,7 +187,7 @@ def check_nrrd(path: Path) -> Grid:
         fields = _header(file, ":", lambda line: not line.strip() or _NRRD_LIST.match(line) is not None, keys)
         axes = nrrd_axes(path, fields)
         axis = phase_axis(path, axes, is_sequence(path, keys)) if axes is not None else None
-        if axis is not None:
+        if axis is not None and not layers:
             check_phases(path, keys)
         # With directions, ITK reports lengths of zero itself. NaN says that an axis is none of space.
         units = _quoted(fields.get("space units", ""))

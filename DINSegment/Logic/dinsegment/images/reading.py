@@ -135,6 +135,20 @@ def read_volume(path: str | os.PathLike[str], series_uid: str | None = None) -> 
     return _only(path, read_volumes(path, series_uid))
 
 
+def read_layers(path: Path) -> list[Volume]:
+    """The labelmaps of a segmentation in a NRRD file: one, or several where 3D Slicer has segments that overlap.
+
+    Raises:
+        InputError: It cannot be read, as `read_volumes` says.
+    """
+    check_name(path)
+    grid = check_nrrd(path, layers=True) if path.is_file() else Grid()
+    if grid.nrrd is None:
+        return [read_volume(path)]
+    layers, ijk_to_ras = _read_nrrd(path, grid)
+    return [Volume(layer, ijk_to_ras, name=image_stem(path), source=str(path)) for layer in layers]
+
+
 def read_phases(paths: Sequence[str | os.PathLike[str]], task: Task | None = None) -> list[Volume]:
     """Reads images that are the phases of one heart, in their order.
 

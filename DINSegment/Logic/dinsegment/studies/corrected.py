@@ -84,9 +84,7 @@ def correct_study(
 
     network = compute_study(phases, task, model, device, part(0.0, 0.5), cancelled)
     slices, said = _slices(named, corrected, network, task)
-    other = sorted({name for one in corrected for name in one.other})
-    if other:
-        said.append(f"Segments that the task does not have count as background: {', '.join(other)}.")
+    said += dict.fromkeys(remark for one in corrected for remark in one.remarks)
     labels = [one.labels for one in corrected]
     result = correct(phases, labels, slices, task, model, device, part(0.5, 0.95), cancelled)
     made = [
@@ -126,6 +124,9 @@ def corrected_files(given: Sequence[Path], count: int) -> list[Path]:
         paths = [names[n] for n in sorted(names)] or [folder / FILE]
         if not paths[0].exists():
             raise InputError(f"'{folder}' has no {FILE}: give the corrected segmentation.")
+    for number, path in enumerate(paths):
+        if any(path.absolute() == other.absolute() for other in paths[:number]):
+            raise InputError(f"'{path}' is given twice: give a segmentation for each phase, in their order.")
     if len(paths) != count:
         raise InputError(
             f"There are {len(paths)} segmentations of {count} phases: give one for each phase, in their order, or the "

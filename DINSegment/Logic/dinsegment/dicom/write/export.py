@@ -93,21 +93,45 @@ def read_segments(path: Path, labels: Volume) -> dict[int, SegSegment]:
     Raises:
         InputError: It says nothing, or of a segment not what it is.
     """
-    header = _header(path)
-    fields = {key: header.GetMetaData(key) for key in header.GetMetaDataKeys()}
-    by_label: dict[int, dict[str, str]] = {}
-    number = 0
-    while f"Segment{number}_ID" in fields:
-        own = {key.partition("_")[2]: value for key, value in fields.items() if key.startswith(f"Segment{number}_")}
-        label = _label(path, own, number)
-        if label in by_label:
-            raise InputError(f"'{path}' has two segments with the label {label}: save it again from 3D Slicer.")
-        by_label[label] = own
-        number += 1
+    by_label = {label: own for (_layer, label), own in segment_fields(path).items()}
     if not by_label:
         raise InputError(f"'{path}' does not say what its labels mean: give the task, or a .seg.nrrd file.")
     present = fingerprints(labels.array.astype(np.uint16), by_label, labels.ijk_to_ras)
     return {label: _segment(path, own, present[label]) for label, own in by_label.items()}
+
+
+def segment_fields(path: Path) -> dict[tuple[int, int], dict[str, str]]:
+    """What a `.seg.nrrd` file says of each segment, by its layer and its label there: fields such as `Name` and `Tags`.
+
+    Empty where it says nothing. Source of the fields: Slicer's vtkMRMLSegmentationStorageNode.
+
+    Raises:
+        InputError: It says that a segment has a label that cannot be, or that two have the same.
+    """
+    header = _header(path)
+    fields = {key: header.GetMetaData(key) for key in header.GetMetaDataKeys()}
+    found: dict[tuple[int, int], dict[str, str]] = {}
+    number = 0
+    while f"Segment{number}_ID" in fields:
+        own = {key.partition("_")[2]: value for key, value in fields.items() if key.startswith(f"Segment{number}_")}
+        label, layer = _label(path, own, number), own.get("Layer", "0").strip()
+        place = int(layer) if layer.isdecimal() else 0, label
+        if place in found:
+            raise InputError(f"'{path}' has two segments with the label {label}: save it again from 3D Slicer.")
+        found[place] = own
+        number += 1
+    return found
+
+
+def tags_of(fields: Mapping[str, str]) -> dict[str, str]:
+    """The tags of a segment, of what `segment_fields` gives."""
+    return dict(tag.split(":", 1) for tag in fields.get("Tags", "").split("|") if ":" in tag)
+
+
+def type_of(fields: Mapping[str, str]) -> tuple[Code | None, Code | None]:
+    """What a segment is by its terminology, and what modifies that; None for what it does not say."""
+    parts = [*tags_of(fields).get("TerminologyEntry", "").split("~"), *[""] * 4]
+    return _code(parts[2]), _code(parts[3])
 
 
 def read_tag(path: Path, name: str) -> str | None:
@@ -120,6 +144,12 @@ def read_tag(path: Path, name: str) -> str | None:
                 if found == name:
                     return value
     return None
+
+
+def read_key(path: Path, name: str) -> str:
+    """What a NRRD file says under a key that is none of a segment's; empty where it says nothing."""
+    header = _header(path)
+    return header.GetMetaData(name) if header.HasMetaDataKey(name) else ""
 
 
 def _label(path: Path, fields: Mapping[str, str], number: int) -> int:
@@ -169,7 +199,7 @@ def check_layers(path: Path) -> None:
 
 def _segment(path: Path, fields: Mapping[str, str], fingerprint: str) -> SegSegment:
     name = fields.get("Name") or fields["ID"]
-    tags = dict(tag.split(":", 1) for tag in fields.get("Tags", "").split("|") if ":" in tag)
+    tags = tags_of(fields)
     algorithm_type = tags.get("DICOM.SegmentAlgorithmType", "MANUAL")
     if algorithm_type == "AUTOMATIC" and not same_voxels(tags.get(FINGERPRINT_TAG, fingerprint), fingerprint):
         algorithm_type = "SEMIAUTOMATIC"
