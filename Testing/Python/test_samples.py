@@ -22,7 +22,7 @@ from dinsegment.enhancement.grey import window_inside
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume
 from dinsegment.images.samples import Samples
-from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.segmentation import OTHER_IMAGE, Finding, Segmentation
 from dinsegment.images.slices import SliceStack
 from dinsegment.inference import samples as sampling
 from dinsegment.inference.draws import DEFAULTS, SampleOptions, Variations, vary
@@ -366,6 +366,18 @@ def test_what_a_person_has_corrected_has_no_interval(phantoms):
     phases[systole] = replace(phases[systole], made=made)
     keys = {one.measurement.key for one in intervals_of(phases, measured).intervals}
     assert "lv_mass_es" not in keys and {"lv_mass_ed", "lv_esv"} <= keys
+
+
+def test_in_an_image_of_another_kind_nothing_has_an_interval(phantoms):
+    """Nobody has looked at how wide it has to be there; one phase or both."""
+    phases = pair_with(phantoms, [np.full((2, 3), 100.0) + np.arange(2)[:, None]] * 2, {"ml": 2.0})
+    for some in (phases, phases[:1]):
+        measured = measure_study(some)
+        assert intervals_of(some, measured).intervals
+        other = [replace(some[0], findings=(Finding("It is no heart.", kind=OTHER_IMAGE),)), *some[1:]]
+        found = intervals_of(other, measured)
+        assert not found.intervals and not found.calibrated
+        assert found.remark.startswith("Numbers have no interval: the image does not look like")
 
 
 def test_samples_come_back_from_json():

@@ -8,10 +8,11 @@ import slicer
 from mrml import add_linear_transform, add_volume, exported_labels, set_segment, threshold
 
 from dinsegment.images.samples import Samples
+from dinsegment.images.segmentation import OTHER_IMAGE, Finding
 from dinsegment.tasks import HEART
 from dinsegment_slicer.scene.changes import made
 from dinsegment_slicer.scene.content import label_content
-from dinsegment_slicer.scene.findings import NotedFinding
+from dinsegment_slicer.scene.findings import NotedFinding, note_findings
 from dinsegment_slicer.scene.measure import beat_of, measure_phases
 from dinsegment_slicer.scene.nodes import (
     fill_segmentation,
@@ -119,6 +120,13 @@ class TestIntervals:
         assert intervals(node, volume) is None
         transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([-1.0, 1.0, 1.0, 1.0])))
         assert intervals(node, volume).volumes
+
+    def test_in_an_image_of_another_kind_nothing_has_one(self, scene, volume):
+        node = segmented(volume, 1.0)
+        finding = Finding("It does not look like a heart.", kind=OTHER_IMAGE)
+        note_findings(node, [finding], HEART.segments, np.eye(4))
+        found = intervals(node, volume)
+        assert not found.volumes and found.remark.startswith("Numbers have no interval: the image does not look like")
 
     @pytest.fixture
     def beat(self, scene):

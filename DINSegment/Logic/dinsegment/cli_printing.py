@@ -50,7 +50,8 @@ def _print_intervals(result: StudyResult) -> None:
         number = measured[one["key"]]
         value, low, high = (f"{v:.1f}" for v in (number["value"], one["low"], one["high"]))
         table.add_row(number["name"], f"{value} {number['unit']}", f"{low} to {high}")
-    out.print(table)
+    if table.row_count:
+        out.print(table)
     out.print(result.samples["remark"], soft_wrap=True, markup=False)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dinsegment.images.samples import Samples
-from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.segmentation import OTHER_IMAGE, Segmentation
 from dinsegment.measurements.function import Beat, Ventricle
 from dinsegment.measurements.heart import heart_measurements
 from dinsegment.measurements.measurement import Measurement
@@ -24,6 +24,8 @@ NORMAL_90 = 1.645
 """Standard deviations to either side that hold 90 % of a normal distribution: what is taken until patients say more."""
 
 CORRECTED = "Samples are of the model: numbers of what a person has corrected have no interval."
+
+OTHER = "Numbers have no interval: the image does not look like those that the model is made for."
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Intervals:
         looked_at: How many samples there were of each of those patients; 0 where there were no patients.
         patients: How many patients there were; 0 where that is not known.
         corrected: Whether a number has none because a person has corrected what it is measured of.
+        other_image: Whether none has one because the image is of another kind than the patients that were looked at.
     """
 
     intervals: tuple[Interval, ...]
@@ -71,10 +74,13 @@ class Intervals:
     looked_at: int = 0
     patients: int = 0
     corrected: bool = False
+    other_image: bool = False
 
     @property
     def remark(self) -> str:
         """What is to be known of them, a sentence or two."""
+        if self.other_image:
+            return OTHER
         on = f"on {self.patients} validation patients" if self.patients else "on validation patients"
         if self.calibrated:
             text = f"90 % intervals from {self.draws} samples, calibrated {on}: they held nine in ten experts' values."
@@ -116,7 +122,8 @@ def intervals_of(phases: Sequence[Segmentation], measured: StudyMeasurements) ->
     """The intervals of what a study measures; None where nobody has drawn samples, or they tell nothing of it.
 
     Of a beating heart they are those of the left ventricle's end diastole and end systole, at which each draw is
-    measured as the result is. Samples are of the model: a number of what a person has corrected has no interval.
+    measured as the result is. Samples are of the model: a number of what a person has corrected has no interval, and of
+    an image that does not look like the task's no number has one.
 
     Args:
         phases: As `measure_study` takes them.
@@ -138,7 +145,8 @@ def intervals_of(phases: Sequence[Segmentation], measured: StudyMeasurements) ->
         of = measurement.phases or (0,)
         return not any(phases[n].is_changed(label) for n in of for label in measurement.segments)
 
-    return intervals_about(measured.measurements, drawn, sampled, is_models_own)
+    other_image = any(finding.kind == OTHER_IMAGE for phase in phases for finding in phase.findings)
+    return intervals_about(measured.measurements, drawn, sampled, is_models_own, other_image)
 
 
 def intervals_about(
@@ -146,6 +154,7 @@ def intervals_about(
     drawn: Mapping[str, Sequence[float]],
     samples: Samples,
     is_models_own: Callable[[Measurement], bool] = lambda _measurement: True,
+    other_image: bool = False,
 ) -> Intervals | None:
     """The intervals of measured numbers; None where the draws tell nothing of any.
 
@@ -154,7 +163,10 @@ def intervals_about(
         drawn: The number of each draw, by its key, as `draws_of_beat` and `draws_of_image` give them.
         samples: The draws, which know how wide intervals have to be.
         is_models_own: Whether a number is measured of what the model has made: one of a correction has no interval.
+        other_image: Whether the image does not look like the task's: then no number has one.
     """
+    if other_image:
+        return Intervals((), samples.draws, samples.model, calibrated=False, other_image=True)
     found, corrected = [], False
     half: dict[tuple[str, str], tuple[float, float]] = {}  # With the number: of a subject and kind, without its index.
     for measurement in measurements:

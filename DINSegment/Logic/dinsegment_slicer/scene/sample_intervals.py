@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import slicer
 
+from dinsegment.images.segmentation import OTHER_IMAGE
 from dinsegment.measurements.function import Beat, CardiacFunction, Ventricle
 from dinsegment.measurements.intervals import (
     Interval,
@@ -17,6 +18,7 @@ from dinsegment.measurements.intervals import (
 )
 from dinsegment.measurements.measurement import Measurement
 from dinsegment.tasks import Task
+from dinsegment_slicer.scene.findings import findings_of
 from dinsegment_slicer.scene.measure import MeasuredSegment
 from dinsegment_slicer.scene.sample_notes import SampleNotes, sample_notes
 from dinsegment_slicer.scene.task_labels import changed_labels, segments_of_task
@@ -52,7 +54,8 @@ def sample_intervals(
 ) -> SampleIntervals | None:
     """The intervals of measured phases; None where nobody has asked for samples, or they are of another size.
 
-    Samples are of the model: what the user has corrected has no interval, nor has what is made of it.
+    Samples are of the model: what the user has corrected has no interval, nor has what is made of it; nothing has one
+    in an image that does not look like the task's.
 
     Args:
         task: What was segmented.
@@ -69,10 +72,11 @@ def sample_intervals(
     changed = {n: changed_labels(segmentationNodes[n], task) for n in kept}
     ml = {n: {s.id: s.volume_ml for s in phases[n]} for n in kept}
     ml = {n: {label: ml[n][i] for label, i in ids[n].items() if i in ml[n]} for n in kept}
+    other = any(noted.kind == OTHER_IMAGE for node in segmentationNodes for noted in findings_of(node))
     found: list[Intervals] = []
     volumes: dict[tuple[int, str], Interval] = {}
     for n, notes in kept.items():
-        about = _of_image(task, notes, ml[n], changed[n])
+        about = _of_image(task, notes, ml[n], changed[n], other)
         if about is not None:
             found.append(about)
             for one in about.intervals:
@@ -80,7 +84,7 @@ def sample_intervals(
     of_function: dict[str, Interval] = {}
     if function is not None and {function.end_diastole, function.end_systole} <= set(kept):
         ends = function.end_diastole, function.end_systole
-        about = _of_beat(task, [kept[n] for n in ends], [ml[n] for n in ends], [changed[n] for n in ends])
+        about = _of_beat(task, [kept[n] for n in ends], [ml[n] for n in ends], [changed[n] for n in ends], other)
         if about is not None:
             found.insert(0, about)
             of_function = {one.measurement.key: one for one in about.intervals}
@@ -93,16 +97,22 @@ def sample_intervals(
     return SampleIntervals(tuple(sorted(kept)), first.draws, first.model, remark, of_function, volumes)
 
 
-def _of_image(task: Task, notes: SampleNotes, ml: Mapping[int, float], changed: frozenset[int]) -> Intervals | None:
+def _of_image(
+    task: Task, notes: SampleNotes, ml: Mapping[int, float], changed: frozenset[int], other_image: bool
+) -> Intervals | None:
     measured = [
         Measurement("volume", ml[s.label], subject=s.name, segments=(s.label,)) for s in task.segments if s.label in ml
     ]
     drawn = draws_of_image(task, notes.samples)
-    return intervals_about(measured, drawn, notes.samples, lambda m: not changed & set(m.segments))
+    return intervals_about(measured, drawn, notes.samples, lambda m: not changed & set(m.segments), other_image)
 
 
 def _of_beat(
-    task: Task, notes: Sequence[SampleNotes], ml: Sequence[Mapping[int, float]], changed: Sequence[frozenset[int]]
+    task: Task,
+    notes: Sequence[SampleNotes],
+    ml: Sequence[Mapping[int, float]],
+    changed: Sequence[frozenset[int]],
+    other_image: bool,
 ) -> Intervals | None:
     """Of end diastole and end systole, in this order."""
     from dinsegment.dicom.read.patient import Patient  # It takes pydicom, which nothing else of the panel needs.
@@ -120,4 +130,4 @@ def _of_beat(
     def is_models_own(measurement: Measurement) -> bool:
         return not any(changed[n] & set(measurement.segments) for n in measurement.phases or (0, 1))
 
-    return intervals_about(measured, drawn, samples[0], is_models_own)
+    return intervals_about(measured, drawn, samples[0], is_models_own, other_image)
