@@ -40,6 +40,22 @@ def labels_of(folder):
     return [path.read_bytes() for path in sorted(folder.rglob("segmentation.seg.nrrd"))]
 
 
+def test_another_model_than_the_one_before_is_said(run, tmp_path):
+    heart = heart_phantom(seed=0, **SMALL)
+    image = tmp_path / "patient.nii.gz"
+    write_volume(heart.volume, image)
+    assert run("segment", image, "--output", tmp_path / "OUT", *TASK)[0] == 0
+    made, path = tmp_path / "OUT" / "segmentation.seg.nrrd", tmp_path / "corrected.seg.nrrd"
+    arguments = ("correct", image, "--segmentation", path, "--slices", "2", *TASK)
+    for name, said in (("heart-din-small", False), ("of-another-hospital", True)):
+        content = made.read_bytes().split(b"\n\n", 1)
+        header = content[0].replace(b":DINSegment heart-din-small|", f":DINSegment {name}|".encode())
+        path.write_bytes(b"\n\n".join((header, content[1])))
+        code, printed, errors = run(*arguments, "--output", tmp_path / name)
+        assert code == 0, errors
+        assert ("The segments were made by 'of-another-hospital'" in printed) == said
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_segmenting_again_does_not_replace_what_was_corrected(run, correct, tmp_path, count):
     phases = cine_phantom(2, **SMALL)[:count]

@@ -179,6 +179,18 @@ def test_cases_that_would_make_the_comparison_untrue_are_refused(phases, tmp_pat
     assert not (tmp_path / "RUN").exists()
 
 
+def test_an_image_without_labels_is_not_passed_over(phases, tmp_path):
+    labels = save(tmp_path, phases[0], "a")
+    save(tmp_path, phases[1], "b")
+    (tmp_path / "imagesTr" / "._a_0000.nii.gz").touch()  # as macOS leaves it on a USB stick
+    assert len(find_cases(tmp_path, None, HEART)) == 2
+    labels.unlink()
+    description = json.loads((tmp_path / "dataset.json").read_text(encoding="utf-8"))
+    (tmp_path / "dataset.json").write_text(json.dumps({**description, "numTraining": 1}), encoding="utf-8")
+    with pytest.raises(InputError, match=r"a_0000.nii.gz' has no labels in labelsTr"):
+        find_cases(tmp_path, None, HEART)
+
+
 def test_a_model_is_adapted_and_the_one_that_ships_is_not(run, tmp_path, one_thread):
     for case in write_patients(tmp_path / "acdc", 3, **SMALL):
         volume, labels = case.read(HEART)

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from dinsegment.correction.told import slices_told
-from dinsegment.dicom.write.export import segment_fields, type_of
+from dinsegment.dicom.write.export import segment_fields, tags_of, type_of
 from dinsegment.dicom.write.grid import put_on_grid
 from dinsegment.errors import InputError
 from dinsegment.images.fingerprint import changed_slices
 from dinsegment.images.reading import grid_text, read_layers, read_volume
 from dinsegment.images.slices import slice_axis
 from dinsegment.images.volume import Volume
+from dinsegment.manifest import PROGRAM
 from dinsegment.tasks import Segment, Task
 
 MOST = 0.5
@@ -34,11 +35,13 @@ class Corrected:
         slices: That a person has corrected, counted from 0 along the image's slice axis; None where the file does not
             tell, as it does not know what the tool had made.
         remarks: Sentences for the user: what had to be decided, and what is left out.
+        models: Names of those that made the segments, as far as the file tells them.
     """
 
     labels: np.ndarray
     slices: tuple[int, ...] | None
     remarks: tuple[str, ...] = ()
+    models: frozenset[str] = frozenset()
 
 
 def read_corrected(path: Path, volume: Volume, task: Task) -> Corrected:
@@ -72,7 +75,7 @@ def read_corrected(path: Path, volume: Volume, task: Task) -> Corrected:
             "give the image that was segmented."
         )
     told = slices_told(path, labels, volume, slice_axis(volume, task.plane)) if fields else None
-    return Corrected(labels, told, tuple(remarks))
+    return Corrected(labels, told, tuple(remarks), frozenset(filter(None, map(_model_of, fields.values()))))
 
 
 def _whole_numbers(path: Path, layer: Volume) -> np.ndarray:
@@ -142,6 +145,12 @@ def _chosen(fields: Fields, task: Task) -> dict[tuple[int, int], Segment]:
                 chosen[place] = segment
                 del left[place]
     return {place: chosen[place] for place in fields if place in chosen}
+
+
+def _model_of(fields: Mapping[str, str]) -> str:
+    """The model that made a segment; empty where none did."""
+    name = tags_of(fields).get("DICOM.SegmentAlgorithmName", "")
+    return name.removeprefix(f"{PROGRAM} ") if name.startswith(f"{PROGRAM} ") else ""
 
 
 def _is_called(fields: Mapping[str, str], segment: Segment) -> bool:

@@ -87,6 +87,11 @@ def correct_study(
     said += dict.fromkeys(remark for one in corrected for remark in one.remarks)
     labels = [one.labels for one in corrected]
     result = correct(phases, labels, slices, task, model, device, part(0.5, 0.95), cancelled)
+    if before := sorted({name for one in corrected for name in one.models} - {result.model}):
+        said.append(
+            f"The segments were made by '{before[0]}', and the other slices are now predicted by '{result.model}': "
+            "give --model to go on with the former."
+        )
     made = [
         replace(
             segmentation,

@@ -131,8 +131,8 @@ def find_cases(data: Path, patients: Iterable[str] | None, task: Task, labels: P
         labels: JSON whose `labels` name the data set's labels as the task does, where the data set itself does not.
 
     Raises:
-        InputError: The folder has none of the layouts, a patient has no labelled image, a segment of the task has no
-            label, or a file that describes the data set cannot be used.
+        InputError: The folder has none of the layouts, a patient has no labelled image, in nnU-Net's an image has no
+            labels, a segment of the task has no label, or a file that describes the data set cannot be used.
     """
     found = _layout(data)(data, task, labels)
     if patients is None:
@@ -228,6 +228,10 @@ def _nnunet_cases(data: Path, task: Task, labels: Path | None) -> list[Case]:
         if not image.exists() and (plain := data / "imagesTr" / f"{name}{ending}").exists():
             image = plain
         cases.append(Case(patient, name, image, file, label_map=mapping))
+    used = {case.image for case in cases}
+    for image in sorted((data / "imagesTr").glob(f"*{ending}")):
+        if image not in used and not image.name.startswith("."):
+            raise InputError(f"'{image}' has no labels in labelsTr: add them, or move the image to another folder.")
     return cases
 
 
