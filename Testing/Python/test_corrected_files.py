@@ -16,7 +16,7 @@ from dinsegment.images import read_volume, write_segmentation, write_volume
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.volume import Volume
 from dinsegment.phantom.heart import heart_phantom
-from dinsegment.studies.corrected import corrected_files
+from dinsegment.studies.corrected import _slices, corrected_files
 from dinsegment.tasks import HEART
 
 CHANGED = 3
@@ -170,6 +170,19 @@ def test_voxels_that_are_no_labels_are_refused_in_a_sentence(phantom, tmp_path, 
         warnings.simplefilter("error")
         with pytest.raises(InputError, match="voxels that are no labels"):
             read_corrected(tmp_path / "grey.nrrd", phantom.volume, HEART)
+
+
+def test_what_was_corrected_and_is_not_named_is_said(phantom, path):
+    """It is predicted again."""
+    read = read_corrected(path, phantom.volume, HEART)
+    other = replace(read, slices=(0, 1, CHANGED))
+    assert len(_slices([(CHANGED,)], [read], [], HEART)[1]) == 1
+    assert _slices([(1, CHANGED)], [other], [], HEART)[1][1:] == [
+        "Slice 1 was corrected, too, but not named by --slices, and may have been predicted again."
+    ]
+    assert _slices([(CHANGED,), (CHANGED,)], [read, other], [], HEART)[1][1:] == [
+        "Slices 1 and 2 of phase 2 were corrected, too, but not named by --slices, and may have been predicted again."
+    ]
 
 
 def test_a_file_that_is_given_twice_is_refused(path, tmp_path):

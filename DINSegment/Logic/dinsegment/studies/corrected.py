@@ -193,7 +193,22 @@ def _slices(
     else:
         touched = phases_text((n for n, own in enumerate(slices, start=1) if own), len(slices))
         what = f"{counted(sum(map(len, slices)), 'slice')} in {touched}"
-    return slices, [f"Corrected by a person: {what}, {how}."]
+    return slices, [f"Corrected by a person: {what}, {how}.", *(_not_named(named, corrected) if named else ())]
+
+
+def _not_named(named: Sequence[tuple[int, ...]], corrected: Sequence[Corrected]) -> list[str]:
+    """Which slices a person has corrected, as the files tell it, that --slices leaves out: their labels are lost."""
+    from dinsegment.quality.words import slices_text
+
+    said = []
+    for number, (own, one) in enumerate(zip(named, corrected, strict=True), start=1):
+        if lost := sorted(set(one.slices or ()) - set(own)):
+            where = f" of phase {number}" if len(named) > 1 else ""
+            text = (
+                f"{slices_text(n + 1 for n in lost)}{where} {'was' if len(lost) == 1 else 'were'} corrected, too, but"
+            )
+            said.append(f"{text[0].upper()}{text[1:]} not named by --slices, and may have been predicted again.")
+    return said
 
 
 def _numbers(text: str) -> tuple[int, ...]:
