@@ -31,7 +31,7 @@ def correct(run, tmp_path):
         given = [part for file in files for part in ("--segmentation", file, "--slices", "2")]
         code, _, errors = run("correct", *images, *given, "--output", folder, *TASK)
         assert code == 0, errors
-        return [path.read_bytes() for path in sorted(folder.rglob("segmentation.seg.nrrd"))]
+        return labels_of(folder)
 
     return correct
 
@@ -67,9 +67,15 @@ def test_segmenting_again_does_not_replace_what_was_corrected(run, correct, tmp_
     kept = correct(images, phases, tmp_path / "OUT")
     code, _, errors = run(*segment)
     assert code == 2
-    assert "has results of slices that a person has corrected, which would be lost" in errors
+    assert "has results of slices that a person has corrected in 'phase 0', which would be lost" in errors
     assert labels_of(tmp_path / "OUT") == kept
-    assert correct(images, phases, tmp_path / "OUT") == kept  # A correction may follow a correction.
+    assert correct(images, phases, tmp_path / "OUT") == kept  # A correction may follow a correction,
+    other = [tmp_path / f"another patient's {n}.nii.gz" for n in range(count)]
+    for image, path in zip(images, other, strict=True):
+        path.write_bytes(image.read_bytes())
+    with pytest.raises(AssertionError, match="that a person has corrected in 'phase 0', which would be lost"):
+        correct(other, phases, tmp_path / "OUT")  # but none of another patient's.
+    assert labels_of(tmp_path / "OUT") == kept
     assert run(*segment, "--overwrite")[0] == 0
     assert labels_of(tmp_path / "OUT") != kept
 

@@ -17,7 +17,7 @@ from dinsegment.files import atomic_path, sha256_of
 from dinsegment.manifest import MANIFEST, PROGRAM, STAGING, changed, remove_staging, written
 from dinsegment.studies.index import INDEX, INDEX_BEGIN, Index, absolute, input_of
 from dinsegment.studies.page import PAGE, page_bytes
-from dinsegment.studies.results import KIND, OF_STUDY, SAMPLES, has_corrections
+from dinsegment.studies.results import KIND, OF_STUDY, SAMPLES, corrected_images
 from dinsegment.studies.study import ERRORS, Study, StudyResult
 from dinsegment.studies.table import TABLE, table_bytes, write_table
 from dinsegment.tasks import Task
@@ -207,7 +207,7 @@ class Ledger:
         if any(record.get(key) != value for key, value in expected.items()):
             return None
         try:
-            files, corrected = written(study.folder, KIND), has_corrections(study.folder)
+            files, corrected = written(study.folder, KIND), corrected_images(study.folder)
             # After a correction other files are there than were recorded.
             if not (corrected or files == record["files"]) or not all((study.folder / f).is_file() for f in files):
                 return None

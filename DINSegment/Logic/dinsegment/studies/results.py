@@ -80,15 +80,16 @@ def check_results(
         without_dicom: As in `write_results`.
         with_samples: Whether samples are drawn, too.
         with_unexpected: Whether a model is asked what it did not expect.
-        of_correction: Whether they come from slices that a person has corrected, as the results there may do.
+        of_correction: Whether they come from slices that a person has corrected, as those there of the same images may.
 
     Raises:
         OutputError: Names what is in the way.
     """
-    if not (overwrite or of_correction) and has_corrections(output):
+    corrected = corrected_images(output)
+    if corrected and not overwrite and not (of_correction and corrected == [phase.name for phase in phases]):
         raise OutputError(
-            f"'{output}' has results of slices that a person has corrected, which would be lost: choose another output "
-            "folder; --overwrite replaces them."
+            f"'{output}' has results of slices that a person has corrected in '{corrected[0]}', which would be lost: "
+            "choose another output folder; --overwrite replaces them."
         )
     dicom = any(phase.dicom for phase in phases) and not without_dicom
     names = [name for name in RESULT_FILES if name not in DICOM_FILES or dicom]
@@ -105,13 +106,18 @@ def check_results(
     check_replaceable(output, KIND, names, overwrite)
 
 
-def has_corrections(folder: Path) -> bool:
-    """Whether the results that were written into a folder come from slices that a person has corrected."""
+def corrected_images(folder: Path) -> list[str]:
+    """Names of the phases whose results a folder has, if a person has corrected slices of one; else none."""
     if "measurements.json" in written(folder, KIND):
-        with suppress(OSError, ValueError, AttributeError):
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
             content = json.loads((folder / "measurements.json").read_text(encoding="utf-8"))
-            return any(phase.get("corrected_slices") for phase in content.get("phases", [content]))
-    return False
+            phases = content.get("phases", [content])
+            return [str(phase["input"]) for phase in phases] if any(map(_is_corrected, phases)) else []
+    return []
+
+
+def _is_corrected(phase: dict[str, Any]) -> bool:
+    return bool(phase.get("corrected_slices"))
 
 
 def phase_folders(count: int) -> list[str]:
