@@ -13,10 +13,11 @@ import SimpleITK as sitk
 from dinsegment.correction.reading import read_corrected
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume, write_segmentation, write_volume
+from dinsegment.images.fingerprint import grey_print
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.volume import Volume
 from dinsegment.phantom.heart import heart_phantom
-from dinsegment.studies.corrected import _slices, corrected_files
+from dinsegment.studies.corrected import _of_other_images, _slices, corrected_files
 from dinsegment.tasks import HEART
 
 CHANGED = 3
@@ -183,6 +184,31 @@ def test_what_was_corrected_and_is_not_named_is_said(phantom, path):
     assert _slices([(CHANGED,), (CHANGED,)], [read, other], [], HEART)[1][1:] == [
         "Slices 1 and 2 of phase 2 were corrected, too, but not named by --slices, and may have been predicted again."
     ]
+
+
+def test_labels_of_another_phase_or_patient_are_told(phantom, path, tmp_path):
+    """All phases of a cine, and many patients' files, have the same grid."""
+    another = phantom.volume.with_array(np.roll(phantom.volume.array, 1) * 1.01, "another")
+    image = {"DINSegment.Image": grey_print(another)}
+    tag = "".join(f"{key}:{value}|" for key, value in image.items())
+
+    def of_another(fields):
+        tags = re.sub(r"DINSegment\.Image:[^|]*\|", "", fields["Segment0_Tags"])
+        return {**fields, "Segment0_Tags": f"{tags}{tag}"}
+
+    other = tmp_path / "other.seg.nrrd"
+    rewrite(path, other, fields=of_another)
+    volumes, paths = [phantom.volume, another], [path, other]
+    read = [read_corrected(one, volume, HEART) for one, volume in zip(paths, volumes, strict=True)]
+    assert _of_other_images(paths, read, volumes) == []
+    with pytest.raises(InputError, match=r"other.seg.nrrd' was made of phase 2, but is given for phase 1"):
+        _of_other_images(paths[::-1], read[::-1], volumes)
+    (said,) = _of_other_images([other], read[1:], [phantom.volume])
+    assert said.startswith("'other.seg.nrrd' was made of an image with other grey values than")
+    # The same image with its axes turned round, a part of it, and a file that does not tell.
+    for way in ({"flips": (0, 2), "order": (1, 2, 0)}, {"box": np.s_[0:, 0:40, 3:]}):
+        assert _of_other_images([path], read[:1], [turned(phantom.volume, **way)]) == []
+    assert _of_other_images([path], [replace(read[0], image="")], [another]) == []
 
 
 def test_a_file_that_is_given_twice_is_refused(path, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from dinsegment.correction.reading import read_corrected
 from dinsegment.errors import InputError
 from dinsegment.images import write_segmentation
+from dinsegment.images.fingerprint import grey_print
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.phantom.heart import heart_phantom
 from dinsegment.tasks import HEART
@@ -48,6 +49,8 @@ def test_a_segment_of_the_users_own_may_overlap(scene, node, phantom, tmp_path):
     read = read_corrected(tmp_path / "saved.seg.nrrd", phantom.volume, HEART)
     assert np.array_equal(read.labels, phantom.labels)
     assert read.slices == ()
+    assert read.image == grey_print(phantom.volume)
+    assert read.models == {"m"}
     assert read.remarks == ("Segments that are none of the task's count as background: Scar.",)
     content = (tmp_path / "saved.seg.nrrd").read_bytes()
     (tmp_path / "cut.seg.nrrd").write_bytes(content[:-60])

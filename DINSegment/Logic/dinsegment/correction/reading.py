@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from dinsegment.correction.told import slices_told
-from dinsegment.dicom.write.export import segment_fields, tags_of, type_of
+from dinsegment.dicom.write.export import read_tag, segment_fields, tags_of, type_of
 from dinsegment.dicom.write.grid import put_on_grid
 from dinsegment.errors import InputError
-from dinsegment.images.fingerprint import changed_slices
+from dinsegment.images.fingerprint import IMAGE_TAG, changed_slices
 from dinsegment.images.reading import grid_text, read_layers, read_volume
 from dinsegment.images.slices import slice_axis
 from dinsegment.images.volume import Volume
@@ -36,12 +36,14 @@ class Corrected:
             tell, as it does not know what the tool had made.
         remarks: Sentences for the user: what had to be decided, and what is left out.
         models: Names of those that made the segments, as far as the file tells them.
+        image: Which image they were made of, as `grey_print` has it; empty where the file does not tell.
     """
 
     labels: np.ndarray
     slices: tuple[int, ...] | None
     remarks: tuple[str, ...] = ()
     models: frozenset[str] = frozenset()
+    image: str = ""
 
 
 def read_corrected(path: Path, volume: Volume, task: Task) -> Corrected:
@@ -72,10 +74,12 @@ def read_corrected(path: Path, volume: Volume, task: Task) -> Corrected:
     if not put_on_grid(found, layers[0].ijk_to_ras, volume, labels):
         raise InputError(
             f"'{path}' ({grid_text(layers[0])}) does not lie on the grid of '{volume.name}' ({grid_text(volume)}): "
-            "give the image that was segmented."
+            "give the image that was segmented, or bring the segmentation to its grid (in 3D Slicer's Segment Editor, "
+            "Specify geometry)."
         )
     told = slices_told(path, labels, volume, slice_axis(volume, task.plane)) if fields else None
-    return Corrected(labels, told, tuple(remarks), frozenset(filter(None, map(_model_of, fields.values()))))
+    models = frozenset(filter(None, map(_model_of, fields.values())))
+    return Corrected(labels, told, tuple(remarks), models, (fields and read_tag(path, IMAGE_TAG)) or "")
 
 
 def _whole_numbers(path: Path, layer: Volume) -> np.ndarray:

@@ -23,6 +23,9 @@ VERSION_TAG = "DINSegment.Version"
 SLICES_TAG = "DINSegment.Slices"
 """Tag of the first segment in files: the axis of the slices, those that a person has corrected, and a print of each."""
 
+IMAGE_TAG = "DINSegment.Image"
+"""Tag of the first segment in files: which image it was made of, as `grey_print` tells it."""
+
 EMPTY = "empty"
 """Fingerprint of a segment without voxels."""
 
@@ -79,6 +82,36 @@ def image_print(volume: Volume) -> str:
     digest = hashlib.blake2b(volume.ijk_to_ras.tobytes() + str((volume.shape, volume.array.dtype)).encode())
     digest.update(volume.array)
     return digest.hexdigest()[:32]
+
+
+SAME_GREY = 1e-4
+"""Share of its standard deviation by which the mean of an image may be another one, as formats round differently."""
+
+
+def grey_print(volume: Volume) -> str:
+    """What tells images apart whatever file they are in and however their axes lie: number, mean and spread of voxels.
+
+    Phases of a cine and images of two patients have other means, the same image as DICOM and as NIfTI has the same.
+    """
+    count, total, squares = volume.array.size, 0.0, 0.0
+    for plane in volume.array:
+        grey = plane.astype(np.float64)
+        total, squares = total + float(grey.sum()), squares + float(np.square(grey).sum())
+    mean = total / count
+    # Neither colon nor bar, with which Slicer's files separate what they say of a segment.
+    return f"{count},{mean:.9g},{max(0.0, squares / count - mean**2) ** 0.5:.9g}"
+
+
+def same_grey(first: str, second: str) -> bool | None:
+    """Whether two `grey_print` may be of one image; None where they do not tell: one image is a part of the other."""
+    try:
+        (count, *one), (other_count, *other) = ([float(x) for x in text.split(",")] for text in (first, second))
+        (mean, spread), (other_mean, other_spread) = one, other
+    except ValueError:  # It was not made here.
+        return None
+    if count != other_count:
+        return None
+    return max(abs(mean - other_mean), abs(spread - other_spread)) <= SAME_GREY * max(spread, other_spread)
 
 
 LETTERS = 12

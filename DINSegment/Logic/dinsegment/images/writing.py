@@ -13,7 +13,15 @@ from numpy.typing import DTypeLike
 from dinsegment.errors import InputError, OutputError
 from dinsegment.files import atomic_path, check_name
 from dinsegment.geometry import RAS_FROM_LPS
-from dinsegment.images.fingerprint import FINGERPRINT_TAG, SLICES_TAG, VERSION_TAG, fingerprints, slices_tag
+from dinsegment.images.fingerprint import (
+    FINGERPRINT_TAG,
+    IMAGE_TAG,
+    SLICES_TAG,
+    VERSION_TAG,
+    fingerprints,
+    grey_print,
+    slices_tag,
+)
 from dinsegment.images.reading import ijk_to_ras_of, itk_warnings_off, read_image
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.images.slices import slice_axis
@@ -80,6 +88,7 @@ def _segmentation_fields(segmentation: Segmentation) -> dict[str, str]:
         }
         if n == 0:
             tags[SLICES_TAG] = slices_tag(segmentation.labels, axis, segmentation.corrected)
+            tags[IMAGE_TAG] = grey_print(segmentation.volume)
         fields |= {
             f"Segment{n}_ID": f"Segment_{segment.label}",
             f"Segment{n}_Name": segment.name,

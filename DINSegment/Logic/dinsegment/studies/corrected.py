@@ -77,6 +77,7 @@ def correct_study(
     corrected = [_read(path, volume, task) for path, volume in zip(paths, phases, strict=True)]
     if not any(one.labels.any() for one in corrected):
         raise InputError(f"Nothing is segmented in '{what.segmentations[0]}': give the corrected segmentation.")
+    images = _of_other_images(paths, corrected, phases)
     named = _named(what.slices, phases, task)
 
     def part(first: float, last: float) -> Progress | None:
@@ -84,6 +85,7 @@ def correct_study(
 
     network = compute_study(phases, task, model, device, part(0.0, 0.5), cancelled)
     slices, said = _slices(named, corrected, network, task)
+    said += images
     said += dict.fromkeys(remark for one in corrected for remark in one.remarks)
     labels = [one.labels for one in corrected]
     result = correct(phases, labels, slices, task, model, device, part(0.5, 0.95), cancelled)
@@ -149,6 +151,29 @@ def _read(path: Path, volume: Volume, task: Task) -> Corrected:
     from dinsegment.correction.reading import read_corrected
 
     return read_corrected(path, volume, task)
+
+
+def _of_other_images(paths: Sequence[Path], corrected: Sequence[Corrected], phases: Sequence[Volume]) -> list[str]:
+    """What is to be said of files that were made of images with other grey values.
+
+    Raises:
+        InputError: One was made of another phase than it is given for: its labels would lie on the wrong image.
+    """
+    from dinsegment.images.fingerprint import grey_print, same_grey
+
+    prints, said = [grey_print(volume) for volume in phases], []
+    for number, (path, one) in enumerate(zip(paths, corrected, strict=True)):
+        if same_grey(one.image, prints[number]) is not False:
+            continue
+        others = [n for n, other in enumerate(prints) if same_grey(one.image, other)]
+        if len(others) == 1:
+            raise InputError(
+                f"'{path}' was made of phase {others[0] + 1}, but is given for phase {number + 1}: give the "
+                "segmentations in the order of the phases."
+            )
+        text = f"'{path.name}' was made of an image with other grey values than '{phases[number].name}': check that"
+        said.append(f"{text} they belong together.")
+    return said
 
 
 def _named(given: Sequence[str], phases: Sequence[Volume], task: Task) -> list[tuple[int, ...]]:
