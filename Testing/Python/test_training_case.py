@@ -75,6 +75,20 @@ def test_phases_of_a_cine_are_of_one_patient(phases, tmp_path):
     assert save(tmp_path, phases[1], "phase 01").name == "phase_01.nii.gz"
 
 
+def test_a_case_that_a_user_has_removed_is_gone(phases, tmp_path):
+    """Nobody has to count the others in dataset.json; of a data set that was copied, the number is looked at."""
+    for name in ("a", "b", "c"):
+        save(tmp_path, phases[0], name)
+    for path in (tmp_path / "imagesTr" / "b_0000.nii.gz", tmp_path / "labelsTr" / "b.nii.gz"):
+        path.unlink()
+    assert [case.name for case in find_cases(tmp_path, None, HEART)] == ["a", "c"]
+    path = tmp_path / "dataset.json"
+    description = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**description, "name": "A data set"}), encoding="utf-8")
+    with pytest.raises(InputError, match="promises 3 training cases, but labelsTr has 2"):
+        find_cases(tmp_path, None, HEART)
+
+
 def test_a_name_of_nothing_but_signs_becomes_one(phases, tmp_path):
     assert save(tmp_path, phases[0], "../..").name == "case.nii.gz"
     assert {path.parent.parent for path in contents(tmp_path) if path.name != "dataset.json"} == {tmp_path}
@@ -185,8 +199,6 @@ def test_an_image_without_labels_is_not_passed_over(phases, tmp_path):
     (tmp_path / "imagesTr" / "._a_0000.nii.gz").touch()  # as macOS leaves it on a USB stick
     assert len(find_cases(tmp_path, None, HEART)) == 2
     labels.unlink()
-    description = json.loads((tmp_path / "dataset.json").read_text(encoding="utf-8"))
-    (tmp_path / "dataset.json").write_text(json.dumps({**description, "numTraining": 1}), encoding="utf-8")
     with pytest.raises(InputError, match=r"a_0000.nii.gz' has no labels in labelsTr"):
         find_cases(tmp_path, None, HEART)
 

@@ -172,7 +172,7 @@ def _slices(cases: Sequence[Case], learned: Sequence[Case], task: Task) -> int:
         if same is not case:
             raise InputError(
                 f"'{case.image}' is the same image as '{same.image}', which would count twice, or be learned from and "
-                "held out: remove the one with the worse labels, both its files, and from numTraining in dataset.json."
+                "held out: remove the one with the worse labels, both its files."
             )
         present[np.unique(labels)] = True
         if case in learned:

@@ -13,6 +13,7 @@ import numpy as np
 from dinsegment.errors import InputError
 from dinsegment.images.reading import read_volume
 from dinsegment.images.volume import Volume
+from dinsegment.manifest import PROGRAM
 from dinsegment.tasks import Task
 from dinsegment.training.label_names import DATASETS, label_map, read_description
 
@@ -214,6 +215,8 @@ def _nnunet_cases(data: Path, task: Task, labels: Path | None) -> list[Case]:
     ending = str(description.get("file_ending", ".nii.gz"))  # version 1 has no other
     files = sorted(p for p in (data / "labelsTr").glob(f"*{ending}") if not p.name.startswith("."))
     promised = description.get("numTraining", len(files))
+    if str(description.get("name", "")).startswith(f"{PROGRAM} "):
+        promised = len(files)  # Of a user's own cases, of which one may have been removed; saving one counts them anew.
     if promised != len(files) or not files:
         raise InputError(
             f"'{path}' promises {promised} training cases, but labelsTr has {len(files)} files *{ending}: "
