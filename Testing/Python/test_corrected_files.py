@@ -116,7 +116,10 @@ def test_segments_need_no_terminology(phantom, path):
     rewrite(path, path, fields=lambda fields: {**plain(fields), "Segment2_Name": "what I drew"})
     read = read_corrected(path, phantom.volume, HEART)
     assert set(np.unique(read.labels)) == {0, 1, 2}
-    assert read.remarks == ("Segments that are none of the task's count as background: what I drew.",)
+    assert read.remarks == (
+        "Segments that are none of the task's count as background: what I drew.",
+        "'corrected.seg.nrrd' has no segment Left ventricle: in corrected slices there is none.",
+    )
 
 
 def test_a_copy_that_a_user_keeps_is_no_part_of_the_segment(phantom, path):

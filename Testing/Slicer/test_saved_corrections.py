@@ -66,3 +66,23 @@ def test_where_segments_of_the_task_overlap_the_last_one_counts(scene, node, pha
     expected = np.where(phantom.labels == 3, 0, phantom.labels)
     assert np.array_equal(read.labels, np.where(phantom.labels == 2, 3, expected))
     assert read.remarks == ("Where Left ventricular myocardium and Left ventricle overlap, the latter counts.",)
+
+
+def test_segments_in_another_order_without_one_and_cut_to_what_they_cover(scene, node, phantom, tmp_path):
+    """The right ventricle, which says what each slice was, is gone; nothing is known any more of what was corrected."""
+    segmentation = node.GetSegmentation()
+    segmentation.SetSegmentIndex("Segment_3", 0)
+    storage = scene.AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
+    storage.SetCropToMinimumExtent(True)
+    storage.SetFileName(str(tmp_path / "saved.seg.nrrd"))
+    assert storage.WriteData(node)
+    read = read_corrected(tmp_path / "saved.seg.nrrd", phantom.volume, HEART)
+    assert np.array_equal(read.labels, phantom.labels)
+    assert read.slices == ()
+    assert read.remarks == ()
+    segmentation.RemoveSegment("Segment_1")
+    assert storage.WriteData(node)
+    read = read_corrected(tmp_path / "saved.seg.nrrd", phantom.volume, HEART)
+    assert np.array_equal(read.labels, np.where(phantom.labels == 1, 0, phantom.labels))
+    assert read.slices is None
+    assert read.remarks == ("'saved.seg.nrrd' has no segment Right ventricle: in corrected slices there is none.",)

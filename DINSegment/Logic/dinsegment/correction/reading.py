@@ -127,6 +127,8 @@ def _of_segments(path: Path, values: Sequence[np.ndarray], fields: Fields, task:
         labels[mask] = segment.label
     if other := sorted(name for place, name in names.items() if place not in chosen):
         remarks.append(f"Segments that are none of the task's count as background: {', '.join(other)}.")
+    if missing := [segment.name for segment in task.segments if segment not in chosen.values()]:
+        remarks.append(f"'{path.name}' has no segment {', '.join(missing)}: in corrected slices there is none.")
     return labels, remarks
 
 

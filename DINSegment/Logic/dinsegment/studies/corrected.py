@@ -124,6 +124,8 @@ def _kept(segmentation: Segmentation) -> tuple[str, ...]:
 
 def corrected_files(given: Sequence[Path], count: int) -> list[Path]:
     """A file for each phase: those that are given, or those of a folder with results."""
+    from dinsegment.quality.words import counted
+
     paths = list(given)
     if len(paths) == 1 and paths[0].is_dir():
         folder = paths[0]
@@ -136,8 +138,8 @@ def corrected_files(given: Sequence[Path], count: int) -> list[Path]:
             raise InputError(f"'{path}' is given twice: give a segmentation for each phase, in their order.")
     if len(paths) != count:
         raise InputError(
-            f"There are {len(paths)} segmentations of {count} phases: give one for each phase, in their order, or the "
-            "folder with the results."
+            f"There {'is 1 segmentation' if len(paths) == 1 else f'are {len(paths)} segmentations'} of "
+            f"{counted(count, 'phase')}: give one for each phase, in their order, or the folder with the results."
         )
     return paths
 
