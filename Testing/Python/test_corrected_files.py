@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from dinsegment.correction.reading import read_corrected
+from dinsegment.correction.reading import read_corrected, read_corrected_phases
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume, write_segmentation, write_volume
 from dinsegment.images.fingerprint import grey_print
@@ -217,6 +217,21 @@ def test_labels_of_another_phase_or_patient_are_told(phantom, path, tmp_path):
 def test_a_file_that_is_given_twice_is_refused(path, tmp_path):
     with pytest.raises(InputError, match="is given twice"):
         corrected_files([path, tmp_path / "another", path], 3)
+
+
+def test_a_cine_may_have_its_labels_in_one_file(phantom, path, tmp_path):
+    """As programs that draw on 4D images write them; of a single labelmap nobody knows which phase it is of."""
+    labels = [np.roll(phantom.labels, shift, 2).astype(np.int16) for shift in range(3)]
+    images = [sitk.GetImageFromArray(one) for one in labels]
+    for image in images:
+        image.CopyInformation(sitk.ReadImage(str(path)))
+    sitk.WriteImage(sitk.JoinSeries(images), str(tmp_path / "cine.nii.gz"))
+    sitk.WriteImage(images[0], str(tmp_path / "phase.nii.gz"))
+    read = read_corrected_phases(tmp_path / "cine.nii.gz", [phantom.volume] * 3, HEART)
+    assert all(np.array_equal(one.labels, expected) for one, expected in zip(read, labels, strict=True))
+    for name, count in (("cine.nii.gz", 2), ("phase.nii.gz", 3), (path.name, 3)):
+        with pytest.raises(InputError, match=rf"There is 1 segmentation of {count} phases, .*{name}': give one for"):
+            read_corrected_phases(tmp_path / name, [phantom.volume] * count, HEART)
 
 
 def test_a_file_that_lacks_a_layer_is_refused(phantom, path):

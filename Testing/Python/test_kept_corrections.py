@@ -6,6 +6,7 @@ import csv
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from dinsegment.images import read_volume, write_volume
 from dinsegment.phantom.heart import cine_phantom, heart_phantom
@@ -54,6 +55,26 @@ def test_another_model_than_the_one_before_is_said(run, tmp_path):
         code, printed, errors = run(*arguments, "--output", tmp_path / name)
         assert code == 0, errors
         assert ("The segments were made by 'of-another-hospital'" in printed) == said
+
+
+def test_a_cine_is_corrected_by_a_4d_labelmap(run, tmp_path):
+    phases = cine_phantom(2, **SMALL)
+    for name, voxels in (("image", "volume"), ("labels", "labels")):
+        arrays = [p.volume.array if voxels == "volume" else p.labels.astype(np.int16) for p in phases]
+        files = [tmp_path / f"{name} {n}.nii.gz" for n in range(2)]
+        for phase, array, file in zip(phases, arrays, files, strict=True):
+            write_volume(phase.volume.with_array(array), file)
+        sitk.WriteImage(
+            sitk.JoinSeries([sitk.ReadImage(str(file)) for file in files]), str(tmp_path / f"{name}.nii.gz")
+        )
+    given = ("correct", tmp_path / "image.nii.gz", "--segmentation", tmp_path / "labels.nii.gz")
+    code, _, errors = run(*given, "--slices", "2", "--slices", "", "--output", tmp_path / "OUT", *TASK)
+    assert code == 0, errors
+    first = read_volume(tmp_path / "OUT" / "phase01" / "segmentation.seg.nrrd")
+    assert np.array_equal(first.array[1], phases[0].labels[1])
+    code, _, errors = run(*given[:3], files[0], "--output", tmp_path / "OTHER", *TASK)
+    assert code == 2
+    assert "There is 1 segmentation of 2 phases" in errors and not (tmp_path / "OTHER").exists()
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -26,7 +26,7 @@ def correct(
         typer.Option(
             "--segmentation",
             metavar="FILE",
-            help="What was corrected, a .seg.nrrd or a labelmap; of several phases one each, in their order.",
+            help="What was corrected, a .seg.nrrd or a labelmap; of several phases one each, in order, or one in 4D.",
         ),
     ],
     task: TaskName,

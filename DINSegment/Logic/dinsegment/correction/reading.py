@@ -13,10 +13,11 @@ from dinsegment.dicom.write.export import read_tag, segment_fields, tags_of, typ
 from dinsegment.dicom.write.grid import put_on_grid
 from dinsegment.errors import InputError
 from dinsegment.images.fingerprint import IMAGE_TAG, changed_slices
-from dinsegment.images.reading import grid_text, read_layers, read_volume
+from dinsegment.images.reading import grid_text, read_layers, read_volume, read_volumes
 from dinsegment.images.slices import slice_axis
 from dinsegment.images.volume import Volume
 from dinsegment.manifest import PROGRAM
+from dinsegment.quality.words import counted
 from dinsegment.tasks import Segment, Task
 
 MOST = 0.5
@@ -62,8 +63,27 @@ def read_corrected(path: Path, volume: Volume, task: Task) -> Corrected:
     """
     is_nrrd = path.name.lower().endswith((".nrrd", ".nhdr"))
     layers = read_layers(path) if is_nrrd else [read_volume(path)]
+    return _corrected(path, layers, segment_fields(path) if is_nrrd else {}, volume, task)
+
+
+def read_corrected_phases(path: Path, volumes: Sequence[Volume], task: Task) -> list[Corrected]:
+    """Reads a 4D labelmap with the task's own labels, a 3D one for each phase of a cine.
+
+    Raises:
+        InputError: As `read_corrected`, or it has another number of phases.
+    """
+    found = [] if path.name.lower().endswith(".seg.nrrd") else read_volumes(path)
+    if len(found) != len(volumes):
+        raise InputError(
+            f"There is 1 segmentation of {counted(len(volumes), 'phase')}, '{path}': give one for each phase, in their "
+            "order, a 4D labelmap, or the folder with the results."
+        )
+    return [_corrected(path, [one], {}, volume, task) for one, volume in zip(found, volumes, strict=True)]
+
+
+def _corrected(path: Path, layers: Sequence[Volume], fields: Fields, volume: Volume, task: Task) -> Corrected:
+    """What layers of a file have on the grid of an image."""
     values = [_whole_numbers(path, layer) for layer in layers]
-    fields = segment_fields(path) if is_nrrd else {}
     if fields:
         found, remarks = _of_segments(path, values, fields, task)
     elif len(layers) > 1:

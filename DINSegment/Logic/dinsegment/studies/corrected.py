@@ -29,7 +29,7 @@ class CorrectedStudy:
 
     Attributes:
         inputs: The image, or a file for each phase.
-        segmentations: What was corrected: a file for each phase, or one folder with results.
+        segmentations: What was corrected: a file for each phase, a 4D labelmap, or one folder with results.
         folder: Gets the results.
         slices: Corrected slices, counted from 1 with commas between them, one text a phase; empty to find them.
         series_uid: As `Study` has it.
@@ -74,7 +74,8 @@ def correct_study(
     paths = corrected_files(what.segmentations, len(phases))
     for path in paths:
         check_results(phases, what.folder, path, what.overwrite, of_correction=True)
-    corrected = [_read(path, volume, task) for path, volume in zip(paths, phases, strict=True)]
+    corrected = _read(paths, phases, task)
+    paths = paths if len(paths) == len(phases) else paths * len(phases)
     if not any(one.labels.any() for one in corrected):
         raise InputError(f"Nothing is segmented in '{what.segmentations[0]}': give the corrected segmentation.")
     images = _of_other_images(paths, corrected, phases)
@@ -123,7 +124,7 @@ def _kept(segmentation: Segmentation) -> tuple[str, ...]:
 
 
 def corrected_files(given: Sequence[Path], count: int) -> list[Path]:
-    """A file for each phase: those that are given, or those of a folder with results."""
+    """A file for each phase: those that are given, or those of a folder with results; or one that may have all."""
     from dinsegment.quality.words import counted
 
     paths = list(given)
@@ -136,10 +137,10 @@ def corrected_files(given: Sequence[Path], count: int) -> list[Path]:
     for number, path in enumerate(paths):
         if any(path.absolute() == other.absolute() for other in paths[:number]):
             raise InputError(f"'{path}' is given twice: give a segmentation for each phase, in their order.")
-    if len(paths) != count:
+    if len(paths) not in (1, count):
         raise InputError(
-            f"There {'is 1 segmentation' if len(paths) == 1 else f'are {len(paths)} segmentations'} of "
-            f"{counted(count, 'phase')}: give one for each phase, in their order, or the folder with the results."
+            f"There are {len(paths)} segmentations of {counted(count, 'phase')}: give one for each phase, in their order, "
+            "or the folder with the results."
         )
     return paths
 
@@ -149,10 +150,13 @@ def _is_phase(path: Path) -> bool:
     return path.parent.name[5:].isdecimal()
 
 
-def _read(path: Path, volume: Volume, task: Task) -> Corrected:
-    from dinsegment.correction.reading import read_corrected
+def _read(paths: Sequence[Path], phases: Sequence[Volume], task: Task) -> list[Corrected]:
+    """Of each phase its file, or of all of them the only one."""
+    from dinsegment.correction.reading import read_corrected, read_corrected_phases
 
-    return read_corrected(path, volume, task)
+    if len(paths) == 1 < len(phases):
+        return read_corrected_phases(paths[0], phases, task)
+    return [read_corrected(path, volume, task) for path, volume in zip(paths, phases, strict=True)]
 
 
 def _of_other_images(paths: Sequence[Path], corrected: Sequence[Corrected], phases: Sequence[Volume]) -> list[str]:
