@@ -139,8 +139,8 @@ def corrected_files(given: Sequence[Path], count: int) -> list[Path]:
             raise InputError(f"'{path}' is given twice: give a segmentation for each phase, in their order.")
     if len(paths) not in (1, count):
         raise InputError(
-            f"There are {len(paths)} segmentations of {counted(count, 'phase')}: give one for each phase, in their order, "
-            "or the folder with the results."
+            f"There are {len(paths)} segmentations of {counted(count, 'phase')}: give one for each phase, in their "
+            "order, or the folder with the results."
         )
     return paths
 
