@@ -11,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from dinsegment.correction.reading import read_corrected, read_corrected_phases
+from dinsegment.dicom.write.export import read_segments
 from dinsegment.errors import InputError
 from dinsegment.images import read_volume, write_segmentation, write_volume
 from dinsegment.images.fingerprint import grey_print
@@ -235,9 +236,12 @@ def test_a_cine_may_have_its_labels_in_one_file(phantom, path, tmp_path):
 
 
 def test_a_file_that_lacks_a_layer_is_refused(phantom, path):
-    rewrite(path, path, fields=lambda fields: {**fields, "Segment2_Layer": "1"})
+    described = {"Segment2_Layer": "1", "Segment2_LabelValue": "1"}
+    rewrite(path, path, fields=lambda fields: {**fields, **described})
     with pytest.raises(InputError, match="lacks voxels of segments that it describes"):
         read_corrected(path, phantom.volume, HEART)
+    with pytest.raises(InputError, match="lacks voxels of segments that it describes"):
+        read_segments(path, read_volume(path))
 
 
 def test_an_image_and_nothing_are_no_segmentation(phantom, tmp_path):

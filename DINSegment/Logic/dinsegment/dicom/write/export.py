@@ -93,7 +93,10 @@ def read_segments(path: Path, labels: Volume) -> dict[int, SegSegment]:
     Raises:
         InputError: It says nothing, or of a segment not what it is.
     """
-    by_label = {label: own for (_layer, label), own in segment_fields(path).items()}
+    fields = segment_fields(path)
+    by_label = {label: own for (_layer, label), own in fields.items()}
+    if len(by_label) < len(fields):
+        raise InputError(f"'{path}' lacks voxels of segments that it describes: save it again from 3D Slicer.")
     if not by_label:
         raise InputError(f"'{path}' does not say what its labels mean: give the task, or a .seg.nrrd file.")
     present = fingerprints(labels.array.astype(np.uint16), by_label, labels.ijk_to_ras)
