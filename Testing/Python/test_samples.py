@@ -253,7 +253,7 @@ def test_one_of_many_inputs_without_anatomy_does_not_end_the_run(phantoms, tmp_p
 
 @pytest.mark.parametrize("draws", [1, -4, 101])
 def test_too_few_or_too_many_are_refused(draws, results, shipped):
-    with pytest.raises(InputError, match=f"{draws} samples cannot be drawn: ask for 2 to 100"):
+    with pytest.raises(InputError, match=f"The number of samples cannot be {draws}: ask for 2 to 100"):
         with_samples(results[0], draws, shipped, "cpu")
 
 

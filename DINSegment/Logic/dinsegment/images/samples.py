@@ -17,7 +17,7 @@ FEWEST, MOST = 2, 100
 def check_draws(draws: int) -> None:
     """Raises InputError unless so many samples can be drawn."""
     if not FEWEST <= draws <= MOST:
-        raise InputError(f"{draws} samples cannot be drawn: ask for {FEWEST} to {MOST}, such as 16.")
+        raise InputError(f"The number of samples cannot be {draws}: ask for {FEWEST} to {MOST}, such as 16.")
 
 
 @dataclass(frozen=True, eq=False)
