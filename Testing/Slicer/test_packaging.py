@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,7 @@ class TestConfigured:
         modules = base / "lib" / "Slicer-5.12" / "qt-scripted-modules"
         code = """
 import sys
+from collections import Counter
 from pathlib import Path
 
 here = Path(sys.argv[1]).resolve()
@@ -178,6 +180,16 @@ class TestExtensionsIndex:
             "scm_url": PUBLISHED,
             "tier": 5,
         }
+
+
+class TestPages:
+    @pytest.mark.parametrize(
+        "page", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+    )
+    def test_nothing_is_said_twice(self, page):
+        lines = [line for line in (ROOT / page).read_text(encoding="utf-8").splitlines() if len(line) > 60]
+        said = Counter(line for line in lines if not line.startswith("|"))
+        assert [line for line, times in said.items() if times > 1] == []
 
 
 class TestPictures:
