@@ -41,7 +41,8 @@ def ray():
     ray.init(
         num_cpus=2, object_store_memory=80 * 2**20, include_dashboard=False, log_to_driver=False,
         logging_level=logging.ERROR,
-        _system_config={"prestart_worker_first_driver": False},  # Each of ours starts with an environment of its own.
+        # Each worker of ours starts with an environment of its own, and not behind all that the other tests do.
+        _system_config={"prestart_worker_first_driver": False, "worker_niceness": 0},
     )  # fmt: skip
     yield ray
     ray.shutdown()
