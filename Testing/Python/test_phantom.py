@@ -22,11 +22,8 @@ from dinsegment.tasks import HEART
 pytestmark = pytest.mark.usefixtures("phantoms_anew")
 SEEDS = range(6)
 SMALL = {"slices": 6, "size": (96, 112), "spacing": (16.0, 2.8, 2.8)}
-THIN = {
-    "slices": 26,
-    "size": (72, 72),
-    "spacing": (4.0, 2.8, 2.8),
-}  # no steps of a slice's thickness at the valves
+THIN = {"slices": 26, "size": (48, 48), "spacing": (4.0, 4.2, 4.2)}
+"""For volumes: no steps of a slice's thickness at the valves."""
 
 
 @pytest.fixture(scope="module")

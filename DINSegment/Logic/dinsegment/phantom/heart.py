@@ -185,14 +185,32 @@ class _Slices:
     def paint(self, distance: np.ndarray, grey: _Number, label: int = 0) -> None:
         """Covers what lies inside (negative distance), the border voxels in part."""
         cover = np.clip(0.5 - distance / self.edge, 0, 1)
-        self.grey += cover * (grey - self.grey)
+        box = _box(cover > 0)  # Elsewhere nothing changes.
+        cover, before = cover[box], self.grey[box]
+        before += cover * (np.broadcast_to(grey, self.grey.shape)[box] - before)
         if self.share is not None:
-            self.share *= 1 - cover
-            self.share[label] += cover
+            share = self.share[(slice(None), *box)]
+            share *= 1 - cover
+            share[label] += cover
+
+    def first(self, count: int) -> _Slices:
+        """So many of the slices: what is painted there is painted here."""
+        share = None if self.share is None else self.share[:, :count]
+        here = (array[:count] for array in (self.x, self.y, self.z))
+        return _Slices(*here, self.edge, self.grey[:count], self.texture, share)
 
     def ellipse(self, x: _Number, y: _Number, a: _Number, b: _Number, degrees: float = 0) -> np.ndarray:
         """Signed distance to an ellipse, to first order: centre, semi-axes, turn towards y."""
         return _ellipse(self.x - x, self.y - y, a, b, np.radians(degrees))
+
+
+def _box(inside: np.ndarray) -> tuple[slice, ...]:
+    """The slices, rows and columns that hold all that is inside."""
+    box = []
+    for axis in range(inside.ndim):
+        there = np.flatnonzero(inside.any(axis=tuple(n for n in range(inside.ndim) if n != axis)))
+        box.append(slice(there[0], there[-1] + 1) if len(there) else slice(0))
+    return tuple(box)
 
 
 def _ellipse(x: np.ndarray, y: np.ndarray, a: _Number, b: _Number, turn: float = 0.0) -> np.ndarray:
@@ -318,7 +336,8 @@ def _paint_heart(heart: _Slices, patient: _Patient, phase: float) -> None:
     rv = _ellipse(s - 0.42 * (width + reach), t, 0.58 * (width + reach), (1.14 - 0.3 * level) * width)
     rv = np.where(in_rv, rv, NOWHERE)
 
-    _paint_atria(heart, s, t, z - base, rough)
+    above = int(np.count_nonzero(z < base))
+    _paint_atria(heart.first(above), s[:above], t[:above], rough[:above])
     heart.paint(np.minimum(rv - 7, epicardium - 3.5) - 3.5 * rough, DEEP_FAT)  # epicardial fat
     heart.paint(np.minimum(rv - 3 - 0.5 * beat, epicardium), HEART_MUSCLE)
     trabeculae = np.clip(1.2 * fine + rv / 8 + 1.2 * level - 0.3, 0, 1)  # most at the wall and the apex
@@ -348,17 +367,16 @@ def _bullet(
     return radius, np.where((depth > 0) & (radius > 0), distance, NOWHERE)
 
 
-def _paint_atria(heart: _Slices, s: np.ndarray, t: np.ndarray, depth: np.ndarray, rough: np.ndarray) -> None:
+def _paint_atria(above: _Slices, s: np.ndarray, t: np.ndarray, rough: np.ndarray) -> None:
     """Left atrium, right atrium, ascending aorta and pulmonary trunk, in the frame of the septum."""
-    here = depth < 0
     left, right = _ellipse(s + 2, t + 27, 36, 14), _ellipse(s - 48, t + 12, 13, 27)
     aorta, pulmonary = np.hypot(s - 12, t - 8) - 14, _ellipse(s - 36, t - 28, 15, 13)
     vessels = ((left, ATRIAL_BLOOD), (right, ATRIAL_BLOOD), (pulmonary, RV_BLOOD), (aorta, BLOOD))
     inside = np.minimum.reduce([distance for distance, _ in vessels])
-    heart.paint(np.where(here, inside - 6 - 4 * rough, NOWHERE), DEEP_FAT)
+    above.paint(inside - 6 - 4 * rough, DEEP_FAT)
     for distance, grey in vessels:
-        heart.paint(np.where(here, distance - 2, NOWHERE), HEART_MUSCLE)
-        heart.paint(np.where(here, distance, NOWHERE), grey * (1 + 0.1 * rough))
+        above.paint(distance - 2, HEART_MUSCLE)
+        above.paint(distance, grey * (1 + 0.1 * rough))
 
 
 def _acquire(grey: np.ndarray, patient: _Patient, axes: list[np.ndarray], noise: np.random.Generator) -> np.ndarray:
