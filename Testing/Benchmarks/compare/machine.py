@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import platform
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
+
+if TYPE_CHECKING:
+    import torch
 
 SIDE = {"cpu": 1024, "cuda": 8192, "mps": 4096}
 """Of the matrices that are multiplied."""
@@ -47,8 +51,7 @@ def describe_machine(device: str, cores: int) -> dict[str, Any]:
     kind = torch.device(device).type
     rates = {}
     for precision in PRECISIONS[kind]:
-        a, b, out = (torch.rand(SIDE[kind], SIDE[kind], device=device).to(getattr(torch, precision)) for _ in range(3))
-        rates[precision] = SIDE[kind] ** 3 / _best(lambda a=a, b=b, out=out: torch.mm(a, b, out=out))
+        rates[precision] = _products_per_s(SIDE[kind], getattr(torch, precision), device)
     source, target = (torch.ones(COPIED[kind] // 4, device=device) for _ in range(2))
     return {
         "cpu": _cpu_name(),
@@ -62,6 +65,28 @@ def describe_machine(device: str, cores: int) -> dict[str, Any]:
         "macs_per_s": rates,
         "bytes_per_s": 2 * COPIED[kind] / _best(lambda: target.copy_(source)),
     }
+
+
+def _products_per_s(side: int, dtype: torch.dtype, device: str) -> float:
+    """Multiply-accumulates in a second, of matrices of so many rows; of smaller ones where those would take long."""
+    import torch
+
+    def seconds(side: int, measure: Callable[[Callable[[], object]], float]) -> float:
+        a, b, out = (torch.rand(side, side, device=device).to(dtype) for _ in range(3))
+        return measure(lambda: torch.mm(a, b, out=out))
+
+    # A CPU without a precision computes it in software, a hundred times slower, and no faster for being asked for more.
+    small = side // 4
+    if (side / small) ** 3 * seconds(small, _once) > LONG_ENOUGH_S:
+        side = small
+    return side**3 / seconds(side, _best)
+
+
+def _once(work: Callable[[], object]) -> float:
+    """Seconds of one repetition, on a device that has to answer at once."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def _best(work: Callable[[], object]) -> float:
