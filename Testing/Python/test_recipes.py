@@ -24,7 +24,7 @@ TABLES = sorted(name.partition("-")[2] for name in NAMES if name.startswith("acd
 
 
 SIZES = ("classes", "dims", "depths", "stem_stride", "layer_scale", "drop_path", "heads", "decoder_dim")
-SIZES += ("merge_kernel", "expand_kernel", "decoder_layers", "in_channels")
+SIZES += ("merge_kernel", "expand_kernel", "decoder_layers", "in_channels", "options")
 
 
 def first_of_each():
@@ -190,7 +190,7 @@ def test_a_network_learns(name):
     image, enhanced, labels = batch_of(recipe)
     # A backbone keeps its full depth, in which so long steps end in NaN.
     rate = 1e-3 if getattr(recipe.network, "backbone", "") else 1e-2
-    optimizer = torch.optim.AdamW(network.parameters(), lr=rate)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, fused=True)
     losses: list[float] = []
     while len(losses) < 80 and (not losses or losses[-1] >= 0.75 * losses[0]):  # a coarse output learns slowly
         loss = din_loss(network(image, enhanced), labels, recipe.boundary_weight)
