@@ -6,9 +6,10 @@ long-axis series, a localizer and a late-enhancement series. The parts can be ha
 
 from __future__ import annotations
 
-import copy
+import pickle
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pydicom
@@ -24,6 +25,8 @@ REPEATED = 4
 
 Rows = list[list[Dataset]]
 """Images by slice, along the normal, and phase."""
+
+_Images = TypeVar("_Images", Dataset, list[Dataset], list[list[Dataset]])
 
 
 def read_cine(
@@ -97,9 +100,9 @@ def uid_of(number: int, study: int = 1) -> str:
     return f"{ROOT}.{study}.{number}"
 
 
-def a_copy(images: list[Dataset]) -> list[Dataset]:
-    """Images that can be changed without the others."""
-    return copy.deepcopy(images)
+def a_copy(images: _Images) -> _Images:
+    """Images that can be changed without the others; `deepcopy` takes twice as long."""
+    return pickle.loads(pickle.dumps(images, pickle.HIGHEST_PROTOCOL))
 
 
 def series_per_slice(rows: Rows, first: int = 101, description: str = "cine") -> list[list[Dataset]]:
@@ -140,7 +143,7 @@ def long_axis(rows: Rows, number: int, at: int = 130, along_rows: bool = False) 
     for phase in range(len(rows[0])):
         volume = np.stack([pixels_of(row[phase]) for row in rows]).astype(float)
         plane = volume[:, at, :] if along_rows else volume[:, :, at]
-        image = copy.deepcopy(rows[0][phase])
+        image = a_copy(rows[0][phase])
         row, column = axes_of(image)
         spacing = float(image.PixelSpacing[0])
         steps = np.arange(0, len(plane) - 1, spacing / 10.0)
@@ -167,7 +170,7 @@ def localizer(rows: Rows, number: int) -> list[Dataset]:
     """Three images at right angles to one another."""
     images = []
     for axis in range(3):
-        image = copy.deepcopy(rows[len(rows) // 2][0])
+        image = a_copy(rows[len(rows) // 2][0])
         image.ImageOrientationPatient = decimals(np.roll(np.eye(3), axis, axis=1)[:2].ravel())
         image.ImagePositionPatient = decimals([-170.0, -170.0, -170.0])
         image.ImageType, image.SeriesTime = ["ORIGINAL", "PRIMARY", "LOCALIZER"], "080000"
@@ -205,7 +208,7 @@ def write(series: Iterable[Sequence[Dataset]], folder: Path, name: Callable[[Dat
 def enhanced(images: Sequence[Dataset], number: int) -> Dataset:
     """Images of one slice, in the order of time, as one enhanced multi-frame image."""
     first = images[0]
-    made = copy.deepcopy(first)
+    made = a_copy(first)
     for keyword in (
         *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "TriggerTime"),
         *("NominalCardiacTriggerDelayTime", "SpacingBetweenSlices", "NominalInterval", "HeartRate", "EchoTime"),

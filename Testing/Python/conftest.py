@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 import pickle
 
 import pytest
@@ -31,4 +30,4 @@ def study(original, tmp_path_factory):
     """A folder with a study of many series that is made of them."""
     import cine_study
 
-    return cine_study.write(cine_study.study_of(copy.deepcopy(original)), tmp_path_factory.mktemp("study"))
+    return cine_study.write(cine_study.study_of(cine_study.a_copy(original)), tmp_path_factory.mktemp("study"))

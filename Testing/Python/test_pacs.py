@@ -246,7 +246,8 @@ class TestStudyOfManySeries:
         assert store(archive, sent) == [SUCCESS] * len(sent)
         return folder
 
-    def test_it_is_found_fetched_segmented_and_stored(self, archive, kept, run, tmp_path):
+    def test_it_is_found_fetched_segmented_and_stored(self, archive, kept, run, tiny_models, tmp_path, monkeypatch):
+        monkeypatch.setenv("DINSEGMENT_MODELS", str(tiny_models))  # What it finds is not looked at, if it is something.
         here = {"QueryRetrieveLevel": "STUDY", "PatientID": "ID1", "StudyInstanceUID": ""}
         (match,) = find(archive, **here)
         fetched = get(archive, match.StudyInstanceUID)

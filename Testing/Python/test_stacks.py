@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -189,7 +188,7 @@ def test_two_complete_stacks_stay_two(rows):
 
 @pytest.mark.parametrize("layout", ["whole", "series per slice"])
 def test_a_second_stack_in_the_middle_between_the_slices_of_the_first(layout, rows):
-    after = copy.deepcopy(rows)
+    after = cine_study.a_copy(rows)
     normal = np.cross(*axes_of(rows[0][0]))
     for k, images in enumerate(after):
         move(images, 5.0 * normal)
@@ -205,7 +204,7 @@ def test_a_second_stack_in_the_middle_between_the_slices_of_the_first(layout, ro
 
 
 def test_slices_that_overlap_as_they_were_planned_are_one_stack(rows):
-    between = copy.deepcopy(rows)
+    between = cine_study.a_copy(rows)
     for images in between:
         move(images, 5.0 * np.cross(*axes_of(rows[0][0])))
     both = [images for pair in zip(rows, between, strict=True) for images in pair]
@@ -335,7 +334,7 @@ def test_slices_of_20_and_of_25_phases_meet_by_their_times(sunnybrook_folder):
     series = series_per_slice(rows)
     for row in series[:2]:
         beat = float(row[0].NominalInterval)
-        row += copy.deepcopy(row[:5])
+        row += cine_study.a_copy(row[:5])
         for number, image in enumerate(row):
             image.TriggerTime = f"{(number + 0.5) * beat / 25:.3f}"
             image.NominalCardiacTriggerDelayTime, image.InstanceNumber = float(image.TriggerTime), number + 1
@@ -452,7 +451,7 @@ def test_an_axial_cine_and_a_long_axis_stack_are_no_short_axis(rows):
     ],
 )
 def test_what_is_no_cine_is_told_from_one(kind, changes, rows):
-    images = into_series([copy.deepcopy(image) for image in rows[5] * 3], 400, changes.get("description", "series"))
+    images = into_series([cine_study.a_copy(image) for image in rows[5] * 3], 400, changes.get("description", "series"))
     for number, image in enumerate(images, 1):
         image.InstanceNumber, image.TriggerTime = number, "600"
         image.NominalCardiacTriggerDelayTime = 600.0
@@ -486,7 +485,7 @@ def test_images_of_one_moment_of_the_beat_are_no_cine(kind, count, time, rows):
     """Three slices whose description and clock say nothing."""
     series = []
     for k in range(3):
-        images = into_series([copy.deepcopy(rows[3 * k][0]) for _ in range(count)], 400 + k, "sax")
+        images = into_series([cine_study.a_copy(rows[3 * k][0]) for _ in range(count)], 400 + k, "sax")
         for number, image in enumerate(images):
             image.InstanceNumber = number + 1
             del image.AcquisitionTime, image.ContentTime, image.SeriesTime, image.NominalCardiacTriggerDelayTime
@@ -530,7 +529,7 @@ def test_another_scan_of_a_slice_is_no_repetition(changes, rows):
 
 
 def phase_images(images: list[Dataset], number: int) -> list[Dataset]:
-    made = into_series(copy.deepcopy(images), number, "cine")
+    made = into_series(cine_study.a_copy(images), number, "cine")
     for image in made:
         image.ImageType = ["ORIGINAL", "PRIMARY", "P", "ND"]
     return made
@@ -593,7 +592,7 @@ def test_of_a_gated_stack_and_one_in_real_time_the_gated_one_is_proposed(rows):
 
 
 def test_colour_images_and_such_without_a_place_are_listed_with_a_reason(rows):
-    strange = into_series(copy.deepcopy(rows[0]), 500, "screen")
+    strange = into_series(cine_study.a_copy(rows[0]), 500, "screen")
     for image in strange[1:]:
         del image.ImagePositionPatient
     strange[0].SamplesPerPixel = 3

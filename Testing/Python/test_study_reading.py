@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import json
 import pickle
@@ -99,7 +98,7 @@ def test_the_labels_are_the_same(study, whole, model):
 @pytest.mark.parametrize("how", ["compressed", "compressed, other UIDs", "other header", "other UIDs for all"])
 def test_a_study_that_was_exported_twice_is_read_once(how, rows, whole, tmp_path):
     series = series_per_slice(rows)
-    again = copy.deepcopy(series)
+    again = cine_study.a_copy(series)
     for image in (image for images in again for image in images):
         if how.startswith("compressed"):
             image.compress(RLELossless, generate_instance_uid="UIDs" in how)
@@ -271,7 +270,7 @@ def test_a_stack_whose_apex_is_first(rows, whole, tmp_path):
 
 def test_series_that_are_no_slices_stop_nothing_and_are_named(rows, whole, tmp_path):
     """A photograph, a mosaic, an image without a place, one of several frames that says nothing of them."""
-    strange = [into_series(copy.deepcopy(rows[0][:1]), number, f"odd {number}") for number in (500, 501, 502, 503)]
+    strange = [into_series(cine_study.a_copy(rows[0][:1]), number, f"odd {number}") for number in (500, 501, 502, 503)]
     (colour,), (mosaic,), (nowhere,), (frames,) = strange
     colour.SamplesPerPixel, colour.PhotometricInterpretation, colour.PlanarConfiguration = 3, "RGB", 0
     colour.BitsAllocated, colour.BitsStored, colour.HighBit, colour.PixelRepresentation = 8, 8, 7, 0
@@ -475,7 +474,7 @@ class TestManyStudies:
         for study, (patient, day, place) in enumerate(
             [("P1", "20120101", "one/DICOM"), ("P2", "20120101", "two"), ("P2", "20130101", "two")], 2
         ):
-            series = [into_series(copy.deepcopy(row), 101 + k, "cine", study) for k, row in enumerate(original)]
+            series = [into_series(cine_study.a_copy(row), 101 + k, "cine", study) for k, row in enumerate(original)]
             for image in (image for images in series for image in images):
                 image.PatientID, image.StudyDate = patient, day
             write(series, folder / place, lambda image: f"{image.SOPInstanceUID}.dcm")
@@ -558,7 +557,7 @@ def test_a_series_of_which_an_image_lost_its_rescaling(rows, tmp_path):
 
 def test_headers_of_many_studies_are_not_kept(original, tmp_path):
     for study in (2, 3, 4):
-        series = [into_series(copy.deepcopy(row), 101 + k, "cine", study) for k, row in enumerate(original[:2])]
+        series = [into_series(cine_study.a_copy(row), 101 + k, "cine", study) for k, row in enumerate(original[:2])]
         write(series, tmp_path / "all", lambda image: f"{image.SOPInstanceUID}.dcm")
     alive: list[int] = []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 
 import cine_study
@@ -136,7 +135,7 @@ def test_the_program_makes_the_same_of_a_study_of_the_series_it_was_made_of_and_
     """The same voxels on the same grid give the same labels; and those in the DICOM SEGs are those in the files."""
     model = remembered(load_model(None, HEART))
     monkeypatch.setattr("dinsegment.cli_segment.load", lambda *_: model)
-    whole = write([cine_study.whole_series(copy.deepcopy(original))], tmp_path / "whole")
+    whole = write([cine_study.whole_series(cine_study.a_copy(original))], tmp_path / "whole")
     sequence = write_sequence(read_volumes(study, None, HEART), tmp_path / "cine.seq.nrrd")
     found = []
     for source in (study, whole, sequence):

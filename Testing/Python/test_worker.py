@@ -106,7 +106,7 @@ def bare():
     processes = []
 
     def start(idle=60):
-        processes.append(Process(BARE.format(idle=idle), stderr=subprocess.PIPE))
+        processes.append(Process(BARE.format(idle=idle), stderr=subprocess.PIPE, start=forked.Popen))
         assert processes[0].read() == {"event": "ready"}
         return processes[0]
 
@@ -151,10 +151,11 @@ def test_gives_exactly_what_the_library_gives(worker, volume, tmp_path):
     assert {event["id"] for event in (*progress, done)} == {7}
 
 
-def test_a_cine_is_one_request_and_what_the_library_makes_of_it(worker, tmp_path):
+def test_a_cine_is_one_request_and_what_the_library_makes_of_it(worker, tiny_models, tmp_path):
+    model = str(tiny_models)
     volumes = [one.volume for one in cine_phantom(FEWEST_PHASES, slices=2, size=(110, 120), spacing=(16.0, 1.6, 1.6))]
-    *progress, done = worker.answers(request(tmp_path, *volumes))
-    expected = list(segment_phases(volumes, "heart", device="cpu"))
+    *progress, done = worker.answers(request(tmp_path, *volumes, model=model))
+    expected = list(segment_phases(volumes, "heart", model, "cpu"))
     assert len(done["phases"]) == len(volumes)
     for number, (one, told) in enumerate(zip(expected, done["phases"], strict=True), start=1):
         assert np.array_equal(left(tmp_path, LABELS, number), one.labels)
@@ -163,7 +164,7 @@ def test_a_cine_is_one_request_and_what_the_library_makes_of_it(worker, tmp_path
     fractions = [event["fraction"] for event in progress if event["event"] == "progress"]
     assert fractions == sorted(fractions)
     assert {event["phase"] for event in progress if event["event"] == "progress"} == set(range(1, len(volumes) + 1))
-    alone = segment(volumes[5], "heart", device="cpu")
+    alone = segment(volumes[5], "heart", model, "cpu")
     assert not np.array_equal(alone.labels, expected[5].labels)
 
 
