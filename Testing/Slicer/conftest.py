@@ -23,16 +23,30 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "vtk_says(text): VTK reports this error; without the mark it reports none")
 
 
-def _own_modules():
-    return {name: module for name, module in sys.modules.items() if name.startswith("dinsegment")}
+class OwnModules(dict):
+    """The packages' modules by name, kept up to date: to look through all modules at every test takes long."""
+
+    loaded = 0
+    """Modules in all when they were looked through."""
+
+    def look(self):
+        """Looks through them if there are more or fewer, or another in the place of one; returns these modules."""
+        if len(sys.modules) != self.loaded or any(sys.modules.get(name) is not self[name] for name in self):
+            self.clear()
+            self.update((name, module) for name, module in sys.modules.items() if name.startswith("dinsegment"))
+            self.loaded = len(sys.modules)
+        return dict(self)
+
+
+OWN_MODULES = OwnModules()
 
 
 @pytest.fixture(autouse=True)
 def same_modules():
     """A test that reloads the module leaves the packages as they were: others hold classes of them."""
-    before = _own_modules()
+    before = OWN_MODULES.look()
     yield
-    after = _own_modules()
+    after = OWN_MODULES.look()
     if any(after.get(name) is not module for name, module in before.items()):
         for name in after:
             del sys.modules[name]

@@ -206,7 +206,7 @@ def _bulls_eye(axes: Axes, values: dict[int, float], most: float, digits: int, n
             value = values.get(number)
             part = 0.0 if value is None else value / most
             shade = "#e3e6ea" if value is None else shades(min(max(part, 0.0), 1.0))
-            axes.add_patch(
+            axes.add_artist(  # `add_patch` would look for limits, which are set below
                 Wedge((0, 0), outer, middle - wide / 2, middle + wide / 2, width=outer - inner, facecolor=shade,
                       edgecolor="white", linewidth=1.0)
             )  # fmt: skip
@@ -216,7 +216,7 @@ def _bulls_eye(axes: Axes, values: dict[int, float], most: float, digits: int, n
                 radius * np.cos(at), radius * np.sin(at), "–" if value is None else rounded(value, digits), ha="center",
                 va="center", fontsize=6.6, color=INK if value is None or part > 0.55 else "white",
             )  # fmt: skip
-    axes.add_patch(Circle((0, 0), RINGS[-1][0], facecolor="#e3e6ea", edgecolor="white"))
+    axes.add_artist(Circle((0, 0), RINGS[-1][0], facecolor="#e3e6ea", edgecolor="white"))
     axes.text(0, 0, "17", ha="center", va="center", fontsize=5, color="#5b636e")
     sides = {"anterior": (0, 1.08), "inferior": (0, -1.08)} if named else {}
     for name, place in {**sides, "septal": (-1.08, 0)}.items():
