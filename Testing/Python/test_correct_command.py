@@ -24,14 +24,21 @@ def phantom():
     return cine_phantom(1, slices=6)[0]
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A folder that no test changes."""
+    return tmp_path_factory.mktemp("segmented")
+
+
 @pytest.fixture
-def segmented(phantom, run, tmp_path):
-    """An image, and the folder of its results."""
-    image = tmp_path / "patient.nii.gz"
-    write_volume(replace(phantom.volume, name="patient"), image)
-    code, _, errors = run("segment", image, "--task", "heart", "--output", tmp_path / "FIRST", "--device", "cpu")
-    assert code == 0, errors
-    return image, tmp_path / "FIRST"
+def segmented(phantom, run, shared):
+    """An image, and the folder of its results, made once."""
+    image, first = shared / "patient.nii.gz", shared / "FIRST"
+    if not first.exists():
+        write_volume(replace(phantom.volume, name="patient"), image)
+        code, _, errors = run("segment", image, "--task", "heart", "--output", first, "--device", "cpu")
+        assert code == 0, errors
+    return image, first
 
 
 def edited(path, target, change, keep=True):
@@ -172,8 +179,9 @@ def test_the_files_of_many_phases_are_in_the_order_of_time(tmp_path):
         corrected_files([tmp_path], 3)
 
 
-def test_a_corrected_phase_that_does_not_go_with_its_neighbours_is_said(tmp_path):
+def test_a_corrected_phase_that_does_not_go_with_its_neighbours_is_said(tiny_models, tmp_path, monkeypatch):
     """As the command for segmenting says it, of what the correction made."""
+    monkeypatch.setenv("DINSEGMENT_MODELS", str(tiny_models))  # All slices are corrected: none is the network's.
     beat = cine_phantom(6, slices=3, size=(64, 72), spacing=(16.0, 2.5, 2.5))
     images, files = [], []
     for n, phase in enumerate(beat, start=1):
