@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from dinsegment.images.segmentation import Segmentation
 from dinsegment.inference import model
 from dinsegment.phantom import ct, heart
 from dinsegment.studies import overview
+from dinsegment.training import curves
 
 LONG = (
     "test_module.py",
@@ -46,7 +47,7 @@ MOST_PHANTOMS = 48
 MOST_MODELS = 4
 """The same: one has about 20 MB."""
 
-MOST_OVERVIEWS = 64
+MOST_PICTURES = 64
 """The same: one has up to 2 MB."""
 
 
@@ -88,27 +89,33 @@ def _built_once(build: Callable[..., Any]) -> Callable[..., Any]:
     return build_model
 
 
-def _drawn_once(write: Callable[[Segmentation, Path], None]) -> Callable[[Segmentation, Path], None]:
-    """Draws the picture of a result once, and writes it anew for an equal one: many tests look at what is beside it."""
+def _drawn_once(write: Callable[..., None], what_is_shown: Callable[..., bytes]) -> Callable[..., None]:
+    """Draws a picture once, and writes it anew where it would show the same: many tests look at what is beside it."""
     drawn: dict[bytes, bytes] = {}
 
     @functools.wraps(write)
-    def write_overview(segmentation: Segmentation, path: Path) -> None:
-        key = _what_is_shown(segmentation)
+    def write_picture(shown: Any, path: Path, *words: str) -> None:
+        key = what_is_shown(shown, *words)
         if key in drawn:
             with atomic_path(path) as temporary:
                 temporary.write_bytes(drawn[key])
         else:
-            write(segmentation, path)
+            write(shown, path, *words)
             drawn[key] = path.read_bytes()
         drawn[key] = drawn.pop(key)
-        while len(drawn) > MOST_OVERVIEWS:
+        while len(drawn) > MOST_PICTURES:
             del drawn[next(iter(drawn))]
 
-    return write_overview
+    return write_picture
 
 
-def _what_is_shown(segmentation: Segmentation) -> bytes:
+def _of_a_training(history: Sequence[dict[str, float]], *words: str) -> bytes:
+    """What the picture of a training is drawn of: not of how long it took."""
+    rows = [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+    return repr((rows, words)).encode()
+
+
+def _of_a_result(segmentation: Segmentation) -> bytes:
     """A digest of what the picture of a result is drawn of."""
     volume, enhanced = segmentation.volume, segmentation.enhanced
     arrays = (volume.array, volume.ijk_to_ras, segmentation.labels, enhanced.array, enhanced.ijk_to_ras)
@@ -123,7 +130,8 @@ def _what_is_shown(segmentation: Segmentation) -> bytes:
 model.build_model = _built_once(model.build_model)
 heart.heart_phantom = _made_once(heart.heart_phantom)
 ct.abdomen_phantom = _made_once(ct.abdomen_phantom)
-overview.write_overview = _drawn_once(overview.write_overview)
+overview.write_overview = _drawn_once(overview.write_overview, _of_a_result)
+curves.write_curves = _drawn_once(curves.write_curves, _of_a_training)
 
 
 @pytest.fixture
