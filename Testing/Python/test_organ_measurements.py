@@ -307,7 +307,7 @@ class TestStudy:
             assert m.place is None or now.place == pytest.approx(m.place, abs=1e-6), key
 
     def test_the_phantom(self):
-        phantom = abdomen_phantom(seed=1)
+        phantom = abdomen_phantom(seed=1, slices=60, spacing=(5.0, 3.0, 3.0), size=(128, 128))
         one = Segmentation(phantom.volume, phantom.labels, ABDOMEN, "truth", phantom.volume, "cpu", 0.0)
         study = measure_study([one])
         assert 80 < study.value("left_kidney_length") < 140 and 10 < study.value("aorta_diameter") < 40

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -103,7 +104,7 @@ def segment_on_cluster(
     """
     ray = _import_ray()
     report = progress or (lambda _fraction, _text: None)
-    waiting, idle = iter(studies), deque()
+    idle: deque[Any] = deque()
     joining: dict[Any, Any] = {}
     running: dict[Any, tuple[Any, Study]] = {}
     done = 0
@@ -121,11 +122,17 @@ def segment_on_cluster(
         idle.append(actor)
         end(result)
 
-    def begin() -> None:
-        while idle and (study := next(waiting, None)) is not None:
+    def unfinished() -> Iterator[Study]:
+        for study in studies:
             if skipped := ledger.claim(study):
                 end(skipped)
-                continue
+            else:
+                yield study
+
+    waiting: Iterator[Study] = unfinished()
+
+    def begin() -> None:
+        while idle and (study := next(waiting, None)) is not None:
             there = replace(study, input=study.input.absolute(), folder=study.folder.absolute())
             actor = idle.popleft()
             running[actor.segment.remote(there)] = actor, study
@@ -136,6 +143,9 @@ def segment_on_cluster(
             actors = _start_workers(ray, task, model, device, workers)
             try:
                 joining = {actor.sees.remote(Path(probe.name).absolute()): actor for actor in actors}
+                # What is finished already waits for no worker.
+                if (first := next(waiting, None)) is not None:
+                    waiting = chain([first], waiting)
                 while done < len(studies):
                     ready, _ = ray.wait([*running, *joining])
                     for ref in ready:
