@@ -330,6 +330,8 @@ def library() -> Iterator[types.ModuleType]:
 
 def forget_library() -> None:
     """The next application may have none: it, and modules that have its classes, are imported anew."""
+    if "DICOMLib" not in sys.modules:  # Nor has any module its classes: to look at all of them takes long.
+        return
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "DICOMLib" or getattr(module, "__dict__", {}).get("DICOMPlugin") is DICOMPlugin:
             del sys.modules[name]
