@@ -52,7 +52,7 @@ CLEAR = 0.35
 NOMINAL_MM = (10.0, 1.4, 1.4)
 """Distance of slices and size of a pixel where nobody knows them."""
 
-LABELS = {"1": "Left ventricle", "2": "Left ventricular myocardium", "3": "Infarct", "4": "No-reflow"}
+LABELS = {"1": "Left ventricle", "2": "Normal myocardium", "3": "Infarct", "4": "No-reflow"}
 
 
 def interpolation(count: int) -> np.ndarray:

@@ -93,7 +93,7 @@ class TestContent:
         altered, family = "Morphologically Altered Structure", "Artificial Intelligence"
         assert said == [
             ("Left ventricle", "Anatomical Structure", "87878005", family),
-            ("Left ventricular myocardium", "Anatomical Structure", "74281007", family),
+            ("Normal myocardium", "Anatomical Structure", "74281007", family),
             ("Infarct", altered, "55641003", family),
             ("No-reflow", altered, "26036001", family),
         ]

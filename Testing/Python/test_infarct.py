@@ -120,14 +120,14 @@ def test_the_report_says_it():
     report = report_content([one], study)
     tables = {table.title: table for table in report.tables}
     size = f"{study.value('infarct_percent'):.1f} %"
-    assert next((row.name, row.cells) for row in tables["Infarct"].rows) == ("Infarct size", (size,))
+    assert next((row.name, row.cells) for row in tables["Infarct size"].rows) == ("Infarct size", (size,))
     assert "Infarcted walls" not in tables
     assert any("infarcted share" in text and "right ventricle is not segmented" in text for text in report.left_out)
-    assert [row.name for row in tables["Infarct"].rows][1] == "Infarct mass"
+    assert [row.name for row in tables["Infarct size"].rows][1] == "Infarct mass"
 
 
 def test_a_wall_of_labels_that_the_task_lacks_is_refused(tmp_path):
-    text = (resource("Tasks") / "Research" / "infarct.json").read_text(encoding="utf-8")
+    text = (resource("Tasks") / "infarct.json").read_text(encoding="utf-8")
     path = tmp_path / "infarct.json"
     path.write_text(text.replace('"no_reflow": 4', '"no_reflow": 7'), encoding="utf-8")
     with pytest.raises(InputError, match=r"names labels \[7\]"):

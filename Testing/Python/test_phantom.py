@@ -6,17 +6,11 @@ import numpy as np
 import pytest
 
 from dinsegment.images.volume import check_voxels
-from dinsegment.phantom.heart import (
-    END_SYSTOLE_PHASE,
-    LV,
-    MYOCARDIUM,
-    RV,
-    Phantom,
-    _Patient,
-    _Slices,
-    cine_phantom,
-    heart_phantom,
-)
+from dinsegment.phantom.contrasts import CINE
+from dinsegment.phantom.heart import Phantom, cine_phantom, heart_phantom
+from dinsegment.phantom.heart_beat import END_SYSTOLE_PHASE, LV, MYOCARDIUM, RV
+from dinsegment.phantom.heart_patient import Patient
+from dinsegment.phantom.heart_shapes import Slices
 from dinsegment.tasks import HEART
 
 pytestmark = pytest.mark.usefixtures("phantoms_anew")
@@ -136,8 +130,8 @@ def test_truth_fits_the_image(beats):
 def test_borders_share_voxels():
     """A painted disc covers the border voxels in part, and in sum its area."""
     axes = [np.zeros(1), *[np.arange(-30, 30, 1.5)] * 2]
-    patient = _Patient.draw(np.random.default_rng(0))
-    canvas = _Slices.of(patient, axes, bend=0.0)
+    patient = Patient.draw(np.random.default_rng(0))
+    canvas = Slices.of(patient, axes, 0.0, CINE)
     canvas.paint(np.hypot(canvas.x - 0.4, canvas.y + 0.2) - 20, 1.0)
     shared = (canvas.grey > 0.02) & (canvas.grey < 0.98)
     assert shared.sum() == pytest.approx(2 * np.pi * 20 / 1.5, rel=0.3)  # as many as the circumference has

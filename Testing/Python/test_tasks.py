@@ -116,7 +116,7 @@ def test_what_is_no_organ_is_said_to_be_altered():
     codes = [(s.name, s.category.value, s.type.value, s.region and s.region.value) for s in INFARCT.segments]
     assert codes == [
         ("Left ventricle", "123037004", "87878005", None),
-        ("Left ventricular myocardium", "123037004", "74281007", "87878005"),
+        ("Normal myocardium", "123037004", "74281007", "87878005"),
         ("Infarct", "49755003", "55641003", "74281007"),
         ("No-reflow", "49755003", "26036001", "74281007"),
     ]
@@ -133,12 +133,16 @@ def test_a_task_with_damage_is_offered_only_with_a_model_that_finds_it():
 
 
 def test_another_task_is_named_only_where_it_is_offered(tmp_path, monkeypatch):
-    assert (offered_task("late enhancement", HEART) is not None) == ("infarct" in TASKS)
-    text = (resource("Tasks") / "Research" / "infarct.json").read_text(encoding="utf-8")
-    (tmp_path / "mine.json").write_text(text.replace('"name": "infarct"', '"name": "mine"'), encoding="utf-8")
+    assert offered_task("late enhancement", HEART) == INFARCT
+    assert offered_task("late enhancement", INFARCT) is None and offered_task("short-axis cine", HEART) is None
+    text = (resource("Tasks") / "infarct.json").read_text(encoding="utf-8")
+    text = text.replace('"name": "infarct"', '"name": "mine"').replace('"order": 3', '"order": 1')
+    (tmp_path / "mine.json").write_text(text, encoding="utf-8")
     monkeypatch.setenv(TASKS_VARIABLE, str(tmp_path))
-    assert offered_task("late enhancement", HEART).title == "Infarct"
-    assert offered_task("short-axis cine", HEART) is None and offered_task("late enhancement", TASKS["mine"]) is None
+    assert (
+        offered_task("late enhancement", HEART) == TASKS["mine"]
+        and offered_task("late enhancement", TASKS["mine"]) == INFARCT
+    )
 
 
 @also_infarct

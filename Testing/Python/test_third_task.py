@@ -20,7 +20,7 @@ from dinsegment.tasks import TASKS, TASKS_VARIABLE, get_task, read_task
 BLOOD = {
     "name": "blood",
     "title": "Blood pools",
-    "order": 3,
+    "order": 4,
     "icon": "heart",
     "modality": "MR",
     "images": "a short-axis MR of the heart",
@@ -143,14 +143,14 @@ def test_the_terminology_has_its_segments(blood):
 
 
 def test_tasks_come_in_their_order_and_offer_what_a_button_needs(blood):
-    assert list(TASKS) == ["heart", "abdomen", "blood"]
+    assert list(TASKS) == ["heart", "abdomen", "infarct", "blood"]
     task = get_task("blood")
     assert (task.title, task.icon, task.phantom, task.grey_window) == ("Blood pools", "heart", None, None)
     icons = Path(__file__).parents[2] / "DINSegment" / "Resources" / "Icons"
     assert all((icons / f"{t.icon}.png").is_file() for t in TASKS.values())
 
 
-@pytest.mark.parametrize("name", ["heart", "abdomen"])
+@pytest.mark.parametrize("name", ["heart", "abdomen", "infarct"])
 def test_the_phantom_of_a_task_shows_its_segments(name):
     task = get_task(name)
     for phantom in phantoms_of(task):

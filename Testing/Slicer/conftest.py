@@ -247,7 +247,7 @@ def _phantoms_as(heart, abdomen, most_images, folder, monkeypatch):
     entries = json.loads(sample_data.PHANTOMS.read_text(encoding="utf-8"))
     for entry in entries:
         entry["images"] = min(entry["images"], most_images)
-        entry["options"] |= {"heart": heart, "abdomen": abdomen}[entry["generator"]]
+        entry["options"] |= abdomen if entry["generator"] == "abdomen" else heart
     (folder / "phantoms.json").write_text(json.dumps(entries), encoding="utf-8")
     monkeypatch.setattr(sample_data, "PHANTOMS", folder / "phantoms.json")
     sample_data.phantoms.cache_clear()

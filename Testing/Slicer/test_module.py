@@ -108,6 +108,7 @@ class TestSampleData:
         assert [source.sampleName for source in SampleDataLogic.sources] == [
             "Cine heart phantom",
             "Heart phantom",
+            "Late enhancement phantom",
             "Abdomen phantom",
             "Abdominal CT",
         ]
@@ -126,7 +127,7 @@ class TestSampleData:
         shown = []
         monkeypatch.setattr(slicer.modules.sequences, "showSequenceBrowser", shown.append, raising=False)
         made = [source for source in SampleDataLogic.sources if source.customDownloader is not None]
-        assert len(made) == 3
+        assert len(made) == 4
         for source in made:
             (node,) = source.customDownloader(source)
             assert node.GetName() == source.nodeNames[0]

@@ -15,6 +15,10 @@ FILE = Path(__file__).parents[2] / "DINSegment" / "Resources" / "Terminologies" 
 
 SEGMENTS = [*(segment for task in TASKS.values() for segment in task.segments), *aha_structures()]
 
+NAMED = {(segment.type, segment.modifier): segment for segment in reversed(SEGMENTS)}.values()
+"""What has the type of a segment before it goes by that one's name."""
+
+every_name = pytest.mark.parametrize("segment", NAMED, ids=lambda segment: segment.name)
 every_segment = pytest.mark.parametrize("segment", SEGMENTS, ids=lambda segment: segment.name)
 
 
@@ -49,13 +53,16 @@ def test_an_infarct_has_a_category_of_its_own_in_which_slicer_asks_where(tmp_pat
         assert entry.GetCategoryObject().GetShowAnatomy() == (segment.category != ANATOMICAL_STRUCTURE)
 
 
-def test_one_category_with_every_type_once(logic):
-    assert logic.GetNumberOfCategoriesInTerminology(TERMINOLOGY_CONTEXT) == 1
-    category = slicer.vtkSlicerTerminologyCategory()
-    assert logic.GetNthCategoryInTerminology(TERMINOLOGY_CONTEXT, 0, category)
-    assert category.GetCodeValue() == ANATOMICAL_STRUCTURE.value
-    codes = {segment.type.value for segment in SEGMENTS}
-    assert logic.GetNumberOfTypesInTerminologyCategory(TERMINOLOGY_CONTEXT, category) == len(codes)
+def test_every_category_once_with_every_type_once(logic):
+    expected = {}
+    for segment in SEGMENTS:
+        expected.setdefault(segment.category.value, set()).add(segment.type.value)
+    assert logic.GetNumberOfCategoriesInTerminology(TERMINOLOGY_CONTEXT) == len(expected) == 2
+    for number, (value, codes) in enumerate(expected.items()):
+        category = slicer.vtkSlicerTerminologyCategory()
+        assert logic.GetNthCategoryInTerminology(TERMINOLOGY_CONTEXT, number, category)
+        assert category.GetCodeValue() == value
+        assert logic.GetNumberOfTypesInTerminologyCategory(TERMINOLOGY_CONTEXT, category) == len(codes)
 
 
 @every_segment
@@ -73,7 +80,7 @@ def test_slicer_finds_code_and_colour(logic, segment):
     assert tuple(colored.GetRecommendedDisplayRGBValue()) == segment.color
 
 
-@every_segment
+@every_name
 def test_slicer_finds_the_segment_by_its_name(logic, segment):
     entry = slicer.vtkSlicerTerminologyEntry()
     assert logic.FindTypeInTerminologyBy3dSlicerLabel(TERMINOLOGY_CONTEXT, segment.name, entry)

@@ -11,6 +11,7 @@ from dinsegment.errors import InputError
 from dinsegment.images.volume import Volume
 from dinsegment.phantom.ct import abdomen_phantom
 from dinsegment.phantom.heart import cine_phantom
+from dinsegment.phantom.late_enhancement import late_enhancement_phantom
 from dinsegment.tasks import Task
 
 
@@ -26,12 +27,17 @@ def hearts(images: int, **options: Any) -> Sequence[Generated]:
     return cine_phantom(images, **options)
 
 
+def infarcts(images: int, **options: Any) -> Sequence[Generated]:
+    """Patients after an infarct."""
+    return [late_enhancement_phantom(seed=n, **options) for n in range(images)]
+
+
 def abdomens(images: int, **options: Any) -> Sequence[Generated]:
     """Patients."""
     return [abdomen_phantom(seed=n, **options) for n in range(images)]
 
 
-GENERATORS: dict[str, Callable[..., Sequence[Generated]]] = {"heart": hearts, "abdomen": abdomens}
+GENERATORS: dict[str, Callable[..., Sequence[Generated]]] = {"heart": hearts, "infarct": infarcts, "abdomen": abdomens}
 
 
 def phantoms_of(task: Task) -> Sequence[Generated]:

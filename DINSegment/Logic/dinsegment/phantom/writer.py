@@ -27,6 +27,7 @@ import numpy as np
 from dinsegment.images.volume import Volume
 from dinsegment.phantom.ct import abdomen_phantom
 from dinsegment.phantom.heart import heart_phantom
+from dinsegment.phantom.late_enhancement import late_enhancement_phantom
 
 
 def hearts(images: int, **options: Any) -> Iterator[Volume]:
@@ -34,12 +35,17 @@ def hearts(images: int, **options: Any) -> Iterator[Volume]:
     return (heart_phantom(n / images, **options).volume for n in range(images))
 
 
+def infarcts(images: int, **options: Any) -> Iterator[Volume]:
+    """Patients after an infarct."""
+    return (late_enhancement_phantom(seed=n, **options).volume for n in range(images))
+
+
 def abdomens(images: int, **options: Any) -> Iterator[Volume]:
     """Patients."""
     return (abdomen_phantom(seed=n, **options).volume for n in range(images))
 
 
-GENERATORS = {"heart": hearts, "abdomen": abdomens}
+GENERATORS = {"heart": hearts, "infarct": infarcts, "abdomen": abdomens}
 
 
 def write(folder: Path, generator: str, images: int, options: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ from dinsegment.quality.kind import kind_findings
 from dinsegment.quality.place import missing_findings, side_findings
 from dinsegment.quality.shape import cut_findings, piece_findings, shapes_of, volume_findings
 from dinsegment.quality.unsure import UNSURE, Confidence, unsure_findings
+from dinsegment.quality.wall import damage_findings, whole_wall
 from dinsegment.tasks import Task
 
 HANDFUL = 5
@@ -33,9 +34,11 @@ def findings(
     """
     axis = slice_axis(volume, task.plane) if axis is None else axis
     shapes = shapes_of(volume, labels, task, axis)
+    organs = whole_wall(volume, labels, task, axis) if task.wall else shapes
     cut_found, cut = cut_findings(list(shapes.values()), task)
     whole = [s for label, s in shapes.items() if label not in cut]
-    of_shape = [*cut_found, *piece_findings(list(shapes.values())), *volume_findings(whole)]
+    of_shape = [*cut_found, *piece_findings(list(organs.values())), *volume_findings(whole)]
+    of_shape += damage_findings(shapes, task)
     sides = side_findings(volume, shapes, task, cut)
     missing = missing_findings(volume, shapes, task, axis, cut)
     found = [*image_findings(volume, task), *missing]

@@ -54,7 +54,8 @@ def missing_findings(
     if not shapes:
         text = f"Nothing was found in '{volume.name}': check that it is {task.images}."
         return [Finding(text, short=f"Nothing found: is it {task.images}?", kind="nothing", topic="Nothing was found")]
-    absent = [s for s in task.segments if s.label not in shapes]
+    damaged = task.wall.damaged if task.wall else ()  # Of which `quality.wall` speaks: they need not be there.
+    absent = [s for s in task.segments if s.label not in shapes and s.label not in damaged]
     wanted = {s.label: expected_place(s, shapes) for s in absent}
     missing = [s for s in absent if s.place is None or _in_image(volume, wanted[s.label])]
     tiny = [s for s in shapes.values() if s.segment.label not in cut and is_tiny(s)]

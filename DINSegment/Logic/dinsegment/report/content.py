@@ -297,7 +297,7 @@ def _infarct_tables(study: StudyMeasurements, gathered: Sequence[Gathered]) -> t
         cells = tuple(f"{m.text} {m.unit}" for m in numbers)
         return Row(name, cells, marks=tuple(sorted({mark for m in numbers for mark in _marks(m, gathered)})))
 
-    of_muscle = Table("Infarct", ("Of the muscle",), tuple(row(m.definition.name, m) for m in whole))
+    of_muscle = Table("Infarct size", ("Of the muscle",), tuple(row(m.definition.name, m) for m in whole))
     of_walls = Table("Infarcted walls", ("Infarcted share",), tuple(row(m.subject, m) for m in shares))
     return tuple(table for table in (of_muscle, of_walls) if table.rows)
 

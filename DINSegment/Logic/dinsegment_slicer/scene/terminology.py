@@ -72,7 +72,8 @@ def terminology_context(segments: Iterable[Segment]) -> dict[str, Any]:
     for segment in segments:
         entry = categories.setdefault(segment.category, {}).setdefault(segment.type, _code(segment.type))
         if segment.modifier is None:
-            entry.update(_shown(segment))
+            for key, value in _shown(segment).items():
+                entry.setdefault(key, value)  # Of two tasks with the same type, the first one's.
         else:
             entry.setdefault("Modifier", []).append({**_code(segment.modifier), **_shown(segment)})
     return {
