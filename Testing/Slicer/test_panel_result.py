@@ -15,7 +15,7 @@ from test_panel import add_small_ct, choose, plain, rows, shown, with_findings
 
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Finding
-from dinsegment.tasks import ABDOMEN, HEART
+from dinsegment.tasks import ABDOMEN, HEART, TASKS
 from dinsegment_slicer.running.states import State
 from dinsegment_slicer.scene import layouts
 from dinsegment_slicer.scene.sample_data import add_cine_phantom, add_heart_phantom, phantoms
@@ -319,9 +319,10 @@ class TestStructures:
     def test_what_is_not_wanted_is_not_there(self, host, panel):
         choose(panel, add_small_ct())
         assert panel.ui.structuresButton.text == "All"
+        total = len({segment.name for task in TASKS.values() for segment in task.segments})
         for name in ("Stomach", "Spleen"):
             self.action(panel, name).setChecked(False)
-        assert panel.ui.structuresButton.text == f"{len(ABDOMEN.segments) + len(HEART.segments) - 2} of 11"
+        assert panel.ui.structuresButton.text == f"{total - 2} of {total}"
         segment(host, panel, "segmentAbdomenButton")
         names = [name for name, _ml in rows(panel.ui.volumeTable)]
         assert names == [s.name for s in ABDOMEN.segments if s.name not in ("Stomach", "Spleen")]
@@ -411,7 +412,7 @@ class TestTasks:
 
     def test_each_has_its_button(self, third, host, panel):
         titles = [button.text.replace("&", "") for button in panel.run.buttons.values()]
-        assert titles == ["Segment heart", "Segment abdomen", "Segment blood pools"]
+        assert titles == ["Segment heart", "Segment abdomen", "Segment infarct", "Segment blood pools"]
         assert panel.ui.segmentBloodButton.text == "Segment &blood pools"
         assert all(not button.icon.isNull() for button in panel.run.buttons.values())
         titles = [action.text for action in panel.structures._menu.actions()]
