@@ -9,7 +9,7 @@ import pytest
 from wall_phantoms import SHAPE, SPACING, cylinder, grid, segmentation
 
 from dinsegment.errors import InputError
-from dinsegment.measurements.infarct import infarct_measurements
+from dinsegment.measurements.infarct import SEVERAL, infarct_measurements
 from dinsegment.measurements.study import MeasureOptions, measure_study
 from dinsegment.report.content import report_content
 from dinsegment.resources import resource
@@ -124,6 +124,14 @@ def test_the_report_says_it():
     assert "Infarcted walls" not in tables
     assert any("infarcted share" in text and "right ventricle is not segmented" in text for text in report.left_out)
     assert [row.name for row in tables["Infarct size"].rows][1] == "Infarct mass"
+
+
+def test_of_several_images_there_is_no_size_and_it_is_said_why():
+    one = infarcted(-30, 60)
+    study = measure_study([one, one])
+    assert {m.value for m in study.measurements} == {None}
+    assert {m.kind for m in study.measurements} == {m.kind for m in infarct_measurements(one)}
+    assert {m.reason for m in study.measurements} == {SEVERAL}
 
 
 def test_a_wall_of_labels_that_the_task_lacks_is_refused(tmp_path):

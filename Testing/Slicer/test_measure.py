@@ -14,16 +14,26 @@ import vtk
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.measurements.function import beat_of as beat_of_images
+from dinsegment.measurements.infarct import infarct_measurements
 from dinsegment.measurements.volumes import segment_volumes
 from dinsegment.phantom.heart import cine_phantom
-from dinsegment.tasks import HEART
+from dinsegment.phantom.late_enhancement import late_enhancement_phantom
+from dinsegment.tasks import ABDOMEN, HEART, get_task
 from dinsegment_slicer.scene import measure as measure_module
 from dinsegment_slicer.scene import plots
-from dinsegment_slicer.scene.measure import MeasuredSegment, beat_of, function_of, measure, measure_phases
+from dinsegment_slicer.scene.measure import (
+    MeasuredSegment,
+    beat_of,
+    damage_of,
+    function_of,
+    measure,
+    measure_phases,
+)
 from dinsegment_slicer.scene.nodes import segmentation_node, volume_from_node
 from dinsegment_slicer.scene.plots import show_legend_beside, update_volume_plot
 from dinsegment_slicer.scene.tables import update_measurement_table
 
+INFARCT = get_task("infarct")
 STRETCH = np.diag([2.0, 1.5, -1.0, 1.0])
 CLOSED_SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
 
@@ -53,6 +63,13 @@ def measured(scene, beat):
 @pytest.fixture
 def function(measured):
     return function_of(HEART, measured)
+
+
+@pytest.fixture(scope="module")
+def infarct():
+    """A heart after an infarct, with its truth as segmentation."""
+    phantom = late_enhancement_phantom(slices=5, size=(60, 64), spacing=(16.0, 3.0, 3.0))
+    return Segmentation(phantom.volume, phantom.labels, INFARCT, "truth", phantom.volume, "cpu", 0.0)
 
 
 def volumes(segmentation):
@@ -213,6 +230,38 @@ class TestMeasure:
         before = mrml.scene_state(scene)
         measure(segmentationNode)
         assert mrml.scene_state(scene) == before
+
+
+class TestDamage:
+    """How much of a wall is infarcted."""
+
+    def test_is_that_of_the_library(self, scene, infarct):
+        damage = damage_of(INFARCT, measure(add_segmentation(scene, infarct)))
+        expected = {m.kind: m.value for m in infarct_measurements(infarct)}
+        assert damage.percent == pytest.approx(expected["infarct_percent"])
+        assert damage.no_reflow_percent == pytest.approx(expected["no_reflow_percent"])
+        assert damage.percent > 4 and 0 < damage.no_reflow_percent < damage.percent
+
+    def test_without_an_infarct_it_is_0_and_without_muscle_nothing(self, scene, infarct):
+        sound = replace(infarct, labels=np.where(infarct.labels > 2, 2, infarct.labels).astype(np.uint8))
+        assert damage_of(INFARCT, measure(add_segmentation(scene, sound))).percent == 0
+        assert damage_of(INFARCT, measure(add_segmentation(scene, mrml.without(infarct, 2, 3, 4)))) is None
+
+    @pytest.mark.parametrize("removed", ["Normal myocardium", "Infarct", "No-reflow"])
+    def test_none_where_a_part_was_removed(self, scene, infarct, removed):
+        assert damage_of(INFARCT, [s for s in measure(add_segmentation(scene, infarct)) if s.name != removed]) is None
+
+    def test_of_another_task_there_is_none(self, measured):
+        assert damage_of(HEART, measured[0]) is None and damage_of(ABDOMEN, measured[0]) is None
+
+    def test_it_is_in_the_table_before_the_segments(self, scene, infarct):
+        measured = measure(add_segmentation(scene, infarct))
+        damage = damage_of(INFARCT, measured)
+        table = update_measurement_table(scene, "table", [measured], None, damage=damage).GetTable()
+        found = [[table.GetValue(row, n).ToString() for n in (0, 1, 3)] for row in range(table.GetNumberOfRows())]
+        assert found[:3] == [["Infarct size", "1", "%"], ["No-reflow", "1", "%"], ["Left ventricle", "1", "ml"]]
+        assert table.GetValue(0, 2).ToDouble() == pytest.approx(damage.percent)
+        assert len(found) == 2 + 4
 
 
 class TestFunction:

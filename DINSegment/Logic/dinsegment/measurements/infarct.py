@@ -6,8 +6,9 @@ that is infarct or no-reflow, as studies of late enhancement report it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +23,38 @@ NO_MUSCLE = "No muscle was found."
 NO_SPACING = "All voxels are cubes of 1 mm, as in an image whose spacing was lost."
 
 NO_NAMES = "The image does not tell how the patient lies, so that the walls have no names."
+
+
+SEVERAL = "Late enhancement is one image: of several there is no infarct size."
+
+
+@dataclass(frozen=True)
+class Damage:
+    """How much of a wall is damaged, in any unit of volume.
+
+    Attributes:
+        sound: Muscle that is not.
+        infarct: Dead muscle that blood reaches.
+        no_reflow: Dead muscle that it does not reach; 0 where that is not told apart.
+    """
+
+    sound: float
+    infarct: float
+    no_reflow: float = 0.0
+
+    @property
+    def percent(self) -> float:
+        """Infarct size: infarct and no-reflow in % of all muscle; NaN without any."""
+        return self._share(self.infarct + self.no_reflow)
+
+    @property
+    def no_reflow_percent(self) -> float:
+        """No-reflow in % of all muscle; NaN without any."""
+        return self._share(self.no_reflow)
+
+    def _share(self, part: float) -> float:
+        whole = self.sound + self.infarct + self.no_reflow
+        return 100 * part / whole if whole else math.nan
 
 
 def infarct_measurements(
@@ -40,24 +73,34 @@ def infarct_measurements(
     wall = segmentation.task.wall
     if wall is None:
         return ()
-    sizes = {"infarct": wall.damaged} | ({} if wall.no_reflow is None else {"no_reflow": (wall.no_reflow,)})
-    kinds = [f"{name}_{unit}" for name in sizes for unit in ("percent", "mass")]
-    muscle = np.isin(segmentation.labels, (wall.muscle, *wall.damaged))
-    whole = int(muscle.sum())
-    if not whole:
-        return tuple(
-            Measurement(kind, None, reason=NO_MUSCLE, segments=(wall.muscle,)) for kind in (*kinds, "infarct_segment")
-        )
+    sizes = _sizes(wall)
+    counts = np.bincount(segmentation.labels.ravel(), minlength=segmentation.task.classes)
+    damage = Damage(*(int(counts[label]) for label in (wall.muscle, *wall.damaged)))
+    percents = {"infarct": damage.percent, "no_reflow": damage.no_reflow_percent}
+    if math.isnan(damage.percent):
+        return no_infarct_size(wall, NO_MUSCLE)
     found, spacing = [], segmentation.volume.spacing
     for name, labels in sizes.items():
-        count, about = int(np.isin(segmentation.labels, labels).sum()), {"segments": (wall.muscle, *labels)}
-        found.append(Measurement(f"{name}_percent", 100 * count / whole, **about))
+        count, about = sum(int(counts[label]) for label in labels), {"segments": (wall.muscle, *labels)}
+        found.append(Measurement(f"{name}_percent", percents[name], **about))
         if np.allclose(spacing, 1.0, atol=1e-6):
             found.append(Measurement(f"{name}_mass", None, reason=NO_SPACING, **about))
         else:
             grams = count * segmentation.volume.voxel_volume_ml * MYOCARDIAL_DENSITY
             found.append(Measurement(f"{name}_mass", grams, **about))
     return (*found, *_of_segments(segmentation, wall, anterior))
+
+
+def no_infarct_size(wall: DamagedWall, reason: str) -> tuple[Measurement, ...]:
+    """The numbers of `infarct_measurements`, of which there is none, with the reason, a sentence."""
+    kinds = [f"{name}_{unit}" for name in _sizes(wall) for unit in ("percent", "mass")]
+    about = (wall.muscle,)
+    return tuple(Measurement(kind, None, reason=reason, segments=about) for kind in (*kinds, "infarct_segment"))
+
+
+def _sizes(wall: DamagedWall) -> dict[str, tuple[int, ...]]:
+    """The labels that count for each size."""
+    return {"infarct": wall.damaged} | ({} if wall.no_reflow is None else {"no_reflow": (wall.no_reflow,)})
 
 
 def _of_segments(segmentation: Segmentation, parts: DamagedWall, anterior: Sequence[float] | None) -> list[Measurement]:

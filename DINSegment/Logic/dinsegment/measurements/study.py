@@ -10,7 +10,7 @@ from dinsegment.images.segmentation import Segmentation
 from dinsegment.measurements.body import SurfaceFormula, body_surface_area
 from dinsegment.measurements.function import Beat, CardiacFunction, Ventricle, beat_of, outliers, right_ventricle_of
 from dinsegment.measurements.heart import heart_measurements
-from dinsegment.measurements.infarct import infarct_measurements
+from dinsegment.measurements.infarct import SEVERAL, infarct_measurements, no_infarct_size
 from dinsegment.measurements.measurement import Measurement
 from dinsegment.measurements.normals import with_normal_values, with_remarks
 from dinsegment.measurements.organs import has_contrast, organ_measurements
@@ -96,7 +96,8 @@ def measure_study(phases: Sequence[Segmentation], options: MeasureOptions | None
         )
     beat, right = beat_of(phases), right_ventricle_of(phases)
     if beat is None:
-        return StudyMeasurements(patient, (), surface_m2=surface)
+        found = no_infarct_size(task.wall, SEVERAL) if task.wall else ()
+        return StudyMeasurements(patient, found, surface_m2=surface)
     times = tuple(phase.volume.time_ms for phase in phases)
     times_ms = None if None in times else times
     function = beat.function

@@ -12,6 +12,7 @@ import vtk
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import OTHER_IMAGE
 from dinsegment.measurements.function import CardiacFunction, outliers
+from dinsegment.measurements.infarct import SEVERAL, Damage
 from dinsegment.quality.beat import outlier_topic
 from dinsegment.tasks import TASKS, Task
 from dinsegment_slicer.i18n import tr as _
@@ -22,7 +23,7 @@ from dinsegment_slicer.scene.browsers import browser_of, proxy_of, select_phase,
 from dinsegment_slicer.scene.changes import remove_node
 from dinsegment_slicer.scene.corrections import Phase
 from dinsegment_slicer.scene.findings import NotedFinding, findings_of, show_segment
-from dinsegment_slicer.scene.measure import MeasuredSegment, beat_of, measure_phases
+from dinsegment_slicer.scene.measure import MeasuredSegment, beat_of, damage_of, measure_phases
 from dinsegment_slicer.scene.nodes import (
     checked_volume,
     image_of,
@@ -83,6 +84,7 @@ class Measurement:
         no_function: Why there is no function, a sentence; empty where there is one, or nobody expects it.
         outliers: What is wrong with phases that do not go with those before and after, by phase from 0.
         intervals: How far numbers can be trusted; None where nobody has asked for samples.
+        damage: Of a wall; None for another task, and where `no_function` says why.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Measurement:
     no_function: str = ""
     outliers: Mapping[int, str] = field(default_factory=dict)
     intervals: SampleIntervals | None = None
+    damage: Damage | None = None
 
     def view(self, selected: int) -> MeasurementView:
         """What is shown while that phase of a cine, counted from 0, is in view; quick, to follow one that plays."""
@@ -257,11 +260,13 @@ class ResultNodes:
             p.plotChartNode = update_volume_plot(
                 self._scene, f"{name} volumes", measured, times_ms(sequenceNode), function, p.plotChartNode
             )
+        damage = damage_of(task, measured[0]) if len(measured) == 1 else None
         p.tableNode = update_measurement_table(
-            self._scene, f"{name} measurements", measured, function, p.tableNode, intervals
+            self._scene, f"{name} measurements", measured, function, p.tableNode, intervals, damage
         )
         if beat is None:
-            return Measurement(name, measured, None, sequenceNode is not None, intervals=intervals)
+            why = SEVERAL if task.wall is not None and len(measured) > 1 else ""
+            return Measurement(name, measured, None, sequenceNode is not None, why, {}, intervals, damage)
         chamber = next(segment.name for segment in task.segments if segment.label == task.chamber)
         wrong = {n: outlier_topic(chamber, beat.chamber_ml, n) for n in outliers(beat.chamber_ml)}
         return Measurement(name, measured, function, sequenceNode is not None, beat.reason, wrong, intervals)

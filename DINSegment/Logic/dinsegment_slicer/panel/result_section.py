@@ -137,7 +137,10 @@ class ResultSection(Section, VTKObservationMixin):
         self.ui.resultSection.setVisible(measurement is not None)
         if measurement is not None:
             intervals = measurement.intervals.function if measurement.intervals is not None else None
-            self._tables.showFunction(measurement.function, measurement.no_function, intervals)
+            if measurement.damage is not None:
+                self._tables.showDamage(measurement.damage)
+            else:
+                self._tables.showFunction(measurement.function, measurement.no_function, intervals)
             self.ui.phaseFrame.setVisible(measurement.function is not None)
             self.ui.plotCheckBox.setVisible(measurement.is_sequence)
             self.show()

@@ -8,6 +8,7 @@ from typing import Any
 import qt
 
 from dinsegment.measurements.function import CardiacFunction
+from dinsegment.measurements.infarct import Damage
 from dinsegment.measurements.intervals import Interval
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.panel.result import MeasurementView
@@ -106,10 +107,8 @@ class ResultTables:
         self, function: CardiacFunction | None, reason: str = "", intervals: Mapping[str, Interval] | None = None
     ) -> None:
         """The function of the left ventricle with what intervals there are, or why there is none, or nothing."""
-        table = self.ui.functionTable
-        table.setVisible(function is not None or bool(reason))
         if function is None:
-            self._showReason(reason)
+            self._showNumbers([], intervals, reason)
             return
         rows = [
             ("lv_ef", _("Ejection fraction"), _("{value:.0f} %").format(value=function.ejection_fraction_percent)),
@@ -118,6 +117,26 @@ class ResultTables:
             ("lv_sv", _("Stroke volume"), _("{value:.1f} ml").format(value=function.stroke_volume_ml)),
             ("lv_mass_ed", _("Myocardial mass"), _("{value:.0f} g").format(value=function.myocardial_mass_g)),
         ]
+        self._showNumbers(rows, intervals)
+
+    def showDamage(self, damage: Damage) -> None:
+        """How much of the left ventricle's wall is damaged."""
+        size, no_reflow = damage.percent, damage.no_reflow_percent
+        rows = [
+            ("infarct_percent", _("Infarct, of the muscle"), _("{value:.1f} %").format(value=size)),
+            ("no_reflow_percent", _("No-reflow, of the muscle"), _("{value:.1f} %").format(value=no_reflow)),
+        ]
+        self._showNumbers(rows)
+
+    def _showNumbers(
+        self, rows: Sequence[tuple[str, str, str]], intervals: Mapping[str, Interval] | None = None, reason: str = ""
+    ) -> None:
+        """Numbers of the left ventricle, each with its kind, name and value, or why there are none, or nothing."""
+        table = self.ui.functionTable
+        table.setVisible(bool(rows) or bool(reason))
+        if not rows:
+            self._showReason(reason)
+            return
         table.setColumnCount(2)
         table.setRowCount(len(rows))
         title = _("Value (90 % interval)") if intervals else _("Value")

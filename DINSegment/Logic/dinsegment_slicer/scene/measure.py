@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from dinsegment.errors import InputError
 from dinsegment.measurements.function import Areas, Beat, CardiacFunction, segment_areas
+from dinsegment.measurements.infarct import Damage
 from dinsegment.tasks import Code, Task
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.scene.nodes import parent_to_world
@@ -110,6 +112,19 @@ def beat_of(
         _areas(node, segment.id) for node, segment in zip(segmentationNodes, chamber, strict=bool(segmentationNodes))
     ]
     return Beat([s.volume_ml for s in chamber], [s.volume_ml for s in muscle], areas, other_image)
+
+
+def damage_of(task: Task, phase: Sequence[MeasuredSegment]) -> Damage | None:
+    """How much of a wall is damaged; its parts are found as those of `beat_of` are.
+
+    Returns:
+        None for a task without such a wall, and where a part of it was removed or there is no muscle.
+    """
+    if task.wall is None:
+        return None
+    parts = [_find(task, label, phase) for label in (task.wall.muscle, *task.wall.damaged)]
+    damage = None if None in parts else Damage(*(part.volume_ml for part in parts))
+    return None if damage is None or math.isnan(damage.percent) else damage
 
 
 def function_of(

@@ -12,6 +12,7 @@ import vtk
 
 from dinsegment.files import atomic_path
 from dinsegment.measurements.function import CardiacFunction
+from dinsegment.measurements.infarct import Damage
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.scene.changes import restored_on_error
 from dinsegment_slicer.scene.measure import MeasuredSegment
@@ -47,6 +48,7 @@ def update_measurement_table(
     function: CardiacFunction | None,
     tableNode: slicer.vtkMRMLTableNode | None = None,
     intervals: SampleIntervals | None = None,
+    damage: Damage | None = None,
 ) -> slicer.vtkMRMLTableNode:
     """A table of what was measured, which is saved with the scene: the heart's function, then each segment per phase.
 
@@ -57,16 +59,17 @@ def update_measurement_table(
         function: From `function_of`.
         tableNode: A table that this function made: it gets the new content.
         intervals: How far the numbers can be trusted, where samples were drawn.
+        damage: From `damage_of`.
 
     Returns:
         The table, with columns for measurement, phase (from 1; empty where it is of the whole beat), value and unit;
         with intervals two more, where they begin and end, as texts that are empty where there is none.
     """
-    rows = [*_function_rows(function), *_segment_rows(phases)]
+    rows = [*_function_rows(function), *_damage_rows(damage), *_segment_rows(phases)]
     titles = (_("Measurement"), _("Phase"), _("Value"), _("Unit"))
     if intervals is not None and (intervals.function or intervals.volumes):
         keys = [("lv_edv", "lv_esv", "lv_sv", "lv_ef", "lv_mass_ed")[n] for n in range(len(_function_rows(function)))]
-        found = [intervals.function.get(key) for key in keys]
+        found = [intervals.function.get(key) for key in keys] + [None] * len(_damage_rows(damage))
         found += [intervals.volumes.get((n, s.id)) for n, phase in enumerate(phases) for s in phase]
         ends = [("", "") if one is None else (f"{one.low:.3f}", f"{one.high:.3f}") for one in found]
         rows = [(*row, *both) for row, both in zip(rows, ends, strict=True)]
@@ -87,6 +90,12 @@ def _function_rows(function: CardiacFunction | None) -> list[tuple[str, str, flo
         (_("Ejection fraction (EF)"), "", function.ejection_fraction_percent, "%"),
         (_("Myocardial mass"), ed, function.myocardial_mass_g, "g"),
     ]
+
+
+def _damage_rows(damage: Damage | None) -> list[tuple[str, str, float, str]]:
+    if damage is None:
+        return []
+    return [(_("Infarct size"), "1", damage.percent, "%"), (_("No-reflow"), "1", damage.no_reflow_percent, "%")]
 
 
 def _segment_rows(phases: Sequence[Sequence[MeasuredSegment]]) -> list[tuple[str, str, float, str]]:
