@@ -33,8 +33,8 @@ class DINSegment(ScriptedLoadableModule):
         parent.dependencies = ["Segmentations", "Sequences", "Terminologies", "Volumes"]
         parent.contributors = ["DINSegment developers"]
         parent.helpText = _(
-            "<p>Segments the heart in short-axis cine MR, and eight organs in abdominal CT, with the Dual Interaction "
-            "Network, which looks at the image and at its fuzzy-enhanced version at once, shows both side by side, and "
+            "<p>Segments the heart in short-axis cine MR, infarcts in late enhancement MR, and eight organs in abdominal CT, "
+            "with the Dual Interaction Network, which looks at the image and at its fuzzy-enhanced version at once, shows both side by side, and "
             "measures volumes and, of the heart, ejection fraction and myocardial mass.</p>"
             "<p><b>This is a research tool, not a medical device: do not use it for diagnosis or treatment.</b></p>"
             "<p>How to use it, and how well it works, stands on its website: click on DINSegment in the Extensions "
@@ -49,9 +49,12 @@ class DINSegment(ScriptedLoadableModule):
             "<li>the training images of the heart: O. Bernard et al., <i>Deep Learning Techniques for Automatic MRI "
             "Cardiac Multi-structures Segmentation and Diagnosis: Is the Problem Solved?</i>, IEEE Transactions on "
             "Medical Imaging 37(11), 2018, doi 10.1109/TMI.2018.2837502;</li>"
+            "<li>those of infarcts: A. Lalande et al., <i>Emidec: A Database Usable for the Automatic Evaluation of "
+            "Myocardial Infarction from Delayed-Enhancement Cardiac MRI</i>, Data 5(4):89, 2020, doi "
+            "10.3390/data5040089;</li>"
             "<li>the training images of the abdomen: B. Landman et al., <i>MICCAI Multi-Atlas Labeling Beyond the "
             "Cranial Vault: Workshop and Challenge</i>, 2015.</li></ul>"
-            "<p>The licence of the weights is that of the images: CC BY-NC-SA 4.0 for the heart; those of the abdomen "
+            "<p>The licence of the weights is that of the images: CC BY-NC-SA 4.0 for the heart and infarcts; those of the abdomen "
             "are for research. The section Model has the details.</p>"
         )
         register_dicom_plugin()
