@@ -33,9 +33,10 @@ class DINSegment(ScriptedLoadableModule):
         parent.dependencies = ["Segmentations", "Sequences", "Terminologies", "Volumes"]
         parent.contributors = ["DINSegment developers"]
         parent.helpText = _(
-            "<p>Segments the heart in short-axis cine MR, infarcts in late enhancement MR, and eight organs in abdominal CT, "
-            "with the Dual Interaction Network, which looks at the image and at its fuzzy-enhanced version at once, shows both side by side, and "
-            "measures volumes and, of the heart, ejection fraction and myocardial mass.</p>"
+            "<p>Segments the heart in short-axis cine MR, infarcts in late enhancement MR, and eight organs in "
+            "abdominal CT, with the Dual Interaction Network, which looks at the image and at its fuzzy-enhanced version "
+            "at once, shows both side by side, and measures volumes and, of the heart, ejection fraction, myocardial "
+            "mass and infarct size.</p>"
             "<p><b>This is a research tool, not a medical device: do not use it for diagnosis or treatment.</b></p>"
             "<p>How to use it, and how well it works, stands on its website: click on DINSegment in the Extensions "
             "Manager.</p>"
@@ -54,8 +55,8 @@ class DINSegment(ScriptedLoadableModule):
             "10.3390/data5040089;</li>"
             "<li>the training images of the abdomen: B. Landman et al., <i>MICCAI Multi-Atlas Labeling Beyond the "
             "Cranial Vault: Workshop and Challenge</i>, 2015.</li></ul>"
-            "<p>The licence of the weights is that of the images: CC BY-NC-SA 4.0 for the heart and infarcts; those of the abdomen "
-            "are for research. The section Model has the details.</p>"
+            "<p>The licence of the weights is that of the images: CC BY-NC-SA 4.0 for the heart and infarcts; those of "
+            "the abdomen are for research. The section Model has the details.</p>"
         )
         register_dicom_plugin()
         # Only then there are the logics of other modules.
