@@ -34,9 +34,9 @@ class DINSegment(ScriptedLoadableModule):
         parent.contributors = ["DINSegment developers"]
         parent.helpText = _(
             "<p>Segments the heart in short-axis cine MR, infarcts in late enhancement MR, and eight organs in "
-            "abdominal CT, with the Dual Interaction Network, which looks at the image and at its fuzzy-enhanced version "
-            "at once, shows both side by side, and measures volumes and, of the heart, ejection fraction, myocardial "
-            "mass and infarct size.</p>"
+            "abdominal CT, with the Dual Interaction Network, which looks at the image and at its fuzzy-enhanced "
+            "version at once, shows both side by side, and measures volumes and, of the heart, ejection fraction, "
+            "myocardial mass and infarct size.</p>"
             "<p><b>This is a research tool, not a medical device: do not use it for diagnosis or treatment.</b></p>"
             "<p>How to use it, and how well it works, stands on its website: click on DINSegment in the Extensions "
             "Manager.</p>"
