@@ -251,6 +251,14 @@ class TestDamage:
     def test_none_where_a_part_was_removed(self, scene, infarct, removed):
         assert damage_of(INFARCT, [s for s in measure(add_segmentation(scene, infarct)) if s.name != removed]) is None
 
+    def test_where_no_reflow_is_not_told_apart_there_is_no_number_of_it(self, scene, infarct):
+        task = replace(INFARCT, wall=replace(INFARCT.wall, no_reflow=None))
+        measured = measure(add_segmentation(scene, infarct))
+        damage = damage_of(task, measured)
+        assert damage.no_reflow_percent is None and 0 < damage.percent < damage_of(INFARCT, measured).percent
+        table = update_measurement_table(scene, "table", [measured], None, damage=damage).GetTable()
+        assert [table.GetValue(row, 0).ToString() for row in (0, 1)] == ["Infarct size", "Left ventricle"]
+
     def test_of_another_task_there_is_none(self, measured):
         assert damage_of(HEART, measured[0]) is None and damage_of(ABDOMEN, measured[0]) is None
 

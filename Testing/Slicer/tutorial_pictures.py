@@ -166,6 +166,20 @@ def abdomen_pictures(host, panel, folder, target):
     write(both_pictures(host, panel, folder, WIDE), target / "11-findings.png")
 
 
+def infarct_picture(host, panel, folder, target):
+    from mrml import add_volume
+
+    from dinsegment.phantom.late_enhancement import late_enhancement_phantom
+    from dinsegment_slicer.scene.sample_data import phantom_of
+
+    volume = late_enhancement_phantom(**phantom_of("infarct").options).volume
+    node = add_volume(slicer.mrmlScene, volume.array.astype(np.int16), volume.ijk_to_ras, "LateEnhancementPhantom")
+    panel.ui.inputSelector.setCurrentNode(node)
+    panel.ui.segmentInfarctButton.click()
+    finish(host, panel)
+    write(both_pictures(host, panel, folder), target / "13-infarct.png")
+
+
 def three_d_picture(host, panel, folder, path):
     """The surfaces, beside filled segments."""
     panel.ui.threeDCheckBox.click()
@@ -200,6 +214,9 @@ def main(target):
         slicer.mrmlScene.Clear()
         host.pump(0.2)
         panel.ui.resultSection.collapsed = False
+        infarct_picture(host, panel, folder, target)
+        slicer.mrmlScene.Clear()
+        host.pump(0.2)
         abdomen_pictures(host, panel, folder, target)
         message_picture(host, panel, folder, target)
 

@@ -24,7 +24,6 @@ NO_SPACING = "All voxels are cubes of 1 mm, as in an image whose spacing was los
 
 NO_NAMES = "The image does not tell how the patient lies, so that the walls have no names."
 
-
 SEVERAL = "Late enhancement is one image: of several there is no infarct size."
 
 
@@ -35,25 +34,25 @@ class Damage:
     Attributes:
         sound: Muscle that is not.
         infarct: Dead muscle that blood reaches.
-        no_reflow: Dead muscle that it does not reach; 0 where that is not told apart.
+        no_reflow: Dead muscle that it does not reach; None where that is not told apart.
     """
 
     sound: float
     infarct: float
-    no_reflow: float = 0.0
+    no_reflow: float | None = None
 
     @property
     def percent(self) -> float:
         """Infarct size: infarct and no-reflow in % of all muscle; NaN without any."""
-        return self._share(self.infarct + self.no_reflow)
+        return self._share(self.infarct + (self.no_reflow or 0.0))
 
     @property
-    def no_reflow_percent(self) -> float:
-        """No-reflow in % of all muscle; NaN without any."""
-        return self._share(self.no_reflow)
+    def no_reflow_percent(self) -> float | None:
+        """No-reflow in % of all muscle; NaN without any, None where it is not told apart."""
+        return None if self.no_reflow is None else self._share(self.no_reflow)
 
     def _share(self, part: float) -> float:
-        whole = self.sound + self.infarct + self.no_reflow
+        whole = self.sound + self.infarct + (self.no_reflow or 0.0)
         return 100 * part / whole if whole else math.nan
 
 

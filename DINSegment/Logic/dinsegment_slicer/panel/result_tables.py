@@ -121,11 +121,10 @@ class ResultTables:
 
     def showDamage(self, damage: Damage) -> None:
         """How much of the left ventricle's wall is damaged."""
-        size, no_reflow = damage.percent, damage.no_reflow_percent
-        rows = [
-            ("infarct_percent", _("Infarct, of the muscle"), _("{value:.1f} %").format(value=size)),
-            ("no_reflow_percent", _("No-reflow, of the muscle"), _("{value:.1f} %").format(value=no_reflow)),
-        ]
+        rows = [("infarct_percent", _("Infarct, of the muscle"), _("{value:.1f} %").format(value=damage.percent))]
+        if damage.no_reflow_percent is not None:
+            value = _("{value:.1f} %").format(value=damage.no_reflow_percent)
+            rows.append(("no_reflow_percent", _("No-reflow, of the muscle"), value))
         self._showNumbers(rows)
 
     def _showNumbers(

@@ -95,7 +95,10 @@ def _function_rows(function: CardiacFunction | None) -> list[tuple[str, str, flo
 def _damage_rows(damage: Damage | None) -> list[tuple[str, str, float, str]]:
     if damage is None:
         return []
-    return [(_("Infarct size"), "1", damage.percent, "%"), (_("No-reflow"), "1", damage.no_reflow_percent, "%")]
+    rows = [(_("Infarct size"), "1", damage.percent, "%")]
+    if damage.no_reflow_percent is not None:
+        rows.append((_("No-reflow"), "1", damage.no_reflow_percent, "%"))
+    return rows
 
 
 def _segment_rows(phases: Sequence[Sequence[MeasuredSegment]]) -> list[tuple[str, str, float, str]]:
