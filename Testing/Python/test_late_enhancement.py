@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from dinsegment.images.segmentation import OTHER_IMAGE
 from dinsegment.images.slices import SliceStack
 from dinsegment.inference import segment
+from dinsegment.inference.cine import FEWEST_PHASES
+from dinsegment.inference.phases import segment_phases
 from dinsegment.inference.postprocessing import postprocess, remove_traces
 from dinsegment.phantom.heart import heart_phantom
 from dinsegment.phantom.late_enhancement import late_enhancement_phantom
 from dinsegment.quality.findings import findings
+from dinsegment.quality.wall import several_findings
 from dinsegment.tasks import get_task
 from dinsegment.training.metrics import dice
 
@@ -131,6 +135,24 @@ def test_of_labels_without_a_wall_the_infarct_says_nothing(phantom):
     assert not any(
         "infarct" in text for _kind, text in said(phantom, np.where(phantom.labels == LV, LV, 0).astype(np.uint8))
     )
+
+
+@pytest.mark.parametrize("count", [3, FEWEST_PHASES])
+def test_several_phases_are_no_late_enhancement_and_it_is_said_of_each(count):
+    phantom = late_enhancement_phantom(slices=2, size=(64, 64), spacing=(30.0, 3.5, 3.5))
+    several = list(segment_phases([phantom.volume] * count, TASK, "infarct-din-small", "cpu"))
+    for one in several:
+        text = one.findings[0].text
+        assert (
+            text.startswith(f"There are {count} phases, but a short-axis late enhancement") and one.warnings[0] == text
+        )
+        assert one.findings[0].kind == OTHER_IMAGE
+    (alone,) = segment_phases([phantom.volume], TASK, "infarct-din-small", "cpu")
+    assert "phases" not in " ".join(alone.warnings)
+
+
+def test_phases_of_a_beating_heart_are_what_its_task_is_for():
+    assert several_findings(get_task("heart"), 20) == []
 
 
 # Traces of one.

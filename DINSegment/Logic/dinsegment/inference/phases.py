@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from dinsegment.inference.plausible import Image, checked_image
 from dinsegment.inference.runner import Runner
 from dinsegment.memory import check_memory, enough_memory
 from dinsegment.progress import Progress
+from dinsegment.quality.wall import several_findings
 from dinsegment.tasks import Task, get_task
 
 PhaseProgress = Callable[[int, float, str], None]
@@ -73,7 +75,8 @@ def segment_phases(
 
     if not is_cine(volumes, task):
         for number, volume in enumerate(volumes):
-            yield segment(volume, task, model, device, told(number, (0.0, 1.0), (0.0, 1.0)), cancelled, load)
+            one = segment(volume, task, model, device, told(number, (0.0, 1.0), (0.0, 1.0)), cancelled, load)
+            yield _with_several(one, len(volumes))
         return
     with enough_memory(volumes[0].name):
         clock = _Clock(len(volumes))
@@ -85,7 +88,14 @@ def segment_phases(
             runner.tell(told(number, *_PASSES[which]))
 
         for number, prediction in enumerate(_predict_cine(runner, loaded, images, task, begun)):
-            yield finish(runner, loaded, task, prediction, clock.began(number))
+            yield _with_several(finish(runner, loaded, task, prediction, clock.began(number)), len(volumes))
+
+
+def _with_several(phase: Segmentation, count: int) -> Segmentation:
+    """The same, with what is to be said of so many phases."""
+    found = several_findings(phase.task, count)
+    texts = [finding.text for finding in found]
+    return replace(phase, findings=(*found, *phase.findings), warnings=(*texts, *phase.warnings))
 
 
 def _share(

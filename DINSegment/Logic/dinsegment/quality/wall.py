@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dinsegment.images.segmentation import Finding
+from dinsegment.images.segmentation import OTHER_IMAGE, Finding
 from dinsegment.images.volume import Volume
 from dinsegment.quality.shape import Shape, shapes_of
 from dinsegment.tasks import Task
@@ -25,6 +25,18 @@ def whole_wall(volume: Volume, labels: np.ndarray, task: Task, axis: int) -> dic
     if wall := shapes.get(task.wall.muscle):
         shapes[task.wall.muscle] = replace(wall, segment=replace(wall.segment, name=task.wall.name))
     return shapes
+
+
+def several_findings(task: Task, count: int) -> list[Finding]:
+    """One finding where several phases were given for a wall's damage, of which late enhancement has one image."""
+    if task.wall is None or count < 2:
+        return []
+    topic, advice = (
+        f"There are {count} phases, but {task.images} is one image",
+        "if this is a cine, do not rely on the result",
+    )
+    short = f"{count} phases: is it {task.images}?"
+    return [Finding(f"{topic}: {advice}.", None, None, short, OTHER_IMAGE, topic, advice=advice)]
 
 
 def damage_findings(shapes: Mapping[int, Shape], task: Task) -> list[Finding]:
