@@ -116,6 +116,14 @@ def test_of_a_wall_with_a_gap_it_is_said(phantom):
     )
 
 
+def test_a_wall_without_a_name_has_that_of_its_muscle(phantom):
+    task = replace(TASK, wall=replace(TASK.wall, name=""))
+    labels = phantom.labels.copy()
+    labels[labels.shape[0] // 2][labels[labels.shape[0] // 2] > LV] = 0
+    (found,) = findings(phantom.volume, labels, task)
+    assert found.text.startswith("The normal myocardium is missing")
+
+
 def test_without_an_infarct_a_small_one_may_have_been_missed(phantom):
     labels = np.where(phantom.labels > MYO, MYO, phantom.labels).astype(np.uint8)
     ((kind, text),) = said(phantom, labels)

@@ -128,7 +128,6 @@ class DamagedWall:
     """The wall of a ventricle in one image, of which parts are damaged: the labels that it consists of.
 
     Attributes:
-        name: As a user reads it.
         cavity: What it surrounds.
         muscle: What of it is sound.
         infarct: What of it is infarcted.
@@ -136,15 +135,16 @@ class DamagedWall:
         smallest_percent: Smallest share of the muscle, in %, that is damaged in a training patient with damage; of less
             the user is told.
         least_percent: Damage of less than this share of the muscle, in %, is a mistake; 0 where none is.
+        name: Of all of it, as a user reads it; empty for the muscle's.
     """
 
-    name: str
     cavity: int
     muscle: int
     infarct: int
     no_reflow: int | None = None
     smallest_percent: float = 0.0
     least_percent: float = 0.0
+    name: str = ""
 
     @property
     def damaged(self) -> tuple[int, ...]:

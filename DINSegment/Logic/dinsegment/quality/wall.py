@@ -23,7 +23,8 @@ def whole_wall(volume: Volume, labels: np.ndarray, task: Task, axis: int) -> dic
     merged = np.where(np.isin(labels, task.wall.damaged), task.wall.muscle, labels).astype(labels.dtype)
     shapes = shapes_of(volume, merged, task, axis)
     if wall := shapes.get(task.wall.muscle):
-        shapes[task.wall.muscle] = replace(wall, segment=replace(wall.segment, name=task.wall.name))
+        name = task.wall.name or wall.segment.name
+        shapes[task.wall.muscle] = replace(wall, segment=replace(wall.segment, name=name))
     return shapes
 
 
