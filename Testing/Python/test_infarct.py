@@ -9,7 +9,8 @@ import pytest
 from wall_phantoms import SHAPE, SPACING, cylinder, grid, segmentation
 
 from dinsegment.errors import InputError
-from dinsegment.measurements.infarct import SEVERAL, infarct_measurements
+from dinsegment.images.segmentation import OTHER_IMAGE, Finding
+from dinsegment.measurements.infarct import OTHER, SEVERAL, infarct_measurements
 from dinsegment.measurements.study import MeasureOptions, measure_study
 from dinsegment.report.content import report_content
 from dinsegment.resources import resource
@@ -21,7 +22,7 @@ ML = float(np.prod(SPACING)) / 1000
 
 def infarcted(begin: float, end: float, slices: slice = slice(None), depth: float = 31.0, spacing=SPACING, **more):
     """A tube whose muscle is infarcted between two directions, in degrees from x to y, up to a distance from the axis;
-    its inner millimetre is no-reflow."""
+    its inner millimetre is no-reflow. It ends before the last slice."""
     _, y, x = grid()
     tube = cylinder(22.0, 31.0)
     labels = np.select([tube == 3, tube == 2], [1, 2]).astype(np.uint8)
@@ -30,7 +31,11 @@ def infarcted(begin: float, end: float, slices: slice = slice(None), depth: floa
     hurt[[k for k in range(SHAPE[0]) if k not in range(SHAPE[0])[slices]]] = False
     labels[hurt] = 3
     labels[hurt & (distance < 24.0)] = 4
-    return replace(segmentation(np.zeros(SHAPE, np.uint8), spacing, **more), labels=labels, task=INFARCT)
+    return of_labels(np.pad(labels, ((0, 1), (0, 0), (0, 0))), spacing, **more)
+
+
+def of_labels(labels, spacing=SPACING, **more):
+    return replace(segmentation(np.zeros_like(labels), spacing, **more), labels=labels, task=INFARCT)
 
 
 def numbers(one, anterior=None):
@@ -105,8 +110,43 @@ def test_without_a_reference_there_are_no_segments_and_why_is_said(anterior, dic
 
 def test_no_muscle_has_no_infarct():
     one = infarcted(0, 90)
-    found = infarct_measurements(replace(one, labels=np.zeros(SHAPE, np.uint8)))
+    found = infarct_measurements(replace(one, labels=np.zeros_like(one.labels)))
     assert {m.reason for m in found} == {"No muscle was found."} and len(found) == 5
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (np.s_[:9], "cut by the first slice and the last one"),
+        (np.s_[:, 40:], "cut by the edge of the field of view"),
+        (np.s_[:, :, :70], "cut by the edge of the field of view"),
+        (np.s_[4:5], "A single slice does not show the whole left ventricle"),
+    ],
+    ids=["along the stack", "in front", "to one side", "one slice"],
+)
+def test_of_a_ventricle_that_is_cut_there_is_no_number_and_it_is_said_why(part, said):
+    whole = infarcted(30, 120)
+    found = infarct_measurements(of_labels(whole.labels[part]))
+    assert {m.value for m in found} == {None} and {m.kind for m in found} == {
+        m.kind for m in infarct_measurements(whole)
+    }
+    (reason,) = {m.reason for m in found}
+    assert said in reason
+
+
+def test_a_wall_that_is_cut_beside_a_whole_cavity_has_no_size_either():
+    whole = infarcted(30, 120)
+    rows = np.flatnonzero((whole.labels == 1).any((0, 2)))
+    beside_cavity = of_labels(whole.labels[:, rows[0] - 2 :])
+    assert not (beside_cavity.labels[:, 0] == 1).any() and (beside_cavity.labels[:, 0] > 1).any()
+    assert numbers(beside_cavity)["infarct_percent"].value is None
+    just_whole = np.flatnonzero((whole.labels > 1).any((0, 2)))
+    assert numbers(of_labels(whole.labels[:, just_whole[0] - 1 :]))["infarct_percent"].value == pytest.approx(25, abs=1)
+
+
+def test_of_an_image_of_another_kind_there_is_no_size():
+    found = infarct_measurements(replace(infarcted(30, 120), findings=(Finding("It is a cine.", kind=OTHER_IMAGE),)))
+    assert {m.value for m in found} == {None} and {m.reason for m in found} == {OTHER}
 
 
 def test_other_tasks_have_none():

@@ -139,6 +139,19 @@ def test_a_smaller_one_than_in_any_training_patient_is_told_with_its_size(phanto
     assert kind == "volume" and "it has 3.0 %" in text and "4 % of the muscle or more" in text
 
 
+def test_of_a_wall_that_is_cut_no_share_is_told(phantom):
+    labels = np.where(phantom.labels > MYO, MYO, phantom.labels).astype(np.uint8)
+    inside = np.argwhere(labels == MYO)
+    labels[tuple(inside[len(inside) // 2 :][: round(0.01 * len(inside))].T)] = INFARCT
+    columns = np.flatnonzero((labels == LV).any((0, 1)))
+    part = np.s_[:, :, (columns[0] + columns[-1]) // 2 :]
+    cut = replace(phantom, volume=replace(phantom.volume, array=phantom.volume.array[part]))
+    assert any("% of the muscle" in text for _kind, text in said(phantom, labels))
+    texts = [text for _kind, text in said(cut, labels[part])]
+    assert any("cut by the edge of the field of view" in text for text in texts)
+    assert not any("% of the muscle" in text for text in texts)
+
+
 def test_of_labels_without_a_wall_the_infarct_says_nothing(phantom):
     assert not any(
         "infarct" in text for _kind, text in said(phantom, np.where(phantom.labels == LV, LV, 0).astype(np.uint8))

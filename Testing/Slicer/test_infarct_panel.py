@@ -31,7 +31,8 @@ def phantom():
 def panel(host, phantom, monkeypatch):
     def truth(volume, task, **options):
         made = mrml.threshold(volume, task, **options)
-        return dataclasses.replace(made, labels=phantom.labels, findings=(), warnings=())
+        labels = phantom.labels[: len(volume.array)]
+        return dataclasses.replace(made, labels=labels, findings=(), warnings=())
 
     widget = host.open_module("DINSegment")
     monkeypatch.setattr(widget.logic, "worker", mrml.InProcess(truth))
@@ -65,3 +66,13 @@ def test_of_two_images_it_is_said_that_there_is_none(host, panel, phantom):
     panel.ui.secondSelector.setCurrentNode(add(phantom, "Late 2"))
     segment(host, panel, "segmentInfarctButton")
     assert rows(panel.ui.functionTable) == [[SEVERAL]]
+
+
+def test_of_a_stack_that_ends_in_the_ventricle_it_is_said_that_there_is_none(host, panel, phantom):
+    cut = dataclasses.replace(phantom.volume, array=phantom.volume.array[:3])
+    choose(panel, mrml.add_volume(slicer.mrmlScene, cut.array, cut.ijk_to_ras, "Late"))
+    segment(host, panel, "segmentInfarctButton")
+    ((why,),) = rows(panel.ui.functionTable)
+    assert why.startswith("The left ventricle is cut by the first slice and the last one")
+    table = panel.parameters.tableNode.GetTable()
+    assert table.GetNumberOfRows() == 4 and table.GetValue(0, 3).ToString() == "ml"

@@ -14,7 +14,7 @@ import vtk
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import Segmentation
 from dinsegment.measurements.function import beat_of as beat_of_images
-from dinsegment.measurements.infarct import infarct_measurements
+from dinsegment.measurements.infarct import OTHER, SEVERAL, infarct_measurements
 from dinsegment.measurements.volumes import segment_volumes
 from dinsegment.phantom.heart import cine_phantom
 from dinsegment.phantom.late_enhancement import late_enhancement_phantom
@@ -28,6 +28,7 @@ from dinsegment_slicer.scene.measure import (
     function_of,
     measure,
     measure_phases,
+    why_no_damage,
 )
 from dinsegment_slicer.scene.nodes import segmentation_node, volume_from_node
 from dinsegment_slicer.scene.plots import show_legend_beside, update_volume_plot
@@ -258,6 +259,31 @@ class TestDamage:
         assert damage.no_reflow_percent is None and 0 < damage.percent < damage_of(INFARCT, measured).percent
         table = update_measurement_table(scene, "table", [measured], None, damage=damage).GetTable()
         assert [table.GetValue(row, 0).ToString() for row in (0, 1)] == ["Infarct size", "Left ventricle"]
+
+    @pytest.mark.parametrize(
+        ("part", "said"),
+        [
+            (np.s_[:], ""),
+            (np.s_[2:3], "A single slice"),
+            (np.s_[:, 28:], "cut by the edge of the field of view"),
+            (np.s_[1:3], "cut by the first slice and the last one"),
+        ],
+        ids=["whole", "one slice", "field of view", "stack"],
+    )
+    def test_none_is_told_of_a_ventricle_that_the_image_cuts(self, scene, infarct, part, said):
+        volume = replace(infarct.volume, array=infarct.volume.array[part])
+        shown = replace(infarct, volume=volume, enhanced=volume, labels=infarct.labels[part])
+        node = add_segmentation(scene, shown)
+        why = why_no_damage(INFARCT, [measure(node)], [node])
+        assert (said in why) if said else why == ""
+        assert {m.reason for m in infarct_measurements(shown) if m.kind == "infarct_percent"} == {why}
+
+    def test_none_is_told_of_another_kind_of_image_or_of_several(self, scene, infarct):
+        node = add_segmentation(scene, infarct)
+        measured = measure(node)
+        assert why_no_damage(INFARCT, [measured], [node], other_image=True) == OTHER
+        assert why_no_damage(INFARCT, [measured] * 2, [node] * 2) == SEVERAL
+        assert why_no_damage(HEART, [measured] * 2, [node] * 2) == ""
 
     def test_of_another_task_there_is_none(self, measured):
         assert damage_of(HEART, measured[0]) is None and damage_of(ABDOMEN, measured[0]) is None

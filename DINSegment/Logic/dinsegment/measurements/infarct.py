@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dinsegment.images.segmentation import Segmentation
-from dinsegment.measurements.function import MYOCARDIAL_DENSITY
+from dinsegment.images.segmentation import OTHER_IMAGE, Segmentation
+from dinsegment.measurements.function import MYOCARDIAL_DENSITY, Areas, cut_beyond_base, segment_areas
 from dinsegment.measurements.measurement import Measurement
 from dinsegment.measurements.walls import aha_labels, aha_segments, wall_of
 from dinsegment.tasks import DamagedWall
@@ -25,6 +25,10 @@ NO_SPACING = "All voxels are cubes of 1 mm, as in an image whose spacing was los
 NO_NAMES = "The image does not tell how the patient lies, so that the walls have no names."
 
 SEVERAL = "Late enhancement is one image: of several there is no infarct size."
+
+OTHER = "The image does not look like what the network is made for, so that there is no infarct size."
+
+ONE_SLICE = "A single slice does not show the whole left ventricle, so that its infarct size is not known."
 
 
 @dataclass(frozen=True)
@@ -72,14 +76,16 @@ def infarct_measurements(
     wall = segmentation.task.wall
     if wall is None:
         return ()
-    sizes = _sizes(wall)
     counts = np.bincount(segmentation.labels.ravel(), minlength=segmentation.task.classes)
     damage = Damage(*(int(counts[label]) for label in (wall.muscle, *wall.damaged)))
     percents = {"infarct": damage.percent, "no_reflow": damage.no_reflow_percent}
     if math.isnan(damage.percent):
         return no_infarct_size(wall, NO_MUSCLE)
+    other_image = any(finding.kind == OTHER_IMAGE for finding in segmentation.findings)
+    if why := why_no_size(_ventricle_areas(segmentation, wall), other_image):
+        return no_infarct_size(wall, why)
     found, spacing = [], segmentation.volume.spacing
-    for name, labels in sizes.items():
+    for name, labels in _sizes(wall).items():
         count, about = sum(int(counts[label]) for label in labels), {"segments": (wall.muscle, *labels)}
         found.append(Measurement(f"{name}_percent", percents[name], **about))
         if np.allclose(spacing, 1.0, atol=1e-6):
@@ -88,6 +94,29 @@ def infarct_measurements(
             grams = count * segmentation.volume.voxel_volume_ml * MYOCARDIAL_DENSITY
             found.append(Measurement(f"{name}_mass", grams, **about))
     return (*found, *_of_segments(segmentation, wall, anterior))
+
+
+def why_no_size(ventricle: Areas | None, other_image: bool = False) -> str:
+    """Why an image tells no infarct size, a sentence; empty where it does.
+
+    Args:
+        ventricle: Cross-sections of the left ventricle, cavity and whole wall together, as `segment_areas` gives them;
+            None where they are not known.
+        other_image: Whether the image is known to be of another kind than the task's.
+    """
+    if other_image:
+        return OTHER
+    if ventricle is None:
+        return ""
+    if len(ventricle[0]) == 1:
+        return ONE_SLICE
+    edge = cut_beyond_base(ventricle)
+    return f"The left ventricle is cut by {edge}, so that its infarct size is not known." if edge else ""
+
+
+def _ventricle_areas(segmentation: Segmentation, wall: DamagedWall) -> Areas:
+    mask = np.isin(segmentation.labels, (wall.cavity, wall.muscle, *wall.damaged))
+    return segment_areas(mask, segmentation.volume.spacing, segmentation.volume.slice_axis)
 
 
 def no_infarct_size(wall: DamagedWall, reason: str) -> tuple[Measurement, ...]:

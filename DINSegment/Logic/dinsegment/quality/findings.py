@@ -38,7 +38,7 @@ def findings(
     cut_found, cut = cut_findings(list(shapes.values()), task)
     whole = [s for label, s in shapes.items() if label not in cut]
     of_shape = [*cut_found, *piece_findings(list(organs.values())), *volume_findings(whole)]
-    of_shape += damage_findings(shapes, task)
+    of_shape += damage_findings(shapes, task, cut)
     sides = side_findings(volume, shapes, task, cut)
     missing = missing_findings(volume, shapes, task, axis, cut)
     found = [*image_findings(volume, task), *missing]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
 import numpy as np
@@ -40,12 +40,13 @@ def several_findings(task: Task, count: int) -> list[Finding]:
     return [Finding(f"{topic}: {advice}.", None, None, short, OTHER_IMAGE, topic, advice=advice)]
 
 
-def damage_findings(shapes: Mapping[int, Shape], task: Task) -> list[Finding]:
+def damage_findings(shapes: Mapping[int, Shape], task: Task, cut: Set[int]) -> list[Finding]:
     """What is to be said of an infarct: that none was found, or less than in any patient of the training.
 
     Args:
         shapes: What was found, by label.
         task: What was looked for.
+        cut: Labels of what the image's edge cuts. Of a wall that is cut no share is known.
     """
     wall = task.wall
     if wall is None or wall.muscle not in shapes:
@@ -59,6 +60,8 @@ def damage_findings(shapes: Mapping[int, Shape], task: Task) -> list[Finding]:
         return [
             Finding(text, None, wall.infarct, f"{name.name}: not found", "missing", topic, advice="check the slices")
         ]
+    if not cut.isdisjoint((wall.muscle, *wall.damaged)):
+        return []
     ml = sum(shape.ml for shape in damaged)
     percent = 100 * ml / (ml + shapes[wall.muscle].ml)
     if percent >= wall.smallest_percent:

@@ -12,7 +12,7 @@ import vtk
 from dinsegment.errors import InputError
 from dinsegment.images.segmentation import OTHER_IMAGE
 from dinsegment.measurements.function import CardiacFunction, outliers
-from dinsegment.measurements.infarct import SEVERAL, Damage
+from dinsegment.measurements.infarct import Damage
 from dinsegment.quality.beat import outlier_topic
 from dinsegment.tasks import TASKS, Task
 from dinsegment_slicer.i18n import tr as _
@@ -23,7 +23,7 @@ from dinsegment_slicer.scene.browsers import browser_of, proxy_of, select_phase,
 from dinsegment_slicer.scene.changes import remove_node
 from dinsegment_slicer.scene.corrections import Phase
 from dinsegment_slicer.scene.findings import NotedFinding, findings_of, show_segment
-from dinsegment_slicer.scene.measure import MeasuredSegment, beat_of, damage_of, measure_phases
+from dinsegment_slicer.scene.measure import MeasuredSegment, beat_of, damage_of, measure_phases, why_no_damage
 from dinsegment_slicer.scene.nodes import (
     checked_volume,
     image_of,
@@ -260,13 +260,13 @@ class ResultNodes:
             p.plotChartNode = update_volume_plot(
                 self._scene, f"{name} volumes", measured, times_ms(sequenceNode), function, p.plotChartNode
             )
-        damage = damage_of(task, measured[0]) if len(measured) == 1 else None
+        no_damage = why_no_damage(task, measured, nodes, other_image)
+        damage = None if no_damage else damage_of(task, measured[0])
         p.tableNode = update_measurement_table(
             self._scene, f"{name} measurements", measured, function, p.tableNode, intervals, damage
         )
         if beat is None:
-            why = SEVERAL if task.wall is not None and len(measured) > 1 else ""
-            return Measurement(name, measured, None, sequenceNode is not None, why, {}, intervals, damage)
+            return Measurement(name, measured, None, sequenceNode is not None, no_damage, {}, intervals, damage)
         chamber = next(segment.name for segment in task.segments if segment.label == task.chamber)
         wrong = {n: outlier_topic(chamber, beat.chamber_ml, n) for n in outliers(beat.chamber_ml)}
         return Measurement(name, measured, function, sequenceNode is not None, beat.reason, wrong, intervals)

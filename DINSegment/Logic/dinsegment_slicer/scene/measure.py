@@ -14,7 +14,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from dinsegment.errors import InputError
 from dinsegment.measurements.function import Areas, Beat, CardiacFunction, segment_areas
-from dinsegment.measurements.infarct import Damage
+from dinsegment.measurements.infarct import SEVERAL, Damage, why_no_size
 from dinsegment.tasks import Code, Task
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.scene.nodes import parent_to_world
@@ -109,7 +109,7 @@ def beat_of(
     if None in chamber or None in muscle:
         return None
     areas = [
-        _areas(node, segment.id) for node, segment in zip(segmentationNodes, chamber, strict=bool(segmentationNodes))
+        _areas(node, [segment.id]) for node, segment in zip(segmentationNodes, chamber, strict=bool(segmentationNodes))
     ]
     return Beat([s.volume_ml for s in chamber], [s.volume_ml for s in muscle], areas, other_image)
 
@@ -125,6 +125,29 @@ def damage_of(task: Task, phase: Sequence[MeasuredSegment]) -> Damage | None:
     parts = [_find(task, label, phase) for label in (task.wall.muscle, *task.wall.damaged)]
     damage = None if None in parts else Damage(*(part.volume_ml for part in parts))
     return None if damage is None or math.isnan(damage.percent) else damage
+
+
+def why_no_damage(
+    task: Task,
+    phases: Sequence[Sequence[MeasuredSegment]],
+    segmentationNodes: Sequence[slicer.vtkMRMLSegmentationNode],
+    other_image: bool = False,
+) -> str:
+    """Why `damage_of` is not to be told of a result, a sentence; empty where it is, and for a task without a wall.
+
+    Args:
+        task: What was segmented.
+        phases: What `measure` said of each.
+        segmentationNodes: What was measured, to know whether the image cuts the ventricle.
+        other_image: As for `beat_of`.
+    """
+    if task.wall is None:
+        return ""
+    if len(phases) > 1:
+        return SEVERAL
+    labels = (task.wall.cavity, task.wall.muscle, *task.wall.damaged)
+    parts = [part for label in labels if (part := _find(task, label, phases[0])) is not None]
+    return why_no_size(_areas(segmentationNodes[0], [part.id for part in parts]), other_image)
 
 
 def function_of(
@@ -182,33 +205,38 @@ def _voxels_per_label(image: slicer.vtkOrientedImageData) -> np.ndarray:
     return np.array([0, *counts], np.intp)
 
 
-def _areas(segmentationNode: slicer.vtkMRMLSegmentationNode, segment_id: str) -> Areas | None:
-    """Cross-sections of a segment in the image that it was made from, as the node remembers that image's grid.
+def _areas(segmentationNode: slicer.vtkMRMLSegmentationNode, segment_ids: Sequence[str]) -> Areas | None:
+    """Cross-sections of segments together in the image that they were made from, as the node remembers its grid.
 
-    None where they cannot be told: for a surface, and where label map and image have different grids.
+    Empty ones have none. None where they cannot be told: for a surface, where label map and image have different
+    grids, and where all are empty.
     """
     segmentation = segmentationNode.GetSegmentation()
     converter = slicer.vtkSegmentationConverter
-    segment = segmentation.GetSegment(segment_id)
-    labelmap = segment.GetRepresentation(converter.GetSegmentationBinaryLabelmapRepresentationName())
     geometry = segmentation.GetConversionParameter(converter.GetReferenceImageGeometryParameterName())
     grid = slicer.vtkOrientedImageData()
-    if labelmap is None or labelmap.IsEmpty() or not geometry:
+    if not geometry or not converter.DeserializeImageGeometry(geometry, grid, False):
         return None
-    if not converter.DeserializeImageGeometry(geometry, grid, False):
-        return None
-    if not np.allclose(_matrix(labelmap), _matrix(grid), atol=1e-3):
+    name = converter.GetSegmentationBinaryLabelmapRepresentationName()
+    segments = [segmentation.GetSegment(segment_id) for segment_id in segment_ids]
+    labelmaps = [segment.GetRepresentation(name) for segment in segments]
+    if None in labelmaps or all(labelmap.IsEmpty() for labelmap in labelmaps):
         return None
     first, last = np.reshape(grid.GetExtent(), (3, 2)).T[:, ::-1]
     inside = np.zeros(last - first + 1, bool)
-    begin, end = np.reshape(labelmap.GetExtent(), (3, 2)).T[:, ::-1]
-    low, high = np.maximum(first, begin), np.minimum(last, end)
-    if (low > high).any():
-        return None
-    labels = vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(labelmap.GetDimensions()[::-1])
-    there = tuple(slice(a, b + 1) for a, b in zip(low - begin, high - begin, strict=True))
-    here = tuple(slice(a, b + 1) for a, b in zip(low - first, high - first, strict=True))
-    inside[here] = labels[there] == segment.GetLabelValue()
+    for segment, labelmap in zip(segments, labelmaps, strict=True):
+        if labelmap.IsEmpty():
+            continue
+        if not np.allclose(_matrix(labelmap), _matrix(grid), atol=1e-3):
+            return None
+        begin, end = np.reshape(labelmap.GetExtent(), (3, 2)).T[:, ::-1]
+        low, high = np.maximum(first, begin), np.minimum(last, end)
+        if (low > high).any():
+            return None
+        labels = vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(labelmap.GetDimensions()[::-1])
+        there = tuple(slice(a, b + 1) for a, b in zip(low - begin, high - begin, strict=True))
+        here = tuple(slice(a, b + 1) for a, b in zip(low - first, high - first, strict=True))
+        inside[here] |= labels[there] == segment.GetLabelValue()
     return segment_areas(inside, np.array(grid.GetSpacing()[::-1]))
 
 
