@@ -9,8 +9,10 @@ import pytest
 from wall_phantoms import SHAPE, SPACING, cylinder, grid, segmentation
 
 from dinsegment.errors import InputError
+from dinsegment.images.samples import Samples
 from dinsegment.images.segmentation import OTHER_IMAGE, Finding
 from dinsegment.measurements.infarct import OTHER, SEVERAL, infarct_measurements
+from dinsegment.measurements.intervals import intervals_of
 from dinsegment.measurements.study import MeasureOptions, measure_study
 from dinsegment.report.content import report_content
 from dinsegment.resources import resource
@@ -164,6 +166,43 @@ def test_the_report_says_it():
     assert "Infarcted walls" not in tables
     assert any("infarcted share" in text and "right ventricle is not segmented" in text for text in report.left_out)
     assert [row.name for row in tables["Infarct size"].rows][1] == "Infarct mass"
+
+
+def with_draws(one, scales, draws=16, most=0.0):
+    """The same with samples of which each has as much muscle, and an infarct of its own size."""
+    ml = np.bincount(one.labels.ravel(), minlength=5)[1:] * ML
+    volumes = np.tile(ml, (draws, 1))
+    volumes[:, 2] += np.linspace(-1, 1, draws) * (most or 0.5 * ml[2])
+    return replace(one, samples=Samples("m", volumes, np.zeros(0), scales, {}, draws, 9))
+
+
+def test_samples_tell_how_far_the_size_can_be_trusted():
+    one = with_draws(infarcted(30, 120), {"infarct_percent": 2.0})
+    study = measure_study([one])
+    (interval,) = intervals_of([one], study).intervals  # nobody has looked at millilitres
+    assert interval.measurement.key == "infarct_percent"
+    _, sound, infarct, no_reflow = one.samples.volumes_ml.T
+    percents = 100 * (infarct + no_reflow) / (sound + infarct + no_reflow)
+    reach = 2 * np.std(percents, ddof=1)
+    size = study.value("infarct_percent")
+    assert (interval.low, interval.high) == (pytest.approx(size - reach), pytest.approx(size + reach))
+    tables = {table.title: table for table in report_content([one], study).tables}
+    assert tables["Infarct size"].columns == ("Of the muscle (90 % interval)",)
+    assert tables["Infarct size"].rows[0].cells == (f"{size:.1f} % ({interval.text})",)
+    assert "interval" not in str(tables[INFARCT.title].columns)
+
+
+def test_an_interval_ends_where_nothing_and_where_all_is_infarcted():
+    for end, at in ((14, "low"), (350, "high")):
+        one = with_draws(infarcted(0, end), {"infarct_percent": 5000.0}, most=0.2)
+        (interval,) = intervals_of([one], measure_study([one])).intervals
+        assert getattr(interval, at) == {"low": 0.0, "high": 100.0}[at]
+
+
+def test_a_wall_that_a_person_has_corrected_has_no_interval():
+    one = with_draws(infarcted(30, 120), {"infarct_percent": 2.0})
+    found = intervals_of([replace(one, changed=(4,))], measure_study([one]))
+    assert not found.intervals and found.corrected
 
 
 def test_of_several_images_there_is_no_size_and_it_is_said_why():

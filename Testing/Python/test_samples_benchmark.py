@@ -11,8 +11,13 @@ import numpy as np
 import pytest
 
 import samples
+from dinsegment.images.samples import Samples
+from dinsegment.images.segmentation import Segmentation
+from dinsegment.images.volume import Volume
 from dinsegment.inference.draws import SampleOptions, Variations
+from dinsegment.measurements.study import measure_study
 from dinsegment.models.entries import ModelEntry, read_entries
+from dinsegment.tasks import get_task
 from model_entry import write_part
 from samples import Value, auc, by_key, by_unit, chosen_scale, inside, left_out, scales_of
 
@@ -49,8 +54,8 @@ def test_draws_that_agree_by_chance_do_not_widen_all_intervals():
     assert floors == {"lv_edv": 1.0, "ml": 1.0} and scales["ml"] < 1.2
 
 
-def test_units_are_looked_at_apart_and_ten_patients_are_needed():
-    values = [value(f"p{n}", n) for n in range(10)] + [value(f"p{n}", 2 * n, unit="%", key="lv_ef") for n in range(9)]
+def test_units_are_looked_at_apart_and_nine_patients_are_needed():
+    values = [value(f"p{n}", n) for n in range(10)] + [value(f"p{n}", 2 * n, unit="%", key="lv_ef") for n in range(8)]
     scales, floors = scales_of(values)
     assert floors == {"lv_edv": 1.0, "ml": 1.0} and scales["ml"] == pytest.approx(9 / math.sqrt(2), abs=0.01)
     assert inside(values, {"ml": 8.0}, {}) == [True] * 9 + [False]
@@ -68,6 +73,36 @@ def test_a_number_that_is_measured_well_has_a_narrower_interval_of_its_own():
     narrow, wide = (np.mean([w for v, _, w in left_out(values, by) if v.key == "lv_edv"]) for by in (by_key, by_unit))
     assert narrow < wide / 3
     assert all(held for _, held, _ in left_out(values, by_key)[:17])
+
+
+def test_of_nine_patients_the_largest_is_taken():
+    values = [value(f"p{n}", n) for n in range(9)]
+    scales, floors = scales_of(values)
+    assert floors["lv_edv"] == 1.0 and scales["lv_edv"] == pytest.approx(8 / math.sqrt(2), abs=0.01)
+    assert chosen_scale(range(9)) == 8 and math.ceil(0.9 * (9 + 1)) == 9
+
+
+def infarcted(labels):
+    task = get_task("infarct")
+    volume = Volume(labels.astype(np.float32), np.diag([2.0, 2.0, 8.0, 1.0]), "late")
+    return Segmentation(volume, labels.astype(np.uint8), task, "m", volume, "cpu", 0.0)
+
+
+def test_a_wall_that_the_image_cuts_counts_as_the_one_that_is_shown():
+    labels = np.zeros((3, 24, 24), np.uint8)
+    labels[:, 4:20, 4:20], labels[:, 8:16, 8:16] = 2, 1
+    expert, found = labels.copy(), labels.copy()
+    expert[:, 4:8, 4:20], found[:, 4:8, 4:12] = 3, 3
+    assert measure_study([infarcted(expert)]).value("infarct_percent") is None
+    ml = [8, 32, 32 / 3, 0.0]
+    draws = Samples("m", np.array([ml, [8, 33, 9, 0], [8, 31, 11, 0.0]]), np.zeros(0), {"ml": 1.0, "%": 1.0})
+    kept = samples._values("p", [replace(infarcted(found), samples=draws)], [infarcted(expert)])
+    own = {one.key: one for one in kept}
+    whole = (16 * 16 - 8 * 8) / 100
+    assert own["infarct_percent"].measured == pytest.approx(4 * 8 / whole)
+    assert own["infarct_percent"].expert == pytest.approx(4 * 16 / whole)
+    percents = [100 * infarct / (muscle + infarct) for _, muscle, infarct, _ in draws.volumes_ml]
+    assert own["infarct_percent"].deviation == pytest.approx(np.std(percents, ddof=1))
 
 
 def test_the_area_under_the_curve_counts_pairs():

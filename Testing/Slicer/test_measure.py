@@ -240,8 +240,8 @@ class TestDamage:
         damage = damage_of(INFARCT, measure(add_segmentation(scene, infarct)))
         expected = {m.kind: m.value for m in infarct_measurements(infarct)}
         assert damage.percent == pytest.approx(expected["infarct_percent"])
-        assert damage.no_reflow_percent == pytest.approx(expected["no_reflow_percent"])
-        assert damage.percent > 4 and 0 < damage.no_reflow_percent < damage.percent
+        assert damage.percents == pytest.approx({kind: expected[kind] for kind in damage.percents})
+        assert damage.percent > 4 and 0 < damage.percents["no_reflow_percent"] < damage.percent
 
     def test_without_an_infarct_it_is_0_and_without_muscle_nothing(self, scene, infarct):
         sound = replace(infarct, labels=np.where(infarct.labels > 2, 2, infarct.labels).astype(np.uint8))
@@ -256,7 +256,7 @@ class TestDamage:
         task = replace(INFARCT, wall=replace(INFARCT.wall, no_reflow=None))
         measured = measure(add_segmentation(scene, infarct))
         damage = damage_of(task, measured)
-        assert damage.no_reflow_percent is None and 0 < damage.percent < damage_of(INFARCT, measured).percent
+        assert set(damage.percents) == {"infarct_percent"} and 0 < damage.percent < damage_of(INFARCT, measured).percent
         table = update_measurement_table(scene, "table", [measured], None, damage=damage).GetTable()
         assert [table.GetValue(row, 0).ToString() for row in (0, 1)] == ["Infarct size", "Left ventricle"]
 

@@ -8,12 +8,13 @@ import slicer
 from mrml import add_linear_transform, add_volume, exported_labels, set_segment, threshold
 
 from dinsegment.images.samples import Samples
-from dinsegment.images.segmentation import OTHER_IMAGE, Finding
-from dinsegment.tasks import HEART
+from dinsegment.images.segmentation import OTHER_IMAGE, Finding, Segmentation
+from dinsegment.phantom.late_enhancement import late_enhancement_phantom
+from dinsegment.tasks import HEART, get_task
 from dinsegment_slicer.scene.changes import made
 from dinsegment_slicer.scene.content import label_content
 from dinsegment_slicer.scene.findings import NotedFinding, note_findings
-from dinsegment_slicer.scene.measure import beat_of, measure_phases
+from dinsegment_slicer.scene.measure import beat_of, damage_of, measure_phases
 from dinsegment_slicer.scene.nodes import (
     fill_segmentation,
     local_ijk_to_ras,
@@ -55,7 +56,7 @@ def segmented(volumeNode, spread, draws=4, scales=SCALES):
 
 
 def intervals(node, volumeNode, function=None):
-    return sample_intervals(HEART, measure_phases([node]), [node], function, voxel_ml(volumeNode))
+    return sample_intervals(HEART, measure_phases([node]), [node], function, None, voxel_ml(volumeNode))
 
 
 class TestNotes:
@@ -152,12 +153,12 @@ class TestIntervals:
         nodes = [node for node, _image in beat]
         measured = measure_phases(nodes)
         function = beat_of(HEART, measured, nodes).function
-        found = sample_intervals(HEART, measured, nodes, function, voxel_ml(beat[0][1]))
-        edv, esv = found.function["lv_edv"], found.function["lv_esv"]
+        found = sample_intervals(HEART, measured, nodes, function, None, voxel_ml(beat[0][1]))
+        edv, esv = found.numbers["lv_edv"], found.numbers["lv_esv"]
         assert edv.high - edv.measurement.value == pytest.approx(0.5 * 4) and found.volumes[0, LV] is edv
         assert esv.high - esv.measurement.value == pytest.approx(2 * 1) and found.volumes[1, LV] is esv
         assert edv.measurement.value == function.end_diastolic_volume_ml
-        ef = found.function["lv_ef"]
+        ef = found.numbers["lv_ef"]
         assert ef.low < function.ejection_fraction_percent < ef.high
         table = update_measurement_table(scene, "t", measured, function, None, found).GetTable()
         assert [table.GetColumnName(n) for n in (4, 5)] == ["90 % interval from", "90 % interval to"]
@@ -171,10 +172,51 @@ class TestIntervals:
         set_segment(systole, LV, array, local_ijk_to_ras(image))
         measured = measure_phases([diastole, systole])
         function = beat_of(HEART, measured, [diastole, systole]).function
-        found = sample_intervals(HEART, measured, [diastole, systole], function, voxel_ml(image))
-        assert "lv_edv" in found.function and "lv_mass_ed" in found.function
-        assert not {"lv_esv", "lv_ef", "lv_sv"} & set(found.function) and (1, LV) not in found.volumes
+        found = sample_intervals(HEART, measured, [diastole, systole], function, None, voxel_ml(image))
+        assert "lv_edv" in found.numbers and "lv_mass_ed" in found.numbers
+        assert not {"lv_esv", "lv_ef", "lv_sv"} & set(found.numbers) and (1, LV) not in found.volumes
         assert "no interval" in found.remark
+
+
+class TestDamage:
+    TASK = get_task("infarct")
+
+    @pytest.fixture
+    def late(self, scene):
+        """An infarct of a third of the wall, and samples of which each has another one."""
+        phantom = late_enhancement_phantom(slices=5, size=(60, 64), spacing=(16.0, 3.0, 3.0))
+        image = add_volume(scene, phantom.volume.array, phantom.volume.ijk_to_ras)
+        node = segmentation_node(
+            Segmentation(phantom.volume, phantom.labels, self.TASK, "truth", phantom.volume, "cpu", 0.0), image
+        )
+        ml = np.array([s.volume_ml for s in measure_phases([node])[0]])
+        draws = ml + np.array([-1.0, 0.0, 1.0])[:, None] * np.array([0, 0, 2.0, 0])
+        samples = Samples("m", draws, np.zeros(0), {"infarct_percent": 2.0}, {}, 3, 9)
+        note_samples(node, SampleNotes(samples, voxel_ml(image)))
+        return node, image
+
+    def test_its_size_has_one_and_so_has_the_table(self, scene, late):
+        node, image = late
+        measured = measure_phases([node])
+        damage = damage_of(self.TASK, measured[0])
+        found = sample_intervals(self.TASK, measured, [node], None, damage, voxel_ml(image))
+        assert set(found.numbers) == {"infarct_percent"} and not found.volumes
+        one = found.numbers["infarct_percent"]
+        assert one.low < damage.percent < one.high and one.high - one.low > 1
+        assert "9 validation patients" in found.remark
+        table = update_measurement_table(scene, "t", measured, None, None, found, damage).GetTable()
+        ends = [[table.GetValue(row, n).ToString() for n in (4, 5)] for row in range(table.GetNumberOfRows())]
+        assert ends == [[f"{one.low:.3f}", f"{one.high:.3f}"], *[["", ""]] * 5]
+        assert not sample_intervals(self.TASK, measured, [node], None, None, voxel_ml(image)).numbers
+
+    def test_a_corrected_infarct_has_none(self, scene, late):
+        node, image = late
+        array = exported_labels(node, image)
+        set_segment(node, "Infarct", (array == 3)[:2].astype(np.uint8), local_ijk_to_ras(image))
+        measured = measure_phases([node])
+        damage = damage_of(self.TASK, measured[0])
+        found = sample_intervals(self.TASK, measured, [node], None, damage, voxel_ml(image))
+        assert not found.numbers and "no interval" in found.remark
 
 
 def test_rows_of_a_report_have_columns_for_intervals_where_there_are_any():

@@ -46,14 +46,18 @@ class Damage:
     no_reflow: float | None = None
 
     @property
-    def percent(self) -> float:
-        """Infarct size: infarct and no-reflow in % of all muscle; NaN without any."""
-        return self._share(self.infarct + (self.no_reflow or 0.0))
+    def percents(self) -> dict[str, float]:
+        """By the kinds of `Measurement`, in % of all muscle; NaN without any.
+
+        Infarct size is infarct and no-reflow together; no-reflow by itself is missing where it is not told apart.
+        """
+        size = {"infarct_percent": self._share(self.infarct + (self.no_reflow or 0.0))}
+        return size if self.no_reflow is None else size | {"no_reflow_percent": self._share(self.no_reflow)}
 
     @property
-    def no_reflow_percent(self) -> float | None:
-        """No-reflow in % of all muscle; NaN without any, None where it is not told apart."""
-        return None if self.no_reflow is None else self._share(self.no_reflow)
+    def percent(self) -> float:
+        """Infarct size alone."""
+        return self.percents["infarct_percent"]
 
     def _share(self, part: float) -> float:
         whole = self.sound + self.infarct + (self.no_reflow or 0.0)
@@ -78,7 +82,6 @@ def infarct_measurements(
         return ()
     counts = np.bincount(segmentation.labels.ravel(), minlength=segmentation.task.classes)
     damage = Damage(*(int(counts[label]) for label in (wall.muscle, *wall.damaged)))
-    percents = {"infarct": damage.percent, "no_reflow": damage.no_reflow_percent}
     if math.isnan(damage.percent):
         return no_infarct_size(wall, NO_MUSCLE)
     other_image = any(finding.kind == OTHER_IMAGE for finding in segmentation.findings)
@@ -87,7 +90,7 @@ def infarct_measurements(
     found, spacing = [], segmentation.volume.spacing
     for name, labels in _sizes(wall).items():
         count, about = sum(int(counts[label]) for label in labels), {"segments": (wall.muscle, *labels)}
-        found.append(Measurement(f"{name}_percent", percents[name], **about))
+        found.append(Measurement(f"{name}_percent", damage.percents[f"{name}_percent"], **about))
         if np.allclose(spacing, 1.0, atol=1e-6):
             found.append(Measurement(f"{name}_mass", None, reason=NO_SPACING, **about))
         else:

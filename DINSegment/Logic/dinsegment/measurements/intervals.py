@@ -13,6 +13,7 @@ from dinsegment.images.samples import Samples
 from dinsegment.images.segmentation import OTHER_IMAGE, Segmentation
 from dinsegment.measurements.function import Beat, Ventricle
 from dinsegment.measurements.heart import heart_measurements
+from dinsegment.measurements.infarct import Damage
 from dinsegment.measurements.measurement import Measurement
 from dinsegment.tasks import Task
 
@@ -35,7 +36,7 @@ class Interval:
     Attributes:
         measurement: The number.
         low: In its unit; not below 0 where the number is not.
-        high: In its unit.
+        high: In its unit; not above what the number can be.
     """
 
     measurement: Measurement
@@ -182,8 +183,9 @@ def intervals_about(
         value, reach = half[about]
         if measurement.index:
             reach *= measurement.value / value if value else 0.0
-        low, high = measurement.value - reach, measurement.value + reach
-        found.append(Interval(measurement, max(0.0, low) if measurement.value >= 0 else low, high))
+        low, high, most = measurement.value - reach, measurement.value + reach, measurement.definition.most
+        low = max(0.0, low) if measurement.value >= 0 else low
+        found.append(Interval(measurement, low, high if most is None else min(most, high)))
     if not found and not corrected:
         return None
     looked_at = samples.looked_at if samples.scales else 0
@@ -228,6 +230,13 @@ def draws_of_beat(
 
 
 def draws_of_image(task: Task, samples: Samples) -> dict[str, list[float]]:
-    """The volumes of each draw, by their keys."""
+    """The volumes of each draw and, of a task with a wall, how much of it is damaged in each, by their keys."""
     by_segment = zip(task.segments, samples.volumes_ml.T, strict=True)
-    return {Measurement("volume", 0.0, subject=s.name).key: list(map(float, ml)) for s, ml in by_segment}
+    drawn = {Measurement("volume", 0.0, subject=s.name).key: list(map(float, ml)) for s, ml in by_segment}
+    wall = task.wall
+    for ml in samples.volumes_ml if wall is not None else ():
+        damage = Damage(*(float(ml[label - 1]) for label in (wall.muscle, *wall.damaged)))
+        for key, percent in damage.percents.items():
+            if not math.isnan(percent):
+                drawn.setdefault(key, []).append(percent)
+    return drawn

@@ -30,6 +30,7 @@ class Definition:
         digits: After the decimal point.
         index: What else it is given divided by.
         code: What DICOM calls it; None where it has no such concept.
+        most: The most that it can be, as 100 % of a whole; None where there is no such limit.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Definition:
     digits: int
     index: tuple[Index, ...] = ()
     code: Code | None = None
+    most: float | None = None
 
 
 @cache
@@ -52,6 +54,7 @@ def definitions() -> dict[str, Definition]:
             entry["digits"],
             tuple(entry.get("index", ())),
             Code(*entry["code"]) if "code" in entry else None,
+            entry.get("most"),
         )
         for key, entry in entries.items()
     }

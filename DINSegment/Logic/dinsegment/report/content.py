@@ -108,7 +108,7 @@ def report_content(phases: Sequence[Segmentation], study: StudyMeasurements, ano
     if beats:
         tables = _heart_tables(study, gathered, intervals)
     else:
-        tables = _organ_tables(study, gathered, phases[0], intervals) + _infarct_tables(study, gathered)
+        tables = _organ_tables(study, gathered, phases[0], intervals) + _infarct_tables(study, gathered, intervals)
     remarks = [m.remarked for m in study.measurements if m.remark]
     return Report(
         title=f"{task.title} {'MR' if task.modality == 'MR' else task.modality}",
@@ -276,7 +276,8 @@ def _organ_tables(
         remark = " ".join(m.remark for m in found.values() if m.remark)
         rows.append(Row(name, cells, marks=tuple(marks), remark=remark))
     has = [any(row.cells[n] for row in rows) for n in range(3)]
-    volume = "Volume (90 % interval)" if intervals and intervals.intervals else "Volume"
+    known = intervals is not None and any(one.measurement.kind == "volume" for one in intervals.intervals)
+    volume = "Volume (90 % interval)" if known else "Volume"
     columns = (volume, "Attenuation", "Extents")
     kept = [n for n in range(3) if has[n]]
     return (
@@ -288,16 +289,20 @@ def _organ_tables(
     )
 
 
-def _infarct_tables(study: StudyMeasurements, gathered: Sequence[Gathered]) -> tuple[Table, ...]:
+def _infarct_tables(
+    study: StudyMeasurements, gathered: Sequence[Gathered], intervals: Intervals | None
+) -> tuple[Table, ...]:
     """How much of the muscle is infarcted, and of which segments; none where that was not measured."""
     shares = [m for m in study.measurements if m.kind == "infarct_segment" and m.value is not None]
     whole = [m for m in study.measurements if m.definition.group == "Infarct" and m.value is not None]
 
     def row(name: str, *numbers: Measurement) -> Row:
-        cells = tuple(f"{m.text} {m.unit}" for m in numbers)
+        cells = tuple(f"{m.text} {m.unit}{intervals.beside(m.key) if intervals else ''}" for m in numbers)
         return Row(name, cells, marks=tuple(sorted({mark for m in numbers for mark in _marks(m, gathered)})))
 
-    of_muscle = Table("Infarct size", ("Of the muscle",), tuple(row(m.definition.name, m) for m in whole))
+    known = intervals is not None and any(intervals.of(m.key) for m in whole)
+    heading = "Of the muscle (90 % interval)" if known else "Of the muscle"
+    of_muscle = Table("Infarct size", (heading,), tuple(row(m.definition.name, m) for m in whole))
     of_walls = Table("Infarcted walls", ("Infarcted share",), tuple(row(m.subject, m) for m in shares))
     return tuple(table for table in (of_muscle, of_walls) if table.rows)
 

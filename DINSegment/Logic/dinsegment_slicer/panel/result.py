@@ -255,13 +255,13 @@ class ResultNodes:
         other_image = any(noted.kind == OTHER_IMAGE for node in nodes for noted in findings_of(node))
         beat = beat_of(task, measured, nodes, other_image)
         function = beat.function if beat else None
-        intervals = sample_intervals(task, measured, nodes, function, self._voxelMl())
         if sequenceNode is not None:
             p.plotChartNode = update_volume_plot(
                 self._scene, f"{name} volumes", measured, times_ms(sequenceNode), function, p.plotChartNode
             )
         no_damage = why_no_damage(task, measured, nodes, other_image)
         damage = None if no_damage else damage_of(task, measured[0])
+        intervals = sample_intervals(task, measured, nodes, function, damage, self._voxelMl())
         p.tableNode = update_measurement_table(
             self._scene, f"{name} measurements", measured, function, p.tableNode, intervals, damage
         )

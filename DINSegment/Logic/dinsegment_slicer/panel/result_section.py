@@ -136,9 +136,9 @@ class ResultSection(Section, VTKObservationMixin):
         self.measurement = measurement
         self.ui.resultSection.setVisible(measurement is not None)
         if measurement is not None:
-            intervals = measurement.intervals.function if measurement.intervals is not None else None
+            intervals = measurement.intervals.numbers if measurement.intervals is not None else None
             if measurement.damage is not None:
-                self._tables.showDamage(measurement.damage)
+                self._tables.showDamage(measurement.damage, intervals)
             else:
                 self._tables.showFunction(measurement.function, measurement.no_function, intervals)
             self.ui.phaseFrame.setVisible(measurement.function is not None)

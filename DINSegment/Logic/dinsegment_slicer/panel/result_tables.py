@@ -119,13 +119,11 @@ class ResultTables:
         ]
         self._showNumbers(rows, intervals)
 
-    def showDamage(self, damage: Damage) -> None:
-        """How much of the left ventricle's wall is damaged."""
-        rows = [("infarct_percent", _("Infarct, of the muscle"), _("{value:.1f} %").format(value=damage.percent))]
-        if damage.no_reflow_percent is not None:
-            value = _("{value:.1f} %").format(value=damage.no_reflow_percent)
-            rows.append(("no_reflow_percent", _("No-reflow, of the muscle"), value))
-        self._showNumbers(rows)
+    def showDamage(self, damage: Damage, intervals: Mapping[str, Interval] | None = None) -> None:
+        """How much of the left ventricle's wall is damaged, with what intervals there are."""
+        names = {"infarct_percent": _("Infarct, of the muscle"), "no_reflow_percent": _("No-reflow, of the muscle")}
+        percents = damage.percents.items()
+        self._showNumbers([(key, names[key], _("{value:.1f} %").format(value=n)) for key, n in percents], intervals)
 
     def _showNumbers(
         self, rows: Sequence[tuple[str, str, str]], intervals: Mapping[str, Interval] | None = None, reason: str = ""

@@ -9,6 +9,7 @@ import slicer
 
 from dinsegment.images.segmentation import OTHER_IMAGE
 from dinsegment.measurements.function import Beat, CardiacFunction, Ventricle
+from dinsegment.measurements.infarct import Damage
 from dinsegment.measurements.intervals import (
     Interval,
     Intervals,
@@ -33,7 +34,7 @@ class SampleIntervals:
         draws: How many.
         model: That they are of.
         remark: What is to be known of the intervals, a sentence or two.
-        function: Those of the heart's function, by key (`lv_ef`).
+        numbers: Those of the heart's function and of the damage to its wall, by key (`lv_ef`, `infarct_percent`).
         volumes: Those of segments, by phase and ID.
     """
 
@@ -41,7 +42,7 @@ class SampleIntervals:
     draws: int
     model: str
     remark: str
-    function: Mapping[str, Interval]
+    numbers: Mapping[str, Interval]
     volumes: Mapping[tuple[int, str], Interval]
 
 
@@ -50,6 +51,7 @@ def sample_intervals(
     phases: Sequence[Sequence[MeasuredSegment]],
     segmentationNodes: Sequence[slicer.vtkMRMLSegmentationNode],
     function: CardiacFunction | None,
+    damage: Damage | None,
     voxel_ml: float | None,
 ) -> SampleIntervals | None:
     """The intervals of measured phases; None where nobody has asked for samples, or they are of another size.
@@ -62,6 +64,7 @@ def sample_intervals(
         phases: What `measure` said of each.
         segmentationNodes: What was measured.
         function: What it tells of the left ventricle; None for nothing.
+        damage: What a single image tells of the damage to its wall; None for nothing.
         voxel_ml: Volume of the image's voxels in the world; None where that is not known.
     """
     kept = {n: notes for n, node in enumerate(segmentationNodes) if (notes := sample_notes(node)) is not None}
@@ -75,34 +78,45 @@ def sample_intervals(
     other = any(noted.kind == OTHER_IMAGE for node in segmentationNodes for noted in findings_of(node))
     found: list[Intervals] = []
     volumes: dict[tuple[int, str], Interval] = {}
+    numbers: dict[str, Interval] = {}
     for n, notes in kept.items():
-        about = _of_image(task, notes, ml[n], changed[n], other)
+        about = _of_image(task, notes, ml[n], damage, changed[n], other)
         if about is not None:
             found.append(about)
             for one in about.intervals:
-                volumes[n, ids[n][one.measurement.segments[0]]] = one
-    of_function: dict[str, Interval] = {}
+                if one.measurement.kind == "volume":
+                    volumes[n, ids[n][one.measurement.segments[0]]] = one
+                else:
+                    numbers[one.measurement.key] = one
     if function is not None and {function.end_diastole, function.end_systole} <= set(kept):
         ends = function.end_diastole, function.end_systole
         about = _of_beat(task, [kept[n] for n in ends], [ml[n] for n in ends], [changed[n] for n in ends], other)
         if about is not None:
             found.insert(0, about)
-            of_function = {one.measurement.key: one for one in about.intervals}
+            numbers |= {one.measurement.key: one for one in about.intervals}
             for n, key in zip(ends, ("lv_edv", "lv_esv"), strict=True):
-                if key in of_function:
-                    volumes[n, ids[n][task.chamber]] = of_function[key]
+                if key in numbers:
+                    volumes[n, ids[n][task.chamber]] = numbers[key]
     first = next(iter(kept.values())).samples
     best = next((one for one in found if one.intervals), next(iter(found), None))
     remark = "" if best is None else replace(best, corrected=any(one.corrected for one in found)).remark
-    return SampleIntervals(tuple(sorted(kept)), first.draws, first.model, remark, of_function, volumes)
+    return SampleIntervals(tuple(sorted(kept)), first.draws, first.model, remark, numbers, volumes)
 
 
 def _of_image(
-    task: Task, notes: SampleNotes, ml: Mapping[int, float], changed: frozenset[int], other_image: bool
+    task: Task,
+    notes: SampleNotes,
+    ml: Mapping[int, float],
+    damage: Damage | None,
+    changed: frozenset[int],
+    other_image: bool,
 ) -> Intervals | None:
     measured = [
         Measurement("volume", ml[s.label], subject=s.name, segments=(s.label,)) for s in task.segments if s.label in ml
     ]
+    if damage is not None:
+        of_wall = (task.wall.muscle, *task.wall.damaged)
+        measured += [Measurement(kind, percent, segments=of_wall) for kind, percent in damage.percents.items()]
     drawn = draws_of_image(task, notes.samples)
     return intervals_about(measured, drawn, notes.samples, lambda m: not changed & set(m.segments), other_image)
 

@@ -67,9 +67,10 @@ def update_measurement_table(
     """
     rows = [*_function_rows(function), *_damage_rows(damage), *_segment_rows(phases)]
     titles = (_("Measurement"), _("Phase"), _("Value"), _("Unit"))
-    if intervals is not None and (intervals.function or intervals.volumes):
+    if intervals is not None and (intervals.numbers or intervals.volumes):
         keys = [("lv_edv", "lv_esv", "lv_sv", "lv_ef", "lv_mass_ed")[n] for n in range(len(_function_rows(function)))]
-        found = [intervals.function.get(key) for key in keys] + [None] * len(_damage_rows(damage))
+        keys += [] if damage is None else list(damage.percents)
+        found = [intervals.numbers.get(key) for key in keys]
         found += [intervals.volumes.get((n, s.id)) for n, phase in enumerate(phases) for s in phase]
         ends = [("", "") if one is None else (f"{one.low:.3f}", f"{one.high:.3f}") for one in found]
         rows = [(*row, *both) for row, both in zip(rows, ends, strict=True)]
@@ -93,12 +94,8 @@ def _function_rows(function: CardiacFunction | None) -> list[tuple[str, str, flo
 
 
 def _damage_rows(damage: Damage | None) -> list[tuple[str, str, float, str]]:
-    if damage is None:
-        return []
-    rows = [(_("Infarct size"), "1", damage.percent, "%")]
-    if damage.no_reflow_percent is not None:
-        rows.append((_("No-reflow"), "1", damage.no_reflow_percent, "%"))
-    return rows
+    names = {"infarct_percent": _("Infarct size"), "no_reflow_percent": _("No-reflow")}
+    return [] if damage is None else [(names[key], "1", percent, "%") for key, percent in damage.percents.items()]
 
 
 def _segment_rows(phases: Sequence[Sequence[MeasuredSegment]]) -> list[tuple[str, str, float, str]]:
