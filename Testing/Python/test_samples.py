@@ -380,6 +380,30 @@ def test_in_an_image_of_another_kind_nothing_has_an_interval(phantoms):
         assert found.remark.startswith("Numbers have no interval: the image does not look like")
 
 
+@pytest.mark.parametrize(
+    ("part", "why"),
+    [
+        (np.s_[1:2], "a single slice does not show the whole left ventricle"),
+        (np.s_[1:3], "the left ventricle is cut by the first slice and the last one"),
+        (np.s_[:, :, 36:], "the left ventricle is cut by the edge of the field of view"),
+    ],
+    ids=["one slice", "stack", "field of view"],
+)
+def test_of_a_heart_that_is_not_shown_whole_nothing_has_an_interval(phantoms, part, why):
+    """The patients that were looked at had whole hearts: nobody knows how wide intervals have to be of a part."""
+
+    def shown(segmentation):
+        volume = replace(segmentation.volume, array=segmentation.volume.array[part])
+        return replace(segmentation, volume=volume, enhanced=volume, labels=segmentation.labels[part])
+
+    whole = pair_with(phantoms, [np.full((2, 3), 100.0) + np.arange(2)[:, None]] * 2, {"ml": 2.0})
+    for phases in (whole, whole[:1]):
+        assert intervals_of(phases, measure_study(phases)).intervals
+        cut = [shown(phase) for phase in phases]
+        found = intervals_of(cut, measure_study(cut))
+        assert not found.intervals and found.remark.startswith(f"Numbers have no interval: {why}")
+
+
 def test_samples_come_back_from_json():
     samples = Samples("m", np.array([[1.0, 2.0], [3.0, 4.5]]), np.zeros(1), {"lv_edv": 2.0}, {"ml": 1.0}, 16, 22)
     back = Samples.from_dict(json.loads(json.dumps(samples.to_dict())), np.zeros(1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import slicer
@@ -9,6 +11,7 @@ from mrml import add_linear_transform, add_volume, exported_labels, set_segment,
 
 from dinsegment.images.samples import Samples
 from dinsegment.images.segmentation import OTHER_IMAGE, Finding, Segmentation
+from dinsegment.measurements.function import Beat
 from dinsegment.phantom.late_enhancement import late_enhancement_phantom
 from dinsegment.tasks import HEART, get_task
 from dinsegment_slicer.scene.changes import made
@@ -55,8 +58,8 @@ def segmented(volumeNode, spread, draws=4, scales=SCALES):
     return node
 
 
-def intervals(node, volumeNode, function=None):
-    return sample_intervals(HEART, measure_phases([node]), [node], function, None, voxel_ml(volumeNode))
+def intervals(node, volumeNode, beat=None):
+    return sample_intervals(HEART, measure_phases([node]), [node], beat, None, voxel_ml(volumeNode))
 
 
 class TestNotes:
@@ -129,6 +132,15 @@ class TestIntervals:
         found = intervals(node, volume)
         assert not found.volumes and found.remark.startswith("Numbers have no interval: the image does not look like")
 
+    def test_of_a_heart_that_is_not_shown_whole_nothing_has_one(self, scene, volume):
+        node = segmented(volume, 1.0)
+        whole = Beat([100.0], [90.0])
+        assert intervals(node, volume, whole).volumes
+        one_slice = replace(whole, areas=[(np.array([9.0]), np.ones(3), np.ones(3))])
+        found = intervals(node, volume, one_slice)
+        assert not found.volumes
+        assert found.remark == "Numbers have no interval: a single slice does not show the whole left ventricle."
+
     @pytest.fixture
     def beat(self, scene):
         """End diastole and end systole: the second has half of the left ventricle."""
@@ -152,8 +164,9 @@ class TestIntervals:
     def test_function_has_those_of_end_diastole_and_end_systole(self, scene, beat):
         nodes = [node for node, _image in beat]
         measured = measure_phases(nodes)
-        function = beat_of(HEART, measured, nodes).function
-        found = sample_intervals(HEART, measured, nodes, function, None, voxel_ml(beat[0][1]))
+        of_beat = beat_of(HEART, measured, nodes)
+        function = of_beat.function
+        found = sample_intervals(HEART, measured, nodes, of_beat, None, voxel_ml(beat[0][1]))
         edv, esv = found.numbers["lv_edv"], found.numbers["lv_esv"]
         assert edv.high - edv.measurement.value == pytest.approx(0.5 * 4) and found.volumes[0, LV] is edv
         assert esv.high - esv.measurement.value == pytest.approx(2 * 1) and found.volumes[1, LV] is esv
@@ -171,8 +184,8 @@ class TestIntervals:
         array[3] = 0
         set_segment(systole, LV, array, local_ijk_to_ras(image))
         measured = measure_phases([diastole, systole])
-        function = beat_of(HEART, measured, [diastole, systole]).function
-        found = sample_intervals(HEART, measured, [diastole, systole], function, None, voxel_ml(image))
+        of_beat = beat_of(HEART, measured, [diastole, systole])
+        found = sample_intervals(HEART, measured, [diastole, systole], of_beat, None, voxel_ml(image))
         assert "lv_edv" in found.numbers and "lv_mass_ed" in found.numbers
         assert not {"lv_esv", "lv_ef", "lv_sv"} & set(found.numbers) and (1, LV) not in found.volumes
         assert "no interval" in found.remark

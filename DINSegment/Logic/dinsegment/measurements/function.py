@@ -101,12 +101,19 @@ class Ventricle:
             return f"a single slice does not show the whole {self.name}"
         return not_found(self.name, self.chamber_ml)
 
-    def why_not_whole(self) -> str:
-        """The same of a cavity that the image cuts, and of one that its neighbours in time contradict."""
+    def why_cut(self) -> str:
+        """The same of a cavity that the image cuts."""
         for phase in self.ends:
             areas = self.areas[phase] if self.areas else None
             if areas is not None and (edge := cut_beyond_base(areas)):
-                return f"the {self.name} is cut by {edge} in phase {phase + 1}, so its volume is not known"
+                where = f" in phase {phase + 1}" if len(self.chamber_ml) > 1 else ""
+                return f"the {self.name} is cut by {edge}{where}, so its volume is not known"
+        return ""
+
+    def why_not_whole(self) -> str:
+        """The same of a cavity that the image cuts, and of one that its neighbours in time contradict."""
+        if cut := self.why_cut():
+            return cut
         doubtful = set(outliers(self.chamber_ml)) & set(self.ends)
         if doubtful:
             return f"the {self.name} of phase {min(doubtful) + 1} does not go with those of the phases before and after"

@@ -26,7 +26,7 @@ NORMAL_90 = 1.645
 
 CORRECTED = "Samples are of the model: numbers of what a person has corrected have no interval."
 
-OTHER = "Numbers have no interval: the image does not look like those that the model is made for."
+OTHER = "the image does not look like what the network is made for"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Intervals:
         looked_at: How many samples there were of each of those patients; 0 where there were no patients.
         patients: How many patients there were; 0 where that is not known.
         corrected: Whether a number has none because a person has corrected what it is measured of.
-        other_image: Whether none has one because the image is of another kind than the patients that were looked at.
+        why_not: Why none has one, in words that follow a colon; empty where they may.
     """
 
     intervals: tuple[Interval, ...]
@@ -75,13 +75,13 @@ class Intervals:
     looked_at: int = 0
     patients: int = 0
     corrected: bool = False
-    other_image: bool = False
+    why_not: str = ""
 
     @property
     def remark(self) -> str:
         """What is to be known of them, a sentence or two."""
-        if self.other_image:
-            return OTHER
+        if self.why_not:
+            return f"Numbers have no interval: {self.why_not}."
         on = f"on {self.patients} validation patients" if self.patients else "on validation patients"
         if self.calibrated:
             text = f"90 % intervals from {self.draws} samples, calibrated {on}: they held nine in ten experts' values."
@@ -124,7 +124,7 @@ def intervals_of(phases: Sequence[Segmentation], measured: StudyMeasurements) ->
 
     Of a beating heart they are those of the left ventricle's end diastole and end systole, at which each draw is
     measured as the result is. Samples are of the model: a number of what a person has corrected has no interval, and of
-    an image that does not look like the task's no number has one.
+    an image that is not like those of the patients that were looked at no number has one.
 
     Args:
         phases: As `measure_study` takes them.
@@ -147,7 +147,21 @@ def intervals_of(phases: Sequence[Segmentation], measured: StudyMeasurements) ->
         return not any(phases[n].is_changed(label) for n in of for label in measurement.segments)
 
     other_image = any(finding.kind == OTHER_IMAGE for phase in phases for finding in phase.findings)
-    return intervals_about(measured.measurements, drawn, sampled, is_models_own, other_image)
+    return intervals_about(
+        measured.measurements, drawn, sampled, is_models_own, why_not_like(measured.beat, other_image)
+    )
+
+
+def why_not_like(beat: Beat | None, other_image: bool) -> str:
+    """Why an image is not like those of the patients that were looked at, in words that follow a colon; empty if it is.
+
+    Args:
+        beat: Of a beating heart; those patients' hearts were shown whole.
+        other_image: Whether the image does not look like the task's.
+    """
+    if other_image:
+        return OTHER
+    return "" if beat is None else beat.left.why_not_shown() or beat.left.why_cut()
 
 
 def intervals_about(
@@ -155,7 +169,7 @@ def intervals_about(
     drawn: Mapping[str, Sequence[float]],
     samples: Samples,
     is_models_own: Callable[[Measurement], bool] = lambda _measurement: True,
-    other_image: bool = False,
+    why_not: str = "",
 ) -> Intervals | None:
     """The intervals of measured numbers; None where the draws tell nothing of any.
 
@@ -164,10 +178,10 @@ def intervals_about(
         drawn: The number of each draw, by its key, as `draws_of_beat` and `draws_of_image` give them.
         samples: The draws, which know how wide intervals have to be.
         is_models_own: Whether a number is measured of what the model has made: one of a correction has no interval.
-        other_image: Whether the image does not look like the task's: then no number has one.
+        why_not: Why no number has one, from `why_not_like`; empty where they may.
     """
-    if other_image:
-        return Intervals((), samples.draws, samples.model, calibrated=False, other_image=True)
+    if why_not:
+        return Intervals((), samples.draws, samples.model, calibrated=False, why_not=why_not)
     found, corrected = [], False
     half: dict[tuple[str, str], tuple[float, float]] = {}  # With the number: of a subject and kind, without its index.
     for measurement in measurements:

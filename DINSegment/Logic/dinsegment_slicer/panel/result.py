@@ -261,7 +261,7 @@ class ResultNodes:
             )
         no_damage = why_no_damage(task, measured, nodes, other_image)
         damage = None if no_damage else damage_of(task, measured[0])
-        intervals = sample_intervals(task, measured, nodes, function, damage, self._voxelMl())
+        intervals = sample_intervals(task, measured, nodes, beat, damage, self._voxelMl())
         p.tableNode = update_measurement_table(
             self._scene, f"{name} measurements", measured, function, p.tableNode, intervals, damage
         )

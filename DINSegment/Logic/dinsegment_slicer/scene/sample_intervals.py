@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import slicer
 
 from dinsegment.images.segmentation import OTHER_IMAGE
-from dinsegment.measurements.function import Beat, CardiacFunction, Ventricle
+from dinsegment.measurements.function import Beat, Ventricle
 from dinsegment.measurements.infarct import Damage
 from dinsegment.measurements.intervals import (
     Interval,
@@ -16,6 +16,7 @@ from dinsegment.measurements.intervals import (
     draws_of_beat,
     draws_of_image,
     intervals_about,
+    why_not_like,
 )
 from dinsegment.measurements.measurement import Measurement
 from dinsegment.tasks import Task
@@ -50,20 +51,20 @@ def sample_intervals(
     task: Task,
     phases: Sequence[Sequence[MeasuredSegment]],
     segmentationNodes: Sequence[slicer.vtkMRMLSegmentationNode],
-    function: CardiacFunction | None,
+    beat: Beat | None,
     damage: Damage | None,
     voxel_ml: float | None,
 ) -> SampleIntervals | None:
     """The intervals of measured phases; None where nobody has asked for samples, or they are of another size.
 
     Samples are of the model: what the user has corrected has no interval, nor has what is made of it; nothing has one
-    in an image that does not look like the task's.
+    in an image that is not like those of the patients that were looked at.
 
     Args:
         task: What was segmented.
         phases: What `measure` said of each.
         segmentationNodes: What was measured.
-        function: What it tells of the left ventricle; None for nothing.
+        beat: What it tells of the left ventricle; None for a task in which nothing beats.
         damage: What a single image tells of the damage to its wall; None for nothing.
         voxel_ml: Volume of the image's voxels in the world; None where that is not known.
     """
@@ -76,11 +77,12 @@ def sample_intervals(
     ml = {n: {s.id: s.volume_ml for s in phases[n]} for n in kept}
     ml = {n: {label: ml[n][i] for label, i in ids[n].items() if i in ml[n]} for n in kept}
     other = any(noted.kind == OTHER_IMAGE for node in segmentationNodes for noted in findings_of(node))
+    why_not, function = why_not_like(beat, other), None if beat is None else beat.function
     found: list[Intervals] = []
     volumes: dict[tuple[int, str], Interval] = {}
     numbers: dict[str, Interval] = {}
     for n, notes in kept.items():
-        about = _of_image(task, notes, ml[n], damage, changed[n], other)
+        about = _of_image(task, notes, ml[n], damage, changed[n], why_not)
         if about is not None:
             found.append(about)
             for one in about.intervals:
@@ -90,7 +92,7 @@ def sample_intervals(
                     numbers[one.measurement.key] = one
     if function is not None and {function.end_diastole, function.end_systole} <= set(kept):
         ends = function.end_diastole, function.end_systole
-        about = _of_beat(task, [kept[n] for n in ends], [ml[n] for n in ends], [changed[n] for n in ends], other)
+        about = _of_beat(task, [kept[n] for n in ends], [ml[n] for n in ends], [changed[n] for n in ends], why_not)
         if about is not None:
             found.insert(0, about)
             numbers |= {one.measurement.key: one for one in about.intervals}
@@ -109,7 +111,7 @@ def _of_image(
     ml: Mapping[int, float],
     damage: Damage | None,
     changed: frozenset[int],
-    other_image: bool,
+    why_not: str,
 ) -> Intervals | None:
     measured = [
         Measurement("volume", ml[s.label], subject=s.name, segments=(s.label,)) for s in task.segments if s.label in ml
@@ -118,7 +120,7 @@ def _of_image(
         of_wall = (task.wall.muscle, *task.wall.damaged)
         measured += [Measurement(kind, percent, segments=of_wall) for kind, percent in damage.percents.items()]
     drawn = draws_of_image(task, notes.samples)
-    return intervals_about(measured, drawn, notes.samples, lambda m: not changed & set(m.segments), other_image)
+    return intervals_about(measured, drawn, notes.samples, lambda m: not changed & set(m.segments), why_not)
 
 
 def _of_beat(
@@ -126,7 +128,7 @@ def _of_beat(
     notes: Sequence[SampleNotes],
     ml: Sequence[Mapping[int, float]],
     changed: Sequence[frozenset[int]],
-    other_image: bool,
+    why_not: str,
 ) -> Intervals | None:
     """Of end diastole and end systole, in this order."""
     from dinsegment.dicom.read.patient import Patient  # It takes pydicom, which nothing else of the panel needs.
@@ -144,4 +146,4 @@ def _of_beat(
     def is_models_own(measurement: Measurement) -> bool:
         return not any(changed[n] & set(measurement.segments) for n in measurement.phases or (0, 1))
 
-    return intervals_about(measured, drawn, samples[0], is_models_own, other_image)
+    return intervals_about(measured, drawn, samples[0], is_models_own, why_not)
