@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,29 +21,46 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 SIDE, PHANTOM_SLICES, SPACING = 512, 100, (2.0, 0.75, 0.75)
 RESULT_BYTES = {"volume": 2, "labels": 1, "enhanced image": 2}
 """Of a voxel."""
 
-MEBI = 1 if sys.platform == "darwin" else 1024  # bytes of a unit of ru_maxrss
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_MAX_THREADS")
+"""Environment variables with which libraries are told how many threads to use."""
+
 MAKE, RUN = "--make", "--run"
 """What this script is started for by itself: what a process has held before counts for those that it starts."""
 
 
+def available_cores() -> int:
+    """Cores of the CPU that this process may use."""
+    process = psutil.Process()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1
+
+
 def use_cores(count: int) -> None:
-    """Lets this process and those that it starts run on so many cores, where the system can be told so."""
-    os.environ["OMP_NUM_THREADS"] = str(count)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+    """Keeps this process and those that it starts on so many cores, where the system can be told so.
+
+    Libraries that are imported afterwards start a thread on each.
+    """
+    os.environ.update(dict.fromkeys(THREADS, str(count)))
+    process = psutil.Process()
+    if hasattr(process, "cpu_affinity"):
+        process.cpu_affinity(sorted(process.cpu_affinity())[:count])
 
 
 def peak_bytes() -> int:
     """The most memory that this process has held."""
     status = Path("/proc/self/status")
     if status.exists():  # what getrusage says includes the process that has started this one
-        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MEBI
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))[1])
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
 
 
 def run_program(*arguments: object) -> dict[str, float]:

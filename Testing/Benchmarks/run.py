@@ -13,7 +13,6 @@ from pathlib import Path
 from rich.console import Console
 
 from compare.data import benchmark_data, phantom
-from compare.machine import available_cores
 from compare.picture import write_comparison, write_growth
 from compare.report import append_history, make_table, notes, title
 from compare.run import run_benchmark
@@ -24,6 +23,7 @@ from dinsegment.images import read_volume
 from dinsegment.images.volume import check_voxels
 from dinsegment.inference.devices import choose_device
 from dinsegment.tasks import get_task
+from memory import available_cores
 
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 

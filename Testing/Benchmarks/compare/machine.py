@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,19 +23,6 @@ COPIED = {"cpu": 2**28, "cuda": 2**31, "mps": 2**29}
 
 LONG_ENOUGH_S = 0.5
 """Each rate is the best of the repetitions in so many seconds."""
-
-
-def available_cores() -> int:
-    """Cores of the CPU that this process may use."""
-    process = psutil.Process()
-    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1
-
-
-def use_cores(count: int) -> None:
-    """Keeps this process on so many cores, where the system can be told so."""
-    process = psutil.Process()
-    if hasattr(process, "cpu_affinity"):
-        process.cpu_affinity(sorted(process.cpu_affinity())[:count])
 
 
 def describe_machine(device: str, cores: int) -> dict[str, Any]:
@@ -104,16 +90,3 @@ def _cpu_name() -> str:
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return next(iter(names), platform.processor() or platform.machine())
-
-
-def peak_memory() -> int:
-    """Most bytes of memory that this process has had so far."""
-    status = Path("/proc/self/status")
-    if status.exists():  # `getrusage` on Linux also counts the process that started this one
-        told = dict(line.split(":", 1) for line in status.read_text(encoding="ascii").splitlines())
-        return int(told["VmHWM"].split()[0]) * 1024
-    if sys.platform == "win32":
-        return psutil.Process().memory_info().peak_wset
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from compare.energy import measure_energy
-from compare.machine import peak_memory
 from compare.tools import OWN, TOOLS, Setting, Tool, tool_class
 from dinsegment.errors import WorkerError
 from dinsegment.images.volume import Volume
+from memory import peak_bytes
 
 WARM_SECONDS = 4.0
 """A quick tool runs for so long, however often that is: what else a machine does comes and goes within seconds. One run
@@ -188,7 +188,7 @@ def measure_tool(
         if len(warm) >= setting.repeat and sum(run.seconds for run in warm) >= WARM_SECONDS:
             break
         warm.append(run_once(tool, volume, limit, device))
-    peaks = peak_memory(), torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    peaks = peak_bytes(), torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     last, estimate = warm[-1], warm[-1].estimate
     costs = count_costs(tool.network, last.passes, tool.precision)
     share = estimate.measured_tiles / estimate.tiles if estimate else 1.0

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from dinsegment.errors import DINSegmentError, WorkerError
+from memory import use_cores
 
 SOURCES = (Path(__file__).parents[1], Path(__file__).parents[3] / "DINSegment" / "Logic")
 """Where a new process finds this package and the library."""
-
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_MAX_THREADS")
-"""Environment variables with which libraries are told how many threads to use."""
 
 
 def start(cores: int, job: str, *arguments: Any) -> dict[str, Any]:
@@ -34,7 +32,7 @@ def start(cores: int, job: str, *arguments: Any) -> dict[str, Any]:
         WorkerError: It failed.
     """
     paths = [*map(str, SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, **dict.fromkeys(THREADS, str(cores)), "PYTHONPATH": os.pathsep.join(paths)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "compare.process"], input=pickle.dumps((cores, job, arguments)), capture_output=True,
@@ -78,8 +76,6 @@ def main() -> None:
     results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print
     cores, job, arguments = pickle.load(sys.stdin.buffer)
-    from compare.machine import use_cores
-
     use_cores(cores)  # before a library starts its threads
     at: dict[str, float] = {}
     try:
