@@ -13,8 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from compare.data import benchmark_data, phantom
-from compare.picture import write_comparison, write_growth
-from compare.report import append_history, make_table, notes, title
+from compare.report import append_history, make_table, notes, title, write_comparison, write_growth
 from compare.run import run_benchmark
 from compare.tools import Setting, choose_tools
 from dinsegment.errors import DINSegmentError, InputError

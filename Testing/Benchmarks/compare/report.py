@@ -1,32 +1,28 @@
-"""What a benchmark found: a table, sentences, and lines of a history."""
+"""What a benchmark found: a table, sentences, pictures, and lines of a history."""
 
 from __future__ import annotations
 
-import json
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from dinsegment.errors import OutputError
+from dinsegment.files import atomic_path, json_bytes
 
-KEPT = ("version", "defaults", "cold_s", "warm_s", "times_own_warm", "slices_per_s", "macs", "limit_s")
-"""Of each tool, in the history."""
+GROWTH = {"slices": "number of slices", "size": "rows and columns of each slice", "batch": "slices in a batch"}
+"""What DINSegment's time grows with."""
 
-GROWTH = {
-    "slices": "DINSegment by the number of slices",
-    "size": "DINSegment by rows and columns of each slice",
-    "batch": "DINSegment by slices in a batch",
-}
-"""What `growth` has, in words."""
+OWN, OTHERS, INK, GRID = "#1f6feb", "#9aa4af", "#1c2128", "#d0d7de"
 
 
-def number(value: float, digits: int = 3) -> str:
-    """With so many significant digits and no exponent."""
-    rounded = float(f"{value:.{digits}g}")
-    return f"{rounded:,.0f}" if rounded == 0 or abs(rounded) >= 10 ** (digits - 1) else f"{rounded:.{digits}g}"
+def number(value: float) -> str:
+    """With three significant digits and no exponent."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if rounded == 0 or abs(rounded) >= 100 else f"{rounded:.3g}"
 
 
 def title(content: dict[str, Any]) -> str:
@@ -54,10 +50,11 @@ def make_table(content: dict[str, Any]) -> Table:
             table.add_row(tool["title"], "failed")
             continue
         about = "~" if tool["estimated"] else ""
-        memory = number(tool["peak_memory_bytes"] / 1e9)
+        cells = [about + number(tool[key]) for key in ("cold_s", "warm_s", "times_own_warm", "slices_per_s")]
+        peaks = number(tool["peak_memory_bytes"] / 1e9)
         if tool["peak_gpu_bytes"] is not None:
-            memory += f", GPU {number(tool['peak_gpu_bytes'] / 1e9)}"
-        cells = [about + number(tool[key]) for key in ("cold_s", "warm_s", "times_own_warm", "slices_per_s")] + [memory]
+            peaks += f", GPU {number(tool['peak_gpu_bytes'] / 1e9)}"
+        cells.append(peaks)
         if energy:
             cells.append("–" if tool["energy_j"] is None else number(tool["energy_j"]))
         table.add_row(tool["title"], *cells, number(tool["limit_s"]), about + number(tool["times_limit"]))
@@ -93,24 +90,67 @@ def notes(content: dict[str, Any]) -> Iterator[str]:
         yield f"{line}."
     for what, row in content.get("growth", {}).items():
         figures = ", ".join(f"{v}: {number(s)} s" for v, s in zip(row["values"], row["seconds"], strict=True))
-        yield f"{GROWTH[what]}: {figures}."
+        yield f"DINSegment by {GROWTH[what]}: {figures}."
+
+
+def write_comparison(content: dict[str, Any], path: Path) -> None:
+    """Writes bars of the warm seconds of every tool on a logarithmic axis, each with its ratio, and their limits."""
+    tools = [tool for tool in content["tools"].values() if "error" not in tool]
+    figure = Figure(figsize=(9.0, 1.9 + 0.5 * len(tools)), layout="constrained")
+    axes = figure.add_subplot()
+    seconds, limits = [tool["warm_s"] for tool in tools], [tool["limit_s"] for tool in tools]
+    texts = [f"{number(tool['warm_s'])} s, {number(tool['times_own_warm'])} times as long" for tool in tools]
+    texts[0] = f"{number(seconds[0])} s"
+    bars = axes.barh(range(len(tools)), seconds, height=0.62, color=[OWN, *[OTHERS] * (len(tools) - 1)])
+    for n, tool in enumerate(tools):
+        if tool["estimated"]:
+            texts[n] += ", estimated"
+            bars[n].set(hatch="////", edgecolor="white")
+    axes.bar_label(bars, texts, padding=5, color=INK)
+    label = "measured limit of the device for this network"
+    axes.scatter(limits, range(len(tools)), s=300, marker="|", color=INK, linewidths=2, label=label)
+    left = 0.5 * min(limits)
+    axes.set_xscale("log")
+    axes.set_xlim(left, max(seconds) * (max(seconds) / left) ** 0.7)  # room for the text beside the longest bar
+    axes.xaxis.set_major_formatter(lambda value, _place: number(value))
+    axes.set_yticks(range(len(tools)), [tool["title"] for tool in tools])
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds, warm, from the array in memory to labels on its grid")
+    figure.legend(loc="outside lower center", frameon=False, markerscale=0.5)
+    _save(figure, content, path, "x")
+
+
+def write_growth(content: dict[str, Any], path: Path) -> None:
+    """Writes three curves: seconds over slices, over their size, and over the slices in a batch."""
+    figure = Figure(figsize=(11.0, 3.8), layout="constrained")
+    for axes, (kind, label) in zip(figure.subplots(1, len(GROWTH)), GROWTH.items(), strict=True):
+        values, seconds = content["growth"][kind]["values"], content["growth"][kind]["seconds"]
+        axes.plot(values, seconds, color=OWN, marker="o", linewidth=2)
+        for x, y in zip(values, seconds, strict=True):
+            axes.annotate(number(y), (x, y), (0, 7), textcoords="offset points", ha="center", color=INK)
+        if kind == "batch":
+            axes.set_xscale("log", base=2)
+        axes.set_xticks(values, [str(v) for v in values])
+        axes.minorticks_off()
+        axes.set_ylim(0, 1.2 * max(seconds))
+        axes.set_xlabel(label)
+    figure.axes[0].set_ylabel("seconds, warm")
+    _save(figure, content, path, "both")
+
+
+def _save(figure: Figure, content: dict[str, Any], path: Path, grid: Literal["x", "both"]) -> None:
+    for axes in figure.axes:
+        axes.set_axisbelow(True)
+        axes.grid(axis=grid, color=GRID, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    wrapped = textwrap.fill(title(content), int(figure.get_figwidth() * 11))
+    figure.suptitle(wrapped, x=0.01, ha="left", fontsize=11, color=INK)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150, facecolor="white", format="png")
 
 
 def append_history(content: dict[str, Any], path: Path) -> None:
-    """Adds a line of JSON with the main figures to a history, which is created if missing.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    line = {key: content[key] for key in ("date", "version", "setting", "volume", "growth") if key in content}
-    line["machine"] = {key: content["machine"][key] for key in ("cpu", "cores", "gpu", "torch")}
-    line["tools"] = {
-        name: {key: tool[key] for key in (*KEPT, "peak_memory_bytes")} | {"estimated": bool(tool["estimated"])}
-        for name, tool in content["tools"].items()
-        if "error" not in tool
-    }
-    try:
-        with path.open("a", encoding="utf-8") as history:
-            history.write(json.dumps(line, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise OutputError(f"'{path}' could not be written ({error.strerror}): choose another place.") from error
+    """Adds the figures as a line of JSON to a history, which is created if missing. Raises OutputError."""
+    line = {key: value for key, value in content.items() if key != "command"}  # which may name the user's folders
+    with atomic_path(path) as temporary:
+        temporary.write_bytes((path.read_bytes() if path.exists() else b"") + json_bytes(line))
