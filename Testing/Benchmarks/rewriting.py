@@ -19,6 +19,7 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from compare.machine import wait_for
 from dinsegment.inference.devices import autocast_dtype, choose_device, lowered
 from dinsegment.network import CONFIGS, DIN
 from dinsegment.network.rewriting import for_inference
@@ -38,11 +39,6 @@ def random_network(name: str) -> DIN:
     return network.requires_grad_(False)
 
 
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 @contextlib.contextmanager
 def timed_parts(network: DIN, device: torch.device):
     """Seconds of encoders, fusion modules and decoder while this lasts."""
@@ -54,11 +50,11 @@ def timed_parts(network: DIN, device: torch.device):
     for name, modules in parts.items():
 
         def before(module: nn.Module, _inputs: object) -> None:
-            wait(device)
+            wait_for(device)
             started[module] = time.perf_counter()
 
         def after(module: nn.Module, _inputs: object, _output: object, name: str = name) -> None:
-            wait(device)
+            wait_for(device)
             seconds[name] += time.perf_counter() - started[module]
 
         for module in modules:
@@ -98,10 +94,10 @@ def main() -> None:
         best, parts = float("inf"), {}
         with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype is not None):
             for _ in range(options.repeat):
-                wait(device)
+                wait_for(device)
                 started = time.perf_counter()
                 logits[name] = used(*images).float()
-                wait(device)
+                wait_for(device)
                 best = min(best, time.perf_counter() - started)
             if options.parts:
                 with timed_parts(used, device) as parts:

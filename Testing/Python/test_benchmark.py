@@ -13,10 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from compare import energy
 from compare.data import DATA
-from compare.energy import measure_energy, rapl_counter
 from compare.growth import with_size, with_slices
+from compare.machine import measure_energy, rapl_counter
 from compare.measure import Passes, count_costs, run_once
 from compare.process import start
 from compare.report import make_table, notes, number
@@ -266,8 +265,8 @@ def test_energy_counters_that_start_again_at_zero(tmp_path):
 
 def test_energy_is_that_of_doing_the_work_once(monkeypatch):
     joule = iter((10.0, 40.0))
-    monkeypatch.setattr(energy, "LEAST_S", 0.0)
-    monkeypatch.setattr(energy, "rapl_counter", lambda: lambda: next(joule))
+    monkeypatch.setattr("compare.machine.ENERGY_S", 0.0)
+    monkeypatch.setattr("compare.machine.rapl_counter", lambda: lambda: next(joule))
     assert measure_energy(lambda: None, CPU) == 30.0
 
 

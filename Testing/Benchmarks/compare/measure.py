@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from compare.energy import measure_energy
+from compare.machine import measure_energy, wait_for
 from compare.tools import OWN, TOOLS, Setting, Tool, tool_class
 from dinsegment.errors import WorkerError
 from dinsegment.images.volume import Volume
@@ -131,14 +131,6 @@ def run_once(tool: Tool, volume: Volume, limit: float | None, device: torch.devi
         raise WorkerError(f"It gave {labels.dtype} of shape {labels.shape} for a volume of shape {volume.shape}.")
     estimate = passes.estimate
     return Run(estimate.seconds if estimate else passes.seconds, passes, estimate)
-
-
-def wait_for(device: torch.device) -> None:
-    """Until the device has done all that was asked of it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def count_costs(network: nn.Module, passes: Passes, precision: str) -> dict[str, float]:
