@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import sys
-import time
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,24 +13,23 @@ import pytest
 import torch
 from torch import nn
 
-from compare.data import DATA
 from compare.growth import with_size, with_slices
-from compare.machine import measure_energy, rapl_counter
-from compare.measure import Passes, count_costs, run_once
+from compare.machine import describe_machine, measure_energy, rapl_counter
+from compare.measure import count_costs, run_once
 from compare.process import start
 from compare.report import make_table, notes, number
-from compare.run import measure as measure_one
 from compare.run import rate, run_benchmark
-from compare.tools import OWN, TOOLS, Setting, choose_tools, tool_class
+from compare.tools import DATA, OWN, MonaiTool, NNUNet, Setting, choose_tools
 from dinsegment.errors import InputError, WorkerError
 from dinsegment.images import write_volume
 from dinsegment.images.volume import Volume
 from dinsegment.phantom.heart import heart_phantom
-from dinsegment.tasks import HEART, get_task
+from dinsegment.tasks import get_task
 
 CPU = torch.device("cpu")
 SCRIPT = Path(__file__).parents[1] / "Benchmarks" / "run.py"
 SETTING = Setting("heart", "cpu", cores=1, repeat=1)
+MACHINE = {"macs_per_s": {"float32": 1e11}, "bytes_per_s": 1e10}
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +56,43 @@ def measure(monkeypatch, capsys):
 
 
 class Windows:
-    """A tool whose network sees a volume's slices one by one; each takes `pause` seconds."""
+    """A tool whose network sees a volume's slices one by one."""
 
     version, precision, defaults = "1", "float32", "none"
 
-    def __init__(self, pause: float = 0.0) -> None:
-        convolution = nn.Conv2d(1, 2, 3, padding=1)
-        convolution.register_forward_hook(lambda *_: time.sleep(pause))
-        self.network = nn.Sequential(convolution)
+    def __init__(self) -> None:
+        self.network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1))
 
     def run(self, volume: Volume) -> np.ndarray:
         labels = np.zeros(volume.shape, np.uint8)
         for k, array in enumerate(volume.array):
             labels[k] = self.network(torch.from_numpy(array)[None, None])[0].argmax(0)
+        return labels
+
+
+class Timed(Windows):
+    """One that takes 10 s before the network, 7 s for the first slice, 2 s for each other, and 5 s afterwards.
+
+    Its network computes while it goes on, as on a GPU; `wait` is until it is done.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self._pending, self._slice_s = 0.0, 0.0, 7.0
+        self.network[0].register_forward_hook(self._compute)
+
+    def _compute(self, *_: object) -> None:
+        self._pending += self._slice_s
+        self._slice_s = 2.0
+
+    def wait(self, _device: torch.device) -> None:
+        self.now, self._pending = self.now + self._pending, 0.0
+
+    def run(self, volume: Volume) -> np.ndarray:
+        self.now += 10.0
+        labels = super().run(volume)
+        self.wait(CPU)  # for the labels
+        self.now += 5.0
         return labels
 
 
@@ -117,6 +140,8 @@ def test_the_command_measures_itself_and_another_tool_in_one_run(measure, volume
         (("--task", "lung"), "lung"),
         (("--cores", "4096"), "--cores can be 1 to"),
         (("--device", "tpu"), "There is no device 'tpu'"),
+        (("--model", "nobody"), "There is no model 'nobody'"),
+        (("--task", "infarct"), "There is no benchmark for the task 'infarct'"),
         (("--json", "/proc/nowhere/OUT.json"), "cannot be written to"),
     ],
 )
@@ -144,44 +169,63 @@ def test_nnunet_stands_for_both_configurations_with_and_without_mirroring(monkey
 
 def test_a_tool_that_fails_stops_no_other(monkeypatch, volume):
     figures = {"warm_runs_s": [1.0], "peak_memory_bytes": 1, "macs": 1e9, "bytes": 1e6, "precision": "float32"}
+    broken, tried = {"MONAI UNet"}, []
 
-    def measured(tool, *_):
-        if tool == "monai-unet":
+    def measured(_cores, job, tool, *_):
+        if job is describe_machine:
+            return MACHINE
+        tried.append(tool.title)
+        if tool.title in broken:
             raise WorkerError("It was ended by the system.")
-        return {"title": TOOLS[tool].title, "cold_s": 2.0, **figures}
+        return {"title": tool.title, "cold_s": 2.0, **figures}
 
-    machine = {"content": {"macs_per_s": {"float32": 1e11}, "bytes_per_s": 1e10}}
-    monkeypatch.setattr("compare.run.measure", measured)
-    monkeypatch.setattr("compare.run.start", lambda *_: machine)
-    content = run_benchmark(volume, SETTING, [OWN, "monai-unet", "monai-swinunetr"])
-    assert content["tools"]["monai-unet"] == {"title": "MONAI UNet", "error": "It was ended by the system."}
+    monkeypatch.setattr("compare.run.start", measured)
+    content = run_benchmark(volume, replace(SETTING, rounds=2), [OWN, "monai-unet", "monai-swinunetr"], False, print)
+    assert list(content["tools"]) == [OWN, "monai-unet", "monai-swinunetr"]
+    error = "MONAI UNet: It was ended by the system."
+    assert content["tools"]["monai-unet"] == {"title": "MONAI UNet", "error": error}
     assert content["tools"]["monai-swinunetr"]["times_own_warm"] == 1
-    monkeypatch.setattr("compare.run.measure", lambda *_: measured("monai-unet"))
-    with pytest.raises(WorkerError, match="ended by the system"):
-        run_benchmark(volume, SETTING, [OWN])
+    assert tried == ["DINSegment", "MONAI UNet", "MONAI SwinUNETR", "DINSegment", "MONAI SwinUNETR"]
+    broken.add("DINSegment")
+    with pytest.raises(WorkerError, match="DINSegment: It was ended by the system"):
+        run_benchmark(volume, SETTING, [OWN], False, print)
 
 
-def test_a_process_that_fails_says_why(volume, tmp_path):
-    with pytest.raises(WorkerError, match="'prepare' failed: KeyError: 'nobody'"):
-        start(1, "prepare", "nobody", SETTING, tmp_path)
-    with pytest.raises(WorkerError, match=r"DINSegment: .*'nobody'"):
-        measure_one(OWN, replace(SETTING, model="nobody"), tmp_path, volume)
+@pytest.mark.parametrize(
+    ("job", "arguments", "reason"),
+    [
+        (json.loads, ("nobody",), "'loads' failed: JSONDecodeError: Expecting value"),
+        (sys.exit, (3,), "'exit' failed: SystemExit: 3"),
+        (os._exit, (9,), "'_exit' was ended by the system"),
+        (get_task, ("lung",), "^There is no task 'lung'"),
+    ],
+)
+def test_a_process_that_fails_says_why(job, arguments, reason):
+    with pytest.raises(WorkerError, match=reason):
+        start(1, job, *arguments)
+
+
+def test_a_fresh_process_has_the_cores_and_threads_that_are_asked_for_and_prints_nothing(capfd):
+    assert start(1, eval, "__import__('memory').available_cores()") == 1
+    assert start(2, os.getenv, "OMP_NUM_THREADS") == "2"
+    start(1, os.system, "echo noise")
+    assert capfd.readouterr().out == ""
 
 
 def test_rounds_measure_all_tools_in_turns_and_their_medians_count(monkeypatch, volume):
-    order, warm = [], {OWN: iter([[1.0, 1.2], [1.1, 9.0]]), "monai-unet": iter([[5.0, 5.0], [4.0, 40.0]])}
+    order, warm = [], {"DINSegment": iter([[1.0, 1.2], [1.1, 9.0]]), "MONAI UNet": iter([[5.0, 5.0], [4.0, 40.0]])}
     cold = iter([2.0, 10.0, 4.0, 20.0])
     figures = {"peak_memory_bytes": 1, "macs": 1e9, "bytes": 1e6, "precision": "float32"}
 
-    def measured(tool, *_):
-        order.append(tool)
-        return {**figures, "title": tool, "cold_s": next(cold), "warm_runs_s": next(warm[tool])}
+    def measured(_cores, job, tool, *_):
+        if job is describe_machine:
+            return MACHINE
+        order.append(tool.title)
+        return {**figures, "title": tool.title, "cold_s": next(cold), "warm_runs_s": next(warm[tool.title])}
 
-    machine = {"content": {"macs_per_s": {"float32": 1e11}, "bytes_per_s": 1e10}}
-    monkeypatch.setattr("compare.run.measure", measured)
-    monkeypatch.setattr("compare.run.start", lambda *_: machine)
-    tools = run_benchmark(volume, replace(SETTING, rounds=2), [OWN, "monai-unet"])["tools"]
-    assert order == [OWN, "monai-unet"] * 2
+    monkeypatch.setattr("compare.run.start", measured)
+    tools = run_benchmark(volume, replace(SETTING, rounds=2), [OWN, "monai-unet"], False, print)["tools"]
+    assert order == ["DINSegment", "MONAI UNet"] * 2
     assert (tools[OWN]["warm_s"], tools[OWN]["cold_s"]) == (pytest.approx(1.15), 3.0)
     assert (tools["monai-unet"]["warm_s"], tools["monai-unet"]["cold_s"]) == (5.0, 15.0)
     assert tools["monai-unet"]["times_own_warm"] == pytest.approx(5.0 / 1.15)
@@ -189,36 +233,40 @@ def test_rounds_measure_all_tools_in_turns_and_their_medians_count(monkeypatch, 
 
 def test_the_limit_is_what_takes_longer_computing_or_copying():
     machine = {"macs_per_s": {"float32": 100.0, "bfloat16": 200.0}, "bytes_per_s": 10.0}
-    result = {"warm_s": 8.0, "cold_s": 10.0, "macs": 200.0, "bytes": 5.0, "precision": "bfloat16"}
-    rated = rate(result, machine, 4, None)
+    result = {"warm_runs_s": [8.0], "cold_s": 10.0, "macs": 200.0, "bytes": 5.0, "precision": "bfloat16"}
+    result["peak_memory_bytes"] = 1
+    rated = rate([result], machine, 4, None)
     assert (rated["matrix_limit_s"], rated["memory_limit_s"], rated["limit_s"]) == (1.0, 0.5, 1.0)
     assert (rated["times_limit"], rated["slices_per_s"], rated["times_own_warm"]) == (8.0, 0.5, 1.0)
-    assert rate({**result, "bytes": 20.0}, machine, 4, rated | {"warm_s": 2.0})["limit_s"] == 2.0
-    assert rate(result, machine, 4, rated | {"warm_s": 2.0})["times_own_warm"] == 4.0
+    assert rate([{**result, "bytes": 20.0}], machine, 4, rated | {"warm_s": 2.0})["limit_s"] == 2.0
+    assert rate([result], machine, 4, rated | {"warm_s": 2.0})["times_own_warm"] == 4.0
 
 
 def test_costs_are_those_of_every_call(volume):
     tool = Windows()
-    with Passes(tool.network, None, CPU) as passes:
-        tool.run(volume)
-    assert (passes.tiles, dict(passes.shapes)) == (2, {((1, 1, 96, 96),): 2})
+    run = run_once(tool, volume, None, CPU)
+    assert (run.tiles, run.shapes) == (2, {((1, 1, 96, 96),): 2})
     before = [p.clone() for p in tool.network.parameters()]
-    costs = count_costs(tool.network, passes, "bfloat16")
+    costs = count_costs(tool.network, run, "bfloat16")
     assert costs["macs"] == 2 * 9 * 2 * 96 * 96
     assert costs["bytes"] == 2 * (20 + 3 * 96 * 96) * 2  # weights, one channel in and two out, of two bytes
     assert costs["parameters"] == 20
     assert all(torch.equal(a, b) for a, b in zip(before, tool.network.parameters(), strict=True))
 
 
-def test_a_run_that_would_take_too_long_is_estimated_from_its_first_tiles():
-    volume = Volume(np.random.default_rng(0).random((200, 8, 8)), np.eye(4))
-    tool = Windows(pause=0.02)
-    stopped = run_once(tool, volume, 0.0, CPU)
-    assert (stopped.estimate.tiles, stopped.estimate.measured_tiles, stopped.passes.shapes.total()) == (200, 2, 2)
-    assert stopped.seconds == stopped.estimate.seconds >= 200 * 0.02
+def test_a_run_that_would_take_too_long_is_estimated_from_its_first_tiles(monkeypatch):
+    volume, tool = Volume(np.random.default_rng(0).random((200, 8, 8)), np.eye(4)), Timed()
+    monkeypatch.setattr("compare.measure.perf_counter", lambda: tool.now)
+    monkeypatch.setattr("compare.measure.wait_for", tool.wait)
+    stopped = run_once(tool, volume, 17.0, CPU)
+    assert (stopped.tiles, stopped.shapes.total()) == (200, 2)
+    told = stopped.estimate
+    assert told == {"measured_tiles": 2, "tiles": 200, "before_s": 10.0, "per_tile_s": 2.0, "after_s": 5.0}
+    assert stopped.seconds == 10.0 + 200 * 2.0 + 5.0
+    assert tool.now == 10.0 + 7.0 + 2.0 + 5.0
     assert "forward" not in vars(tool.network)
     whole = run_once(tool, Volume(volume.array[:3], np.eye(4)), None, CPU)
-    assert (whole.estimate, whole.passes.tiles) == (None, 3)
+    assert (whole.estimate, whole.tiles, whole.seconds) == (None, 3, 10.0 + 3 * 2.0 + 5.0)
 
 
 def test_labels_off_the_grid_are_refused(volume):
@@ -283,30 +331,27 @@ def test_variations_of_a_volume_keep_its_place(volume):
     find_spec("nnunetv2") is None, reason="nnU-Net is not installed: pip install 'dinsegment[benchmark]'"
 )
 def test_nnunet_has_the_plans_that_it_makes_for_acdc(volume, tmp_path, monkeypatch):
-    from compare import nnunet
-
-    for name in ("raw", "preprocessed", "results"):
+    for name in ("raw", "preprocessed"):
         monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path))  # so that what is set is undone
-    plans, dataset = nnunet.make_plans(HEART, tmp_path)
+    tool = NNUNet("nnU-Net", "2d", mirror=True)
+    tool.prepare(SETTING, tmp_path)
+    plans, dataset = (json.loads((tmp_path / "2d" / f"{name}.json").read_text()) for name in ("plans", "dataset"))
     assert dataset["numTraining"] == DATA["heart"]["fingerprint"]["cases"]
     assert plans["configurations"]["2d"]["patch_size"] == [256, 224]
     assert plans["configurations"]["3d_fullres"]["patch_size"] == [20, 256, 224]
-    for name, content in ((nnunet.PLANS, plans), (nnunet.LABELS, dataset)):
-        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
-    options = {"configuration": "2d", "mirror": True}
-    nnunet.NNUNet.prepare(SETTING, tmp_path, **options)
-    done = run_once(nnunet.NNUNet(SETTING, tmp_path, **options), volume, 1e9, CPU)
-    assert done.passes.tiles == 4 * 2
+    tool.load(SETTING, tmp_path)
+    assert run_once(tool, volume, 1e9, CPU).tiles == 4 * 2
 
 
 @pytest.mark.parametrize("task", DATA)
 def test_windows_of_monai_cover_the_image_and_their_labels_are_brought_back(task):
     array = np.zeros((40, 60, 80), np.float32)
     array[10:30, 20:40, 20:60] = 100.0
-    tool = tool_class("monai-unet")(Setting(task, "cpu", 1), None, kind="UNet")
+    tool = MonaiTool("MONAI UNet", "UNet")
+    tool.load(Setting(task, "cpu", 1))
     tool.network = Bright(get_task(task).classes)
     done = run_once(tool, Volume(array, np.diag([2.4, 2.4, 2.4, 1]), modality="CT"), None, CPU)
-    assert done.passes.tiles > 1
+    assert done.tiles > 1
     labels = tool.run(Volume(array, np.diag([2.4, 2.4, 2.4, 1]), modality="CT"))
     assert 2 * ((labels == 1) & (array > 0)).sum() / ((labels == 1).sum() + (array > 0).sum()) > 0.9
 

@@ -1,66 +1,133 @@
-"""A benchmark: every tool in fresh processes of its own, in turns, on the same volume, device and cores."""
+"""Seconds, memory and energy of a segmentation, beside other tools and the limits of this machine.
+
+Every tool is measured in fresh processes of its own, in turns, on the same volume, device and cores.
+"""
 
 from __future__ import annotations
 
+import argparse
+import shlex
+import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from compare.growth import measure_growth
+from compare.machine import describe_machine
+from compare.measure import measure_tool
 from compare.process import start
-from compare.tools import OWN, TOOLS, Setting
-from dinsegment.errors import WorkerError
-from dinsegment.images.slices import SliceStack
-from dinsegment.images.volume import Volume
-from dinsegment.progress import Progress
+from compare.report import append_history, make_table, notes, title, write_comparison, write_growth
+from compare.tools import OWN, TOOLS, Setting, choose_tools
+from dinsegment.cli_console import err, out
+from dinsegment.errors import DINSegmentError, InputError, WorkerError
+from dinsegment.files import atomic_path, ensure_writable_folder, write_json
+from dinsegment.images import read_volume
+from dinsegment.images.slices import slice_axis
+from dinsegment.images.volume import Volume, check_voxels
+from dinsegment.inference.devices import choose_device
+from dinsegment.inference.model import load_model
+from dinsegment.phantom.generators import GENERATORS
 from dinsegment.tasks import get_task
 from dinsegment.version import __version__
+from memory import available_cores
+
+
+def main() -> None:
+    """The command; what is wrong with its options is said in one sentence, with exit code 2."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", default="heart")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--against", default="", help="nnunet, monai-unet, monai-swinunetr, ..., with commas between")
+    parser.add_argument("--image", type=Path, help="image to measure on; else the task's phantom")
+    parser.add_argument("--model", help="a model of `dinsegment models`; else the task's first")
+    parser.add_argument("--cores", type=int, default=available_cores(), help="of the CPU; all by default")
+    parser.add_argument("--repeat", type=int, default=Setting.repeat, help="warm runs at the least; the median counts")
+    parser.add_argument("--rounds", type=int, default=Setting.rounds, help="times that all are measured, in turns")
+    parser.add_argument("--limit", type=float, default=Setting.limit, help="seconds; what takes longer is estimated")
+    parser.add_argument("--growth", action="store_true", help="also how the time grows with slices, size and batch")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--png", type=Path, help="file for bars; growth goes into FILE-growth.png")
+    parser.add_argument("--history", type=Path, help="JSON lines that a line is added to")
+    try:
+        measure_and_write(parser.parse_args())
+    except DINSegmentError as error:
+        err.print(f"Error: {error}", soft_wrap=True, markup=False)
+        sys.exit(2)
+
+
+def measure_and_write(options: argparse.Namespace) -> None:
+    """Measures, prints a table, and writes what is asked for."""
+    task, cores = get_task(options.task), available_cores()
+    device = str(choose_device(options.device))
+    setting = Setting(task.name, device, options.cores, options.model, options.repeat, options.limit, options.rounds)
+    phantom = setting.data["phantom"]
+    tools = choose_tools([name.strip() for name in options.against.split(",") if name.strip()])
+    if not 1 <= options.cores <= cores:
+        raise InputError(
+            f"This program may use {cores} cores of this machine: --cores can be 1 to {cores}, not {options.cores}."
+        )
+    for path in filter(None, (options.json, options.png, options.history)):
+        ensure_writable_folder(path.parent)
+    volume = read_volume(options.image) if options.image else GENERATORS[task.phantom.generator](1, **phantom)[0].volume
+    check_voxels(volume)
+    with err.status("Loading the model") as status:
+        load_model(options.model, task).check_task(task)  # its weights are downloaded before anything is timed
+        content = run_benchmark(volume, setting, tools, options.growth, status.update)
+    content["command"] = f"python Testing/Benchmarks/run.py {shlex.join(sys.argv[1:])}"
+    out.print(title(content), soft_wrap=True, markup=False)
+    out.print(make_table(content))
+    for note in notes(content):
+        out.print(note, soft_wrap=True, markup=False)
+    if options.json:
+        with atomic_path(options.json) as path:
+            write_json(content, path)
+    if options.png:
+        write_comparison(content, options.png)
+        if options.growth:
+            write_growth(content, options.png.with_stem(f"{options.png.stem}-growth"))
+    if options.history:
+        append_history(content, options.history)
 
 
 def run_benchmark(
-    volume: Volume, setting: Setting, tools: Sequence[str], growth: bool = False, progress: Progress | None = None
+    volume: Volume, setting: Setting, tools: Sequence[str], growth: bool, tell: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Measures the machine and every tool.
-
-    Args:
-        volume: What all of them segment.
-        setting: What is the same for all.
-        tools: Their names; DINSegment's is the first.
-        growth: Also measure how DINSegment's time grows.
-        progress: Called with the fraction done and what is being done.
+    """Measures the machine and every tool by its name, DINSegment first, and tells what is being done.
 
     Returns:
-        The content of the report's JSON file: `date`, `version`, `setting`, `volume`, `machine`, `tools`, and `growth`
-        where asked for. A tool that failed has an `error` in place of figures.
+        The content of the report's JSON file: `date`, `version`, `setting`, `volume`, `machine`, `tools`, and where
+        asked for `growth`, how DINSegment's time grows. A tool that failed has an `error` in place of figures.
 
     Raises:
         WorkerError: DINSegment itself failed.
     """
-    report = progress or (lambda _fraction, _text: None)
-    steps = 1 + setting.rounds * len(tools) + growth
-    report(0.0, "Measuring the machine")
-    machine = start(setting.cores, "machine", setting.device, setting.cores)["content"]
-    rounds: dict[str, list[dict[str, Any]]] = {tool: [] for tool in tools}
-    failed: dict[str, str] = {}
+    tell("Measuring the machine")
+    machine = start(setting.cores, describe_machine, setting.device, setting.cores)
+    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in tools}
+    failed: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="dinsegment-") as folder:
-        for n, tool in enumerate(tool for _ in range(setting.rounds) for tool in tools if tool not in failed):
-            report((1 + n) / steps, f"Measuring {TOOLS[tool].title}")
+        for name in (name for _ in range(setting.rounds) for name in tools if name not in failed):
+            tool = TOOLS[name]
+            tell(f"Measuring {tool.title}")
             try:
-                rounds[tool].append(measure(tool, setting, Path(folder), volume))
+                if tool.prepare:
+                    start(setting.cores, tool.prepare, setting, Path(folder))
+                figures = start(setting.cores, measure_tool, tool, setting, Path(folder), volume, time.perf_counter())
             except WorkerError as error:
-                if tool == OWN:
-                    raise
-                failed[tool] = str(error)
-    slices = len(SliceStack.in_plane(volume, get_task(setting.task).plane).array)
-    results: dict[str, Any] = {}
-    for tool in tools:
-        if tool in failed:
-            results[tool] = {"title": TOOLS[tool].title, "error": failed[tool]}
-        else:
-            results[tool] = rate(together(rounds[tool]), machine, slices, results.get(OWN))
+                failed[name] = {"title": tool.title, "error": f"{tool.title}: {error}"}
+                if name == OWN:
+                    raise WorkerError(failed[name]["error"]) from error
+            else:
+                rounds[name].append(figures)
+    slices = volume.shape[slice_axis(volume, get_task(setting.task).plane)]
+    results: dict[str, dict[str, Any]] = {}
+    for name in tools:
+        results[name] = failed.get(name) or rate(rounds[name], machine, slices, results.get(OWN))
     content = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "version": __version__,
@@ -70,66 +137,38 @@ def run_benchmark(
         "tools": results,
     }
     if growth:
-        report((steps - 1) / steps, "Measuring how DINSegment's time grows")
-        content["growth"] = start(setting.cores, "growth", setting, volume)["content"]
-    report(1.0, "Done")
+        tell("Measuring how DINSegment's time grows")
+        content["growth"] = start(setting.cores, measure_growth, setting, volume)
     return content
 
 
-def measure(tool: str, setting: Setting, folder: Path, volume: Volume) -> dict[str, Any]:
-    """A tool's figures of one round. Raises WorkerError where it fails."""
-    own = folder / TOOLS[tool].made_by.partition(":")[0]  # variants of one tool share their files
-    own.mkdir(exist_ok=True)
-    try:
-        if TOOLS[tool].prepares:
-            start(setting.cores, "prepare", tool, setting, own)
-        told = start(setting.cores, "measure", tool, setting, own, volume)
-    except WorkerError as error:
-        raise WorkerError(f"{TOOLS[tool].title}: {error}") from error
-    content, seconds = told["content"], told["seconds"]
-    estimated = content.pop("first_estimated_s")
-    cold = seconds["first"] if estimated is None else seconds["loaded"] + estimated
-    return {"title": TOOLS[tool].title, "cold_s": cold, **content}
-
-
-def together(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A tool's figures of all rounds: the medians of its seconds, its largest memory; the last round's of all else."""
-    warm = [seconds for result in rounds for seconds in result["warm_runs_s"]]
-    return {
-        **rounds[-1],
-        "cold_s": median(result["cold_s"] for result in rounds),
-        "warm_s": median(warm),
-        "warm_runs_s": warm,
-        "peak_memory_bytes": max(result["peak_memory_bytes"] for result in rounds),
-    }
-
-
-def rate(result: dict[str, Any], machine: dict[str, Any], slices: int, own: dict[str, Any] | None) -> dict[str, Any]:
-    """What follows from a tool's figures.
-
-    Args:
-        result: What was measured.
-        machine: With the rates of the device.
-        slices: Of the volume.
-        own: DINSegment's, with which it is compared; None for itself.
+def rate(
+    rounds: Sequence[dict[str, Any]], machine: dict[str, Any], slices: int, own: dict[str, Any] | None
+) -> dict[str, Any]:
+    """A tool's figures of all rounds, and what follows from them; `own` are DINSegment's, None if these are they.
 
     Returns:
-        The same with `slices_per_s`; `limit_s`, the seconds that the device would need at its measured matrix rate and
-        bandwidth, whichever is more; `times_limit`, how many times as long it took warm; and `times_own_warm` and
-        `times_own_cold`, how many times as long as DINSegment.
+        The medians of the seconds, the largest memory, and the last round's of all else; `slices_per_s`; `limit_s`, the
+        seconds that the device would need at its measured matrix rate and bandwidth, whichever is more; `times_limit`,
+        how many times as long it took warm; `times_own_warm` and `times_own_cold`, compared with DINSegment.
     """
-    own = own or result
+    last, warm_runs = rounds[-1], [seconds for result in rounds for seconds in result["warm_runs_s"]]
+    cold, warm = median(result["cold_s"] for result in rounds), median(warm_runs)
     limits = {
-        "matrix_limit_s": result["macs"] / machine["macs_per_s"][result["precision"]],
-        "memory_limit_s": result["bytes"] / machine["bytes_per_s"],
+        "matrix_limit_s": last["macs"] / machine["macs_per_s"][last["precision"]],
+        "memory_limit_s": last["bytes"] / machine["bytes_per_s"],
     }
     limit = max(limits.values())
     return {
-        **result,
-        "slices_per_s": slices / result["warm_s"],
+        **last,
+        "cold_s": cold,
+        "warm_s": warm,
+        "warm_runs_s": warm_runs,
+        "peak_memory_bytes": max(result["peak_memory_bytes"] for result in rounds),
+        "slices_per_s": slices / warm,
         **limits,
         "limit_s": limit,
-        "times_limit": result["warm_s"] / limit,
-        "times_own_warm": result["warm_s"] / own["warm_s"],
-        "times_own_cold": result["cold_s"] / own["cold_s"],
+        "times_limit": warm / limit,
+        "times_own_warm": warm / own["warm_s"] if own else 1.0,
+        "times_own_cold": cold / own["cold_s"] if own else 1.0,
     }
