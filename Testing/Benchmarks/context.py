@@ -1,13 +1,14 @@
 """How far a model should believe what it is told of the whole image, and what that brings.
 
     python Testing/Benchmarks/context.py --data DIR FILE [--model abdomen-din-small] [--context abdomen-context]
-        [--write weights.json]
+        [--closer abdomen-organs] [--write weights.json]
 
-FILE names patients, one a line: validation patients, never test patients. Each image is looked at once by both
+FILE names patients, one a line: validation patients, never test patients. Each image is looked at once by all
 networks; their probabilities are pooled (`inference.context`) with every weight, floor and least probability listed
 below, and the labels are scored at the image's own resolution, as they are written. What has the best mean Dice is
 chosen; where several are equal to a thousandth, the one that believes least. "Held out" is the mean over patients of
-the Dice with what the others would have chosen.
+the Dice with what the others would have chosen. With --closer that is chosen for the network that looks closer, and the
+trunk's is believed as the model's entry says.
 
 With --write the choice is put into the model's entry there. Run calibration.py afterwards: the probabilities are then
 others.
@@ -17,13 +18,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dinsegment.inference.anatomy import find_box
-from dinsegment.inference.context import Pooling, Surroundings
+from dinsegment.inference.context import Context, Expected, Pooling, Surroundings
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.looking import look
 from dinsegment.inference.model import Model, load_context, load_model
@@ -40,11 +41,24 @@ FLOORS = (0.001, 0.01)
 LEAST = (0.001, 0.01)
 EQUAL = 0.001
 
-Choice = tuple[float, float, float] | None
-"""Weight, floor and least probability; None for a model that is told nothing."""
+CLOSER_WEIGHTS = (0.5, 1.0, 1.5, 2.0)
+CLOSER_FLOORS = (0.01, 0.05)
+
+Choice = tuple[float, ...] | None
+"""Weight, floor and, for the trunk, least probability; None for a model that is told nothing more."""
 
 
-def scores(case: Case, task: Task, model: Model, alone: Model, device: torch.device) -> dict[Choice, list[float]]:
+def choices(closer: bool) -> list[Choice]:
+    """What is tried."""
+    return [*product(CLOSER_WEIGHTS, CLOSER_FLOORS)] if closer else [*product(WEIGHTS, FLOORS, LEAST)]
+
+
+def believed(one: Expected, weight: float, floor: float) -> Expected:
+    """What a network expects with certainty, believed so far."""
+    return replace(one, logs=weight * one.logs.exp().clamp_min(floor).log())
+
+
+def scores(case: Case, task: Task, context: Context, alone: Model, device: torch.device) -> dict[Choice, list[float]]:
     """Dice of every segment with every choice."""
     volume, truth = case.read(task)
     image = checked_image(volume, task)
@@ -52,38 +66,50 @@ def scores(case: Case, task: Task, model: Model, alone: Model, device: torch.dev
     runner = Runner(alone.network, device)
     box = find_box(runner, preprocessing, stack)
     own = torch.cat(list(look(runner, preprocessing, box, "", 0, 1)))
-    around = replace(model.context, pooling=Pooling(1.0, 1e-6, 1e-6)).surroundings(stack, device, lambda: None)
+    plain = None if context.closer is None else replace(context.closer, weight=1.0, floor=1e-6)
+    trusting = replace(context, pooling=Pooling(1.0, 1e-6, 1e-6), closer=plain)
+    trunk, *closer = trusting.surroundings(stack, device, lambda: None).expected
+    fixed = context.pooling
 
-    def scored(probabilities: Tensor) -> list[float]:
+    def scored(*expected: Expected, least: float = fixed.least) -> list[float]:
+        told = Surroundings(stack, expected, least)
+        probabilities = torch.cat(list(told.weigh([own], box, np.arange(len(own))))) if expected else own
         labels = np.stack(list(box.labels_back(one[1:] for one in probabilities)))
         labels = stack.to_volume_axes(postprocess(labels, task, stack))
         return [dice(labels, truth, segment.label) for segment in task.segments]
 
-    found: dict[Choice, list[float]] = {None: scored(own)}
-    for weight, floor, least in product(WEIGHTS, FLOORS, LEAST):
-        logs = weight * around.logs.exp().clamp_min(floor).log()
-        told: Surroundings = replace(around, logs=logs, least=least)
-        found[weight, floor, least] = scored(torch.cat(list(told.weigh([own], box, np.arange(len(own))))))
-    return found
+    if plain is None:
+        found = {None: scored()}
+        return found | {one: scored(believed(trunk, *one[:2]), least=one[2]) for one in choices(closer=False)}
+    first = believed(trunk, fixed.weight, fixed.floor)
+    # In a case without such organs nobody looks closer, whatever is chosen.
+    found = {None: scored(first)}
+    return found | {one: scored(first, *(believed(c, *one) for c in closer)) for one in choices(closer=True)}
 
 
 def best(found: list[dict[Choice, list[float]]]) -> Choice:
     """The choice with the best mean Dice; of those that are equal, the one that believes least."""
     means = {choice: float(np.mean([one[choice] for one in found])) for choice in found[0]}
     good = [choice for choice, mean in means.items() if mean > max(means.values()) - EQUAL]
-    return min(good, key=lambda choice: (choice is not None, choice and (choice[0], -choice[1], choice[2])))
+    return min(good, key=lambda choice: (choice is not None, choice and (choice[0], -choice[1], *choice[2:])))
 
 
 def main() -> None:
     parser = parser_of(__doc__, task="abdomen")
     parser.add_argument("--context", default="abdomen-context")
+    parser.add_argument("--closer", help="a network that looks closer, whose weight and floor are chosen")
     options = parser.parse_args()
     task, device = get_task(options.task), choose_device(options.device)
-    alone = replace(load_model(options.model, task), context=None)
-    told = {"model": options.context, "weight": 1.0, "floor": 0.01, "least": 0.001}
-    model = replace(alone, context=load_context(told, task))
+    model = load_model(options.model, task)
+    alone = replace(model, context=None)
+    told: dict[str, Any] = {"model": options.context, "weight": 1.0, "floor": 0.01, "least": 0.001}
+    if options.closer:
+        if model.context is None:
+            raise SystemExit(f"'{model.name}' is told nothing of the trunk, in which one could look closer.")
+        told |= vars(model.context.pooling) | {"closer": {"model": options.closer, "weight": 1.0, "floor": 0.01}}
+    context = load_context(told, task)
     cases = [case for data, split in options.data for case in find_cases(data, read_split(split), task)]
-    found = [scores(case, task, model, alone, device) for case in cases]
+    found = [scores(case, task, context, alone, device) for case in cases]
 
     choice = best(found)
     held_out = [one[best(found[:n] + found[n + 1 :])] for n, one in enumerate(found)] if len(found) > 1 else []
@@ -99,8 +125,12 @@ def main() -> None:
         )
     print(f"Chosen: {choice or 'told nothing'}" + (f"; held out {np.mean(held_out):.4f}" if held_out else ""))
     if options.write and choice:
-        pooling = dict(zip(("weight", "floor", "least"), choice, strict=True))
-        write_part(options.write, model.name, "context", {"model": options.context, **pooling})
+        chosen = dict(zip(("weight", "floor", "least"), choice, strict=False))
+        if options.closer:
+            chosen = {**told, "closer": {"model": options.closer, **chosen}}
+        else:
+            chosen = {"model": options.context, **chosen}
+        write_part(options.write, model.name, "context", chosen)
 
 
 if __name__ == "__main__":

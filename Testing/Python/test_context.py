@@ -23,7 +23,7 @@ from dinsegment.errors import Cancelled, InputError, ModelError
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
 from dinsegment.inference.anatomy import box_around_body
-from dinsegment.inference.context import Context, ContextGrid, Pooling, Surroundings
+from dinsegment.inference.context import Context, ContextGrid, Expected, Pooling, Surroundings
 from dinsegment.inference.looking import look
 from dinsegment.inference.model import load_model
 from dinsegment.inference.prediction import predict
@@ -34,7 +34,7 @@ from dinsegment.network import DIN, DINConfig, build_network
 from dinsegment.network.context import ContextConfig, ContextNetwork
 from dinsegment.phantom.ct import abdomen_phantom
 from dinsegment.tasks import ABDOMEN, get_task
-from dinsegment.training.context.data import FieldsOfView, Trunk
+from dinsegment.training.context.data import FieldsOfView, Trunk, TrunkLesson
 from dinsegment.training.context.loop import context_loss, train_context
 from dinsegment.training.context.recipe import ContextRecipe
 from dinsegment.training.recipe import load_recipe
@@ -143,7 +143,8 @@ def test_a_table_does_not_move_the_body():
 
 def test_an_image_of_one_slice_and_a_huge_voxel():
     flat = ct(shape=(1, 110, 130))
-    assert context().surroundings(SliceStack.axial(flat), torch.device("cpu"), lambda: None).logs.shape[1] == 1
+    (only,) = context().surroundings(SliceStack.axial(flat), torch.device("cpu"), lambda: None).expected
+    assert only.logs.shape[1] == 1
     one = Volume(np.zeros((1, 1, 1), np.float32), np.diag([3.0, 3.0, 3.0, 1.0]), "one", "CT")
     assert GRID.channels(SliceStack.axial(one)).shape == (3, 1, 1, 1)
 
@@ -164,7 +165,7 @@ def expected(stack, places, probability=0.999):
     z, y, x = np.meshgrid(*axes, indexing="ij")
     near = np.sqrt((z - places[0]) ** 2 + (y - places[1]) ** 2 + (x - places[2]) ** 2) < 20
     one = torch.from_numpy(np.where(near, probability, 1 - probability)).float()
-    return Surroundings(torch.stack((1 - one, one)).log(), view, 1e-3)
+    return Surroundings(stack, (Expected.on(torch.stack((1 - one, one)).log(), view),), 1e-3)
 
 
 @settings(max_examples=20, deadline=None)
@@ -188,7 +189,8 @@ def test_no_expectation_changes_nothing_but_what_was_ruled_out():
     view = View(stack, stack.middle_mm, (8, 9), 6.0, 6.0)
     chosen = np.array([1, 3])
     batch = torch.rand(2, 4, 8, 9).softmax(1)
-    none = Surroundings(torch.full((4, *np.array(GRID.channels(stack).shape[1:])), -1.3), GRID.view(stack), 1e-6)
+    flat = torch.full((4, *np.array(GRID.channels(stack).shape[1:])), -1.3)
+    none = Surroundings(stack, (Expected.on(flat, GRID.view(stack)),), 1e-6)
     (same,) = none.weigh([batch], view, chosen)
     assert torch.allclose(same, batch, atol=1e-5)
 
@@ -403,17 +405,17 @@ def test_fields_of_view_show_the_labels_where_the_image_shows_the_organs(cases):
 def test_a_training_writes_a_run_and_goes_on_where_it_stopped(cases, tmp_path):
     told = []
     device = torch.device("cpu")
-    done = train_context(RECIPE, cases[:1], cases[1:], tmp_path / "run", device, told.append)
+    done = train_context(TrunkLesson(RECIPE), cases[:1], cases[1:], tmp_path / "run", device, told.append)
     assert done.step > 0 and done.seconds >= 60 * RECIPE.minutes and 0 <= done.dice <= 1
     assert {"checkpoint.pt", "best.safetensors", "weights.json"} == {p.name for p in (tmp_path / "run").iterdir()}
     assert "Step" in told[-1] and "validation Dice" in told[-1]
     entry = json.loads((tmp_path / "run" / "weights.json").read_text(encoding="utf-8"))["models"][0]
     assert entry["task"] == "trunk" and ContextConfig.from_dict(entry["network"]) == TINY
     longer = replace(RECIPE, minutes=2 * RECIPE.minutes)
-    after = train_context(longer, cases[:1], [], tmp_path / "run", device, told.append)
+    after = train_context(TrunkLesson(longer), cases[:1], [], tmp_path / "run", device, told.append)
     assert after.step > done.step and after.seconds > done.seconds
     with pytest.raises(InputError, match="another recipe"):
-        train_context(replace(RECIPE, seed=4), cases[:1], [], tmp_path / "run", device, told.append)
+        train_context(TrunkLesson(replace(RECIPE, seed=4)), cases[:1], [], tmp_path / "run", device, told.append)
 
 
 def test_it_learns_a_trunk_by_heart():

@@ -393,7 +393,8 @@ def test_shipped_models_have_names_of_their_own_and_a_known_task(shipped):
 
 def told_by(shipped):
     """The names of networks that tell models what may be where."""
-    return {e.context["model"] for e in shipped if e.context}
+    parts = [part for e in shipped if e.context for part in (e.context, e.context.get("closer"))]
+    return {part["model"] for part in parts if part}
 
 
 def test_shipped_entries_say_what_a_user_has_to_know(shipped):

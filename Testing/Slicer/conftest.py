@@ -195,7 +195,8 @@ def _models_of(tasks, folder, monkeypatch):
     for task in tasks:
         entry = next((m for m in models if m["task"] == task), None)
         chosen.append(entry or {**models[0], "name": f"{task}-test", "task": task, "scores": {}})
-    told_by = [entry["context"]["model"] for entry in chosen if entry.get("context")]
+    told = [entry["context"] for entry in chosen if entry.get("context")]
+    told_by = [part["model"] for context in told for part in (context, context.get("closer")) if part]
     chosen += [entry for entry in models if entry["name"] in told_by]
     (folder / "models").mkdir()
     (folder / "models" / "weights.json").write_text(json.dumps({"models": chosen}), encoding="utf-8")

@@ -49,7 +49,7 @@ def _fetch_weights(name: str) -> None:
     from dinsegment.models.weights import provide_weights
 
     entry = find_entry(name, None)
-    for one in filter(None, (entry, told_by(entry.context))):
+    for one in (entry, *told_by(entry.context)):
         with progress_bar() as bar:
             line = bar.add_task(one.name, total=1.0)
             path = provide_weights(one, progress=updater(bar, line))

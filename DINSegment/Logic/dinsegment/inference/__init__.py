@@ -6,8 +6,8 @@
    a heart.
 3. `looking` tells what the network says of that box. `preprocessing` puts slices onto the network's grid (`view`),
    normalises grey values and enhances them; `runner` takes them through the network, batch after batch, on one of the
-   `devices`; where the model has a `context`, a second network looks at the whole image, and what it expects where is
-   weighed in.
+   `devices`; where the model has a `context`, a second network looks at the whole image, and maybe a third one closer
+   at the `organ_box` that it finds, and what they expect where is weighed in.
 4. `labelling` makes labels of the probabilities: `view` brings them back to the image's grid and decides there, the
    most probable label wins; `postprocessing` removes what anatomy rules out.
 5. `confidence` has kept how sure the network was, made true by its `calibration`.

@@ -1,8 +1,9 @@
 """What the whole trunk says of a place: organs that a small 3D network expects there, weighed into those of slices.
 
 A network that sees a slice and its neighbours can take a kidney for a spleen far away from it. A second one sees all
-of the trunk on a coarse grid (`dinsegment.network.context`). Both opinions are pooled logarithmically: the probability
-of a class is proportional to that of the slice's network times a power of that of the trunk's.
+of the trunk on a coarse grid (`dinsegment.network.context`), and a third one, where there is one, the box of the organs
+that the second has found (`inference.organ_box`). Their opinions are pooled logarithmically: the probability of a class
+is proportional to that of the slice's network times powers of those of the others.
 """
 
 from __future__ import annotations
@@ -18,10 +19,15 @@ from torch import Tensor
 from dinsegment.images.slices import SliceStack
 from dinsegment.inference.body import AIR, find_body
 from dinsegment.inference.devices import asking, autocast_dtype, layers_of, lowered
+from dinsegment.inference.organ_box import BoxGrid, to_superior_posterior_left
 from dinsegment.inference.view import View, resampling_matrix
 from dinsegment.models.entries import ModelEntry
 from dinsegment.network.context import ContextConfig, ContextNetwork
+from dinsegment.network.obelisk import Obelisk, ObeliskConfig
 from dinsegment.tasks import Task, get_task
+
+Ask = Callable[[], None]
+"""What is called now and then; it raises Cancelled if the user has asked for it."""
 
 
 @dataclass(frozen=True)
@@ -94,50 +100,52 @@ class Pooling:
 
 
 @dataclass(frozen=True, eq=False)
-class Context:
-    """A network that sees the whole trunk, ready for inference.
+class Expected:
+    """What one network expects in a stack, on a grid of its own.
 
     Attributes:
-        name: In weights.json.
-        network: The network.
-        grid: What it sees the trunk on.
-        labels: The task's label of each of the network's classes; 0 for none of its segments.
-        classes: Labels of the task, background included.
-        pooling: How far it is believed.
+        logs: (classes, z, y, x) float32, logarithms of the probabilities, already weighted.
+        first: Middle (z, y, x) of the grid's first voxel in mm from that of the stack.
+        spacing: Of the grid along (z, y, x) in mm.
     """
 
-    name: str
-    network: ContextNetwork
-    grid: ContextGrid
-    labels: tuple[int, ...]
-    classes: int
-    pooling: Pooling
+    logs: Tensor
+    first: tuple[float, float, float]
+    spacing: tuple[float, float, float]
 
-    def surroundings(self, stack: SliceStack, device: torch.device, ask: Callable[[], None]) -> Surroundings:
-        """What the network expects in a stack of axial slices, all over it; `ask` is called between its layers."""
-        seen = self.grid.channels(stack).to(device)
-        network, dtype = lowered(self.network, device), autocast_dtype(device)
-        precision = torch.autocast(device.type, dtype, enabled=dtype is not None)
-        with torch.inference_mode(), precision, asking(layers_of(network), ask):
-            own = network.probabilities(seen).cpu()
-        expected = own.new_zeros(self.classes, *own.shape[1:])
-        expected.index_add_(0, torch.tensor(self.labels), own)
-        logs = self.pooling.weight * expected.clamp_min(self.pooling.floor).log()
-        return Surroundings(logs, self.grid.view(stack), self.pooling.least)
+    @classmethod
+    def on(cls, logs: Tensor, view: View) -> Expected:
+        """On the grid of a view of the stack."""
+        spacings = (view.stack.slice_spacing, *view.stack.spacing)
+        z, y, x = (float(places[0]) * own for places, own in zip(view.places, spacings, strict=True))
+        return cls(logs, (z, y, x), (view.slice_spacing or spacings[0], view.spacing, view.spacing))
+
+    def matrices(self, view: View) -> tuple[Tensor, Tensor, Tensor]:
+        """What brings values of this grid to a view's slices, rows and columns; nothing is expected outside."""
+        matrices = []
+        stack = view.stack
+        spacings = (stack.slice_spacing, *stack.spacing)
+        axes = zip(self.logs.shape[1:], self.first, self.spacing, view.places, spacings, strict=True)
+        for size, first, spacing, places, own in axes:
+            there = places * own
+            step = (there[-1] - there[0]) / max(1, len(there) - 1) if len(there) > 1 else own
+            matrices.append(resampling_matrix(size, spacing, len(there), step, there[0] - first))
+        along, rows, columns = (torch.from_numpy(m) for m in matrices)
+        return along, rows, columns
 
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """What is expected in a stack, on a coarse grid.
+    """What is expected in a stack.
 
     Attributes:
-        logs: (classes, z, y, x) float32, logarithms of the probabilities, already weighted.
-        view: Their grid.
+        stack: The slices.
+        expected: By each network that was asked.
         least: As in `Pooling`.
     """
 
-    logs: Tensor
-    view: View
+    stack: SliceStack
+    expected: tuple[Expected, ...]
     least: float
 
     def weigh(self, batches: Iterable[Tensor], view: View, chosen: np.ndarray) -> Iterator[Tensor]:
@@ -148,40 +156,135 @@ class Surroundings:
             view: The grid that these lie on.
             chosen: Which of its slices they are, in their order.
         """
-        along, rows, columns = self._matrices(view)
+        grids = [(one.logs, *one.matrices(view)) for one in self.expected]
         done = 0
         for batch in batches:
             pooled = torch.empty_like(batch)
             for n, own in enumerate(batch):
-                weights = along[chosen[done + n]]
-                used = torch.nonzero(weights)[:, 0]
-                blended = torch.einsum("n,cnyx->cyx", weights[used], self.logs[:, used])
-                both = own.clamp_min(self.least) * (rows @ blended @ columns.T).exp_()
+                both = own.clamp_min(self.least)
+                for logs, along, rows, columns in grids:
+                    weights = along[chosen[done + n]]
+                    used = torch.nonzero(weights)[:, 0]
+                    blended = torch.einsum("n,cnyx->cyx", weights[used], logs[:, used])
+                    both = both * (rows @ blended @ columns.T).exp_()
                 pooled[n] = both / both.sum(0)
             done += len(batch)
             yield pooled
 
-    def _matrices(self, view: View) -> tuple[Tensor, Tensor, Tensor]:
-        """What brings values of the coarse grid to a view's slices, rows and columns; nothing is expected outside."""
-        stack = self.view.stack
-        spacings = (stack.slice_spacing, *stack.spacing)
-        matrices = []
-        for own, other, spacing, size in zip(self.view.places, view.places, spacings, self.logs.shape[1:], strict=True):
-            first, there = own[0] * spacing, other * spacing
-            step = (there[-1] - there[0]) / max(1, len(there) - 1) if len(there) > 1 else spacing
-            matrices.append(resampling_matrix(size, self.view.spacing, len(there), step, there[0] - first))
-        along, rows, columns = (torch.from_numpy(m) for m in matrices)
-        return along, rows, columns
+
+@dataclass(frozen=True, eq=False)
+class Closer:
+    """A network that sees the box of the organs, ready for inference.
+
+    Attributes:
+        name: In weights.json.
+        network: The network.
+        grid: How its box is found and prepared.
+        around: The task's labels of the segments that the box lies around.
+        labels: The task's label of each of the network's classes; 0 for none of its segments.
+        weight: As in `Pooling`.
+        floor: As in `Pooling`.
+    """
+
+    name: str
+    network: Obelisk
+    grid: BoxGrid
+    around: tuple[int, ...]
+    labels: tuple[int, ...]
+    weight: float
+    floor: float
+
+    def expected(
+        self,
+        stack: SliceStack,
+        found: np.ndarray,
+        first: tuple[float, float, float],
+        spacing: tuple[float, float, float],
+        device: torch.device,
+        ask: Ask,
+    ) -> Expected | None:
+        """What it expects in the box of what was found; None where there is no box.
+
+        Args:
+            stack: Axial slices.
+            found: Labels (z, y, x) of the task.
+            first: Of their grid, as in `Expected`.
+            spacing: Likewise.
+            device: Where to compute; not Apple's, which does not read at places between voxels.
+            ask: Called between the network's layers.
+        """
+        box, side = self.grid.box(found, self.around, first, spacing), self.network.config.side
+        if box is None:
+            return None
+        device = torch.device("cpu") if device.type == "mps" else device
+        seen = self.grid.channels(stack, box, side).to(device)
+        network, dtype = lowered(self.network, device), autocast_dtype(device)
+        precision = torch.autocast(device.type, dtype, enabled=dtype is not None)
+        with torch.inference_mode(), precision, asking(layers_of(network), ask):
+            own = to_superior_posterior_left(network.probabilities(seen).cpu())
+        merged = _merged(own, self.labels, 1 + max(self.labels))
+        logs = self.weight * merged.clamp_min(self.floor).log()
+        return Expected(logs.contiguous(), box.first(side), box.spacing(side))
 
 
-def build_context(options: dict[str, Any], task: Task, entry: ModelEntry, weights: dict[str, Tensor]) -> Context:
+@dataclass(frozen=True, eq=False)
+class Context:
+    """A network that sees the whole trunk, ready for inference.
+
+    Attributes:
+        name: In weights.json.
+        network: The network.
+        grid: What it sees the trunk on.
+        labels: The task's label of each of the network's classes; 0 for none of its segments.
+        classes: Labels of the task, background included.
+        pooling: How far it is believed.
+        closer: What sees the organs that it finds on a finer grid; None for nothing.
+    """
+
+    name: str
+    network: ContextNetwork
+    grid: ContextGrid
+    labels: tuple[int, ...]
+    classes: int
+    pooling: Pooling
+    closer: Closer | None = None
+
+    def surroundings(self, stack: SliceStack, device: torch.device, ask: Ask) -> Surroundings:
+        """What the network expects in a stack of axial slices, all over it; `ask` is called between its layers."""
+        seen = self.grid.channels(stack).to(device)
+        network, dtype = lowered(self.network, device), autocast_dtype(device)
+        precision = torch.autocast(device.type, dtype, enabled=dtype is not None)
+        with torch.inference_mode(), precision, asking(layers_of(network), ask):
+            own = network.probabilities(seen).cpu()
+        expected = _merged(own, self.labels, self.classes)
+        logs = self.pooling.weight * expected.clamp_min(self.pooling.floor).log()
+        own_grid = Expected.on(logs, self.grid.view(stack))
+        all_of = [own_grid]
+        if self.closer is not None:
+            found = expected.argmax(0).numpy()
+            closer = self.closer.expected(stack, found, own_grid.first, own_grid.spacing, device, ask)
+            all_of += [] if closer is None else [closer]
+        return Surroundings(stack, tuple(all_of), self.pooling.least)
+
+
+def _merged(own: Tensor, labels: tuple[int, ...], classes: int) -> Tensor:
+    """Probabilities (classes, z, y, x) of the task's labels from those of a network's classes."""
+    merged = own.new_zeros(classes, *own.shape[1:])
+    return merged.index_add_(0, torch.tensor(labels), own)
+
+
+def build_context(
+    options: dict[str, Any], task: Task, entry: ModelEntry, weights: dict[str, Tensor], closer: Closer | None = None
+) -> Context:
     """The context that a model's entry in weights.json asks for.
 
     Args:
-        options: `context` of the model's entry: the name of the context network as `model`, and what a `Pooling` has.
+        options: `context` of the model's entry: the name of the context network as `model`, what a `Pooling` has, and
+            `closer`, where there is one.
         task: The model's.
         entry: The context network's own.
         weights: Its weights, which become its parameters.
+        closer: What looks closer.
 
     Raises:
         RuntimeError: The weights do not fit.
@@ -191,13 +294,41 @@ def build_context(options: dict[str, Any], task: Task, entry: ModelEntry, weight
     with torch.device("meta"):  # no time is spent on random weights
         network = ContextNetwork(config)
     network.load_state_dict(weights, assign=True)
+    labels = _labels_of(entry, config.classes, task)
+    pooling = Pooling(**{k: v for k, v in options.items() if k not in ("model", "closer")})
+    grid = ContextGrid.from_dict(entry.preprocessing)
+    return Context(entry.name, network.eval(), grid, labels, task.classes, pooling, closer)
+
+
+def build_closer(options: dict[str, Any], task: Task, entry: ModelEntry, weights: dict[str, Tensor]) -> Closer:
+    """The network that sees the box of the organs, as `closer` of a model's `context` asks for it.
+
+    Args:
+        options: Its name as `model`, and `weight` and `floor` as a `Pooling` has them.
+        task: The model's.
+        entry: The network's own.
+        weights: Its weights, which become its parameters.
+
+    Raises: As `build_context`.
+    """
+    config = ObeliskConfig.from_dict(entry.network)
+    with torch.device("meta"):
+        network = Obelisk(config)
+    network.load_state_dict(weights, assign=True)
+    grid = BoxGrid.from_dict(entry.preprocessing)
+    by_name = {segment.name: segment.label for segment in task.segments}
+    around = tuple(by_name[name] for name in grid.around)
+    believed = Pooling(**{k: v for k, v in options.items() if k != "model"}, least=0.5)
+    labels = _labels_of(entry, config.classes, task)
+    return Closer(entry.name, network.eval(), grid, around, labels, believed.weight, believed.floor)
+
+
+def _labels_of(entry: ModelEntry, classes: int, task: Task) -> tuple[int, ...]:
+    """The task's label of each class of another network's; 0 for none of its segments."""
     organs = {segment.name: segment.label for segment in get_task(entry.task).segments}
-    if config.classes != 1 + len(organs):
-        raise ValueError(f"'{entry.name}' has {config.classes} classes, but the task '{entry.task}' {1 + len(organs)}")
+    if classes != 1 + len(organs):
+        raise ValueError(f"'{entry.name}' has {classes} classes, but the task '{entry.task}' {1 + len(organs)}")
     if missing := [segment.name for segment in task.segments if segment.name not in organs]:
         raise ValueError(f"'{entry.name}' knows nothing of {', '.join(missing)}")
     known = {organs[segment.name]: segment.label for segment in task.segments}
-    labels = tuple(known.get(label, 0) for label in range(config.classes))
-    pooling = Pooling(**{k: v for k, v in options.items() if k != "model"})
-    grid = ContextGrid.from_dict(entry.preprocessing)
-    return Context(entry.name, network.eval(), grid, labels, task.classes, pooling)
+    return tuple(known.get(label, 0) for label in range(classes))

@@ -144,13 +144,15 @@ def load_context(
         ModelError: As `load_model`, of the network that tells the model.
         Cancelled: `cancelled` said so.
     """
-    from dinsegment.inference.context import build_context
+    from dinsegment.inference.context import build_closer, build_context
 
-    about = told_by(options, folder)
-    if about is None:
-        return None
-    weights = read_weights(about, folder, progress, cancelled, settings)
-    try:
-        return build_context(options, task, about, weights)
-    except (RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise _unfit(about) from error
+    closer = None
+    for about in reversed(told_by(options, folder)):
+        weights = read_weights(about, folder, progress, cancelled, settings)
+        try:
+            if about.name == options["model"]:
+                return build_context(options, task, about, weights, closer)
+            closer = build_closer(options["closer"], task, about, weights)
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise _unfit(about) from error
+    return None

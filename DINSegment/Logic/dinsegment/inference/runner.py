@@ -128,7 +128,7 @@ class Runner:
             done: Progress by then.
         """
         context = self._context
-        if context is not None and (self._around is None or self._around.view.stack is not stack):
+        if context is not None and (self._around is None or self._around.stack is not stack):
             self.report(done, "Looking at the whole image")
             try:
                 self._around = context.surroundings(stack, self.device, self.check_cancelled)

@@ -141,21 +141,18 @@ def find_entry(name: str | None, task: Task | None, folder: Path | None = None) 
     return found[0]
 
 
-def told_by(context: Mapping[str, Any], folder: Path | None = None) -> ModelEntry | None:
-    """The entry of the network that tells a model what is to be expected where; None where there is none.
+def told_by(context: Mapping[str, Any], folder: Path | None = None) -> tuple[ModelEntry, ...]:
+    """The entries of the networks that tell a model what is to be expected where, and then of what looks closer.
 
-    It stands in the model's weights.json; that of a training run names one of the models that ship.
+    They stand in the model's weights.json; that of a training run names some of the models that ship.
 
     Args:
-        context: Of the model's entry.
+        context: Of the model's entry; empty for a model that is told nothing.
         folder: Of its weights.json, if not models_folder().
 
     Raises:
         ModelError: There is no such network.
     """
-    if not context:
-        return None
-    name = context.get("model", "")
-    if folder is not None and name not in {one.name for one in read_entries(folder)}:
-        folder = None
-    return find_entry(name, None, folder)
+    named = [part.get("model", "") for part in (context, context.get("closer")) if part]
+    own = {one.name for one in read_entries(folder)} if folder is not None and named else set()
+    return tuple(find_entry(name, None, folder if name in own else None) for name in named)

@@ -7,7 +7,8 @@ inference `rewriting` composes what is linear (`composed`), so that the same fun
 (`rewritten_attention`, `rewritten_decoder`). `comparators` are networks of other makers with the same inputs and
 outputs. `cdal` is a diffusion of masks, whose samples are possible segmentations; `grcsf` a U-shaped network that is
 told where an image is not what a masked autoencoder expects. `context` is a small 3D network that sees a whole trunk,
-for those that see slices. `kinds` says how a network learns and what it returns.
+for those that see slices, and `obelisk` one that sees the box of its organs. `kinds` says how a network learns and what
+it returns.
 """
 
 from dinsegment.network.cdal.network import CDAL, CDALConfig

@@ -13,9 +13,12 @@ from dinsegment.network.context import ContextConfig, ContextNetwork
 from dinsegment.network.din import CONFIGS, DIN, DINConfig
 from dinsegment.network.grcsf.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from dinsegment.network.grcsf.network import GRCSF, GRCSFConfig
+from dinsegment.network.obelisk import Obelisk, ObeliskConfig
 
-NetworkConfig = DINConfig | ComparatorConfig | CDALConfig | ContextConfig | GRCSFConfig | AutoencoderConfig
-Network = DIN | Comparator | CDAL | ContextNetwork | GRCSF | MaskedAutoencoder
+NetworkConfig = (
+    DINConfig | ComparatorConfig | CDALConfig | ContextConfig | ObeliskConfig | GRCSFConfig | AutoencoderConfig
+)
+Network = DIN | Comparator | CDAL | ContextNetwork | Obelisk | GRCSF | MaskedAutoencoder
 
 
 def _din(options: dict[str, Any]) -> DINConfig:
@@ -38,6 +41,7 @@ CONFIGURED: dict[str, Callable[[dict[str, Any]], NetworkConfig]] = {
     "cdal": CDALConfig.from_dict,
     "context": ContextConfig.from_dict,
     "grcsf": GRCSFConfig.from_dict,
+    "obelisk": ObeliskConfig.from_dict,
     "masked-autoencoder": AutoencoderConfig.from_dict,
 }
 """Name -> what makes a configuration of options."""
@@ -48,6 +52,7 @@ BUILT: dict[type[NetworkConfig], Callable[[Any], Network]] = {
     CDALConfig: CDAL,
     ContextConfig: ContextNetwork,
     GRCSFConfig: GRCSF,
+    ObeliskConfig: Obelisk,
     AutoencoderConfig: MaskedAutoencoder,
 }
 """Configuration -> the network that it describes."""
@@ -58,8 +63,8 @@ def network_config(options: dict[str, Any]) -> NetworkConfig:
 
     Args:
         options: `name`, and what differs from it: `din-base`, `din-small`, one of
-            `dinsegment.network.comparators.DEFAULTS`, `cdal`, `context`, `grcsf` or `masked-autoencoder`. Without a
-            name they are those of a DIN, as weights.json has them.
+            `dinsegment.network.comparators.DEFAULTS`, `cdal`, `context`, `grcsf`, `obelisk` or `masked-autoencoder`.
+            Without a name they are those of a DIN, as weights.json has them.
 
     Raises:
         ValueError: There is no such network, or it has no such option.

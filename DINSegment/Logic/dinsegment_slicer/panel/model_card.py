@@ -66,7 +66,7 @@ def _data(data: dict[str, Any]) -> str:
 def _weights(entry: ModelEntry, settings: WeightsSettings) -> str:
     needed = [entry]
     with suppress(ModelError):  # Who segments is told that it is missing.
-        needed += filter(None, [told_by(entry.context)])
+        needed += told_by(entry.context)
     size = _("{size:.1f} MB").format(size=sum(one.weights["size"] for one in needed) / 1e6)
     isHere = all(is_available(one, settings=settings) for one in needed)
     here = _("on this machine") if isHere else _("downloaded at the first use")

@@ -1,5 +1,6 @@
-"""How a context network learns: from whole volumes on a coarse grid, not from slices.
+"""How networks that see volumes learn: that of the trunk on a coarse grid, and that of the box of its organs.
 
-`recipe` says how, `data` keeps the volumes and draws fields of view of them, `augmentation` varies these, `loop` fits
-the network. From a shell: `python -m dinsegment.training.context train`.
+`recipe` says how, `data` keeps trunks and draws fields of view of them, `organ_data` boxes of organs, `augmentation`
+varies these, `loop` fits the network. A network of organs begins with `published` weights. From a shell:
+`python -m dinsegment.training.context train`.
 """

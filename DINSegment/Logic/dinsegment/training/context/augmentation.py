@@ -47,7 +47,7 @@ def bent_grid(
     axes = [(torch.arange(n) - (n - 1) / 2) * spacing for n in patch]
     straight = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
     off = torch.from_numpy(center[1:] - middle + random.normal(0, MIDDLE_MM, 2)).float()
-    matrix = _rotation(np.deg2rad(random.normal(0, TILT_DEG)))
+    matrix = rotation(np.deg2rad(random.normal(0, TILT_DEG)))
     size = np.exp(random.uniform(-SCALE, SCALE)) * np.exp(random.normal(0, STRETCH, 3))
     grid = straight @ torch.from_numpy((matrix / size).T).float()
     if random.random() < ELASTIC:
@@ -58,7 +58,8 @@ def bent_grid(
     return grid + torch.from_numpy(center).float(), axes[1][:, None] + off[0], axes[2] + off[1]
 
 
-def _rotation(angles: np.ndarray) -> np.ndarray:
+def rotation(angles: np.ndarray) -> np.ndarray:
+    """The matrix (3, 3) on (z, y, x) of rotations in the planes (y, x), (z, y) and (z, x), in radians."""
     matrix = np.eye(3)
     for angle, (i, j) in zip(angles, ((1, 2), (0, 1), (0, 2)), strict=True):
         turn = np.eye(3)

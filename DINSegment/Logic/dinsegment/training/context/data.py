@@ -13,10 +13,12 @@ from torch import Tensor
 from dinsegment.errors import InputError
 from dinsegment.images.slices import SliceStack
 from dinsegment.inference.context import ContextGrid
+from dinsegment.network.context import ContextNetwork
 from dinsegment.tasks import Task
 from dinsegment.training.cases import Case
 from dinsegment.training.context.augmentation import bent_grid, cropped, varied
 from dinsegment.training.context.recipe import ContextRecipe
+from dinsegment.training.metrics import dice
 
 FINER = 2
 """How many times as fine as the network's is the grid that volumes are kept on."""
@@ -105,3 +107,38 @@ class FieldsOfView:
             center = random.uniform(0, np.array(trunk.grey.shape) * trunk.spacing)
         center[1:] += TOWARDS_BODY * (np.array(trunk.middle) - center[1:])
         return center
+
+
+class TrunkLesson:
+    """What the network that sees the trunk learns from, as a `Lesson`."""
+
+    def __init__(self, recipe: ContextRecipe) -> None:
+        self.recipe = recipe
+
+    def network(self) -> ContextNetwork:
+        """With random weights."""
+        return ContextNetwork(self.recipe.network)
+
+    def fields(self, cases: Sequence[Case], seed: int) -> FieldsOfView:
+        """Fields of view of these cases."""
+        trunks = [Trunk.of(case, self.recipe.task, self.recipe.preprocessing) for case in cases]
+        return FieldsOfView(trunks, self.recipe, seed)
+
+    def dice(self, network: ContextNetwork, case: Case) -> dict[str, float]:
+        """Of the most probable organs that there are, by abbreviation, on the network's own grid."""
+        volume, labels = case.read(self.recipe.task)
+        stack, grid = SliceStack.axial(volume), self.recipe.preprocessing
+        device = next(network.parameters()).device
+        with torch.inference_mode():
+            found = network.probabilities(grid.channels(stack).to(device)).argmax(0).cpu().numpy()
+        truth = stack.like(labels).array
+        nearest = (
+            np.clip(np.round(place).astype(int), 0, size - 1)
+            for place, size in zip(grid.view(stack).places, truth.shape, strict=True)
+        )
+        return dice_of_shown(found, truth[np.ix_(*nearest)], self.recipe.task)
+
+
+def dice_of_shown(found: np.ndarray, truth: np.ndarray, task: Task) -> dict[str, float]:
+    """Dice of each segment that the experts have drawn, by abbreviation."""
+    return {s.abbreviation: dice(found, truth, s.label) for s in task.segments if (truth == s.label).any()}

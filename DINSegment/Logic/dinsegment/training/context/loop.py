@@ -1,4 +1,4 @@
-"""Fits a context network to trunks; says at times how it does on validation cases."""
+"""Fits a network to volumes; says at times how it does on validation cases."""
 
 from __future__ import annotations
 
@@ -9,25 +9,50 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from dinsegment.errors import InputError
 from dinsegment.files import atomic_path, ensure_writable_folder
-from dinsegment.images.slices import SliceStack
-from dinsegment.network.context import ContextNetwork
-from dinsegment.tasks import Task
 from dinsegment.training.cases import Case
-from dinsegment.training.context.data import FieldsOfView, Trunk
-from dinsegment.training.context.recipe import ContextRecipe
+from dinsegment.training.context.recipe import VolumeRecipe
 from dinsegment.training.publish import write_run
 
 CHECKPOINT = "checkpoint.pt"
+
+PAUSED = 10
+"""Times as long as the quickest step so far from which on one was paused: the rest of it is no time of training."""
+
+
+class Draws(Protocol):
+    """Draws what a network sees, and labels; what is drawn follows from the seed alone."""
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """(channels, z, y, x) float32 and (z, y, x) int64."""
+        ...
+
+
+class Lesson(Protocol):
+    """What one kind of network learns from: `TrunkLesson`, `OrganLesson`."""
+
+    recipe: VolumeRecipe
+
+    def network(self) -> nn.Module:
+        """With the weights that the training begins with."""
+        ...
+
+    def fields(self, cases: Sequence[Case], seed: int) -> Draws:
+        """What is drawn of these cases. Raises InputError if one shows nothing."""
+        ...
+
+    def dice(self, network: nn.Module, case: Case) -> dict[str, float]:
+        """Of the organs that a case shows, by abbreviation, on the network's own grid."""
+        ...
 
 
 def context_loss(logits: Sequence[Tensor], labels: Tensor) -> Tensor:
@@ -64,7 +89,7 @@ class Progress:
 
 
 def train_context(
-    recipe: ContextRecipe,
+    lesson: Lesson,
     cases: Sequence[Case],
     validation: Sequence[Case],
     output: Path,
@@ -77,7 +102,7 @@ def train_context(
     It writes `checkpoint.pt`, `best.safetensors` and `weights.json`, which say what was learned so far.
 
     Args:
-        recipe: What to train.
+        lesson: What to train, and how.
         cases: What weights are fitted to.
         validation: What the log tells of; nothing is chosen on them.
         output: Folder of the run.
@@ -92,13 +117,15 @@ def train_context(
     if not cases:
         raise InputError("There are no cases to learn from.")
     ensure_writable_folder(output)
+    recipe = lesson.recipe
     torch.manual_seed(recipe.seed)
-    network = ContextNetwork(recipe.network).to(device, memory_format=torch.channels_last_3d)
+    network = lesson.network().to(device, memory_format=torch.channels_last_3d)
     average = copy.deepcopy(network).eval()
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     done = _resume(output / CHECKPOINT, recipe, network, average, optimizer, device)
-    fields = FieldsOfView([Trunk.of(case, recipe.task, recipe.preprocessing) for case in cases], recipe, done.step)
+    fields = lesson.fields(cases, done.step)
     last = saved = time.perf_counter()
+    quickest = math.inf
     while done.seconds < 60 * recipe.minutes:
         for group in optimizer.param_groups:
             group["lr"] = _rate(recipe, done)
@@ -106,9 +133,10 @@ def train_context(
         done.step += 1
         _average(average, network, recipe.ema, done.step)
         now = time.perf_counter()
-        done.seconds, last = done.seconds + now - last, now
+        quickest = min(quickest, now - last)
+        done.seconds, last = done.seconds + min(now - last, PAUSED * quickest), now
         if now - saved >= 60 * every or done.seconds >= 60 * recipe.minutes:
-            done.dice = validate(average, recipe, validation) if validation else None
+            done.dice = validate(average, lesson, validation) if validation else None
             told = "" if done.dice is None else f", validation Dice {done.dice:.4f} on its own grid"
             say(f"Step {done.step}, {done.seconds / 60:.1f} min: loss {np.mean(done.losses):.3f}{told}")
             done.losses = []
@@ -117,17 +145,17 @@ def train_context(
     return done
 
 
-def _rate(recipe: ContextRecipe, done: Progress) -> float:
+def _rate(recipe: VolumeRecipe, done: Progress) -> float:
     over = min(1.0, done.seconds / (60 * recipe.minutes))
     warm = min(1.0, (done.step + 1) / recipe.warmup_steps)
     return recipe.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * over)))
 
 
 def _step(
-    network: ContextNetwork,
+    network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    fields: FieldsOfView,
-    recipe: ContextRecipe,
+    fields: Draws,
+    recipe: VolumeRecipe,
     device: torch.device,
 ) -> float:
     seen, labels = (torch.stack(parts) for parts in zip(*(fields.draw() for _ in range(recipe.batch)), strict=True))
@@ -141,50 +169,27 @@ def _step(
 
 
 @torch.no_grad()
-def _average(average: ContextNetwork, network: ContextNetwork, ema: float, step: int) -> None:
+def _average(average: nn.Module, network: nn.Module, ema: float, step: int) -> None:
     """Moves the average towards the weights; quickly at first, as random weights would linger otherwise."""
     decay = min(ema, step / (step + 9))
     for kept, new in zip(average.parameters(), network.parameters(), strict=True):
         kept.lerp_(new, 1 - decay)
 
 
-def validate(network: ContextNetwork, recipe: ContextRecipe, cases: Sequence[Case]) -> float:
+def validate(network: nn.Module, lesson: Lesson, cases: Sequence[Case]) -> float:
     """Mean Dice of the most probable organs on the network's own grid, over organs and cases."""
-    return float(np.mean([list(_dice(network, recipe, case).values()) for case in cases]))
+    return float(np.mean([list(lesson.dice(network, case).values()) for case in cases]))
 
 
-def _dice(network: ContextNetwork, recipe: ContextRecipe, case: Case) -> dict[str, float]:
-    volume, labels = case.read(recipe.task)
-    stack, grid = SliceStack.axial(volume), recipe.preprocessing
-    device = next(network.parameters()).device
-    with torch.inference_mode():
-        found = network.probabilities(grid.channels(stack).to(device)).argmax(0).cpu().numpy()
-    truth = stack.like(labels).array
-    nearest = (
-        np.clip(np.round(place).astype(int), 0, size - 1)
-        for place, size in zip(grid.view(stack).places, truth.shape, strict=True)
-    )
-    truth = truth[np.ix_(*nearest)]
-    return {s.abbreviation: _overlap(found == s.label, truth == s.label) for s in _segments(recipe.task, truth)}
-
-
-def _segments(task: Task, truth: np.ndarray) -> list[Any]:
-    return [s for s in task.segments if (truth == s.label).any()]
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    return float(2 * (a & b).sum() / max(1, a.sum() + b.sum()))
-
-
-def _identity(recipe: ContextRecipe) -> str:
+def _identity(recipe: VolumeRecipe) -> str:
     return json.dumps([recipe.task.name, recipe.network.to_dict(), recipe.preprocessing.to_dict(), recipe.seed])
 
 
 def _resume(
     path: Path,
-    recipe: ContextRecipe,
-    network: ContextNetwork,
-    average: ContextNetwork,
+    recipe: VolumeRecipe,
+    network: nn.Module,
+    average: nn.Module,
     optimizer: torch.optim.Optimizer,
     device: torch.device,
 ) -> Progress:
@@ -201,9 +206,9 @@ def _resume(
 
 def _save(
     output: Path,
-    recipe: ContextRecipe,
-    network: ContextNetwork,
-    average: ContextNetwork,
+    recipe: VolumeRecipe,
+    network: nn.Module,
+    average: nn.Module,
     optimizer: torch.optim.Optimizer,
     done: Progress,
     cases: str,
