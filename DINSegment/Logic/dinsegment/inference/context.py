@@ -210,7 +210,7 @@ class Closer:
             found: Labels (z, y, x) of the task.
             first: Of their grid, as in `Expected`.
             spacing: Likewise.
-            device: Where to compute; not Apple's, which does not read at places between voxels.
+            device: Where to compute; the CPU in place of an Apple GPU, which cannot read between voxels in 3D.
             ask: Called between the network's layers.
         """
         box, side = self.grid.box(found, self.around, first, spacing), self.network.config.side
