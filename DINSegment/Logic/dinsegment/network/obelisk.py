@@ -93,7 +93,9 @@ class Places(nn.Module):
     def __init__(self, count: int, groups: int, growth: int, out: int) -> None:
         super().__init__()
         width = 128
-        self.offset = nn.Parameter(torch.randn(count, 3) * SPREAD)
+        self.offset = nn.Parameter(torch.empty(count, 3))
+        # randn, or a product, would import PyTorch's compiler where a network is built on the meta device: two seconds.
+        nn.init.trunc_normal_(self.offset, std=SPREAD)
         self.first = nn.Conv3d(count, width, 1, groups=groups, bias=False)
         widths = [width + n * growth for n in range(4)]
         self.norms = nn.ModuleList(nn.InstanceNorm3d(n, affine=True) for n in widths)
