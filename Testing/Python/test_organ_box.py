@@ -35,8 +35,9 @@ from dinsegment.network.context import ContextConfig, ContextNetwork
 from dinsegment.network.obelisk import Obelisk, ObeliskConfig
 from dinsegment.phantom.ct import abdomen_phantom
 from dinsegment.tasks import ABDOMEN, get_task
+from dinsegment.training.context import organ_data
 from dinsegment.training.context.loop import context_loss, train_context
-from dinsegment.training.context.organ_data import Boxes, OrganLesson, Organs
+from dinsegment.training.context.organ_data import Boxes, OrganLesson, Organs, whole
 from dinsegment.training.context.published import CONVOLUTIONS, published_weights
 from dinsegment.training.context.recipe import OrganRecipe
 
@@ -60,15 +61,15 @@ def labels_with(*blocks):
 
 
 def test_it_lies_around_the_largest_piece_of_each_organ():
-    labels = labels_with((3, np.s_[0:19, 0:39, 0:29]), (1, np.s_[4:8, 10:20, 5:9]), (2, np.s_[6:12, 15:30, 7:20]))
+    labels = labels_with((3, np.s_[0:19, 0:39, 0:29]), (1, np.s_[4:8, 10:20, 5:9]), (2, np.s_[6:14, 15:34, 7:20]))
     labels[18, 38, 28] = 1  # a stray voxel, far away
     box = PLAIN.box(labels, (1, 2), (100.0, -20.0, 7.0), SPACING)
     assert box.low == pytest.approx((100 + 3.5 * 5, -20 + 9.5 * 2, 7 + 4.5 * 3))
-    assert box.high == pytest.approx((100 + 11.5 * 5, -20 + 29.5 * 2, 7 + 19.5 * 3))
+    assert box.high == pytest.approx((100 + 13.5 * 5, -20 + 33.5 * 2, 7 + 19.5 * 3))
 
 
 def test_margins_move_its_faces():
-    labels = labels_with((1, np.s_[4:12, 5:30, 4:20]))
+    labels = labels_with((1, np.s_[4:14, 5:30, 4:20]))
     plain, other = (
         replace(PLAIN, margins=margins).box(labels, (1,), (0.0, 0.0, 0.0), SPACING)
         for margins in ((0.0,) * 6, (1.0, -2.0, 3.0, 4.0, -5.0, 6.0))
@@ -78,7 +79,13 @@ def test_margins_move_its_faces():
 
 
 def test_without_organs_there_is_none():
-    assert PLAIN.box(labels_with((3, np.s_[2:5, 2:5, 2:5])), (1, 2), (0.0, 0.0, 0.0), SPACING) is None
+    assert PLAIN.box(labels_with((3, np.s_[2:14, 2:30, 2:20])), (1, 2), (0.0, 0.0, 0.0), SPACING) is None
+
+
+@pytest.mark.parametrize(("slices", "there"), [(8, False), (9, True)])
+def test_of_a_slab_below_45_mm_there_is_none(slices, there):
+    labels = labels_with((1, np.s_[2 : 2 + slices, 2:30, 2:20]))
+    assert (PLAIN.box(labels, (1, 2), (0.0, 0.0, 0.0), SPACING) is not None) == there
 
 
 @pytest.mark.parametrize("options", [{"around": []}, {"margins": [1.0]}, {"grey_window": [3, 1]}, {"pitch": 2}])
@@ -382,6 +389,24 @@ def test_boxes_show_the_labels_where_the_image_shows_the_organs(cases):
         liver, spleen = (torch.nonzero(labels == n)[:, 0].float().mean() for n in (6, 1))
         apart.append(float(spleen - liver))
     assert np.mean(solid) > 0.9 and np.nanmin(apart) > 0
+
+
+def test_images_that_end_within_the_organs(cases, monkeypatch):
+    """Below, above, to the sides: the box lies in what is shown, and nothing is seen of the rest."""
+    monkeypatch.setattr(organ_data, "CUT", 1.0)
+    organs = Organs.of(cases[0], ORGANS, RECIPE.preprocessing)
+    everything, size = whole(organs), np.array(organs.grey.shape)
+    kinds = set()
+    for seed in range(40):
+        shown, box = Boxes([organs], RECIPE, seed)._shown(organs)
+        kinds.add(tuple(map(tuple, (shown != everything).tolist())))
+        first, last = ((shown + np.array((-0.5, 0.5))) * np.array(organs.spacing)[:, None]).T
+        assert (np.array(box.low) >= first - 10).all() and (np.array(box.high) <= last + 6).all()
+        places = Boxes([organs], RECIPE, seed)._places(organs)[0].flatten(0, 2).flip(-1).numpy()
+        voxels = ((places + 1) * size - 1) / 2
+        assert (voxels.min(0) >= shown[:, 0] - 1e-3).all() and (voxels.max(0) <= shown[:, 1] + 1e-3).all()
+    assert {z for z, _, _ in kinds} == {(False, False), (True, False), (False, True), (True, True)}
+    assert not any(any(y) for _, y, _ in kinds) and any(any(x) for _, _, x in kinds)  # never in front or behind
 
 
 def test_a_case_without_these_organs(cases):

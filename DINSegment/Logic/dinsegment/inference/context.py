@@ -221,9 +221,9 @@ class Closer:
         network, dtype = lowered(self.network, device), autocast_dtype(device)
         precision = torch.autocast(device.type, dtype, enabled=dtype is not None)
         with torch.inference_mode(), precision, asking(layers_of(network), ask):
-            own = to_superior_posterior_left(network.probabilities(seen).cpu())
+            own = network.probabilities(seen).cpu()
         merged = _merged(own, self.labels, 1 + max(self.labels))
-        logs = self.weight * merged.clamp_min(self.floor).log()
+        logs = to_superior_posterior_left(merged.clamp_(min=self.floor).log_().mul_(self.weight))
         return Expected(logs.contiguous(), box.first(side), box.spacing(side))
 
 
@@ -270,7 +270,9 @@ class Context:
 def _merged(own: Tensor, labels: tuple[int, ...], classes: int) -> Tensor:
     """Probabilities (classes, z, y, x) of the task's labels from those of a network's classes."""
     merged = own.new_zeros(classes, *own.shape[1:])
-    return merged.index_add_(0, torch.tensor(labels), own)
+    for label, one in zip(labels, own, strict=True):
+        merged[label] += one
+    return merged
 
 
 def build_context(

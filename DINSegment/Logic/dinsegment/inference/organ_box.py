@@ -21,6 +21,9 @@ from dinsegment.images.slices import SliceStack
 HU_RANGE = 1024.0
 """Grey values are divided by this, and 1 is added: air is then about 0, as the published weights have it."""
 
+SMALLEST_MM = 45.0
+"""A box with a shorter side is none: too little of the organs is there."""
+
 
 @dataclass(frozen=True)
 class OrganBox:
@@ -88,16 +91,19 @@ class BoxGrid:
         there = np.zeros(labels.shape, bool)
         for label in around:
             there |= largest_component(labels == label)
+        return self.enclosing(there, first, spacing)
+
+    def enclosing(self, there: np.ndarray, first: Sequence[float], spacing: Sequence[float]) -> OrganBox | None:
+        """The box around all that is `there`, (z, y, x) bool; the rest as for `box`."""
         if not there.any():
             return None
         low, high = [], []
         for axis in range(3):
-            profile = there.any(tuple(n for n in range(3) if n != axis))
-            begin, end = np.flatnonzero(profile)[[0, -1]]
+            begin, end = extent(there, axis)
             before, after = self.margins[2 * axis : 2 * axis + 2]
             low.append(first[axis] + (begin - 0.5) * spacing[axis] - before)
             high.append(first[axis] + (end + 0.5) * spacing[axis] + after)
-        if any(b - a < 20 for a, b in zip(low, high, strict=True)):
+        if any(b - a < SMALLEST_MM for a, b in zip(low, high, strict=True)):
             return None
         return OrganBox((low[0], low[1], low[2]), (high[0], high[1], high[2]))
 
@@ -130,6 +136,12 @@ class BoxGrid:
             into = torch.nonzero(along[:, k])[:, 0]
             seen[into] += along[into, k, None, None] * (rows @ plane @ columns.T)
         return to_left_anterior_inferior(seen)[None].contiguous()
+
+
+def extent(there: np.ndarray, axis: int) -> tuple[int, int]:
+    """The first and last index along an axis at which anything is there."""
+    places = np.flatnonzero(there.any(tuple(n for n in range(there.ndim) if n != axis)))
+    return int(places[0]), int(places[-1])
 
 
 def _inside(count: int, own: float, side: int, step: float, first: float) -> np.ndarray:

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from dinsegment.errors import InputError
 from dinsegment.images.slices import SliceStack
-from dinsegment.inference.organ_box import BoxGrid, OrganBox, to_left_anterior_inferior, to_superior_posterior_left
+from dinsegment.inference.organ_box import (
+    SMALLEST_MM,
+    BoxGrid,
+    OrganBox,
+    extent,
+    to_left_anterior_inferior,
+    to_superior_posterior_left,
+)
 from dinsegment.network.obelisk import Obelisk
 from dinsegment.tasks import Task
 from dinsegment.training.cases import Case
@@ -25,13 +32,19 @@ FACES_MM = ((16.0, 8.0), (9.0, 9.0), (8.0, 8.0))
 network of the trunk finds them on 6 mm, and those that the published weights were learned in were drawn by hand."""
 
 LEAST_MM = 100.0
-"""Of the box's sides."""
+"""Of the sides of the box around whole organs."""
 
 TILT_DEG = (3.0, 3.0, 5.0)
 """Standard deviations of the rotations in the planes (y, x), (z, y) and (z, x)."""
 
 BENT_MM, NODES = (2.0, 9.0), 5
 """How far (standard deviation) the body is bent, and at how many places along each side of the box."""
+
+CUT, SHOWN = 0.4, (0.2, 0.95)
+"""How often an image begins or ends within the organs, and the share of their extent that it then shows."""
+
+SIDEWAYS = 0.2
+"""How many of these cuts are to the right, to the left or both; the others are below, above or both."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +58,7 @@ class Organs:
         labels: (z, y, x) uint8.
         spacing: Along (z, y, x) in mm.
         box: Around the experts' organs.
+        around: Labels of the organs that a box lies around.
     """
 
     grey: Tensor
@@ -52,6 +66,7 @@ class Organs:
     labels: Tensor
     spacing: tuple[float, float, float]
     box: OrganBox
+    around: tuple[int, ...]
 
     @classmethod
     def of(cls, case: Case, task: Task, grid: BoxGrid) -> Organs:
@@ -61,7 +76,8 @@ class Organs:
         truth = stack.like(labels).array
         spacing = (stack.slice_spacing, *stack.spacing)
         by_name = {segment.name: segment.label for segment in task.segments}
-        box = grid.box(truth, [by_name[name] for name in grid.around], (0.0, 0.0, 0.0), spacing)
+        around = tuple(by_name[name] for name in grid.around)
+        box = grid.box(truth, around, (0.0, 0.0, 0.0), spacing)
         if box is None:
             raise InputError(
                 f"'{case.labels}' has none of the organs that are looked at: there is nothing to learn from."
@@ -69,7 +85,7 @@ class Organs:
         low, high = grid.grey_window
         grey = (torch.from_numpy(stack.array.astype(np.float32)).clamp(low, high) - low) / (high - low)
         air = torch.from_numpy(np.stack([grid.is_air(plane) for plane in stack.array]))
-        return cls(grey, air, torch.from_numpy(np.ascontiguousarray(truth)), spacing, box)
+        return cls(grey, air, torch.from_numpy(np.ascontiguousarray(truth)), spacing, box, around)
 
 
 class Boxes:
@@ -95,9 +111,11 @@ class Boxes:
     def _places(self, organs: Organs) -> Tensor:
         """Where the voxels of a box lie, (1, z, y, x, 3) as `grid_sample` takes it."""
         random, side = self._random, self._recipe.network.side
-        moved = random.normal(0, FACES_MM)
-        low, high = np.array(organs.box.low) - moved[:, 0], np.array(organs.box.high) + moved[:, 1]
-        center, size = (low + high) / 2, np.maximum(high - low, LEAST_MM)
+        shown, box = self._shown(organs)
+        cut = shown != whole(organs)
+        moved = np.where(cut, 0.0, random.normal(0, FACES_MM))
+        low, high = np.array(box.low) - moved[:, 0], np.array(box.high) + moved[:, 1]
+        center, size = (low + high) / 2, np.maximum(high - low, SMALLEST_MM if cut.any() else LEAST_MM)
         axis = (torch.arange(side) + 0.5) / side - 0.5
         grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1) * torch.from_numpy(size).float()
         grid = grid @ torch.from_numpy(rotation(np.deg2rad(random.normal(0, TILT_DEG))).T).float()
@@ -106,7 +124,29 @@ class Boxes:
             bent = F.interpolate(torch.from_numpy(bent).float(), (side,) * 3, mode="trilinear", align_corners=True)
             grid = grid + bent[0].movedim(0, -1)
         voxels = (grid + torch.from_numpy(center).float()) / torch.tensor(organs.spacing)
+        voxels = voxels.clamp(*torch.from_numpy(shown.T))  # beyond an image is what is at its edge
         return ((2 * voxels + 1) / torch.tensor(organs.grey.shape) - 1).flip(-1)[None]
+
+    def _shown(self, organs: Organs) -> tuple[np.ndarray, OrganBox]:
+        """The first and last voxels (3, 2) that an image shows, all of them or some of the organs', and its box."""
+        random, shown = self._random, whole(organs)
+        if random.random() >= CUT:
+            return shown, organs.box
+        axis = 2 if random.random() < SIDEWAYS else 0
+        inside = torch.isin(organs.labels, torch.tensor(organs.around)).numpy()
+        begin, end = extent(inside, axis)
+        count = max(1, round((end + 1 - begin) * random.uniform(*SHOWN)))
+        first = random.choice([begin, end + 1 - count, random.integers(begin, end + 2 - count)])
+        last = first + count - 1
+        shown[axis] = first if first > begin else shown[axis, 0], last if last < end else shown[axis, 1]
+        inside = inside[tuple(slice(a, b + 1) for a, b in shown)]
+        box = self._recipe.preprocessing.enclosing(inside, shown[:, 0] * organs.spacing, organs.spacing)
+        return (shown, box) if box else (whole(organs), organs.box)
+
+
+def whole(organs: Organs) -> np.ndarray:
+    """The first and last voxels (3, 2) of a case."""
+    return np.array([(0, n - 1) for n in organs.grey.shape])
 
 
 class OrganLesson:
