@@ -190,6 +190,10 @@ def test_what_is_complete_is_skipped_and_what_has_changed_is_done_again(run, ima
     newer = replace(entry, weights={**entry.weights, "sha256": "0" * 64})
     assert statuses(run(inputs[0], entry=newer)) == ["done"]
     assert statuses(run(inputs[1], resume=False)) == ["done"]
+    told = replace(entry, context={"model": "abdomen-context", "weight": 1.0})  # whose labels are others
+    more = replace(entry, context={"model": "abdomen-context", "weight": 2.0})
+    for one in (told, more, entry):
+        assert [statuses(run(inputs[1], entry=one)) for _ in range(2)] == [["done"], ["skipped"]]
 
 
 def test_an_index_whose_last_line_was_cut_goes_on(run, images):

@@ -253,7 +253,8 @@ def _segment_many(
         raise InputError("Give images to segment on the cluster.")
     entry = find_entry(model, task)
     output = how.folder
-    ledger = Ledger(output, task, entry, resume, how.overwrite)
+    _, folder = choose_folder(model, None)
+    ledger = Ledger(output, task, entry, resume, how.overwrite, folder)
     if how.report:
         ledger.check_page()
     planned = plan_studies(inputs, output, how.series_uid, how.overwrite)
@@ -273,7 +274,6 @@ def _segment_many(
         update = updater(bar, bar.add_task("Segmenting", total=1.0))
         try:
             if loaded is None:
-                folder = choose_folder(model, None)[1]
                 segment_on_cluster(
                     studies,
                     task,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dinsegment.errors import OutputError
 from dinsegment.files import atomic_path, sha256_of
 from dinsegment.manifest import MANIFEST, PROGRAM, STAGING, changed, remove_staging, written
+from dinsegment.models.entries import ModelEntry, told_by
 from dinsegment.studies.index import INDEX, INDEX_BEGIN, Index, absolute, input_of
 from dinsegment.studies.page import PAGE, page_bytes
 from dinsegment.studies.results import KIND, OF_STUDY, SAMPLES, corrected_images
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
     from dinsegment.dicom.read.parts import StudyPart
-    from dinsegment.models.entries import ModelEntry
 
 ERRORS_BEGIN = f"Unexpected errors of {PROGRAM}\n\n"
 """By which a log is known as one."""
@@ -74,16 +74,25 @@ class Ledger:
         task: What is segmented.
         entry: The model that segments.
         resume: Whether inputs whose results are complete are skipped. Complete are results that were recorded, whose
-            files are all there, and that came from the same input, task, weights and version. Those that somebody has
-            changed since are skipped, too, and those of which somebody has corrected slices.
+            files are all there, and that came from the same input, task, weights and version, told by the same
+            networks. Those that somebody has changed since are skipped, too, and those of which somebody has corrected
+            slices.
         overwrite: Whether a table is replaced although somebody has changed it.
+        folder: Of the model's weights.json, if not models_folder().
 
     Raises:
+        ModelError: A network that tells the model what to expect is missing.
         OutputError: A file of the ledger's names is there that it has not written, or that was changed since.
     """
 
     def __init__(
-        self, output: Path, task: Task, entry: ModelEntry, resume: bool = True, overwrite: bool = False
+        self,
+        output: Path,
+        task: Task,
+        entry: ModelEntry,
+        resume: bool = True,
+        overwrite: bool = False,
+        folder: Path | None = None,
     ) -> None:
         self.output = output
         self._task = task
@@ -94,6 +103,8 @@ class Ledger:
             "weights": entry.weights["sha256"],
             "version": __version__,
         }
+        told = {one.name: one.weights["sha256"] for one in told_by(entry.context, folder)}
+        self._told_by = {"told_by": told, "context": entry.context} if told else {}
         self._resume = resume
         self._index = Index(output)
         self._claimed: dict[Path, tuple[BaseFileLock, dict[str, Any]]] = {}
@@ -152,6 +163,7 @@ class Ledger:
                 "folder": self._key(study),
                 "made_of": made_of,
                 **self._made_by,
+                **self._told_by,
                 "made_as": made_as,
                 "files": files,
             }
@@ -203,6 +215,8 @@ class Ledger:
         record = self._index.records().get(self._key(study), {})
         expected = {"made_of": made_of, **self._made_by}
         if record.get("made_as", {}) != _made_as(study):
+            return None
+        if {key: record[key] for key in ("told_by", "context") if key in record} != self._told_by:
             return None
         if any(record.get(key) != value for key, value in expected.items()):
             return None
