@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -16,12 +16,14 @@ from dinsegment_slicer.i18n import tr as _
 
 def model_card(entry: ModelEntry, settings: WeightsSettings) -> str:
     """Rich text for a label; colours and fonts are the theme's."""
+    told = _told_by(entry)
     rows = [
         (_("Finds"), _finds(entry)),
         (_("Test scores"), _scores(entry)),
         (_("Trained on"), _data(entry.data)),
         (_("Licence"), escape(entry.license)),
-        (_("Weights"), _weights(entry, settings)),
+        *((_("Told by"), _other(one)) for one in told),
+        (_("Weights"), _weights([entry, *told], settings)),
     ]
     body = "".join(
         f'<tr><td style="padding-right: 8px"><b>{title}</b></td><td>{text}</td></tr>' for title, text in rows if text
@@ -63,10 +65,19 @@ def _data(data: dict[str, Any]) -> str:
     return "<br>".join(part for part in parts if part)
 
 
-def _weights(entry: ModelEntry, settings: WeightsSettings) -> str:
-    needed = [entry]
-    with suppress(ModelError):  # Who segments is told that it is missing.
-        needed += told_by(entry.context)
+def _told_by(entry: ModelEntry) -> tuple[ModelEntry, ...]:
+    """The models that tell this one what to expect; none where one is missing, which who segments is told."""
+    try:
+        return told_by(entry.context)
+    except ModelError:
+        return ()
+
+
+def _other(entry: ModelEntry) -> str:
+    return f"{escape(entry.name)}: {escape(entry.description)}<br>{_data(entry.data)}"
+
+
+def _weights(needed: Sequence[ModelEntry], settings: WeightsSettings) -> str:
     size = _("{size:.1f} MB").format(size=sum(one.weights["size"] for one in needed) / 1e6)
     isHere = all(is_available(one, settings=settings) for one in needed)
     here = _("on this machine") if isHere else _("downloaded at the first use")
