@@ -120,8 +120,7 @@ def main() -> None:
         every = np.array([case[one] for case in found])
         organs = " ".join(f"{value:6.3f}" for value in every.mean(0))
         print(
-            f"{one or 'without it'!s:<24} {every.mean():.4f} {organs}   "
-            + " ".join(f"{v:.3f}" for v in every.mean(1))
+            f"{one or 'without it'!s:<24} {every.mean():.4f} {organs}   " + " ".join(f"{v:.3f}" for v in every.mean(1))
         )
     print(f"Chosen: {choice or 'without it'}" + (f"; held out {np.mean(held_out):.4f}" if held_out else ""))
     if options.write and choice:

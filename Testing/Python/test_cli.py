@@ -414,8 +414,9 @@ def test_segmenting_does_not_wait_for_imports_that_it_can_do_without():
     code = (
         "import sys; from dinsegment.worker import preload; preload();"
         "from dinsegment.inference.model import load_model; from dinsegment.inference import segment;"
-        "from dinsegment.phantom.heart import heart_phantom; from dinsegment.tasks import HEART;"
+        "from dinsegment.phantom.heart import heart_phantom; from dinsegment.tasks import ABDOMEN, HEART;"
         "result = segment(heart_phantom(slices=1).volume, HEART, load_model(None, HEART), 'cpu');"
+        "assert load_model(None, ABDOMEN).context.closer;"
         f"assert result.labels.any(); print(*{heavy} & set(sys.modules))"
     )
     done = subprocess.run(

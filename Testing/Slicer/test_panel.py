@@ -413,7 +413,15 @@ class TestAbdomen:
             model_card(dataclasses.replace(entry, context=context), settings)
             for context in (entry.context, {}, {**entry.context, "model": "nobody"})
         )
-        assert "18.1 MB" in told and "11.6 MB" in alone and "11.6 MB" in lost
+        assert "18.5 MB" in told and "11.6 MB" in alone and "11.6 MB" in lost
+        for name in (
+            "abdomen-context",
+            "abdomen-organs",
+            "NIH Pancreas-CT",
+            "MIT licence",
+            "10.1016/j.media.2019.02.006",
+        ):
+            assert name in told and name not in alone
 
     def test_cancelling_while_the_result_is_added(self, host, ct, panel, monkeypatch):
         monkeypatch.setattr(controller_module, "ADDING_S", 0.0)
