@@ -26,7 +26,7 @@ from dinsegment.images.volume import ras_of
 from dinsegment.models.entries import find_entry, read_entries
 from dinsegment.models.settings import WeightsSettings
 from dinsegment.phantom.ct import abdomen_phantom
-from dinsegment.tasks import ABDOMEN, HEART
+from dinsegment.tasks import ABDOMEN, HEART, TASKS
 from dinsegment_slicer.installing.dependencies import Dependencies
 from dinsegment_slicer.panel.model_card import model_card
 from dinsegment_slicer.panel.texts import ZERO_WIDTH_SPACE
@@ -422,6 +422,14 @@ class TestAbdomen:
             "10.1016/j.media.2019.02.006",
         ):
             assert name in told and name not in alone
+
+    def test_what_only_tells_another_model_is_no_choice_and_stands_in_that_ones_card(self, panel):
+        combo = panel.ui.modelComboBox
+        names = [combo.itemText(n) for n in range(combo.count)]
+        assert "abdomen-din-small" in names and not {"abdomen-context", "abdomen-organs"} & set(names)
+        shown = {entry.task for entry in read_entries()} & set(TASKS)
+        assert panel.ui.modelCard.text.count("<p>") == len(shown)
+        assert "Told by</b></td><td>abdomen-context" in panel.ui.modelCard.text
 
     def test_cancelling_while_the_result_is_added(self, host, ct, panel, monkeypatch):
         monkeypatch.setattr(controller_module, "ADDING_S", 0.0)

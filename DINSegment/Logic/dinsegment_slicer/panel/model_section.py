@@ -21,7 +21,7 @@ from dinsegment.models.settings import (
     WeightsSettings,
 )
 from dinsegment.models.weights import import_weights
-from dinsegment.tasks import Task
+from dinsegment.tasks import TASKS, Task
 from dinsegment_slicer.i18n import tr as _
 from dinsegment_slicer.panel.dialogs import ask_file, ask_folder
 from dinsegment_slicer.panel.model_card import model_card
@@ -157,7 +157,8 @@ class ModelSection(Section):
 
     def _readModels(self) -> None:
         try:
-            self._entries = read_entries()
+            # What only tells another model stands in that one's card.
+            self._entries = [entry for entry in read_entries() if entry.task in TASKS]
         except DINSegmentError as error:
             self._entries = []
             self.message.emit(str(error), True)
