@@ -128,6 +128,22 @@ def test_check_train_evaluate_and_segment(blood, cases, run, tmp_path, one_threa
     assert read_volume(tmp_path / "OUT" / "segmentation.seg.nrrd").array.max() <= 2
 
 
+def test_a_training_without_validation_cases(blood, cases, run, tmp_path, one_thread):
+    """On all that there is, for the recipe's epochs: with and without a pack."""
+    (tmp_path / "recipe.json").write_text(json.dumps(RECIPE), encoding="utf-8")
+    (tmp_path / "all.txt").write_text("p0\np1\np2\n", encoding="utf-8")
+    command = ("train", "--recipe", tmp_path / "recipe.json", "--device", "cpu", "--pack", tmp_path / "pack")
+    data = ("--data", cases, "--train", tmp_path / "all.txt")
+    for output, given in (("MADE", data), ("PACK", ())):
+        code, printed, errors = run(*command, *given, "--output", tmp_path / output)
+        assert code == 0, printed + errors
+        assert "Nothing was validated" in printed
+    made, pack = ((tmp_path / output / "best.safetensors").read_bytes() for output in ("MADE", "PACK"))
+    assert made == pack
+    code, _, errors = run("train", "--recipe", tmp_path / "recipe.json", "--data", cases, "--output", tmp_path / "OUT")
+    assert code == 2 and "Give --data and --train" in errors
+
+
 def test_without_a_phantom_segment_says_so(blood, run, tmp_path):
     code, _, errors = run("segment", "--task", "blood", "--output", tmp_path / "OUT")
     assert code == 2 and "no phantom" in errors and "give an image" in errors

@@ -28,6 +28,7 @@ import forked
 from dinsegment.cli import app
 from dinsegment.errors import InputError, ModelError
 from dinsegment.inference.model import load_model
+from dinsegment.models.entries import find_entry
 from dinsegment.network import DIN, DINConfig, build_network
 from dinsegment.tasks import HEART
 from dinsegment.training import pretrained, run_options
@@ -134,6 +135,16 @@ def test_a_run_on_a_pack_validates_on_its_grid(cases, tmp_path, capsys):
     assert "on the packed grid" in capsys.readouterr().out
     board = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert "validation on the packed grid/dice" in board.Tags()["scalars"]
+
+
+def test_without_validation_the_weights_of_the_last_epoch_are_the_runs(cases, tmp_path):
+    state = train(RECIPE, cases[:2], [], tmp_path, CPU)
+    assert state.finished and all(row.keys() == {"epoch", "loss", "seconds"} for row in state.history)
+    best, last = (load_file(tmp_path / f"{name}.safetensors") for name in ("best", "last"))
+    assert_same_weights(best, last)
+    entry = find_entry(str(tmp_path), HEART)
+    assert entry.data["split"] == "2 training and 0 validation cases"
+    assert load_model(str(tmp_path), HEART).name == entry.name
 
 
 # --- several processes ----------------------------------------------------------------------------

@@ -187,10 +187,10 @@ def train(
     chosen = load_recipe(recipe)
     chosen = replace(chosen, epochs=epochs or chosen.epochs, seed=chosen.seed if seed is None else seed)
     if pack is None or not pack.exists():
-        if data is None or train_split is None or validation_split is None:
-            raise InputError("Give --data, --train and --validation, or a --pack that exists.")
+        if data is None or train_split is None:
+            raise InputError("Give --data and --train, and mostly --validation, or a --pack that exists.")
         paths = (train_split, validation_split)
-        found = [find_cases(data, read_split(path), chosen.task, labels) for path in paths]
+        found = [find_cases(data, read_split(path), chosen.task, labels) if path else [] for path in paths]
         _check_run(output, resume)
         cases = _usable(found, chosen.task, pack is not None, leave_out_failed)
         if pack is not None:
@@ -207,8 +207,9 @@ def train(
     if not state.finished:
         out.print("Stopped at the time limit; --resume goes on.")
         return
-    score = SCORE_NAMES[chosen.network.kind.returns]
-    out.print(f"Best validation {score} {state.best:.4f}; weights in {output / 'best.safetensors'}.", soft_wrap=True)
+    score = f"Best validation {SCORE_NAMES[chosen.network.kind.returns]} {state.best:.4f}"
+    said = score if cases[1] else "Nothing was validated: these are the weights of the last epoch"
+    out.print(f"{said}; weights in {output / 'best.safetensors'}.", soft_wrap=True)
 
 
 def _check_run(output: Path, resume: bool) -> None:
@@ -234,7 +235,8 @@ def _usable(found: Sequence[list[Case]], task: Task, packed: bool, leave_out_fai
             failed += bad
     for case in failed:
         _print_failed(case)
-    if failed and not (leave_out_failed and all(cases)):
+    left = all(usable for usable, part in zip(cases, found, strict=True) if part)
+    if failed and not (leave_out_failed and left):
         what = "correct them" + ("" if leave_out_failed else ", or give --leave-out-failed to train without them")
         raise InputError(f"{len(failed)} of {count} cases cannot be used: {what}.")
     return cases

@@ -128,7 +128,8 @@ class Trainer:
     Args:
         recipe: What to train.
         train: Cases that weights are fitted to.
-        validation: Cases that the best weights are chosen on; packed ones are validated on the packed grid.
+        validation: Cases that the best weights are chosen on; packed ones are validated on the packed grid. Without any
+            nothing is chosen: the best weights are the last epoch's.
         output: Folder of the run.
         device: As `dinsegment.inference.devices.choose_device` takes it; used if no `options` are given.
         options: How to run it.
@@ -212,7 +213,8 @@ class Trainer:
             self._epoch_started = time.perf_counter()
             loss = self._epoch(stacks, sampler)
             row: dict[str, float] = {"epoch": state.epoch + 1, "loss": loss}
-            if (state.epoch + 1) % recipe.validate_every == 0 or state.epoch + 1 == recipe.epochs:
+            last = state.epoch + 1 == recipe.epochs
+            if self.validation_cases and (last or (state.epoch + 1) % recipe.validate_every == 0):
                 row.update(self._validate_once())
             row["seconds"] = state.seconds + time.perf_counter() - self._epoch_started
             state.epoch += 1
@@ -221,6 +223,8 @@ class Trainer:
             state.finished = state.epoch == recipe.epochs
             if state.finished:
                 self._write_weights(self.average.module, "last.safetensors")
+                if not self.validation_cases and self.fabric.is_global_zero:
+                    self._write_best(self.average.module)
             self.log.write(row, state.history, self.step.rate)
             self._save()
             self.log.bars.update(whole, completed=state.step)
