@@ -52,9 +52,12 @@ def correct(
     this program writes into it and 3D Slicer keeps; where it says nothing, by what the model makes of the image.
     """
     from dinsegment.files import ensure_writable_folder
+    from dinsegment.images.reading import check_there
     from dinsegment.studies.corrected import CorrectedStudy, correct_study
 
     chosen = get_task(task)
+    for path in (*inputs, *segmentation):
+        check_there(path)  # before the model, which takes seconds
     created = not output.exists()
     ensure_writable_folder(output)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -209,22 +210,27 @@ def _segment_one(
     inputs: list[tuple[Path, StudyPart | None]], task: Task, how: Study, model: str | None, device: str
 ) -> int:
     """Segments one input, or several that are phases of one heart; `how` is a study without an input."""
-    from dinsegment.studies.study import run_study
+    from dinsegment.models.entries import find_entry
+    from dinsegment.studies.study import compute_study, load_study, write_study
 
+    started = time.perf_counter()
+    find_entry(model, task)  # a name that is wrong is said before an image is read
     phantoms: Sequence[Generated] = ()
     if not inputs:
         from dinsegment.phantom.generators import phantoms_of
 
         phantoms = phantoms_of(task)
     with progress_bar() as bar:
-        loaded = load(model, task, bar)
         if not inputs:
-            _segment_phantom(phantoms, loaded, task, how, device, bar)
+            _segment_phantom(phantoms, load(model, task, bar), task, how, device, bar)
             return 0
         (path, part), *others = inputs
-        line = bar.add_task(printable(path.name), total=1.0)
         study = replace(how, input=path, others=tuple(later for later, _ in others), part=part)
-        result = run_study(study, task, loaded, device, updater(bar, line))
+        told = updater(bar, bar.add_task(printable(path.name), total=1.0))
+        images = load_study(study, task)  # before the model, which takes seconds to load
+        loaded = load(model, task, bar)
+        phases = compute_study(images, task, loaded, device, told, None, study.samples, study.unexpected)
+        result = write_study(study, phases, time.perf_counter() - started)
     print_result(result)
     return 0
 

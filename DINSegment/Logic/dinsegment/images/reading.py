@@ -76,13 +76,7 @@ def read_volumes(
         InputError: It does not exist, is damaged, is no 3D or 4D grey image, or its header cannot be right.
     """
     path = Path(path)
-    try:
-        there = path.exists()
-    except OSError as error:  # a name that is too long, or a folder that may not be looked into
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"'{path}' cannot be opened ({reason}): check the path and that you may read it.") from error
-    if not there:
-        raise InputError(f"There is no file or folder '{path}': check the path.")
+    check_there(path)
     if not path.is_dir():
         _check_readable(path)
     if path.is_dir() or is_dicom(path):
@@ -97,6 +91,17 @@ def read_volumes(
         if not image_io:
             raise InputError(f"'{path}' is damaged or in no known image format: give NIfTI, NRRD, MetaImage or DICOM.")
         return _read_file(path, image_io)
+
+
+def check_there(path: Path) -> None:
+    """Raises InputError where there is no file or folder of this name, or none that may be looked at."""
+    try:
+        there = path.exists()
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"'{path}' cannot be opened ({reason}): check the path and that you may read it.") from error
+    if not there:
+        raise InputError(f"There is no file or folder '{path}': check the path.")
 
 
 def _read_dicom(path: Path, wanted: str | None, task: Task | None, part: StudyPart | None = None) -> list[Volume]:

@@ -15,7 +15,8 @@ from dinsegment.dicom.read.headers import read_headers, without_copies
 from dinsegment.dicom.read.parts import by_study
 from dinsegment.dicom.read.stack import Stack
 from dinsegment.dicom.read.study import stacks_of
-from dinsegment.errors import InputError, printable
+from dinsegment.errors import printable
+from dinsegment.images.reading import check_there
 from dinsegment.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -59,8 +60,7 @@ def read_contents(
     Raises:
         InputError: There are no DICOM images, or one is damaged.
     """
-    if not path.exists():
-        raise InputError(f"There is no file or folder '{path}': check the path.")
+    check_there(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what pydicom says of values that are not by the rules
         with open_files(path) as files:
