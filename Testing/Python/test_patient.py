@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
 from dinsegment.dicom.read.patient import Patient, patient_of
 from dinsegment.images import read_volumes
@@ -40,6 +43,31 @@ def test_values(values, expected):
     for name in ("sex", "age_years", "height_m", "weight_kg", "heart_rate_bpm"):
         value = getattr(expected, name)
         assert getattr(found, name) == (value if value is None or name == "sex" else pytest.approx(value, rel=2e-3))
+
+
+@pytest.mark.parametrize(
+    ("size", "weight", "left", "wrong"),
+    [
+        ("168", "61.5", (None, 61.5), ("a height of 168 m",)),
+        ("1,68", "61500", (None, None), ("a height of 1,68 m", "a weight of 61500 kg")),
+        ("1.68", "1.68", (None, None), ("a height of 1.68 m", "a weight of 1.68 kg")),
+        ("0", "0.0", (None, None), ()),
+        ("0.5", "3.4", (0.5, 3.4), ()),
+        ("", "", (None, None), ()),
+    ],
+)
+def test_what_cannot_be_right_is_left_out_and_kept_in_words(size, weight, left, wrong):
+    values = Dataset()
+    for keyword, value in (("PatientSize", size), ("PatientWeight", weight)):  # as a file has them, unread
+        tag = tag_for_keyword(keyword)
+        values[tag] = RawDataElement(Tag(tag), "DS", len(value), value.encode(), 0, False, True)
+    found = patient_of([values])
+    assert (found.height_m, found.weight_kg) == left and found.wrong == wrong
+
+
+def test_one_image_that_is_right_goes_before_one_that_is_not():
+    found = patient_of([header(PatientSize="168"), header(PatientSize="1.68")])
+    assert found.height_m == 1.68 and found.wrong == ()
 
 
 def test_of_several_images_the_first_that_knows_and_the_median_beat():

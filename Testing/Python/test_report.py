@@ -155,6 +155,23 @@ class TestContent:
         assert "Height and weight are not known." in text and "Segment 17" in text
         assert "cardiac output" in text and text.count("Height and weight") == 1
 
+    @pytest.mark.parametrize(
+        ("known", "said"),
+        [
+            (Patient(), ("Indexed numbers: by body surface area. Height and weight are not known.",
+                         "Indexed numbers: by height. The height is not known.")),
+            (Patient(height_m=1.7), ("Indexed numbers: by body surface area. The weight is not known.",)),
+            (Patient(weight_kg=70), ("Indexed numbers: by body surface area, by height. The height is not known.",)),
+            (Patient(weight_kg=70, wrong=("a height of 170 m",)),
+             ("Indexed numbers: by body surface area, by height. The height is not known. The images say a height of "
+              "170 m, which cannot be right.",)),
+        ],
+    )  # fmt: skip
+    def test_numbers_that_are_there_are_not_listed_as_missing_where_they_are_not_indexed(self, beat, known, said):
+        phases = [replace(p, volume=replace(p.volume, patient=replace(known, heart_rate_bpm=60))) for p in beat]
+        content = report_content(phases, measure_study(phases))
+        assert tuple(text for text in content.left_out if "not known" in text) == said
+
     def test_a_single_phase_says_why_it_has_no_function(self, beat):
         content = report_content(beat[:1], measure_study(beat[:1]))
         assert content.left_out[0].startswith("Ejection fraction, mass and wall thickness. One phase")

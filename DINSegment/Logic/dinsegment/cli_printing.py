@@ -6,17 +6,28 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from dinsegment.cli_console import NOTE, out, warn
+from dinsegment.cli_console import NOTE, err, out, warn
+from dinsegment.errors import printable
 
 if TYPE_CHECKING:
     from dinsegment.studies.study import StudyResult
     from dinsegment.tasks import Task
 
 
-def print_warnings(result: StudyResult) -> None:
-    """What there is to say of one input beside its results."""
+def print_warnings(result: StudyResult, several: bool = False) -> None:
+    """What there is to say of one input beside its results; of one of several with its name."""
     for warning in (*result.warnings, *filter(None, [result.message])):
-        warn(warning)
+        warn(_named(result, warning) if several else warning)
+
+
+def print_failed(result: StudyResult) -> None:
+    """Why there are no results of one of several inputs."""
+    err.print(f"Error: {printable(_named(result, result.message))}", soft_wrap=True, markup=False)
+
+
+def _named(result: StudyResult, text: str) -> str:
+    """A sentence about one of several inputs, which says of which."""
+    return text if f"'{result.input}" in text else f"'{result.input}': {text}"
 
 
 def print_result(result: StudyResult) -> None:

@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from dinsegment.cli_console import NOTE, err, load, out, progress_bar, updater
 from dinsegment.cli_options import CommonGrid, Device, ModelName, Output, Overwrite, TaskName
-from dinsegment.cli_printing import print_result, print_table, print_warnings
+from dinsegment.cli_printing import print_failed, print_result, print_table, print_warnings
 from dinsegment.errors import InputError, printable
 from dinsegment.tasks import Task, get_task
 
@@ -270,9 +270,9 @@ def _segment_many(
     def finished(result: StudyResult) -> None:
         results[result.folder] = result
         if result.status == "failed":
-            err.print(f"Error: {printable(result.message)}", soft_wrap=True, markup=False)
+            print_failed(result)
         elif result.status == "done" or not result.phases:
-            print_warnings(result)
+            print_warnings(result, several=True)
 
     stopped = False
     with progress_bar() as bar:

@@ -20,8 +20,8 @@ more. Two phases are taken for those that somebody has chosen."""
 
 NO_HEART_RATE = "The heart rate is not known."
 
-NO_SIZE = {"bsa": "Height and weight are not known.", "height": "The height is not known."}
-"""Why a number is not indexed."""
+SIZES: dict[Index, tuple[str, ...]] = {"bsa": ("height", "weight"), "height": ("height",)}
+"""What has to be known of the patient to index a number."""
 
 
 def heart_measurements(
@@ -125,12 +125,23 @@ def _few_phases(ventricle: Ventricle) -> str:
     return f"Of {count} phases end systole may lie between two, so that the ejection fraction may be higher."
 
 
+def _no_size(index: Index, patient: Patient) -> str:
+    """Why a number is not indexed, in sentences; empty where what it takes is known."""
+    known = {"height": patient.height_m, "weight": patient.weight_kg}
+    missing = [name for name in SIZES[index] if known[name] is None]
+    if not missing:
+        return ""
+    words = f"The {missing[0]} is" if len(missing) == 1 else f"{' and '.join(missing).capitalize()} are"
+    wrong = [words for words in patient.wrong if any(f" {name} " in words for name in missing)]
+    return f"{words} not known." + (f" The images say {' and '.join(wrong)}, which cannot be right." if wrong else "")
+
+
 def _indexed(measurement: Measurement, index: Index, patient: Patient, formula: SurfaceFormula) -> Measurement:
     """The same divided by the patient's body surface area or height."""
     height, weight = patient.height_m, patient.weight_kg
     if measurement.value is None:
         return replace(measurement, index=index, remark="")
-    if height is None or (index == "bsa" and weight is None):
-        return replace(measurement, index=index, value=None, reason=NO_SIZE[index])
+    if reason := _no_size(index, patient):
+        return replace(measurement, index=index, value=None, reason=reason)
     size = height if index == "height" else body_surface_area(height, weight, formula)
     return replace(measurement, index=index, value=measurement.value / size)

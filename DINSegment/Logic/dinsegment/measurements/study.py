@@ -138,5 +138,6 @@ def known_of(said: Patient, read: Patient | None) -> Patient:
         **{
             name: value if (value := getattr(said, name)) is not None else getattr(read, name)
             for name in ("sex", "age_years", "height_m", "weight_kg", "heart_rate_bpm")
-        }
+        },
+        wrong=read.wrong,
     )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dinsegment.images.segmentation import Finding, Segmentation
 from dinsegment.quality.words import phases_text, slices_text
 
-CHECK = "Check what is said of segments, and correct it in the Segment Editor."
+CHECK = "Look at these places, and correct what is wrong there, in 3D Slicer's Segment Editor say."
 """Said once, after the findings."""
 
 

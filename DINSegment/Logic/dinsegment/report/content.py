@@ -28,6 +28,9 @@ NOTE = "Research tool, not a medical device."
 FORMULAS = {"mosteller": "Mosteller 1987", "dubois": "Du Bois 1916"}
 """Of body surface area, as they are named."""
 
+_INDEXED = {"bsa": "Indexed numbers: by body surface area", "height": "Indexed numbers: by height"}
+"""What they are called where they are missing although the numbers themselves are there."""
+
 ONE_PHASE = "Ejection fraction, mass and wall thickness. One phase does not tell end diastole and end systole."
 
 
@@ -318,9 +321,12 @@ def _at(measurement: Measurement, phase: Segmentation) -> str:
 def _left_out(study: StudyMeasurements) -> list[str]:
     """What could not be measured, by its reason."""
     reasons: dict[str, list[str]] = {}
+    by_key = {m.key: m for m in study.measurements}
     for m in study.measurements:
         if m.value is None:
             name = m.name if m.subject else f"{m.definition.group}: {m.definition.name}"
+            if m.index and by_key[m.key.removesuffix(f"_{m.index}")].value is not None:
+                name = _INDEXED[m.index]
             named = reasons.setdefault(m.reason, [])
             if name not in named:
                 named.append(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from statistics import median
@@ -14,6 +14,9 @@ from dinsegment.dicom.read.picture import beat_ms
 
 HEIGHTS_M, WEIGHTS_KG, MOST_YEARS = (0.3, 2.5), (0.5, 400.0), 120.0
 """Beyond these a value is a mistake: a height in cm, a weight in g, a birth date that an anonymiser has set."""
+
+BODY_MASS_INDICES = 5.0, 250.0
+"""kg/m2: beyond these, height and weight do not belong to one person, as where one was written in the other's place."""
 
 _AGE_UNITS = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
 
@@ -28,6 +31,7 @@ class Patient:
         height_m: In metres.
         weight_kg: In kilograms.
         heart_rate_bpm: Heartbeats a minute while the images were taken, the median over them.
+        wrong: What the images say of height and weight but cannot be right, in words such as `a height of 175 m`.
     """
 
     sex: str | None = None
@@ -35,6 +39,7 @@ class Patient:
     height_m: float | None = None
     weight_kg: float | None = None
     heart_rate_bpm: float | None = None
+    wrong: tuple[str, ...] = ()
 
 
 def patient_of(headers: Sequence[Dataset]) -> Patient:
@@ -43,20 +48,38 @@ def patient_of(headers: Sequence[Dataset]) -> Patient:
     The heart rate follows from Nominal Interval, the RR interval of an enhanced image or Heart Rate (DICOM PS3.3
     C.7.6.18, C.8.13.5), of each image that has one.
     """
-
-    def first(keyword: str, right: Callable[[float], bool]) -> float | None:
-        values = (numbers([header], keyword, 1) for header in headers)
-        return next((value[0] for value in values if value is not None and right(value[0])), None)
-
+    (height, weight), wrong = _size(headers)
     sexes = (text([header], "PatientSex").upper() for header in headers)
     beats = [beat for header in headers if (beat := _beat(header)) is not None]
     return Patient(
         sex=next((sex for sex in sexes if sex in ("M", "F")), None),
         age_years=next((age for header in headers if (age := _age(header)) is not None), None),
-        height_m=first("PatientSize", lambda value: HEIGHTS_M[0] <= value <= HEIGHTS_M[1]),
-        weight_kg=first("PatientWeight", lambda value: WEIGHTS_KG[0] <= value <= WEIGHTS_KG[1]),
+        height_m=height,
+        weight_kg=weight,
         heart_rate_bpm=60_000 / median(beats) if beats else None,
+        wrong=wrong,
     )
+
+
+def _size(headers: Sequence[Dataset]) -> tuple[tuple[float | None, float | None], tuple[str, ...]]:
+    """Height in m and weight in kg, None where there is none, and what is said of them but cannot be right."""
+    found, said = [], []
+    for keyword, (low, high), words in (
+        ("PatientSize", HEIGHTS_M, "a height of {} m"),
+        ("PatientWeight", WEIGHTS_KG, "a weight of {} kg"),
+    ):
+        texts = [value for header in headers if (value := text([header], keyword))]
+        values = [(numbers([header], keyword, 1) or [None])[0] for header in headers]
+        right = next((value for value in values if value is not None and low <= value <= high), None)
+        # Zero is what many scanners write where nobody has filled in anything.
+        told = right if right is not None else next((one for one in texts if one.strip("0., ")), None)
+        found.append(right)
+        said.append("" if told is None else words.format(f"{told:g}" if isinstance(told, float) else told))
+    height, weight = found
+    low, high = BODY_MASS_INDICES
+    if height is not None and weight is not None and not low <= weight / height**2 <= high:
+        return (None, None), tuple(said)
+    return (height, weight), tuple(words for value, words in zip(found, said, strict=True) if value is None and words)
 
 
 def _beat(header: Dataset) -> float | None:
