@@ -75,11 +75,10 @@ def write_nnunet(data, ending=".nii.gz", **changes):
 
 
 def test_a_folder_in_none_of_the_layouts_is_answered_with_all_three(tmp_path):
-    for data in (tmp_path, tmp_path / "missing"):
-        text = complaint(find_cases, data, None, HEART)
-        assert str(data) in text
-        for name in ("ACDC", "PATIENT_frameFF_gt.nii.gz", "BTCV", "labelNNNN.nii.gz", "nnU-Net", "dataset.json"):
-            assert name in text
+    text = complaint(find_cases, tmp_path, None, HEART)
+    assert str(tmp_path) in text
+    for name in ("ACDC", "PATIENT_frameFF_gt.nii.gz", "BTCV", "labelNNNN.nii.gz", "nnU-Net", "dataset.json"):
+        assert name in text
 
 
 def test_images_alone_are_no_labelled_data_set(tmp_path):
@@ -159,6 +158,45 @@ def test_nnunet_version_1_and_other_formats(tmp_path):
 def test_what_dataset_json_cannot_say_is_named(tmp_path, changes, named):
     text = complaint(find_cases, write_nnunet(tmp_path, **changes), None, HEART)
     assert named in text and "dataset.json" in text
+
+
+def test_what_is_not_there_is_not_taken_for_damaged(tmp_path):
+    data = write_nnunet(tmp_path / "data")
+    for call in (
+        lambda path: find_cases(path, None, HEART),
+        lambda path: find_cases(data, None, HEART, labels=path),
+        read_split,
+    ):
+        assert (
+            complaint(call, tmp_path / "nowhere")
+            == f"There is no file or folder '{tmp_path / 'nowhere'}': check the path."
+        )
+
+
+def test_images_without_labels_are_named_before_they_are_counted(tmp_path):
+    data = write_nnunet(tmp_path)
+    first, second, *_ = sorted((data / "labelsTr").iterdir())
+    first.unlink()
+    second.unlink()
+    text = complaint(find_cases, data, None, HEART)
+    assert first.name.partition(".")[0] in text and "no labels in labelsTr, and 1 more" in text
+
+
+def test_another_channel_is_told_from_an_image_without_labels(tmp_path):
+    data = write_nnunet(tmp_path)
+    image = sorted((data / "imagesTr").iterdir())[0]
+    other = image.with_name(image.name.replace("_0000", "_0001"))
+    other.write_bytes(image.read_bytes())
+    text = complaint(find_cases, data, None, HEART)
+    assert other.name in text and "another channel" in text
+
+
+def test_names_that_are_not_the_tasks_say_how_to_give_them(tmp_path):
+    data = write_nnunet(tmp_path, labels={"RV cavity": 1, "LV wall": 2, "LV cavity": 3})
+    text = complaint(find_cases, data, None, HEART)
+    assert "RV cavity, LV wall, LV cavity" in text and "--labels FILE" in text
+    given = json.loads(text[text.index("{") : text.rindex("}") + 1].replace(", ...", ""))
+    assert given == {"labels": {"Right ventricle": 1}}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])

@@ -118,6 +118,21 @@ def test_several_images_get_a_folder_each_and_a_bad_one_stops_none(run, loaded, 
     assert files(tmp_path / "OUT") == [*results, "studies.csv", "studies.jsonl"]
 
 
+def test_of_several_images_each_warning_and_error_says_which_it_is_about(run, loaded, image, tmp_path):
+    volume = read_volume(image)
+    cut, flat = tmp_path / "cut.nii.gz", tmp_path / "flat.nii.gz"
+    write_volume(volume.part((slice(4, 8), slice(0, None), slice(0, None))), cut)
+    write_volume(volume.with_array(np.full_like(volume.array, 7)), flat)
+    code, _, errors = run(
+        "segment", image, cut, flat, "--task", "heart", "--output", tmp_path / "OUT", "--device", "cpu"
+    )
+    lines = errors.splitlines()
+    warnings = [line for line in lines if line.startswith("Warning: ")]
+    (error,) = (line for line in lines if line not in warnings)
+    assert code == 2 and error.startswith("Error: ") and str(flat) in error
+    assert warnings and all(str(cut) in line for line in warnings)
+
+
 def test_every_phase_of_a_4d_file(run, loading, phantoms, tmp_path):
     images = []
     for phantom in phantoms:

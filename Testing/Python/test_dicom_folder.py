@@ -166,7 +166,7 @@ class TestTotalSegmentator:
 def test_a_segmentation_beside_the_images_is_passed_over(dcmqi_folder):
     volume = read_volume(dcmqi_folder)
     assert (volume.shape, volume.modality) == ((3, 512, 512), "CT")
-    fails(dcmqi_folder / "liver-SEG.dcm", "no DICOM images")
+    fails(dcmqi_folder / "liver-SEG.dcm", "none of them an image")
 
 
 class TestOrder:
@@ -401,10 +401,18 @@ class TestRefused:
         sitk.WriteImage(image, str(tmp_path / "photo.dcm"))
         fails(tmp_path / "photo.dcm", "colour")
 
-    def test_an_image_without_a_place(self, tmp_path):
+    @pytest.mark.parametrize(
+        ("tag", "name"),
+        [
+            (b"\x20\x00\x32\x00", "ImagePositionPatient"),
+            (b"\x20\x00\x37\x00", "ImageOrientationPatient"),
+            (b"\x28\x00\x30\x00", "PixelSpacing"),
+        ],
+    )
+    def test_an_image_without_a_place(self, tmp_path, tag, name):
         write_image(tmp_path / "screen.dcm", pixels(0))
-        rename_tag(tmp_path / "screen.dcm", b"\x20\x00\x32\x00")
-        fails(tmp_path / "screen.dcm", "where in the patient")
+        rename_tag(tmp_path / "screen.dcm", tag)
+        fails(tmp_path / "screen.dcm", "where in the patient", f"(no usable {name})")
 
     def test_a_single_slice_of_unknown_thickness(self, tmp_path):
         write_image(tmp_path / "one.dcm", pixels(0))

@@ -153,6 +153,24 @@ class TestFolders:
         assert is_series(volume, OBLIQUE)
         assert [packed.name in warning and "packed" in warning for warning in volume.warnings] == [True]
 
+    @pytest.mark.parametrize("outer", ["zip", "tar"])
+    def test_archives_in_an_archive_are_said(self, outer, archive, tmp_path):
+        folder, packed = tmp_path / "export", tmp_path / "export" / f"outer.{outer}"
+        folder.mkdir()
+        if outer == "zip":
+            with zipfile.ZipFile(packed, "w") as file:
+                file.write(archive, "DISC/inner.zip")
+        else:
+            with tarfile.open(packed, "w") as file:
+                file.add(archive, "DISC/inner.zip")
+        fails(folder, "no DICOM images", packed.name, "unpack it")
+
+    def test_documents_without_images_are_told_from_what_is_no_dicom(self, tmp_path):
+        write_other(tmp_path / "report", "SR")
+        write_other(tmp_path / "key", "KO")
+        (tmp_path / "notes.txt").write_text("nothing", encoding="utf-8")
+        fails(tmp_path, "2 DICOM files, none of them an image")
+
     def test_one_file_of_a_series_says_that_there_are_others(self, folder):
         first, *others = sorted(folder.iterdir())
         (warning,) = read_volume(first).warnings

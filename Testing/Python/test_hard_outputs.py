@@ -810,5 +810,32 @@ def test_train_does_not_begin_over_another_run(run, data, tmp_path):
         before = hashes(tmp_path)
         code, _, errors = run(*command)
         assert code == 2 and hashes(tmp_path) == before
-        one_error(errors, tmp_path / "OUT" / name, "--resume")
+        one_error(errors, tmp_path / "OUT" / name, "--resume" if name == "checkpoint.pt" else "no checkpoint")
         (tmp_path / "OUT" / name).unlink()
+
+
+def test_train_does_not_choose_weights_on_what_they_were_fitted_to(run, data, tmp_path):
+    (tmp_path / "train.txt").write_text("patient001\npatient002\n")
+    (tmp_path / "validation.txt").write_text("patient003\npatient002\n")
+    recipe = next(name for name in list_recipes() if load_recipe(name).task == HEART)
+    splits = ("--train", tmp_path / "train.txt", "--validation", tmp_path / "validation.txt")
+    code, _, errors = run("train", "--recipe", recipe, "--data", data, *splits, "-o", tmp_path / "OUT")
+    assert code == 2 and not (tmp_path / "OUT").exists()
+    one_error(errors, tmp_path / "train.txt", "'patient002'", "fitted")
+
+
+def test_a_training_that_is_interrupted_says_how_it_goes_on(run, data, tmp_path, monkeypatch):
+    def train(_recipe: object, _train: object, _validation: object, output: Path, *_others: object) -> None:
+        if not output.exists():
+            output.mkdir()
+            raise KeyboardInterrupt
+        (output / "checkpoint.pt").write_bytes(b"of an epoch")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dinsegment.training.trainer.train", train)
+    (tmp_path / "train.txt").write_text("patient001\n")
+    recipe = next(name for name in list_recipes() if load_recipe(name).task == HEART)
+    command = ("train", "--recipe", recipe, "--data", data, "--train", tmp_path / "train.txt", "-o", tmp_path / "OUT")
+    for words in ("no checkpoint yet", "--resume goes on"):
+        code, _, errors = run(*command)
+        assert code == 130 and errors.startswith("Stopped: ") and words in errors and errors.count("\n") == 1

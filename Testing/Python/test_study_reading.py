@@ -453,6 +453,53 @@ def test_the_command_line_lists_what_is_there(run, study, ct_study, rows, tmp_pa
     assert run("series", tmp_path / "nowhere")[0] == 2
 
 
+def test_a_damaged_file_hides_no_other_in_the_list(run, rows, tmp_path):
+    write(series_per_slice(rows)[:6], tmp_path)
+    (tmp_path / "broken.dcm").write_bytes(b"nothing")
+    code, printed, errors = run("series", tmp_path)
+    assert code == 0 and "6 x 2" in printed and "broken.dcm" in errors and "not in the list" in errors
+    code, printed, errors = run("series", tmp_path, "--json")
+    assert code == 0 and "broken.dcm" in errors and len(json.loads(printed)) == 1
+    for file in tmp_path.iterdir():
+        file.write_bytes(b"nothing")
+    assert run("series", tmp_path)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("keyword", "words"),
+    [
+        ("ImageOrientationPatient", "no usable ImageOrientationPatient"),
+        ("PixelSpacing", "no usable PixelSpacing"),
+        ("Modality", "do not say their modality"),
+    ],
+)
+def test_the_list_says_why_it_is_not_known_what_images_are(keyword, words, run, totalsegmentator_folder, tmp_path):
+    images = ct_series(totalsegmentator_folder, 5, "CT Body")
+    for image in images:
+        delattr(image, keyword)
+    code, printed, errors = run("series", write([images], tmp_path))
+    assert code == 0 and "other" in printed
+    assert "It is not known what 'CT Body' shows" in errors and words in errors
+
+
+def test_a_ct_that_was_broken_off_is_not_proposed_before_the_whole_one(run, totalsegmentator_folder, tmp_path):
+    first, again = (ct_series(totalsegmentator_folder, number, f"CT {number}") for number in (5, 6))
+    write([first[:12], again], tmp_path)
+    assert "'CT 6' is proposed" in refusal(tmp_path, None, ABDOMEN)
+    _, printed, _ = run("series", tmp_path)
+    assert "CT 6" in next(line for line in printed.splitlines() if "proposed" in line)
+
+
+def test_a_volume_of_images_that_name_two_patients_is_warned_of(totalsegmentator_folder, tmp_path):
+    images = ct_series(totalsegmentator_folder, 5, "CT Body")
+    (volume,) = read_volumes(write([images], tmp_path / "one"))
+    assert not any("Patient ID" in warning for warning in volume.warnings)
+    for image in images[10:]:
+        image.PatientID = "CT2"
+    (volume,) = read_volumes(write([images], tmp_path / "two"))
+    assert ["2 different Patient IDs" in warning for warning in volume.warnings].count(True) == 1
+
+
 def test_the_command_line_segments_the_one_cine(run, loaded, study, whole, tmp_path):
     code, _, errors = run("segment", study, "--task", "heart", "--output", tmp_path / "OUT", "--device", "cpu")
     assert code == 0 and "is read; not read" in errors and "series 105" in errors

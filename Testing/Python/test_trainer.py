@@ -107,8 +107,19 @@ def test_a_time_limit_stops_with_a_checkpoint_and_the_run_goes_on(whole, cases, 
 
 def test_a_checkpoint_of_another_recipe_is_refused(whole, cases):
     other = Trainer(replace(RECIPE, learning_rate=1e-3), cases, cases[:1], whole.output, options=CPU)
-    with pytest.raises(InputError, match="another recipe or other cases"):
+    with pytest.raises(InputError, match=r"another recipe or other cases \(learning_rate .*, not 0\.001\)"):
         other.run(resume=True)
+
+
+def test_what_differs_from_a_checkpoint_is_named(whole, cases):
+    more = [*cases, *cases]
+    recipe = replace(RECIPE, epochs=RECIPE.epochs + 1, augmentation=replace(RECIPE.augmentation, rotation=0.0))
+    other = Trainer(recipe, more, cases[:1], whole.output, options=CPU)
+    with pytest.raises(InputError) as caught:
+        other.run(resume=True)
+    text = str(caught.value)
+    assert "slices, not " in text
+    assert f"epochs {RECIPE.epochs}, not {RECIPE.epochs + 1}" in text and "another augmentation" in text
 
 
 def test_logs_and_curves_tell_every_epoch(whole):

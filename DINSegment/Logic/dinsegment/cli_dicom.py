@@ -27,11 +27,11 @@ def series(
         line = bar.add_task("Looking through the files", total=1.0)
         studies = read_contents(study, lambda done, of: bar.update(line, completed=done / of), said.append)
     if as_json:
-        sys.stdout.write(contents_json(studies))
-        return
-    for one in studies:
-        out.print(contents_table(one))
-        said += remarks(one)
+        sys.stdout.write(contents_json(studies))  # with what is to be said of each stack
+    else:
+        for one in studies:
+            out.print(contents_table(one))
+            said += remarks(one)
     for sentence in said:
         warn(sentence)
 

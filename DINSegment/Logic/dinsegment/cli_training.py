@@ -189,9 +189,14 @@ def train(
     if pack is None or not pack.exists():
         if data is None or train_split is None:
             raise InputError("Give --data and --train, and mostly --validation, or a --pack that exists.")
-        paths = (train_split, validation_split)
-        found = [find_cases(data, read_split(path), chosen.task, labels) if path else [] for path in paths]
+        splits = [read_split(path) if path else [] for path in (train_split, validation_split)]
+        found = [find_cases(data, split, chosen.task, labels) if split else [] for split in splits]
         _check_run(output, resume)
+        if both := [patient for patient in splits[0] if patient in splits[1]]:
+            raise InputError(
+                f"'{both[0]}' is in '{train_split}' and in '{validation_split}': weights would be chosen on what they "
+                "were fitted to; remove each patient from one of them, or leave out --validation."
+            )
         cases = _usable(found, chosen.task, pack is not None, leave_out_failed)
         if pack is not None:
             write_pack(*cases, chosen.task, chosen.preprocessing, pack)
@@ -203,7 +208,15 @@ def train(
     options = RunOptions(
         device, devices, compile, pretrained, checkpoint_minutes, minutes, start, autoencoders=tuple(autoencoder or ())
     )
-    state = run(chosen, cases[0], cases[1], output, options, resume)
+    try:
+        state = run(chosen, cases[0], cases[1], output, options, resume)
+    except KeyboardInterrupt:
+        kept = (output / "checkpoint.pt").exists()
+        what = (
+            "the same command with --resume goes on from the last checkpoint" if kept else "there is no checkpoint yet"
+        )
+        err.print(f"Stopped: {what}.", soft_wrap=True)
+        raise typer.Exit(130) from None
     if not state.finished:
         out.print("Stopped at the time limit; --resume goes on.")
         return
@@ -217,7 +230,14 @@ def _check_run(output: Path, resume: bool) -> None:
     from dinsegment.training.half_made import RUN_FILES
 
     taken = [output / name for name in RUN_FILES if (output / name).exists()]
-    if taken and not (resume and (output / "checkpoint.pt").exists()):
+    if not taken:
+        return
+    if not (output / "checkpoint.pt").exists():
+        raise OutputError(
+            f"'{taken[0]}' is of another training, which has no checkpoint to go on from: remove it, or give another "
+            "folder."
+        )
+    if not resume:
         raise OutputError(f"'{taken[0]}' is of another training: give --resume to go on with it, or another folder.")
 
 

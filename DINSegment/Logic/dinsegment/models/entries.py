@@ -133,11 +133,16 @@ def find_entry(name: str | None, task: Task | None, folder: Path | None = None) 
     name, folder = choose_folder(name, folder)
     entries = [e for e in read_entries(folder) if name is not None or task is None or e.task == task.name]
     found = [e for e in entries if name is None or e.name == name]
+    if not found and name is None and folder is not None and task is not None and (others := read_entries(folder)):
+        raise ModelError(
+            f"'{folder}' is a model for the task '{others[0].task}', not for '{task.name}': give another model, or "
+            "that task."
+        )
     if not found:
         known = ", ".join(e.name for e in entries) or "none"
         of_task = f"no model for the task '{task.name}'" if task else "no model"
         wanted = f"no model '{name}'" if name else of_task
-        raise ModelError(f"There is {wanted}; weights.json has: {known}.")
+        raise ModelError(f"There is {wanted}; the models are: {known}.")
     return found[0]
 
 

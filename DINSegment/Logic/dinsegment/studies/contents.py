@@ -13,14 +13,16 @@ from dinsegment.dicom.read.choose import candidates, of_kind, ranges, size_of, u
 from dinsegment.dicom.read.files import open_files
 from dinsegment.dicom.read.headers import read_headers, without_copies
 from dinsegment.dicom.read.parts import by_study
-from dinsegment.dicom.read.stack import Stack
+from dinsegment.dicom.read.stack import OTHER, Stack
 from dinsegment.dicom.read.study import stacks_of
-from dinsegment.errors import printable
+from dinsegment.errors import damaged, printable
 from dinsegment.images.reading import check_there
 from dinsegment.tasks import TASKS
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+_MODALITIES = {task.modality for task in TASKS.values()}
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,16 @@ def read_contents(
         warn: Called with a sentence for what was passed over.
 
     Raises:
-        InputError: There are no DICOM images, or one is damaged.
+        InputError: There are no DICOM images that can be read.
     """
     check_there(path)
+    failed: list[Path] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what pydicom says of values that are not by the rules
         with open_files(path) as files:
-            headers = without_copies(read_headers(path, files, warn, alive=alive), warn)
+            headers = without_copies(read_headers(path, files, warn, alive, failed), warn)
+        for file in failed:
+            warn(f"{damaged(file)} It is not in the list.")
         found = []
         for (uid, patient), of_study in by_study(headers).items():
             stacks = stacks_of(of_study)
@@ -110,12 +115,19 @@ def contents_table(study: StudyContents) -> Table:
 
 
 def remarks(study: StudyContents) -> list[str]:
-    """What is to be said of stacks that a task could use: what had to be decided, or why one makes up no volume."""
+    """What is to be said of stacks that a task could use: what had to be decided, or why one makes up no volume.
+
+    Of images whose kind is not known, since they do not say where they lie, nobody knows whether one could.
+    """
     said = []
     for stack in study.stacks:
         said += [f"'{stack.name}': {sentence[0].lower()}{sentence[1:]}" for sentence in stack.warnings]
         if stack.problem and not _is_of_no_task(stack):
             said.append(f"'{stack.name}' makes up no volume: {stack.problem}.")
+        elif stack.kind == OTHER and stack.problem and stack.modality in _MODALITIES:
+            said.append(f"It is not known what '{stack.name}' shows, and it makes up no volume: {stack.problem}.")
+        elif stack.kind == OTHER and not stack.modality:
+            said.append(f"It is not known what '{stack.name}' shows: its images do not say their modality.")
     return said
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dinsegment.errors import InputError
-from dinsegment.images.reading import read_volume
+from dinsegment.images.reading import check_there, read_volume
 from dinsegment.images.volume import Volume
 from dinsegment.manifest import PROGRAM
 from dinsegment.tasks import Task
@@ -88,7 +88,8 @@ class Case:
         if not np.array_equal(labels, array):
             bad = np.unique(array[labels != array])
             raise InputError(
-                f"'{self.labels}' has voxels that are no labels, such as {_some(bad)}: labels are whole numbers; "
+                f"'{self.labels}' has {np.count_nonzero(labels != array)} voxels that are no labels, such as "
+                f"{_some(bad, 3)}: labels are whole numbers; "
                 "resample labelmaps with nearest neighbours only."
             )
         unknown = sorted({n for plane in labels for n in np.unique(plane)} - {0, *mapping})
@@ -106,6 +107,7 @@ def read_split(path: Path) -> list[str]:
     Raises:
         InputError: It cannot be read, names nobody, or somebody twice.
     """
+    check_there(path)
     try:
         names = path.read_text(encoding="utf-8-sig").split()
     except (OSError, UnicodeDecodeError) as error:
@@ -135,6 +137,7 @@ def find_cases(data: Path, patients: Iterable[str] | None, task: Task, labels: P
         InputError: The folder has none of the layouts, a patient has no labelled image, in nnU-Net's an image has no
             labels, a segment of the task has no label, or a file that describes the data set cannot be used.
     """
+    check_there(data)
     found = _layout(data)(data, task, labels)
     if patients is None:
         return found
@@ -214,6 +217,7 @@ def _nnunet_cases(data: Path, task: Task, labels: Path | None) -> list[Case]:
     _check_channels(path, description)
     ending = str(description.get("file_ending", ".nii.gz"))  # version 1 has no other
     files = sorted(p for p in (data / "labelsTr").glob(f"*{ending}") if not p.name.startswith("."))
+    _check_labelled(data, files, ending)
     promised = description.get("numTraining", len(files))
     if str(description.get("name", "")).startswith(f"{PROGRAM} "):
         promised = len(files)  # Of a user's own cases, of which one may have been removed; saving one counts them anew.
@@ -231,11 +235,29 @@ def _nnunet_cases(data: Path, task: Task, labels: Path | None) -> list[Case]:
         if not image.exists() and (plain := data / "imagesTr" / f"{name}{ending}").exists():
             image = plain
         cases.append(Case(patient, name, image, file, label_map=mapping))
-    used = {case.image for case in cases}
-    for image in sorted((data / "imagesTr").glob(f"*{ending}")):
-        if image not in used and not image.name.startswith("."):
-            raise InputError(f"'{image}' has no labels in labelsTr: add them, or move the image to another folder.")
     return cases
+
+
+def _check_labelled(data: Path, files: Sequence[Path], ending: str) -> None:
+    """Raises InputError where images have no labels, or several channels."""
+    named = {file.name.removesuffix(ending) for file in files}
+    without = []
+    for image in sorted((data / "imagesTr").glob(f"*{ending}")):
+        name = image.name.removesuffix(ending)
+        case, channel = re.fullmatch(r"(.*?)(?:_(\d{4}))?", name).groups()
+        if image.name.startswith(".") or name in named or (case in named and channel == "0000"):
+            continue
+        if case in named:
+            raise InputError(
+                f"'{image}' is another channel of '{case}', but the network takes grey images: make a data set of one "
+                "channel, 0000."
+            )
+        without.append(image)
+    if without:
+        more = f", and {len(without) - 1} more have none" if len(without) > 1 else ""
+        raise InputError(
+            f"'{without[0]}' has no labels in labelsTr{more}: add them, or move the images to another folder."
+        )
 
 
 def _check_channels(path: Path, description: Mapping[str, Any]) -> None:
@@ -253,6 +275,6 @@ def _times(volume: Volume) -> str:
     return " x ".join(str(n) for n in reversed(volume.shape))
 
 
-def _some(values: Iterable[float]) -> str:
-    texts = [f"{value:g}" for value in values]
-    return ", ".join(texts[:16]) + (", ..." if len(texts) > 16 else "")
+def _some(values: Iterable[float], most: int = 16) -> str:
+    texts = list(dict.fromkeys(f"{value:g}" for value in values))
+    return ", ".join(texts[:most]) + (", ..." if len(texts) > most else "")

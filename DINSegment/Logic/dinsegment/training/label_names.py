@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dinsegment.errors import InputError
+from dinsegment.images.reading import check_there
 from dinsegment.tasks import Segment, Task
 
 DATASETS = Path(__file__).with_name("datasets")
@@ -28,6 +29,7 @@ def read_description(path: Path) -> dict[str, Any]:
     Raises:
         InputError: The file cannot be read or is no JSON object.
     """
+    check_there(path)
     try:
         description = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
@@ -53,7 +55,8 @@ def label_map(path: Path, task: Task) -> dict[int, int]:
     if missing:
         raise InputError(
             f"'{path}' names no label for {', '.join(missing)} of the task '{task.name}'; it names "
-            f"{', '.join(names.values()) or 'none'}: give a JSON file whose 'labels' have the task's names."
+            f"{', '.join(names.values()) or 'none'}: give a file with the task's names (--labels FILE), such as "
+            f'{{"labels": {{"{task.segments[0].name}": {task.segments[0].label}, ...}}}}.'
         )
     return mapping
 

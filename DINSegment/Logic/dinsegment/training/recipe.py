@@ -7,6 +7,8 @@ network. `name` and `description` are each recipe's own.
 
 from __future__ import annotations
 
+import ast
+import difflib
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -110,6 +112,27 @@ def identity_of(recipe: Recipe) -> dict[str, Any]:
     return known
 
 
+def differences(before: str, now: str) -> str:
+    """In what two runs differ, in words in parentheses; empty where that cannot be told.
+
+    Args:
+        before: A run's number of slices and `identity_of` of its recipe as its checkpoint has them, `16 slices, {...}`.
+        now: The same of another run.
+    """
+    (count, _, made), (wanted, _, recipe) = (text.partition(" slices, ") for text in (before, now))
+    try:
+        one, other = ast.literal_eval(made), ast.literal_eval(recipe)
+    except (ValueError, SyntaxError):
+        return ""
+    found = [f"{count} slices, not {wanted}"] if count != wanted else []
+    for name in dict.fromkeys((*one, *other)):
+        values = one.get(name), other.get(name)
+        if values[0] != values[1]:
+            plain = all(isinstance(value, int | float | str) for value in values)
+            found.append(f"{name} {values[0]}, not {values[1]}" if plain else f"another {name}")
+    return f" ({', '.join(found)})" if found else ""
+
+
 def load_recipe(name_or_file: str) -> Recipe:
     """A recipe by its name, or from a JSON file.
 
@@ -118,7 +141,7 @@ def load_recipe(name_or_file: str) -> Recipe:
     """
     path = _find(name_or_file, Path())
     if path is None:
-        raise InputError(f"There is no recipe '{name_or_file}'; give a JSON file or one of: {_known()}.")
+        raise InputError(f"There is no recipe '{name_or_file}'; {_near(name_or_file)}")
     options = _with_bases(path)
     try:
         return _from_dict(options)
@@ -133,8 +156,12 @@ def list_recipes() -> dict[str, str]:
     }
 
 
-def _known() -> str:
-    return ", ".join(sorted(p.stem for p in RECIPES.glob("*.json")))
+def _near(name: str) -> str:
+    """The recipes whose names are nearest to one that there is not, in words: there are too many to name them all."""
+    known = sorted(p.stem for p in RECIPES.glob("*.json"))
+    near = difflib.get_close_matches(name, known, 3) or [one for one in known if one.startswith(name[:3])][:3]
+    named = f"is it {' or '.join(near)}? " if near else ""
+    return f"{named}`dinsegment recipes` lists all {len(known)}, and a JSON file may be given, too."
 
 
 def _find(name_or_file: str, folder: Path) -> Path | None:
@@ -161,7 +188,7 @@ def _with_bases(path: Path) -> dict[str, Any]:
     while (base := options.pop("base", None)) is not None:
         found = _find(str(base), chain[-1].parent)
         if found is None:
-            raise InputError(f"The recipe '{chain[-1]}' builds on '{base}', which there is not; there are: {_known()}.")
+            raise InputError(f"The recipe '{chain[-1]}' builds on '{base}', which there is not; {_near(str(base))}")
         if found.resolve() in [p.resolve() for p in chain]:
             names = " -> ".join(p.stem for p in [*chain, found])
             raise InputError(f"The recipe '{path}' cannot be used: its bases go round in a circle, {names}.")

@@ -27,7 +27,7 @@ from dinsegment.training.cases import Case
 from dinsegment.training.dataset import SliceSampler, TrainingStack, prepare
 from dinsegment.training.pack import PackedCase
 from dinsegment.training.publish import write_run
-from dinsegment.training.recipe import Recipe, identity_of
+from dinsegment.training.recipe import Recipe, differences, identity_of
 from dinsegment.training.run_log import RunLog
 from dinsegment.training.run_options import RunOptions, make_fabric
 from dinsegment.training.steps import make_step
@@ -400,10 +400,10 @@ class Trainer:
 
     def _load(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        if state.get("identity") != self.identity:
+        if (before := state.get("identity")) != self.identity:
             raise InputError(
-                f"'{self.checkpoint}' was made with another recipe or other cases: resume with the same ones, or give "
-                "another output folder."
+                f"'{self.checkpoint}' was made with another recipe or other cases"
+                f"{differences(str(before), self.identity)}: resume with the same ones, or give another output folder."
             )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])

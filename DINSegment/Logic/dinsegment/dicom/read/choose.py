@@ -65,7 +65,7 @@ def _rank(stack: Stack) -> tuple:
         return not says(words, _REAL_TIME_WORDS), len(stack.slices), stack.phases
     contrast = says(words, _PORTAL_VENOUS) - says(words, _OTHER_PHASES)
     distance = -abs((stack.thickness_mm or stack.spacing_mm[0]) - USUAL_THICKNESS_MM)
-    return is_soft(stack), is_usual(stack), contrast, round(extent, -2), distance
+    return is_soft(stack), is_usual(stack), contrast, round(extent, -2), distance, extent
 
 
 def _words(stack: Stack) -> str:

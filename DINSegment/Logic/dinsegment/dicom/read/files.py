@@ -31,6 +31,9 @@ _BOMB_BYTES, _BOMB_RATIO = 1 << 30, 100
 _PEEKED = 50
 """Files of an archive whose beginning is looked at."""
 
+_ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
+"""How zip archives begin, and packed files, which may be archives of tar."""
+
 _THROWN_AWAY = (".trash", "$recycle.bin", ".dinsegment-")
 """Folders of deleted files, and of results that are being written."""
 
@@ -165,22 +168,22 @@ def has_preamble(file: DicomFile) -> bool:
 
 
 def is_packed(file: DicomFile) -> bool:
-    """Whether it is a packed file or an archive that has DICOM in it."""
+    """Whether it is a packed file or an archive that has DICOM in it, or another archive, which may."""
     try:
         with file.open() as stream:
             head = stream.read(262)
             stream.seek(0)
-            if head.startswith(b"PK\x03\x04"):
+            if head.startswith(_ARCHIVES[0]):
                 with zipfile.ZipFile(stream) as archive:
                     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-                    return any(_begins_as_dicom(archive.open(entry)) for entry in entries[:_PEEKED])
+                    return any(_begins_as_packed(archive.open(entry)) for entry in entries[:_PEEKED])
             if head.startswith(b"\x1f\x8b") and _begins_as_dicom(gzip.GzipFile(fileobj=stream)):
                 return True
             stream.seek(0)
-            if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")) or head[257:] == b"ustar":
+            if head.startswith(_ARCHIVES[1:]) or head[257:] == b"ustar":
                 with tarfile.open(fileobj=stream) as archive:
                     files = (archive.extractfile(one) for one in itertools.islice(archive, _PEEKED) if one.isfile())
-                    return any(_begins_as_dicom(one) for one in files if one is not None)
+                    return any(_begins_as_packed(one) for one in files if one is not None)
     except Exception:  # the unpackers raise whatever they stumble upon
         return False
     return False
@@ -189,6 +192,13 @@ def is_packed(file: DicomFile) -> bool:
 def _begins_as_dicom(stream: IO[bytes]) -> bool:
     with stream:
         return stream.read(132)[128:] == b"DICM"
+
+
+def _begins_as_packed(stream: IO[bytes]) -> bool:
+    """Whether it is DICOM or an archive."""
+    with stream:
+        head = stream.read(262)
+        return head[128:132] == b"DICM" or head.startswith(_ARCHIVES) or head[257:] == b"ustar"
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pydicom.uid import UID
 
 from dinsegment.dicom.read import picture
 from dinsegment.dicom.read.header import Header, items, numbers, text
-from dinsegment.dicom.read.picture import HEART_TIMES, component_of
+from dinsegment.dicom.read.picture import HEART_TIMES, PLACE, component_of, placeless
 from dinsegment.dicom.source import DicomSource
 from dinsegment.errors import InputError, damaged
 from dinsegment.geometry import LEAN_DEGREES, check_spacing
@@ -159,14 +159,10 @@ def _frame(header: Header, number: int | None, places: tuple[Dataset, ...]) -> F
     path = header.file.path
     # The data set itself says nothing of the place of the frames of an enhanced image.
     here = places[:-1] or places
-    position = numbers(here, "ImagePositionPatient", 3)
-    axes = numbers(here, "ImageOrientationPatient", 6)
-    spacing = numbers(here, "PixelSpacing", 2)
-    if position is None or axes is None or spacing is None:
-        raise InputError(
-            f"'{path}' does not say where in the patient it lies or how large its pixels are: "
-            "give the series that the scanner made."
-        )
+    position, axes, spacing = place = [numbers(here, name, count) for name, count in zip(PLACE, (3, 6, 2), strict=True)]
+    missing = [name for name, value in zip(PLACE, place, strict=True) if value is None]
+    if missing:
+        raise InputError(f"'{path}' {placeless(missing)}: give the series that the scanner made.")
     check_spacing(path, spacing)
     row, column = np.reshape(axes, (2, 3))
     lengths = np.linalg.norm([row, column], axis=1)

@@ -38,6 +38,7 @@ def read_headers(
     files: Sequence[DicomFile],
     warn: Callable[[str], None],
     alive: Callable[[int, int], object] = lambda _done, _of: None,
+    failed: list[Path] | None = None,
 ) -> list[Header]:
     """The headers of the images among files, each read once.
 
@@ -46,12 +47,13 @@ def read_headers(
         files: All that are to be looked at.
         warn: Called with a sentence for what is passed over.
         alive: Called with how many files have been looked at, of how many.
+        failed: Gets files that are damaged, which are an error where it is None.
 
     Raises:
         InputError: There is no image, or one is damaged; such is also a file that is none but is called as the images
             beside it are.
     """
-    found = list(each_header(path, files, warn, None, alive))
+    found = list(each_header(path, files, warn, failed, alive))
     # Pictures of screens beside images are reports; alone they are refused with a reason.
     return [header for header in found if not header.is_capture] or found
 
@@ -85,11 +87,13 @@ def each_header(
             names.add(_pattern(file))
             yield header
     packed: list[str] = []
+    documents = 0
     for file in others:
         if has_preamble(file):
+            documents += 1
             continue
         if is_packed(file):
-            packed.append(f"'{file.path}' has DICOM in it that was not looked at, since it is packed: unpack it.")
+            packed.append(f"'{file.path}' is packed and was not looked at: unpack it if there is DICOM in it.")
         elif _pattern(file) in names:
             if failed is None:
                 raise damaged(file.path)
@@ -97,8 +101,10 @@ def each_header(
     if not names and failed:
         raise damaged(failed[0])
     if not names:
+        files = f"{documents} DICOM file{'s' * (documents > 1)}, none of them an image but, say, reports"
+        none = files if documents else "no DICOM images"
         raise InputError(
-            f"'{path}' has no DICOM images: give the folder, zip or file that holds them."
+            f"'{path}' has {none}: give the folder, zip or file that holds the images."
             + "".join(f" {one}" for one in packed[:1])
         )
     for sentence in packed:

@@ -6,7 +6,7 @@ It needs numpy alone, so that 3D Slicer can ask before anything else is installe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +69,9 @@ TIMES = (
     "InstanceNumber",
 )
 """What tells the phases of a slice apart, best first, of classic and of enhanced images."""
+
+PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+"""What says where in the patient an image lies, and how large its pixels are."""
 
 HEART_TIMES = TIMES[:2]
 """Those of them that are milliseconds after the R wave."""
@@ -168,19 +171,16 @@ def picture_of(key: Hashable, text: Callable[[str], str], problem: str = "") -> 
             them, "" where there is none. Of a dictionary of tags `lambda keyword: values.get(TAGS.get(keyword), "")`.
         problem: Why it is no slice of a volume, where that is known.
     """
-    position, axes, spacing = (
-        _numbers(text(keyword), count)
-        for keyword, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
-    )
+    position, axes, spacing = (_numbers(text(keyword), count) for keyword, count in zip(PLACE, (3, 6, 2), strict=True))
     unit = None if axes is None else _unit_axes(axes)
     if spacing is not None and not (spacing > 0).all():
         spacing = None
     rows, columns = _integer(text("Rows")), _integer(text("Columns"))
+    size = ("Rows", rows), ("Columns", columns)
     image_type = tuple(word.strip().upper() for word in text("ImageType").split("\\"))
     modality = text("Modality").strip()
-    problem = problem or _problem(text, image_type, None in (rows, columns) or any(
-        value is None for value in (position, unit, spacing)
-    ))  # fmt: skip
+    missing = [name for name, value in zip(PLACE, (position, unit, spacing), strict=True) if value is None]
+    problem = problem or _problem(text, image_type, missing or [name for name, value in size if value is None])
     times = {name: time for name in TIMES if (time := time_of(name, text(name))) is not None}
     return Picture(
         key=key,
@@ -236,7 +236,7 @@ def time_of(keyword: str, value: str) -> float | None:
     return _number(value)
 
 
-def _problem(text: Callable[[str], str], image_type: tuple[str, ...], placeless: bool) -> str:
+def _problem(text: Callable[[str], str], image_type: tuple[str, ...], missing: Sequence[str]) -> str:
     samples = _integer(text("SamplesPerPixel"))
     if (samples is not None and samples > 1) or text("PhotometricInterpretation").strip() == "PALETTE COLOR":
         return "it is a colour image"
@@ -244,7 +244,12 @@ def _problem(text: Callable[[str], str], image_type: tuple[str, ...], placeless:
         return "it is a mosaic, many slices as tiles of one image"
     if (_integer(text("NumberOfFrames")) or 1) > 1:
         return "it has several frames in one file, which are not looked at here"
-    return "it does not say where in the patient it lies or how large its pixels are" if placeless else ""
+    return f"it {placeless(missing)}" if missing else ""
+
+
+def placeless(missing: Sequence[str]) -> str:
+    """What is wrong with an image that has no usable value of some attributes, words that follow its name."""
+    return f"does not say where in the patient it lies or how large its pixels are (no usable {', '.join(missing)})"
 
 
 def _unit_axes(values: np.ndarray) -> np.ndarray | None:

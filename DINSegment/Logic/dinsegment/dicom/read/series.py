@@ -101,6 +101,11 @@ def read_series(
         if path.is_file():
             look_beside(path, used, {file.path for file in files}, said.append)
 
+    if (count := len({header.text("PatientID") for header in used})) > 1:
+        said.append(
+            f"The images of '{path}' that are read as one volume have {count} different Patient IDs: make sure that "
+            "they are of one patient."
+        )
     for series in series_of(used).values():
         if len({header.text("FrameOfReferenceUID") for header in series}) > 1:
             _log.warning("The images in '%s' name different frames of reference; they are read as one volume.", path)
