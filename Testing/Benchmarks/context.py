@@ -68,7 +68,7 @@ def scores(case: Case, task: Task, context: Context, alone: Model, device: torch
     own = torch.cat(list(look(runner, preprocessing, box, "", 0, 1)))
     plain = None if context.closer is None else replace(context.closer, weight=1.0, floor=1e-6)
     trusting = replace(context, pooling=Pooling(1.0, 1e-6, 1e-6), closer=plain)
-    trunk, *closer = trusting.surroundings(stack, device, lambda: None).expected
+    trunk, *closer = trusting.surroundings(stack, device, lambda *_: None).expected
     fixed = context.pooling
 
     def scored(*expected: Expected, least: float = fixed.least) -> list[float]:

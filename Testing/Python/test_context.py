@@ -22,13 +22,13 @@ from dinsegment.cli import app
 from dinsegment.errors import Cancelled, InputError, ModelError
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
-from dinsegment.inference.anatomy import box_around_body
+from dinsegment.inference.anatomy import box_around_body, find_box
 from dinsegment.inference.context import Context, ContextGrid, Expected, Pooling, Surroundings
 from dinsegment.inference.looking import look
 from dinsegment.inference.model import load_model
 from dinsegment.inference.prediction import predict
 from dinsegment.inference.runner import Runner
-from dinsegment.inference.view import View
+from dinsegment.inference.view import AT_A_TIME, View
 from dinsegment.models.entries import MODELS_VARIABLE
 from dinsegment.network import DIN, DINConfig, build_network
 from dinsegment.network.context import ContextConfig, ContextNetwork
@@ -143,7 +143,7 @@ def test_a_table_does_not_move_the_body():
 
 def test_an_image_of_one_slice_and_a_huge_voxel():
     flat = ct(shape=(1, 110, 130))
-    (only,) = context().surroundings(SliceStack.axial(flat), torch.device("cpu"), lambda: None).expected
+    (only,) = context().surroundings(SliceStack.axial(flat), torch.device("cpu"), lambda *_: None).expected
     assert only.logs.shape[1] == 1
     one = Volume(np.zeros((1, 1, 1), np.float32), np.diag([3.0, 3.0, 3.0, 1.0]), "one", "CT")
     assert GRID.channels(SliceStack.axial(one)).shape == (3, 1, 1, 1)
@@ -242,12 +242,30 @@ def test_chosen_slices_are_told_what_all_are_told(phantom, slices):
 def test_it_can_be_cancelled_between_its_layers(phantom):
     asked = iter(range(100))
 
-    def ask():
+    def ask(_done, _text):
         if next(asked) == 3:
             raise Cancelled
 
     with pytest.raises(Cancelled):
         context().surroundings(SliceStack.axial(phantom.volume), torch.device("cpu"), ask)
+
+
+def test_an_image_of_many_slices_can_be_cancelled_while_they_are_brought_to_a_coarse_grid(slices):
+    """A thousand of them take seconds."""
+    parts, asked = 6, []
+    stack = SliceStack(np.zeros((parts * AT_A_TIME, 8, 8), np.int16), (40.0, 40.0), 0, 1.0)
+    runner = Runner(slices, torch.device("cpu"), cancelled=lambda: bool(asked.append(1)), context=context())
+    find_box(runner, COARSE, stack)
+    assert len(asked) >= parts
+    asked.clear()
+    GRID.channels(stack, lambda: asked.append(1))
+    assert len(asked) >= parts
+
+    def stop(*_):
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        context().surroundings(stack, torch.device("cpu"), stop)
 
 
 # --- in weights.json -------------------------------------------------------------------------------------

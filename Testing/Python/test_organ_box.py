@@ -12,13 +12,18 @@ import torch
 from phantom_cases import write_abdomens
 from safetensors.torch import save
 from test_axial import stored
+from test_memory import Allocated
 from typer.testing import CliRunner
 
 from dinsegment.cli import app
 from dinsegment.errors import Cancelled, InputError, ModelError
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
+from dinsegment.inference import looking
+from dinsegment.inference import runner as runner_module
+from dinsegment.inference.anatomy import box_around_body
 from dinsegment.inference.context import Closer, Context, ContextGrid, Expected, Pooling, Surroundings
+from dinsegment.inference.looking import TOLD, look, look_at_segments
 from dinsegment.inference.model import load_model
 from dinsegment.inference.organ_box import (
     HU_RANGE,
@@ -28,6 +33,7 @@ from dinsegment.inference.organ_box import (
     to_superior_posterior_left,
 )
 from dinsegment.inference.preprocessing import Preprocessing
+from dinsegment.inference.runner import Runner
 from dinsegment.inference.view import View
 from dinsegment.models.entries import MODELS_VARIABLE
 from dinsegment.network import DINConfig, build_network
@@ -241,7 +247,7 @@ def context_of(phantom, closer):
 
 def test_what_looks_closer_is_asked_in_the_box_of_what_was_found(phantom):
     stack, context = context_of(phantom, closer_of())
-    trunk, closer = context.surroundings(stack, CPU, lambda: None).expected
+    trunk, closer = context.surroundings(stack, CPU, lambda *_: None).expected
     own = stack.like(phantom.labels).array
     organs = np.isin(own, context.closer.around)
     spacings = (stack.slice_spacing, *stack.spacing)
@@ -257,23 +263,127 @@ def test_what_looks_closer_is_asked_in_the_box_of_what_was_found(phantom):
 
 def test_where_nothing_was_found_it_is_not_asked(phantom):
     stack, context = context_of(replace(phantom, labels=np.zeros_like(phantom.labels)), closer_of())
-    assert len(context.surroundings(stack, CPU, lambda: None).expected) == 1
+    assert len(context.surroundings(stack, CPU, lambda *_: None).expected) == 1
 
 
 def test_it_can_be_cancelled_between_its_layers(phantom):
     stack, context = context_of(phantom, closer_of())
     asked = []
-    context.surroundings(stack, CPU, lambda: asked.append(1))
+    context.surroundings(stack, CPU, lambda *_: asked.append(1))
     layers = sum(not any(m.children()) for m in context.closer.network.modules())
     assert len(asked) > layers // 2
 
-    def ask():
+    def ask(_done, _text):
         asked.pop()
         if not asked:
             raise Cancelled
 
     with pytest.raises(Cancelled):
         context.surroundings(stack, CPU, ask)
+
+
+def test_it_can_be_cancelled_after_each_slice_of_its_box(phantom, monkeypatch):
+    """A thousand thin slices take longer than the network."""
+    seen = []
+    monkeypatch.setattr(BoxGrid, "is_air", lambda self, plane, own=BoxGrid.is_air: seen.append(1) or own(self, plane))
+    stack, context = context_of(phantom, closer_of())
+    context.surroundings(stack, CPU, lambda *_: None)
+    assert len(seen) > 8
+    seen.clear()
+
+    def ask(_done, text):
+        if "closer" in text:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        context.surroundings(stack, CPU, ask)
+    assert len(seen) == 1
+
+
+@pytest.fixture(scope="module")
+def slices():
+    torch.manual_seed(0)
+    return build_network(SLICES.to_dict()).eval()
+
+
+def test_progress_moves_with_it(phantom, slices):
+    stack, context = context_of(phantom, closer_of())
+    told = []
+    runner = Runner(slices, CPU, lambda done, text: told.append((done, text)), context=context)
+    batches = look(runner, COARSE, box_around_body(COARSE, stack), "Segmenting", 0.25, 0.85)
+    first = 0.25 + TOLD * 0.6
+    shares = [done for done, _ in told]
+    assert shares == sorted(shares) and shares[0] == 0.25 and shares[-1] <= first + 1e-9
+    closer = [done for done, text in told if text == "Looking closer at the organs"]
+    assert len(set(closer)) > 20 and closer[-1] - closer[0] > 0.8 * TOLD * 0.6
+    told.clear()
+    list(batches)
+    assert told[0][0] == pytest.approx(first)
+    told.clear()
+    list(look(runner, COARSE, box_around_body(COARSE, stack), "Segmenting", 0.25, 0.85))
+    assert told[0][0] == pytest.approx(0.25)  # what is known is not asked for again
+
+
+# --- memory --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("features", [11, 24])
+def test_the_networks_take_no_more_memory_than_they_are_counted_for(features):
+    """By the sizes of all tensors; on a CPU oneDNN's copies in blocks of channels, up to a third, come on top."""
+    with torch.device("meta"):
+        closer, trunk = Obelisk(ObeliskConfig(features=features)), ContextNetwork(ContextConfig())
+        images = torch.zeros(1, 144, 144, 144), torch.zeros(3, 56, 64, 64)
+    for network, image in zip((closer, trunk), images, strict=True):
+        with torch.inference_mode(), Allocated([*network.parameters(), image]) as allocated:
+            network.probabilities(image)
+        counted = 4 * image[0].numel() * network.values_per_voxel
+        assert 0.4 * counted < allocated.most < 0.75 * counted
+
+
+def test_what_is_expected_takes_no_more_memory_than_it_is_counted_for(phantom):
+    closer = replace(closer_of(), network=Obelisk(ObeliskConfig(side=48)).eval())
+    stack, context = context_of(phantom, closer)
+    with torch.inference_mode(), Allocated([p for n in (closer, context) for p in n.network.parameters()]) as allocated:
+        around = context.surroundings(stack, CPU, lambda *_: None)
+    assert len(around.expected) == 2 and allocated.most < context.bytes_needed(stack)
+    assert sum(one.logs.nbytes for one in around.expected) <= context.bytes_held(stack)
+    assert context.bytes_needed(stack) > replace(context, closer=None).bytes_needed(stack)
+
+
+def test_too_little_memory_for_it_is_said_before_it_is_taken(phantom, slices, monkeypatch):
+    stack, context = context_of(phantom, closer_of())
+    needed, asked = context.bytes_needed(stack), []
+    monkeypatch.setattr(runner_module, "free_memory", lambda _device: needed - 1)
+    monkeypatch.setattr(Obelisk, "probabilities", lambda *_: asked.append(1))
+    with pytest.raises(InputError, match=r"The whole image at once needs about .* GB of memory, but only"):
+        Runner(slices, CPU, context=context).surroundings(stack, 0.0, 1.0)
+    assert not asked
+
+
+def test_a_gpu_that_has_too_little_leaves_it_to_the_cpu_and_says_so(phantom, slices, monkeypatch):
+    stack, context = context_of(phantom, closer_of())
+    own, asked = Context.surroundings, []
+
+    def surroundings(self, stack, device, tell):
+        asked.append(device.type)
+        if device.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 TiB.")
+        return own(self, stack, device, tell)
+
+    monkeypatch.setattr(Context, "surroundings", surroundings)
+    runner = Runner(slices, CPU, context=context)
+    runner.device = torch.device("cuda")
+    assert len(runner.surroundings(stack, 0.0, 1.0).expected) == 2
+    assert asked == ["cuda", "cpu"] and "too little free memory for the whole image" in runner.warnings[0]
+
+
+def test_what_is_held_of_it_counts_beside_labels(phantom, slices, monkeypatch):
+    stack, context = context_of(phantom, closer_of())
+    checked = []
+    monkeypatch.setattr(looking, "check_memory", lambda _name, needed: checked.append(needed))
+    for told in (None, context):
+        look_at_segments(Runner(slices, CPU, context=told), COARSE, phantom.volume, box_around_body(COARSE, stack))
+    assert checked[1] - checked[0] == context.bytes_held(stack) > 0
 
 
 def test_opinions_are_multiplied_and_outside_of_its_box_it_has_none():

@@ -202,7 +202,8 @@ def features_of(
         return None
     box = box.on(stack)
     classes = runner.network.config.classes
-    check_memory(volume.name, box.count * box.size[0] * box.size[1] * (4 * classes + 64) + volume.array.size * 4)
+    needed = box.count * box.size[0] * box.size[1] * (4 * classes + 64) + volume.array.size * 4
+    check_memory(volume.name, needed + runner.bytes_around(stack))
     given: list[Tensor] = []
     text, mirror = "Looking at the image", preprocessing.mirror
     probabilities = torch.cat(list(look(runner, preprocessing, box, text, start, stop, mirror=mirror, hidden=given)))

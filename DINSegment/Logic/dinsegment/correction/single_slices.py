@@ -169,7 +169,7 @@ class SingleSlices:
         else:
             slices = replace(self._all, shown=self._all.shown[torch.from_numpy(chosen)])
         told: list[torch.Tensor] = []
-        around = self._runner.surroundings(self.stack, 0.0)
+        around = self._runner.surroundings(self.stack, 0.0, 0.0)
         batches = self._runner.batches(
             [slices], len(chosen), "", 0.0, 1.0, self.model.preprocessing.mirror, hidden=told
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,7 @@ def find_box(runner: Runner, preprocessing: Preprocessing, stack: SliceStack) ->
     """
     if preprocessing.locate == "body":
         runner.report(0.05, "Finding the body")
-        return box_around_body(preprocessing, stack)
+        return box_around_body(preprocessing, stack, runner.check_cancelled)
     if preprocessing.locate == "middle":
         return box_around(preprocessing, stack, stack.middle_mm)
     overview = overview_of(preprocessing, stack)
@@ -86,15 +87,21 @@ def box_around(
     return View(stack, center, size or preprocessing.box, preprocessing.spacing, preprocessing.slice_spacing)
 
 
-def box_around_body(preprocessing: Preprocessing, stack: SliceStack) -> View:
-    """The box around the patient's trunk, which is found by the grey values alone; large enough for all of it."""
+def box_around_body(preprocessing: Preprocessing, stack: SliceStack, ask: Callable[[], None] = lambda: None) -> View:
+    """The box around the patient's trunk, which is found by the grey values alone; large enough for all of it.
+
+    Args:
+        preprocessing: Of the model.
+        stack: Axial slices.
+        ask: As in `View.sample`.
+    """
     if preprocessing.grey_window is None:
         raise ValueError("A body is found by grey values that are known: give 'grey_window'.")
     low, high = preprocessing.grey_window
     step = preprocessing.overview_spacing
     rows, columns = np.maximum(1, np.ceil(stack.extent_mm / step - 1e-6)).astype(int).tolist()
     view = View(stack, stack.middle_mm, (rows, columns), step, step)
-    slices, inside = view.sample(clip=preprocessing.grey_window)
+    slices, inside = view.sample(clip=preprocessing.grey_window, ask=ask)
     tissue = (slices > low + AIR * (high - low)) & (inside > 0.5)
     (y, x), extent = find_body(tissue.numpy(), (step, step, step))
     needed = np.ceil(np.array(extent) / preprocessing.spacing / STRIDE) * STRIDE

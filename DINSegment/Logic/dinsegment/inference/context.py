@@ -8,6 +8,8 @@ is proportional to that of the slice's network times powers of those of the othe
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,15 +21,20 @@ from torch import Tensor
 from dinsegment.images.slices import SliceStack
 from dinsegment.inference.body import AIR, find_body
 from dinsegment.inference.devices import asking, autocast_dtype, layers_of, lowered
-from dinsegment.inference.organ_box import BoxGrid, to_superior_posterior_left
+from dinsegment.inference.organ_box import BoxGrid, Done, to_superior_posterior_left
 from dinsegment.inference.view import View, resampling_matrix
 from dinsegment.models.entries import ModelEntry
-from dinsegment.network.context import ContextConfig, ContextNetwork
+from dinsegment.network.context import CHANNELS, ContextConfig, ContextNetwork
 from dinsegment.network.obelisk import Obelisk, ObeliskConfig
+from dinsegment.progress import Progress
 from dinsegment.tasks import Task, get_task
 
-Ask = Callable[[], None]
-"""What is called now and then; it raises Cancelled if the user has asked for it."""
+SEEN, TOLD = 0.02, 0.1
+"""Parts of a look at the whole image, by their time where something looks closer: the trunk is on its grid, and its
+network has told."""
+
+BOXED = 0.25
+"""Part of a closer look: the box is on its grid."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +68,13 @@ class ContextGrid:
         rows, columns = np.maximum(1, np.ceil(stack.extent_mm / self.spacing - 1e-6)).astype(int).tolist()
         return View(stack, stack.middle_mm, (rows, columns), self.spacing, self.spacing)
 
-    def channels(self, stack: SliceStack) -> Tensor:
+    def channels(self, stack: SliceStack, ask: Callable[[], None] = lambda: None) -> Tensor:
         """What the network sees of axial slices, (3, z, y, x) float32: grey value, how far behind and how far left.
 
-        Black, 0, lies outside of the image.
+        Black, 0, lies outside of the image. `ask` is as in `View.sample`.
         """
         view, (low, high) = self.view(stack), self.grey_window
-        raw, inside = view.sample(clip=self.grey_window)
+        raw, inside = view.sample(clip=self.grey_window, ask=ask)
         grey = torch.where(inside > 0.5, (raw - low) / (high - low), 0.0).clamp(0, 1)
         z, _, _ = view.places
         grey[(z < -0.5) | (z > len(stack.array) - 0.5)] = 0.0
@@ -194,6 +201,11 @@ class Closer:
     weight: float
     floor: float
 
+    @property
+    def voxels(self) -> int:
+        """Of its box."""
+        return self.network.config.side**3
+
     def expected(
         self,
         stack: SliceStack,
@@ -201,7 +213,7 @@ class Closer:
         first: tuple[float, float, float],
         spacing: tuple[float, float, float],
         device: torch.device,
-        ask: Ask,
+        done: Done,
     ) -> Expected | None:
         """What it expects in the box of what was found; None where there is no box.
 
@@ -211,17 +223,14 @@ class Closer:
             first: Of their grid, as in `Expected`.
             spacing: Likewise.
             device: Where to compute; the CPU in place of an Apple GPU, which cannot read between voxels in 3D.
-            ask: Called between the network's layers.
+            done: Told after each slice, and between the network's layers.
         """
         box, side = self.grid.box(found, self.around, first, spacing), self.network.config.side
         if box is None:
             return None
         device = torch.device("cpu") if device.type == "mps" else device
-        seen = self.grid.channels(stack, box, side).to(device)
-        network, dtype = lowered(self.network, device), autocast_dtype(device)
-        precision = torch.autocast(device.type, dtype, enabled=dtype is not None)
-        with torch.inference_mode(), precision, asking(layers_of(network), ask):
-            own = network.probabilities(seen).cpu()
+        seen = self.grid.channels(stack, box, side, part_of(done, 0.0, BOXED))
+        own = _asked(self.network, seen, device, part_of(done, BOXED, 1.0))
         merged = _merged(own, self.labels, 1 + max(self.labels))
         logs = to_superior_posterior_left(merged.clamp_(min=self.floor).log_().mul_(self.weight))
         return Expected(logs.contiguous(), box.first(side), box.spacing(side))
@@ -249,22 +258,63 @@ class Context:
     pooling: Pooling
     closer: Closer | None = None
 
-    def surroundings(self, stack: SliceStack, device: torch.device, ask: Ask) -> Surroundings:
-        """What the network expects in a stack of axial slices, all over it; `ask` is called between its layers."""
-        seen = self.grid.channels(stack).to(device)
-        network, dtype = lowered(self.network, device), autocast_dtype(device)
-        precision = torch.autocast(device.type, dtype, enabled=dtype is not None)
-        with torch.inference_mode(), precision, asking(layers_of(network), ask):
-            own = network.probabilities(seen).cpu()
+    def bytes_held(self, stack: SliceStack) -> int:
+        """Memory of what is expected in a stack: of the trunk and, where something looks closer, of the box."""
+        return 4 * self.classes * (self._voxels(stack) + (self.closer.voxels if self.closer else 0))
+
+    def bytes_needed(self, stack: SliceStack) -> int:
+        """The most memory that is needed to find that out on a CPU, with room to spare."""
+        trunk = self._voxels(stack)
+        needed = trunk * self.network.values_per_voxel
+        if self.closer is not None:
+            # Meanwhile what the trunk's network has seen and said is held.
+            held = trunk * (CHANNELS + self.network.config.classes + 2 * self.classes)
+            needed = max(needed, held + self.closer.voxels * self.closer.network.values_per_voxel)
+        return 4 * needed
+
+    def _voxels(self, stack: SliceStack) -> int:
+        view = self.grid.view(stack)
+        return math.prod(self.network.padded((view.count, *view.size)))
+
+    def surroundings(self, stack: SliceStack, device: torch.device, tell: Progress) -> Surroundings:
+        """What the network expects in a stack of axial slices, all over it.
+
+        Args:
+            stack: The slices.
+            device: Where to compute.
+            tell: Called every few slices and between layers; it raises Cancelled if the user has asked for it.
+        """
+
+        def whole(share: float) -> None:
+            tell(share, "Looking at the whole image")
+
+        stop = 1.0 if self.closer is None else TOLD
+        seen = self.grid.channels(stack, lambda: whole(0.0))
+        own = _asked(self.network, seen, device, part_of(whole, SEEN, stop))
         expected = _merged(own, self.labels, self.classes)
         logs = self.pooling.weight * expected.clamp_min(self.pooling.floor).log()
         own_grid = Expected.on(logs, self.grid.view(stack))
         all_of = [own_grid]
         if self.closer is not None:
             found = expected.argmax(0).numpy()
-            closer = self.closer.expected(stack, found, own_grid.first, own_grid.spacing, device, ask)
+            closely = part_of(lambda share: tell(share, "Looking closer at the organs"), TOLD, 1.0)
+            closer = self.closer.expected(stack, found, own_grid.first, own_grid.spacing, device, closely)
             all_of += [] if closer is None else [closer]
         return Surroundings(stack, tuple(all_of), self.pooling.least)
+
+
+def part_of(done: Done, start: float, stop: float) -> Done:
+    """What is told how much of a part is done, which takes the whole from one share to another."""
+    return lambda share: done(start + (stop - start) * min(share, 1.0))
+
+
+def _asked(network: ContextNetwork | Obelisk, seen: Tensor, device: torch.device, done: Done) -> Tensor:
+    """Probabilities (classes, ...) float32 on the CPU of what a network sees; `done` is told between its layers."""
+    network, dtype = lowered(network, device), autocast_dtype(device)
+    layers, asked = layers_of(network), itertools.count()
+    precision = torch.autocast(device.type, dtype, enabled=dtype is not None)
+    with torch.inference_mode(), precision, asking(layers, lambda: done(next(asked) / len(layers))):
+        return network.probabilities(seen.to(device)).cpu()
 
 
 def _merged(own: Tensor, labels: tuple[int, ...], classes: int) -> Tensor:

@@ -18,6 +18,9 @@ from dinsegment.network.kinds import Draw
 LOCATED, LOOKED = 0.25, 0.85
 """Parts of a run: where the anatomy is found, and where the network has seen all slices."""
 
+TOLD = 0.3
+"""Part of a look at slices that a look at the whole image takes before it, of a CT on two cores."""
+
 BLOCK = 64
 """Slices that are prepared for the network at a time: a whole number of batches, whatever the device."""
 
@@ -60,8 +63,9 @@ def look(
     blocks = (
         preprocessing.slices(view, channels, chosen[first : first + step]) for first in range(0, len(chosen), step)
     )
-    batches = runner.batches(blocks, len(chosen), text, start, stop, mirror, draw, hidden)
-    around = runner.surroundings(view.stack, start)
+    told = start if runner.knows(view.stack) else start + TOLD * (stop - start)
+    around = runner.surroundings(view.stack, start, told)
+    batches = runner.batches(blocks, len(chosen), text, told, stop, mirror, draw, hidden)
     return batches if around is None else around.weigh(batches, view, chosen)
 
 
@@ -77,7 +81,8 @@ def look_at_segments(runner: Runner, preprocessing: Preprocessing, volume: Volum
     Raises:
         InputError: There is too little memory.
     """
-    check_memory(volume.name, _bytes_beside_network(volume, box, block_size(preprocessing, box.count)))
+    needed = _bytes_beside_network(volume, box, block_size(preprocessing, box.count))
+    check_memory(volume.name, needed + runner.bytes_around(box.stack))
     batches = look(runner, preprocessing, box, "Segmenting", LOCATED, LOOKED, mirror=preprocessing.mirror)
     return (one[1:] for batch in batches for one in batch)
 

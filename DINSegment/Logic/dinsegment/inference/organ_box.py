@@ -6,7 +6,7 @@ voxels whatever its size, is what a finer network sees (`dinsegment.network.obel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ from torch import Tensor
 
 from dinsegment.images.pieces import largest_component
 from dinsegment.images.slices import SliceStack
+
+Done = Callable[[float], None]
+"""Called now and then with the share that is done, 0 to 1; it raises Cancelled if the user has asked for it."""
 
 HU_RANGE = 1024.0
 """Grey values are divided by this, and 1 is added: air is then about 0, as the published weights have it."""
@@ -116,25 +119,28 @@ class BoxGrid:
         low, high = self.grey_window
         return torch.where(air, self.air, low + grey * (high - low)) / HU_RANGE + 1
 
-    def channels(self, stack: SliceStack, box: OrganBox, side: int) -> Tensor:
+    def channels(self, stack: SliceStack, box: OrganBox, side: int, done: Done = lambda _share: None) -> Tensor:
         """What the network sees of a box, (1, D, H, W) float32: D to the patient's left, H to anterior, W to inferior.
 
         Args:
             stack: Axial slices.
             box: In it; what lies outside of the image is as at its edge.
             side: Voxels along each axis.
+            done: Told after each slice.
         """
         spacings = (stack.slice_spacing, *stack.spacing)
         axes = zip(stack.array.shape, spacings, box.spacing(side), box.first(side), strict=True)
         along, rows, columns = (torch.from_numpy(_inside(n, own, side, step, first)) for n, own, step, first in axes)
         low, high = self.grey_window
         seen = torch.zeros(side, side, side)
-        for k in torch.nonzero(along.any(0))[:, 0].tolist():
-            plane = stack.array[k].astype(np.float32)
+        used = torch.nonzero(along.any(0))[:, 0].tolist()
+        for n, k in enumerate(used, start=1):
+            plane = stack.array[k].astype(np.float32, order="C")
             grey = torch.from_numpy((np.clip(plane, low, high) - low) / (high - low))
             plane = self.seen(grey, torch.from_numpy(self.is_air(plane)))
             into = torch.nonzero(along[:, k])[:, 0]
             seen[into] += along[into, k, None, None] * (rows @ plane @ columns.T)
+            done(n / len(used))
         return to_left_anterior_inferior(seen)[None].contiguous()
 
 

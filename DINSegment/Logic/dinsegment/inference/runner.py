@@ -120,23 +120,49 @@ class Runner:
         self.check_cancelled()
         self._progress(fraction, text)
 
-    def surroundings(self, stack: SliceStack, done: float) -> Surroundings | None:
+    def surroundings(self, stack: SliceStack, start: float, stop: float) -> Surroundings | None:
         """What the context expects in a stack, asked for once; None without a context.
 
         Args:
             stack: The slices.
-            done: Progress by then.
+            start: Progress by then.
+            stop: Progress after it, if it has to be asked for.
+
+        Raises:
+            InputError: There is too little memory.
         """
-        context = self._context
-        if context is not None and (self._around is None or self._around.stack is not stack):
-            self.report(done, "Looking at the whole image")
-            try:
-                self._around = context.surroundings(stack, self.device, self.check_cancelled)
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error) or self.device.type == "cpu":
-                    raise
-                self._around = context.surroundings(stack, torch.device("cpu"), self.check_cancelled)
+        if self._context is not None and not self.knows(stack):
+
+            def tell(share: float, text: str) -> None:
+                self.report(start + (stop - start) * share, text)
+
+            self._around = self._look_around(self._context, stack, tell)
         return self._around
+
+    def knows(self, stack: SliceStack) -> bool:
+        """Whether what is expected in a stack is known, or nothing is."""
+        return self._context is None or (self._around is not None and self._around.stack is stack)
+
+    def bytes_around(self, stack: SliceStack) -> int:
+        """Memory of what is expected in a stack, where it has still to be asked for."""
+        return 0 if self._context is None or self.knows(stack) else self._context.bytes_held(stack)
+
+    def _look_around(self, context: Context, stack: SliceStack, tell: Progress) -> Surroundings:
+        self._around = None  # what was expected in another stack may go first
+        if self.device.type != "cpu":
+            try:
+                return context.surroundings(stack, self.device, tell)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._warn(
+                    f"The device '{self.device}' has too little free memory for the whole image; the CPU saw it."
+                )
+        cpu = torch.device("cpu")
+        needed, free = context.bytes_needed(stack), free_memory(cpu)
+        if needed > free:
+            raise _too_little("The whole image at once", needed, free)
+        return context.surroundings(stack, cpu, tell)
 
     def batches(
         self,
@@ -194,7 +220,7 @@ class Runner:
         """How many inputs go through the network together; each shows it so many images, its mirror image for one."""
         one, free = bytes_per_slice(self.network, slices.view), free_memory(self.device)
         if self.device.type == "cpu" and one > free:
-            raise _too_little(one, free)
+            raise _too_little("A single slice", one, free)
         return evenly(len(slices), max(1, min(self._batch, int(0.5 * free / one)) // images))
 
     def _forward(
@@ -264,9 +290,9 @@ class Runner:
         self.warnings = [w for w in self.warnings if w.split(";")[0] != text.split(";")[0]] + [text]
 
 
-def _too_little(needed: int, free: int) -> InputError:
+def _too_little(what: str, needed: int, free: int) -> InputError:
     return InputError(
-        f"A single slice needs about {needed / 1e9:.2g} GB of memory, but only {free / 1e9:.2g} GB are free: close "
+        f"{what} needs about {needed / 1e9:.2g} GB of memory, but only {free / 1e9:.2g} GB are free: close "
         "other programs or use a larger machine."
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -115,13 +115,17 @@ class View:
         return torch.from_numpy(y), torch.from_numpy(x)
 
     def sample(
-        self, chosen: np.ndarray | None = None, clip: tuple[float, float] | None = None
+        self,
+        chosen: np.ndarray | None = None,
+        clip: tuple[float, float] | None = None,
+        ask: Callable[[], None] = lambda: None,
     ) -> tuple[Tensor, Tensor]:
         """The stack on this grid.
 
         Args:
             chosen: Slices of this grid that are wanted; None for all of them.
             clip: Grey values (low, high) at which the stack's are clipped; None for none.
+            ask: Called every few slices; it may raise Cancelled, which then ends this.
 
         Returns:
             Slices (slices, rows, columns) float32, zero outside the stack's field of view, and the field of view
@@ -131,18 +135,25 @@ class View:
         inside = y.sum(1)[:, None] * x.sum(1)
         chosen = np.arange(self.count) if chosen is None else np.asarray(chosen)
         if self.slice_spacing is None:
-            return self._in_plane(stack.array, chosen, clip, y, x), inside
+            return self._in_plane(stack.array, chosen, clip, y, x, ask), inside
         along = resampling_matrix(len(stack.array), stack.slice_spacing, self.count, step, first)[chosen]
         used = np.flatnonzero(along.any(0))
-        slices = self._in_plane(stack.array, used, clip, y, x)
+        slices = self._in_plane(stack.array, used, clip, y, x, ask)
         return torch.tensordot(torch.from_numpy(along[:, used]), slices, 1), inside
 
     def _in_plane(
-        self, array: np.ndarray, chosen: np.ndarray, clip: tuple[float, float] | None, y: Tensor, x: Tensor
+        self,
+        array: np.ndarray,
+        chosen: np.ndarray,
+        clip: tuple[float, float] | None,
+        y: Tensor,
+        x: Tensor,
+        ask: Callable[[], None],
     ) -> Tensor:
         """Chosen slices on this grid's rows and columns; a few at a time, so that a large CT is not copied."""
         out = torch.empty(len(chosen), *self.size)
         for start in range(0, len(chosen), AT_A_TIME):
+            ask()
             part = np.array(array[chosen[start : start + AT_A_TIME]], np.float32, order="C")
             part = np.clip(part, *clip, out=part) if clip else part
             out[start : start + AT_A_TIME] = y @ torch.from_numpy(part) @ x.T

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -102,6 +102,15 @@ class ContextNetwork(nn.Module):
         self.decoder = nn.ModuleList(ResidualBlock(fine, fine) for fine, _ in upwards)
         self.heads = nn.ModuleList(nn.Conv3d(fine, config.classes, 1) for fine, _ in upwards)
 
+    @property
+    def values_per_voxel(self) -> int:
+        """Peak of activations in numbers per voxel of an input whose sides were padded, with room to spare."""
+        return 6 * self.config.dims[0] + 2 * self.config.classes
+
+    def padded(self, sides: Sequence[int]) -> list[int]:
+        """The sides (z, y, x) that an input is padded to."""
+        return [side + -side % self.config.stride for side in sides]
+
     def levels(self, x: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
         """Each level's head and what it makes its logits of, coarsest first."""
         skips = []
@@ -124,7 +133,7 @@ class ContextNetwork(nn.Module):
     def probabilities(self, x: Tensor) -> Tensor:
         """(classes, z, y, x) float32 of one input (3, z, y, x), any size."""
         sides = x.shape[1:]
-        pad = [n for side in reversed(sides) for n in (0, -side % self.config.stride)]
+        pad = [n for side, to in reversed([*zip(sides, self.padded(sides), strict=True)]) for n in (0, to - side)]
         *_, (head, features) = self.levels(F.pad(x, pad)[None])
         logits = head(features)[0].float()
         return torch.softmax(logits[:, : sides[0], : sides[1], : sides[2]], 0)

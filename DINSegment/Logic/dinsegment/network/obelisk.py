@@ -8,6 +8,7 @@ images would not be that of another hospital's.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
@@ -77,7 +78,7 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, D, H, W) to (B, out, D / stride, H / stride, W / stride)."""
-        return F.leaky_relu(self.norm(self.conv(x)), SLOPE)
+        return F.leaky_relu(self.norm(self.conv(x)), SLOPE, inplace=True)
 
 
 class Places(nn.Module):
@@ -136,6 +137,15 @@ class Obelisk(nn.Module):
         self.at_full = Convolution(16, config.features)
         self.head = nn.Conv3d(config.features, config.classes, 1)
 
+    @property
+    def values_per_voxel(self) -> int:
+        """Peak of activations in numbers per voxel of the box, with room to spare.
+
+        It is that of the last convolution, whose input and output oneDNN copies into blocks of 16 channels.
+        """
+        blocks = 16 * math.ceil(self.config.features / 16)
+        return max(48 + 2 * blocks, 20 + 2 * (self.config.features + self.config.classes))
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """Logits (B, classes, D, H, W), as the only level.
 
@@ -150,8 +160,9 @@ class Obelisk(nn.Module):
         far = _grown(self.far(twice, FAR), quarter)
         up = _grown(self.at_quarter(torch.cat((quarter, far), 1)), half)
         near = _grown(self.near(once, NEAR), half)
-        up = _grown(self.at_half(torch.cat((up, near, half), 1)), x)
-        return [self.head(self.at_full(torch.cat((up, full), 1)))]
+        up = self.at_half(torch.cat((up, near, half), 1))
+        # At full resolution nothing is held that is not needed any more: this is where a run's memory peaks.
+        return [self.head(self.at_full(torch.cat((_grown(up, x), full), 1)))]
 
     def probabilities(self, x: Tensor) -> Tensor:
         """(classes, D, H, W) float32 of one input (1, D, H, W)."""
