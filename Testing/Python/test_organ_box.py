@@ -452,6 +452,20 @@ def test_who_fetches_a_model_has_both(listed, monkeypatch):
     assert done.exit_code == 0 and all(f"{name}-tiny" in done.output for name in ("trunk", "organs"))
 
 
+@pytest.mark.parametrize("own", [1, 2, 3])
+def test_a_run_has_some_of_them_itself_and_those_that_ship_beside(listed, tmp_path, monkeypatch, own):
+    monkeypatch.setenv(MODELS_VARIABLE, str(listed))
+    run = tmp_path / "run"
+    run.mkdir()
+    models = json.loads((listed / "weights.json").read_text(encoding="utf-8"))["models"]
+    (run / "weights.json").write_text(json.dumps({"models": models[:own]}), encoding="utf-8")
+    for model in models[:own]:
+        (listed / model["weights"]["file"]).rename(run / model["weights"]["file"])
+    assert load_model(str(run), ABDOMEN).context.closer.name == "organs-tiny"
+    done = CliRunner().invoke(app, ["models", "--fetch", str(run)])
+    assert done.exit_code == 0 and done.output.count(str(run / "x")[:-1]) == own
+
+
 @pytest.mark.parametrize("change", [{"weight": -1.0}, {"strength": 1.0}, {"model": "nobody"}])
 def test_options_of_it_that_cannot_be(listed, change):
     path = listed / "weights.json"

@@ -45,14 +45,15 @@ def _list_models() -> None:
 
 
 def _fetch_weights(name: str) -> None:
-    from dinsegment.models.entries import find_entry, told_by
+    from dinsegment.models.entries import choose_folder, find_entry, folder_of, told_by
     from dinsegment.models.weights import provide_weights
 
-    entry = find_entry(name, None)
-    for one in (entry, *told_by(entry.context)):
+    chosen, folder = choose_folder(name, None)
+    entry = find_entry(chosen, None, folder)
+    for one in (entry, *told_by(entry.context, folder)):
         with progress_bar() as bar:
             line = bar.add_task(one.name, total=1.0)
-            path = provide_weights(one, progress=updater(bar, line))
+            path = provide_weights(one, folder_of(one.name, folder), updater(bar, line))
         out.print(f"The weights of '{one.name}' are at {path}", soft_wrap=True, markup=False)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dinsegment.network import Network
     from dinsegment.progress import Progress
     from dinsegment.quality.estimator import Estimator
-from dinsegment.models.entries import ModelEntry, choose_folder, find_entry, told_by
+from dinsegment.models.entries import ModelEntry, choose_folder, find_entry, folder_of, told_by
 from dinsegment.models.weights import _unfit, read_weights
 
 
@@ -148,7 +148,7 @@ def load_context(
 
     closer = None
     for about in reversed(told_by(options, folder)):
-        weights = read_weights(about, folder, progress, cancelled, settings)
+        weights = read_weights(about, folder_of(about.name, folder), progress, cancelled, settings)
         try:
             if about.name == options["model"]:
                 return build_context(options, task, about, weights, closer)

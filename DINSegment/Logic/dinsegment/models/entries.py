@@ -159,5 +159,10 @@ def told_by(context: Mapping[str, Any], folder: Path | None = None) -> tuple[Mod
         ModelError: There is no such network.
     """
     named = [part.get("model", "") for part in (context, context.get("closer")) if part]
-    own = {one.name for one in read_entries(folder)} if folder is not None and named else set()
-    return tuple(find_entry(name, None, folder if name in own else None) for name in named)
+    return tuple(find_entry(name, None, folder_of(name, folder)) for name in named)
+
+
+def folder_of(name: str, folder: Path | None) -> Path | None:
+    """Where a network of `told_by` and its weights are: `folder` if its weights.json has it, None for what ships."""
+    own = folder is not None and name in {one.name for one in read_entries(folder)}
+    return folder if own else None
