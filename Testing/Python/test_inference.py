@@ -10,7 +10,7 @@ import torch
 from dinsegment.errors import Cancelled, InputError, ModelError
 from dinsegment.images.slices import SliceStack
 from dinsegment.images.volume import Volume
-from dinsegment.inference import anatomy, segment
+from dinsegment.inference import anatomy, segment, segment_phases
 from dinsegment.inference import runner as running
 from dinsegment.inference.anatomy import find_anatomy
 from dinsegment.inference.devices import choose_device
@@ -47,6 +47,15 @@ def mean_dice(labels: np.ndarray, truth: np.ndarray) -> float:
 def test_finds_the_phantoms_heart(result, phantom):
     assert mean_dice(result.labels, phantom.labels) > 0.7
     assert result.warnings == ()
+
+
+@pytest.mark.parametrize("given", ["patient.nii.gz", None, np.zeros((2, 3, 4)), [np.zeros((2, 3, 4))]], ids=type)
+def test_what_is_no_volume_is_answered_with_how_to_make_one(given, model):
+    for call in (lambda: segment(given, "heart", model), lambda: list(segment_phases([given], "heart", model))):
+        with pytest.raises(
+            InputError, match=rf"not a {type(given).__name__}: read_volume\(FILE\) reads one, and Volume"
+        ):
+            call()
 
 
 def test_labels_lie_on_the_grid_of_the_input(result, phantom):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -100,12 +102,32 @@ def test_only_three_dimensions_none_of_them_empty(shape):
 
 @pytest.mark.parametrize(
     "matrix",
-    [np.eye(3), np.zeros((4, 3)), np.diag([1, 1, np.nan, 1]), np.diag([np.inf, 1, 1, 1])],
-    ids=("3x3", "4x3", "nan", "infinite"),
+    [np.eye(3), np.zeros((4, 3)), np.diag([1, 1, np.nan, 1]), np.diag([np.inf, 1, 1, 1]), (1.5, 1.5, 8.0), "RAS"],
+    ids=("3x3", "4x3", "nan", "infinite", "spacing", "text"),
 )
 def test_a_matrix_has_4x4_finite_numbers(matrix):
     text = message(Volume, np.zeros((2, 2, 2)), matrix, "heart")
     assert "'heart'" in text and "4x4 finite numbers" in text
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, object, "U3", "M8[s]"])
+def test_voxels_are_numbers(dtype):
+    text = message(Volume, np.ones((2, 2, 2)).astype(dtype), np.eye(4), "heart")
+    assert "'heart'" in text and "no grey values" in text
+
+
+def test_masked_voxels_are_not_taken_for_values():
+    array = np.ma.masked_less(np.arange(8.0).reshape(2, 2, 2), 3)
+    assert "masked" in message(Volume, array, np.eye(4), "heart")
+    np.testing.assert_array_equal(Volume(array.filled(0), np.eye(4)).array.ravel(), [0, 0, 0, 3, 4, 5, 6, 7])
+    Volume(np.ma.array(np.ones((2, 2, 2)), mask=False), np.eye(4))
+
+
+def test_numbers_too_large_for_float32_are_told_of_and_not_warned_of():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        volume = Volume(np.array([[[0.0, 1e300]]]), np.eye(4))
+    assert "1 voxels that are NaN or infinite" in message(check_voxels, volume)
 
 
 def test_zero_spacing_and_axes_that_do_not_span_space_are_named():

@@ -187,6 +187,8 @@ def test_a_folder_does_not_take_the_place_of_a_name(folder, network, tmp_path, m
     assert load_model("heart-second", HEART).name == "heart-second"
     assert load_model("./heart-second", HEART).name == "heart-second-1a2b3c4d"
     assert load_model(str(run), HEART).name == "heart-second-1a2b3c4d"
+    text = sentence(load_model, str(run), replace(HEART, name="liver"))
+    assert f"'{run}' is a model for the task 'heart', not for 'liver'" in text
     run.rename(tmp_path / "here" / "RUN")
     assert load_model("RUN", HEART).name == "heart-second-1a2b3c4d"
 
@@ -194,6 +196,11 @@ def test_a_folder_does_not_take_the_place_of_a_name(folder, network, tmp_path, m
 def test_an_unknown_model_is_answered_with_the_known_ones(folder):
     text = sentence(load_model, "hart", HEART, folder)
     assert "'hart'" in text and "heart-tiny" in text and "heart-second" in text
+
+
+def test_a_folder_that_no_training_has_written_is_told_from_a_name(tmp_path):
+    text = sentence(load_model, str(tmp_path), HEART)
+    assert f"'{tmp_path}'" in text and "no 'weights.json' in the folder of that name" in text
 
 
 def test_a_task_without_a_model(folder):

@@ -44,10 +44,10 @@ class Volume:
     patient: Patient | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        dtype = np.int16 if np.asarray(self.array).dtype == np.int16 else np.float32
-        object.__setattr__(self, "array", np.ascontiguousarray(self.array, dtype=dtype))
+        """Raises InputError unless the voxels are numbers on a grid of three dimensions, and the matrix is one."""
         object.__setattr__(self, "name", printable(self.name))
-        object.__setattr__(self, "ijk_to_ras", np.array(self.ijk_to_ras, dtype=np.float64))
+        object.__setattr__(self, "array", _voxels(self))
+        object.__setattr__(self, "ijk_to_ras", _matrix(self))
         check_grid(self)
 
     @property
@@ -78,13 +78,46 @@ class Volume:
         return replace(self, array=self.array[box], ijk_to_ras=ijk_to_ras, dicom=None)
 
 
+def _voxels(volume: Volume) -> np.ndarray:
+    """The voxels as they are kept: int16 where they were given so, else float32."""
+    array = np.asarray(volume.array)
+    if array.dtype.kind not in "buif":
+        raise InputError(
+            f"'{volume.name}' has voxels of the type {array.dtype}, which are no grey values: give an array of whole "
+            "numbers or floats."
+        )
+    if np.ma.is_masked(volume.array):
+        raise InputError(f"'{volume.name}' has masked voxels: fill them first (by 0, say).")
+    with np.errstate(over="ignore"):  # infinite ones are told of where an image is segmented
+        return np.ascontiguousarray(array, dtype=np.int16 if array.dtype == np.int16 else np.float32)
+
+
+def _matrix(volume: Volume) -> np.ndarray:
+    """The matrix as it is kept; what is none is one of no finite number."""
+    try:
+        return np.array(volume.ijk_to_ras, dtype=np.float64)
+    except (TypeError, ValueError):
+        return np.array(np.nan)
+
+
+def check_volume(volume: object) -> None:
+    """Raises InputError where something else was given for a volume: a path, an array, another library's image."""
+    if not isinstance(volume, Volume):
+        raise InputError(
+            f"A Volume is segmented, not a {type(volume).__name__}: read_volume(FILE) reads one, and Volume(array, "
+            "ijk_to_ras) is one of voxels (k, j, i) and a 4x4 matrix from (i, j, k, 1) to millimetres in RAS."
+        )
+
+
 def check_grid(volume: Volume) -> None:
     """Raises InputError unless the array is 3D, not empty, and the matrix invertible and finite."""
     where = f"'{volume.name}'"
     if volume.array.ndim != 3 or 0 in volume.array.shape:
         raise InputError(f"{where} has the shape {volume.array.shape}: a volume has three dimensions, none empty.")
     if volume.ijk_to_ras.shape != (4, 4) or not np.isfinite(volume.ijk_to_ras).all():
-        raise InputError(f"{where} has no usable IJK-to-RAS matrix: it needs 4x4 finite numbers.")
+        raise InputError(
+            f"{where} has no usable IJK-to-RAS matrix: it needs 4x4 finite numbers, from (i, j, k, 1) to mm in RAS."
+        )
     spacing = np.linalg.norm(volume.ijk_to_ras[:3, :3], axis=0)
     if spacing.min() <= 0 or abs(np.linalg.det(volume.ijk_to_ras[:3, :3] / spacing)) < 1e-3:
         raise InputError(

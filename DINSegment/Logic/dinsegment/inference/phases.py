@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dinsegment.images.segmentation import Segmentation
-from dinsegment.images.volume import Volume
+from dinsegment.images.volume import Volume, check_volume
 from dinsegment.inference.anatomy import find_box
 from dinsegment.inference.cine import common_box, consistent, is_cine
 from dinsegment.inference.labelling import Prediction, label
@@ -68,6 +68,8 @@ def segment_phases(
     Raises:
         DINSegmentError: As `segment`.
     """
+    for volume in volumes:
+        check_volume(volume)
     task = get_task(task) if isinstance(task, str) else task
 
     def told(number: int, run: tuple[float, float], whole: tuple[float, float]) -> Progress | None:

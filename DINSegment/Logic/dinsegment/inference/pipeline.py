@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from dinsegment.enhancement.displayed import enhanced_volume
 from dinsegment.images.segmentation import Segmentation
-from dinsegment.images.volume import Volume
+from dinsegment.images.volume import Volume, check_volume
 from dinsegment.inference.devices import choose_device
 from dinsegment.inference.labelling import Prediction
 from dinsegment.inference.model import Model, load_model
@@ -52,6 +52,7 @@ def segment(
         ModelError: The model is unknown, missing or damaged, or made for another task.
         Cancelled: `cancelled` said so.
     """
+    check_volume(volume)
     with enough_memory(volume.name):
         started = time.perf_counter()
         task = get_task(task) if isinstance(task, str) else task

@@ -142,6 +142,8 @@ def find_entry(name: str | None, task: Task | None, folder: Path | None = None) 
         known = ", ".join(e.name for e in entries) or "none"
         of_task = f"no model for the task '{task.name}'" if task else "no model"
         wanted = f"no model '{name}'" if name else of_task
+        if name and Path(name).is_dir():
+            wanted += f" and no '{LIST}' in the folder of that name, as a training writes it"
         raise ModelError(f"There is {wanted}; the models are: {known}.")
     return found[0]
 
