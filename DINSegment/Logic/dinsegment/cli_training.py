@@ -180,9 +180,6 @@ def train(
     from dinsegment.training.cases import find_cases, read_split
     from dinsegment.training.pack import read_pack, write_pack
     from dinsegment.training.recipe import load_recipe
-    from dinsegment.training.run_options import RunOptions
-    from dinsegment.training.trainer import train as run
-    from dinsegment.training.validation import SCORE_NAMES
 
     chosen = load_recipe(recipe)
     chosen = replace(chosen, epochs=epochs or chosen.epochs, seed=chosen.seed if seed is None else seed)
@@ -205,6 +202,10 @@ def train(
         packed.check(chosen.task, chosen.preprocessing)
         cases = [packed.train, packed.validation]
     _check_run(output, resume)
+    from dinsegment.training.run_options import RunOptions  # seconds, which who has mistyped something does not wait
+    from dinsegment.training.trainer import train as run
+    from dinsegment.training.validation import SCORE_NAMES
+
     options = RunOptions(
         device, devices, compile, pretrained, checkpoint_minutes, minutes, start, autoencoders=tuple(autoencoder or ())
     )

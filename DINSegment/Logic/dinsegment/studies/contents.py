@@ -121,7 +121,8 @@ def remarks(study: StudyContents) -> list[str]:
     """
     said = []
     for stack in study.stacks:
-        said += [f"'{stack.name}': {sentence[0].lower()}{sentence[1:]}" for sentence in stack.warnings]
+        if not stack.problem:  # else nothing is made of what was decided
+            said += [f"'{stack.name}': {sentence[0].lower()}{sentence[1:]}" for sentence in stack.warnings]
         if stack.problem and not _is_of_no_task(stack):
             said.append(f"'{stack.name}' makes up no volume: {stack.problem}.")
         elif stack.kind == OTHER and stack.problem and stack.modality in _MODALITIES:
