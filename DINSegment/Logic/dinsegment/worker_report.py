@@ -228,8 +228,7 @@ def measured(
         "measurements": [m.to_dict() for m in study.measurements],
         "texts": {m.key: m.text for m in study.measurements},
         "intervals": {i.measurement.key: [i.measurement.written(i.low), i.measurement.written(i.high)] for i in found},
-        # What cannot be right stands in the reasons of the numbers that miss it.
-        "read": {name: value for name, value in asdict(read or Patient()).items() if name != "wrong"},
+        "read": (read or Patient()).to_dict(),
         "walls": _walls(phases, study, first, folder),
     }
 

@@ -163,7 +163,7 @@ def write_results(
         from dinsegment.measurements.study import measure_study
 
         measured = measure_study(phases)
-    of_study = asdict(measured.patient), [m.to_dict() for m in measured.measurements]
+    of_study = measured.patient.to_dict(), [m.to_dict() for m in measured.measurements]
     numbers = dict(zip(OF_STUDY, of_study, strict=True))
     intervals = intervals_of(phases, measured)
     if intervals is not None:

@@ -41,6 +41,10 @@ class Patient:
     heart_rate_bpm: float | None = None
     wrong: tuple[str, ...] = ()
 
+    def to_dict(self) -> dict[str, str | float | None]:
+        """A dictionary for JSON; `wrong` stands in the reasons of the numbers that miss what was left out."""
+        return {name: value for name, value in vars(self).items() if name != "wrong"}
+
 
 def patient_of(headers: Sequence[Dataset]) -> Patient:
     """What the headers of one series, or of one stack, say. Values of the patient are those of the first that has them.
