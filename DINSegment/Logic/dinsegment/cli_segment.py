@@ -214,12 +214,12 @@ def _segment_one(
     from dinsegment.studies.study import compute_study, load_study, write_study
 
     started = time.perf_counter()
-    find_entry(model, task)  # a name that is wrong is said before an image is read
     phantoms: Sequence[Generated] = ()
     if not inputs:
         from dinsegment.phantom.generators import phantoms_of
 
         phantoms = phantoms_of(task)
+    find_entry(model, task)  # a name that is wrong is said before an image is read
     with progress_bar() as bar:
         if not inputs:
             _segment_phantom(phantoms, load(model, task, bar), task, how, device, bar)
