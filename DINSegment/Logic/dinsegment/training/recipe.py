@@ -159,7 +159,8 @@ def list_recipes() -> dict[str, str]:
 def _near(name: str) -> str:
     """The recipes whose names are nearest to one that there is not, in words: there are too many to name them all."""
     known = sorted(p.stem for p in RECIPES.glob("*.json"))
-    near = difflib.get_close_matches(name, known, 3) or [one for one in known if one.startswith(name[:3])][:3]
+    begins = difflib.get_close_matches(name.split("-")[0], {one.split("-")[0] for one in known}, 1)
+    near = difflib.get_close_matches(name, known, 3) or [one for one in known if one.split("-")[0] in begins][:3]
     named = f"is it {' or '.join(near)}? " if near else ""
     return f"{named}`dinsegment recipes` lists all {len(known)}, and a JSON file may be given, too."
 
