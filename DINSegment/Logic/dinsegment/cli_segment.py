@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -211,9 +210,8 @@ def _segment_one(
 ) -> int:
     """Segments one input, or several that are phases of one heart; `how` is a study without an input."""
     from dinsegment.models.entries import find_entry
-    from dinsegment.studies.study import compute_study, load_study, write_study
+    from dinsegment.studies.study import run_study
 
-    started = time.perf_counter()
     phantoms: Sequence[Generated] = ()
     if not inputs:
         from dinsegment.phantom.generators import phantoms_of
@@ -227,10 +225,7 @@ def _segment_one(
         (path, part), *others = inputs
         study = replace(how, input=path, others=tuple(later for later, _ in others), part=part)
         told = updater(bar, bar.add_task(printable(path.name), total=1.0))
-        images = load_study(study, task)  # before the model, which takes seconds to load
-        loaded = load(model, task, bar)
-        phases = compute_study(images, task, loaded, device, told, None, study.samples, study.unexpected)
-        result = write_study(study, phases, time.perf_counter() - started)
+        result = run_study(study, task, lambda: load(model, task, bar), device, told)
     print_result(result)
     return 0
 

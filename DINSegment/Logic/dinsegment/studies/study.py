@@ -304,16 +304,20 @@ def segment_study(
 def run_study(
     study: Study,
     task: Task,
-    model: Model | str | None = None,
+    model: Model | Callable[[], Model] | str | None = None,
     device: str = "auto",
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> StudyResult:
-    """Loads, segments and writes a study; arguments and errors as `segment_study`."""
+    """Loads, segments and writes a study; arguments and errors as `segment_study`.
+
+    A model may also be given as what loads it. It is loaded, which takes seconds, after the images were read, so that
+    what is wrong with them is said at once.
+    """
     started = time.perf_counter()
-    segmentations = compute_study(
-        load_study(study, task), task, model, device, progress, cancelled, study.samples, study.unexpected
-    )
+    phases = load_study(study, task)
+    loaded = model() if callable(model) else model
+    segmentations = compute_study(phases, task, loaded, device, progress, cancelled, study.samples, study.unexpected)
     return write_study(study, segmentations, time.perf_counter() - started)
 
 
